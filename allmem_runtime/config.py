@@ -1,0 +1,289 @@
+"""The manifest of a model: frozen dataclasses, read strictly, every value within named bounds.
+
+Nothing is allocated on the strength of a number here before that number was checked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from allmem_runtime.errors import ModelFileError
+from allmem_runtime.spec import SPEC_VERSION, ElementType, StateSpec
+
+MAX_MANIFEST_BYTES = 1 << 20
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}\Z")
+
+# Bounds are a generous factor above any published model of these families.
+BOUNDS: dict[str, tuple[int, int]] = {
+    "layers": (1, 1024),
+    "hidden_size": (1, 1 << 17),
+    "intermediate_size": (1, 1 << 20),
+    "query_heads": (1, 1024),
+    "kv_heads": (1, 1024),
+    "head_dim": (2, 1024),
+    "vocab_size": (2, 1 << 22),
+    "trained_context": (1, 1 << 32),
+    "memory.heads": (1, 1024),
+    "memory.width": (1, 1 << 16),
+    "memory.hidden": (1, 1 << 16),
+    "memory.kernel": (1, 64),
+    "window": (1, 1 << 24),
+    "sinks": (0, 1 << 20),
+    "chunk": (1, 1 << 24),
+}
+MAX_STATE_BYTES = 1 << 40
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """Sizes of the pretrained decoder."""
+
+    model_type: str
+    layers: int
+    hidden_size: int
+    intermediate_size: int
+    query_heads: int
+    kv_heads: int
+    head_dim: int
+    vocab_size: int
+    trained_context: int
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Sizes of the neural memory of each layer."""
+
+    heads: int
+    width: int
+    hidden: int
+    kernel: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """Size and SHA-256 of a file of the model folder."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything the runtime must know of a model before it opens the graph."""
+
+    name: str
+    backbone: Backbone
+    memory: Memory
+    window: int
+    sinks: int
+    chunk: int
+    cache: ElementType
+    weights: str
+    operators: dict[str, int]
+    begin_tokens: tuple[int, ...]
+    end_tokens: tuple[int, ...]
+    files: dict[str, FileRecord]
+    source: dict[str, str] = field(default_factory=dict)
+    spec_version: int = SPEC_VERSION
+
+    @property
+    def state(self) -> StateSpec:
+        """The state this model keeps."""
+        return StateSpec.build(
+            layers=self.backbone.layers,
+            kv_heads=self.backbone.kv_heads,
+            head_dim=self.backbone.head_dim,
+            window=self.window,
+            sinks=self.sinks,
+            cache=self.cache,
+            memory_heads=self.memory.heads,
+            memory_width=self.memory.width,
+            memory_hidden=self.memory.hidden,
+            kernel=self.memory.kernel,
+        )
+
+    def to_json(self) -> str:
+        """Canonical text: keys sorted, two spaces."""
+        return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, origin: str) -> Manifest:
+        """Read a manifest strictly.
+
+        Args:
+            text: JSON of at most ``MAX_MANIFEST_BYTES`` bytes.
+            origin: file name for error messages.
+
+        Raises:
+            ModelFileError: not JSON, a key unknown, missing, repeated or out of its bounds;
+                the text names the key, the value and what is allowed.
+        """
+        return _Reader(origin).manifest(text)
+
+
+class _Reader:
+    """Reads one manifest; holds the name of the file for its messages."""
+
+    def __init__(self, origin: str) -> None:
+        self.origin = origin
+
+    def fail(self, what: str) -> ModelFileError:
+        return ModelFileError(
+            f"{self.origin}: {what}.", "Export the model again, or fetch an intact copy."
+        )
+
+    def manifest(self, text: str) -> Manifest:
+        if len(text.encode("utf-8", "replace")) > MAX_MANIFEST_BYTES:
+            raise self.fail(f"the manifest is larger than {MAX_MANIFEST_BYTES} bytes")
+        try:
+            data = json.loads(
+                text, object_pairs_hook=self.unique, parse_constant=self.not_a_number
+            )
+        except (ValueError, RecursionError) as error:
+            raise self.fail(f"not a JSON manifest ({error})") from None
+        if not isinstance(data, dict):
+            raise self.fail(f"the manifest is a {type(data).__name__}, not an object")
+        version = data.get("spec_version")
+        if version != SPEC_VERSION:
+            raise ModelFileError(
+                f"{self.origin}: spec_version is {version!r}; this runtime reads {SPEC_VERSION}.",
+                "Export the model again with this version, or install the matching runtime.",
+            )
+        self.keys(data, Manifest, "")
+        backbone, memory = self.table(data, "backbone"), self.table(data, "memory")
+        self.keys(backbone, Backbone, "backbone.")
+        self.keys(memory, Memory, "memory.")
+        manifest = Manifest(
+            name=self.text(data, "name"),
+            backbone=Backbone(
+                model_type=self.text(backbone, "model_type"),
+                **{
+                    f.name: self.number(backbone, f.name, f.name)
+                    for f in dataclasses.fields(Backbone)
+                    if f.name != "model_type"
+                },
+            ),
+            memory=Memory(
+                **{
+                    f.name: self.number(memory, f.name, f"memory.{f.name}")
+                    for f in dataclasses.fields(Memory)
+                }
+            ),
+            window=self.number(data, "window", "window"),
+            sinks=self.number(data, "sinks", "sinks"),
+            chunk=self.number(data, "chunk", "chunk"),
+            cache=self.cache(data),
+            weights=self.text(data, "weights"),
+            operators=self.operators(data),
+            begin_tokens=self.tokens(data, "begin_tokens", backbone),
+            end_tokens=self.tokens(data, "end_tokens", backbone),
+            files=self.files(data),
+            source=self.source(data),
+        )
+        self.relations(manifest)
+        return manifest
+
+    def unique(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) != len(pairs):
+            names = [name for name, _ in pairs]
+            repeated = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"the key {repeated!r} is there twice")
+        return result
+
+    def not_a_number(self, constant: str) -> Any:
+        raise ValueError(f"{constant} is not a number JSON knows")
+
+    def keys(self, data: dict[str, Any], kind: type, prefix: str) -> None:
+        known = {f.name for f in dataclasses.fields(kind)}
+        for name in data:
+            if name not in known:
+                raise self.fail(f"unknown key {prefix + name!r}")
+        for name in sorted(known):
+            if name not in data:
+                raise self.fail(f"the key {prefix + name!r} is missing")
+
+    def table(self, data: dict[str, Any], key: str) -> dict[str, Any]:
+        value = data[key]
+        if not isinstance(value, dict):
+            raise self.fail(f"{key} is {value!r}; it must be an object")
+        return value
+
+    def number(self, data: dict[str, Any], key: str, name: str) -> int:
+        value, (low, high) = data[key], BOUNDS[name]
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise self.fail(f"{name} is {value!r}; it must be a whole number {low} to {high}")
+        return value
+
+    def text(self, data: dict[str, Any], key: str) -> str:
+        value = data[key]
+        if not isinstance(value, str) or len(value) > 1000:
+            raise self.fail(f"{key} is {str(value)[:80]!r}; it must be a text of up to 1000 characters")
+        return value
+
+    def cache(self, data: dict[str, Any]) -> ElementType:
+        value = data["cache"]
+        if value not in get_args(ElementType):
+            raise self.fail(f"cache is {value!r}; allowed: {', '.join(get_args(ElementType))}")
+        return value  # type: ignore[no-any-return]
+
+    def operators(self, data: dict[str, Any]) -> dict[str, int]:
+        value = self.table(data, "operators")
+        for name, version in value.items():
+            if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+                raise self.fail(f"operators.{name} is {version!r}; it must be a version number")
+        return value
+
+    def tokens(self, data: dict[str, Any], key: str, backbone: dict[str, Any]) -> tuple[int, ...]:
+        value = data[key]
+        limit = backbone["vocab_size"]
+        if not isinstance(value, list) or len(value) > 64:
+            raise self.fail(f"{key} is {str(value)[:80]!r}; it must be a list of up to 64 token ids")
+        for token in value:
+            if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < limit:
+                raise self.fail(f"{key} holds {token!r}; token ids are 0 to {limit - 1}")
+        return tuple(value)
+
+    def files(self, data: dict[str, Any]) -> dict[str, FileRecord]:
+        records = {}
+        for name, record in self.table(data, "files").items():
+            if not _FILE_NAME.match(name):
+                raise self.fail(f"files names {name!r}, which is not a plain file name")
+            if not isinstance(record, dict) or set(record) != {"bytes", "sha256"}:
+                raise self.fail(f"files.{name} must hold bytes and sha256")
+            size, digest = record["bytes"], record["sha256"]
+            if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 1 << 44:
+                raise self.fail(f"files.{name}.bytes is {size!r}; it must be a file size")
+            if not isinstance(digest, str) or not _SHA256.match(digest):
+                raise self.fail(f"files.{name}.sha256 is not 64 lower-case hexadecimal digits")
+            records[name] = FileRecord(size, digest)
+        return records
+
+    def source(self, data: dict[str, Any]) -> dict[str, str]:
+        value = self.table(data, "source")
+        for name in value:
+            self.text(value, name)
+        return value
+
+    def relations(self, manifest: Manifest) -> None:
+        backbone, memory = manifest.backbone, manifest.memory
+        if backbone.query_heads % backbone.kv_heads:
+            raise self.fail(
+                f"query_heads {backbone.query_heads} is no multiple of kv_heads {backbone.kv_heads}"
+            )
+        if memory.width % memory.heads:
+            raise self.fail(
+                f"memory.width {memory.width} is no multiple of memory.heads {memory.heads}"
+            )
+        if manifest.chunk > manifest.window:
+            raise self.fail(
+                f"chunk {manifest.chunk} is larger than window {manifest.window}: tokens would be "
+                "seen neither by the window nor by the memory"
+            )
+        if manifest.state.nbytes > MAX_STATE_BYTES:
+            raise self.fail(f"the state would take {manifest.state.nbytes} bytes")

@@ -1,0 +1,56 @@
+"""Every error a user can meet: what happened, what to do next, and the exit code at the edge."""
+
+from __future__ import annotations
+
+
+class AllMemError(Exception):
+    """Base of all errors of this project.
+
+    Args:
+        message: what happened, naming the file, option or value.
+        hint: what to do next, a full sentence; empty if there is nothing to advise.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class UsageError(AllMemError):
+    """An option or argument that cannot be meant."""
+
+    exit_code = 2
+
+
+class ModelFileError(AllMemError):
+    """A model folder, manifest, graph or tokenizer that is missing, damaged or not ours."""
+
+
+class SessionFileError(AllMemError):
+    """A saved session that is missing, damaged or belongs to another model."""
+
+
+class SourceError(AllMemError):
+    """A document that cannot be read as text."""
+
+
+class DeviceError(AllMemError):
+    """A device that was asked for and cannot be used."""
+
+
+class OperatorLibraryError(AllMemError):
+    """The native operator library is missing, of another version, or does not load."""
+
+
+class SessionStateError(AllMemError):
+    """The session is in no condition for this call: busy, failed or not finite."""
+
+
+class StorageError(AllMemError):
+    """Writing failed (disk full, folder read-only); what was there before is intact."""

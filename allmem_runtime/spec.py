@@ -1,0 +1,112 @@
+"""The contract between exporter and runtime: names of files and tensors, and the state.
+
+It knows no tensor library and opens no file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+SPEC_VERSION = 1
+
+GRAPH_FILE = "model.onnx"
+WEIGHTS_FILE = "model.onnx.data"
+MANIFEST_FILE = "allmem.json"
+TOKENIZER_FILE = "tokenizer.json"
+CHAT_TEMPLATE_FILE = "chat_template.jinja"
+GENERATION_FILE = "generation_config.json"
+METADATA_KEY = "allmem.manifest"
+"""Key of the graph's metadata under which the same manifest is kept as JSON."""
+
+INPUT_IDS = "input_ids"  # [1, time] int64
+POSITION = "position"  # [1] int64, absolute index of the first token
+LOGIT_INDEX = "logit_index"  # [rows] int64, which tokens of the piece want logits; may be empty
+LOGITS = "logits"  # [1, rows, vocab_size] float32
+
+ElementType = Literal["float32", "float16"]
+BYTES = {"float32": 4, "float16": 2}
+
+
+def past_name(layer: int, tensor: str) -> str:
+    """Graph input that holds a state tensor before the step."""
+    return f"past.{layer}.{tensor}"
+
+
+def present_name(layer: int, tensor: str) -> str:
+    """Graph output that holds a state tensor after the step."""
+    return f"present.{layer}.{tensor}"
+
+
+@dataclass(frozen=True, slots=True)
+class StateTensor:
+    """One state tensor of every layer: the part it plays, its shape and element type."""
+
+    name: str
+    shape: tuple[int, ...]
+    element: ElementType
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in one layer."""
+        return math.prod(self.shape) * BYTES[self.element]
+
+
+@dataclass(frozen=True, slots=True)
+class StateSpec:
+    """All state of a model: the same tensors in each layer. Its size never changes."""
+
+    layers: int
+    tensors: tuple[StateTensor, ...]
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        layers: int,
+        kv_heads: int,
+        head_dim: int,
+        window: int,
+        sinks: int,
+        cache: ElementType,
+        memory_heads: int,
+        memory_width: int,
+        memory_hidden: int,
+        kernel: int,
+    ) -> StateSpec:
+        """The state of a model with these sizes; batch 1."""
+        ring = (1, kv_heads, sinks + window, head_dim)
+        fast = (1, memory_heads, 3, memory_hidden, memory_width // memory_heads)
+        return cls(
+            layers=layers,
+            tensors=(
+                StateTensor("key", ring, cache),
+                StateTensor("value", ring, cache),
+                StateTensor("weights", fast, "float32"),
+                StateTensor("momentum", fast, "float32"),
+                StateTensor("gradient", fast, "float32"),
+                StateTensor("momentum_sum", (1, memory_heads), "float32"),
+                StateTensor("conv_tail", (1, 3, kernel - 1, memory_width), "float32"),
+            ),
+        )
+
+    def __iter__(self) -> Iterator[tuple[int, StateTensor]]:
+        """Every (layer, tensor), layer after layer."""
+        for layer in range(self.layers):
+            for tensor in self.tensors:
+                yield layer, tensor
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole state."""
+        return self.layers * sum(t.nbytes for t in self.tensors)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over names, shapes and types: two states fit each other iff it is equal."""
+        rows = [[t.name, list(t.shape), t.element] for t in self.tensors]
+        return hashlib.sha256(json.dumps([self.layers, rows]).encode()).hexdigest()

@@ -1,0 +1,142 @@
+"""Reference of SlidingWindowAttention: one token after the other, in float64.
+
+It knows the ring and the rotation; it does not know speed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from allmem_ops.schema import SLIDING_WINDOW_ATTENTION
+
+Array = NDArray[np.floating]
+
+
+def ring_slot(t: int, window: int, sinks: int) -> int:
+    """Slot of token ``t``: sinks keep theirs, later tokens go round the window."""
+    return t if t < sinks else sinks + (t - sinks) % window
+
+
+def rotate(
+    x: NDArray[np.float64], t: int, inverse_frequencies: NDArray[np.float64], amplitude: float
+) -> NDArray[np.float64]:
+    """Rotate ``x`` [..., head_dim] to position ``t`` (rotary embedding, halves paired).
+
+    Coordinate j turns with coordinate j + rotary_half; coordinates past 2 * rotary_half pass.
+    """
+    half = inverse_frequencies.shape[0]
+    angle = float(t) * inverse_frequencies
+    cos, sin = amplitude * np.cos(angle), amplitude * np.sin(angle)
+    first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+    return np.concatenate([first * cos - second * sin, second * cos + first * sin, rest], axis=-1)
+
+
+def head_norm(x: NDArray[np.float64], gain: Array, epsilon: float) -> NDArray[np.float64]:
+    """RMSNorm over the last axis; epsilon 0 means that the model has no such norm."""
+    if epsilon == 0.0:
+        return x
+    return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + epsilon) * gain.astype(np.float64)
+
+
+def sliding_window_attention(
+    qkv: Array,
+    position: int,
+    inverse_frequencies: Array,
+    query_norm: Array,
+    key_norm: Array,
+    past_key: Array,
+    past_value: Array,
+    *,
+    window: int,
+    sinks: int,
+    scale: float,
+    sink_rope: str = "clamped",
+    rope_amplitude: float = 1.0,
+    norm_epsilon: float = 0.0,
+) -> tuple[Array, Array, Array]:
+    """Attend from each token of a piece to sinks, window and the piece's own past.
+
+    Token t sees token i if i <= t and (t - i < window or i < sinks). Keys are kept rotated at
+    their absolute position. With ``sink_rope="clamped"`` the query meets the sinks as if it stood
+    at min(t, sinks + window - 1), so no distance ever exceeds what the pretrained model knows.
+    Keys and values are rounded to the cache's type before anyone attends to them: the result
+    does not depend on where the text was cut.
+
+    Args:
+        qkv: [batch, time, (query_heads + 2 kv_heads) head_dim].
+        position: absolute index of the first token of the piece.
+        inverse_frequencies: [rotary_half], radians per position.
+        query_norm: [head_dim], gain of the queries' RMSNorm (read if ``norm_epsilon`` > 0).
+        key_norm: [head_dim], the same for the keys.
+        past_key: [batch, kv_heads, sinks + window, head_dim].
+        past_value: the same shape.
+        window: tokens visible, the token itself included.
+        sinks: first tokens that stay visible for ever.
+        scale: factor on the dot products.
+        sink_rope: ``clamped`` or ``true``.
+        rope_amplitude: factor on cos and sin.
+        norm_epsilon: epsilon of the per-head RMSNorm; 0 leaves it out.
+
+    Returns:
+        output [batch, time, query_heads head_dim] in the type of ``qkv``, and the two caches,
+        new arrays in the type of the old ones.
+
+    Raises:
+        ValueError: an attribute is outside the range of the operator's table.
+
+    Source: arXiv 2602.13680, token mixer (sliding window with sinks); sinks: arXiv 2309.17453.
+    """
+    SLIDING_WINDOW_ATTENTION.attribute_values(
+        {
+            "window": window,
+            "sinks": sinks,
+            "scale": scale,
+            "sink_rope": sink_rope,
+            "rope_amplitude": rope_amplitude,
+            "norm_epsilon": norm_epsilon,
+        }
+    )
+    batch, time, packed = qkv.shape
+    _, kv_heads, slots, head_dim = past_key.shape
+    if slots != sinks + window:
+        raise ValueError(f"SlidingWindowAttention: the ring has {slots} slots, not sinks + window")
+    query_heads = packed // head_dim - 2 * kv_heads
+    group = query_heads // kv_heads
+    heads = qkv.astype(np.float64).reshape(batch, time, query_heads + 2 * kv_heads, head_dim)
+    query = head_norm(heads[:, :, :query_heads], query_norm, norm_epsilon)
+    key = head_norm(heads[:, :, query_heads : query_heads + kv_heads], key_norm, norm_epsilon)
+    value = heads[:, :, query_heads + kv_heads :]
+    frequencies = inverse_frequencies.astype(np.float64)
+
+    ring_key, ring_value = past_key.copy(), past_value.copy()
+    output = np.zeros((batch, time, query_heads, head_dim))
+    for index in range(time):
+        t = position + index
+        slot = ring_slot(t, window, sinks)
+        # The slot's old token is t - window, which t may no longer see: write first, then attend.
+        ring_key[:, :, slot] = rotate(key[:, index], t, frequencies, rope_amplitude)
+        ring_value[:, :, slot] = value[:, index]
+
+        sink_t = min(t, sinks + window - 1) if sink_rope == "clamped" else t
+        at_window = rotate(query[:, index], t, frequencies, rope_amplitude)
+        at_sinks = rotate(query[:, index], sink_t, frequencies, rope_amplitude)
+        visible_sinks = range(min(sinks, t + 1))
+        visible_window = range(max(sinks, t - window + 1), t + 1)
+        seen = [ring_slot(i, window, sinks) for i in (*visible_sinks, *visible_window)]
+        for head in range(query_heads):
+            keys = ring_key[:, head // group, seen].astype(np.float64)
+            values = ring_value[:, head // group, seen].astype(np.float64)
+            n = len(visible_sinks)
+            logits = np.concatenate(
+                [
+                    np.einsum("bd,bkd->bk", at_sinks[:, head], keys[:, :n]),
+                    np.einsum("bd,bkd->bk", at_window[:, head], keys[:, n:]),
+                ],
+                axis=1,
+            )
+            weights = np.exp(scale * (logits - logits.max(axis=1, keepdims=True)))
+            weights /= weights.sum(axis=1, keepdims=True)
+            output[:, index, head] = np.einsum("bk,bkd->bd", weights, values)
+    joined = output.reshape(batch, time, query_heads * head_dim).astype(qkv.dtype)
+    return joined, ring_key, ring_value

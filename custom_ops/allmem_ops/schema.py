@@ -1,0 +1,241 @@
+"""The operator contract: one table of names, inputs, outputs, attributes and versions.
+
+Everything that implements or emits an operator (reference, PyTorch, function body, kernels,
+exporter, documentation) follows this table; it knows nothing of how any of them work.
+
+Shapes are written with these names:
+
+    batch, time          the piece being processed; every row of a batch shares one position
+    query_heads          attention query heads
+    kv_heads             attention key/value heads, a divisor of query_heads
+    head_dim             width of one attention head
+    slots                sinks + window, the capacity of the key/value ring
+    rotary_half          number of rotary frequencies, at most head_dim // 2
+    heads, width         memory heads and their total width; memory_dim = width // heads
+    hidden               hidden units of one memory head
+    kernel, tail         convolution taps and tail = kernel - 1
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+DOMAIN = "ai.allmem"
+VERSION = 1
+
+ElementType = Literal["activation", "cache", "float32", "int64"]
+"""``activation``: the type of the token stream; ``cache``: the type keys and values are kept in."""
+
+Value = int | float | str
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One input or output: its name, symbolic shape, element type and meaning."""
+
+    name: str
+    shape: tuple[str | int, ...]
+    element: ElementType
+    doc: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One attribute: allowed values are ``choices`` for text, ``minimum`` and up for numbers."""
+
+    name: str
+    default: Value | None
+    doc: str
+    kind: Literal["int", "float", "string"]
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+
+    def problem(self, value: object) -> str | None:
+        """Say what is wrong with ``value``, or return None."""
+        if self.kind == "string":
+            if value not in self.choices:
+                return f"{self.name} is {value!r}; allowed: {', '.join(self.choices)}"
+            return None
+        allowed = (int,) if self.kind == "int" else (int, float)
+        if isinstance(value, bool) or not isinstance(value, allowed) or value != value:
+            return f"{self.name} is {value!r}; it must be a {self.kind}"
+        if self.minimum is not None and value < self.minimum:
+            return f"{self.name} is {value}; it must be at least {self.minimum:g}"
+        if self.maximum is not None and value > self.maximum:
+            return f"{self.name} is {value}; it must be at most {self.maximum:g}"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One operator of the domain ``ai.allmem``."""
+
+    name: str
+    version: int
+    doc: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    attributes: tuple[Attribute, ...]
+
+    @property
+    def state(self) -> tuple[Tensor, ...]:
+        """The inputs named ``past_*``; each has an output ``present_*`` of the same shape."""
+        return tuple(t for t in self.inputs if t.name.startswith("past_"))
+
+    def attribute_values(self, given: dict[str, Value]) -> dict[str, Value]:
+        """Fill in defaults and check every value.
+
+        Raises:
+            ValueError: an attribute is unknown, missing or outside its range; the text names
+                the operator, the attribute and the value.
+        """
+        known = {a.name: a for a in self.attributes}
+        for name in given:
+            if name not in known:
+                raise ValueError(f"{self.name}: unknown attribute {name!r}")
+        values: dict[str, Value] = {}
+        for name, attribute in known.items():
+            value = given.get(name, attribute.default)
+            if value is None:
+                raise ValueError(f"{self.name}: attribute {name!r} is required")
+            problem = attribute.problem(value)
+            if problem:
+                raise ValueError(f"{self.name}: {problem}")
+            values[name] = value
+        return values
+
+
+_POSITION = Tensor(
+    "position", (1,), "int64", "absolute index of the piece's first token since the start"
+)
+_RING = ("batch", "kv_heads", "slots", "head_dim")
+
+SLIDING_WINDOW_ATTENTION = Operator(
+    name="SlidingWindowAttention",
+    version=VERSION,
+    doc=(
+        "Grouped-query attention over the first `sinks` tokens, the last `window` tokens and the "
+        "piece itself, between the QKV projection and the output projection."
+    ),
+    inputs=(
+        Tensor(
+            "qkv",
+            ("batch", "time", "(query_heads + 2 * kv_heads) * head_dim"),
+            "activation",
+            "queries, then keys, then values, each head after head, before rotation",
+        ),
+        _POSITION,
+        Tensor("inverse_frequencies", ("rotary_half",), "float32", "rotary angle per position"),
+        Tensor("query_norm", ("head_dim",), "float32", "RMSNorm gain, read if norm_epsilon > 0"),
+        Tensor("key_norm", ("head_dim",), "float32", "RMSNorm gain, read if norm_epsilon > 0"),
+        Tensor("past_key", _RING, "cache", "rotated keys; token t < sinks in slot t, "
+               "a later one in slot sinks + (t - sinks) % window"),
+        Tensor("past_value", _RING, "cache", "values in the same slots"),
+    ),
+    outputs=(
+        Tensor("output", ("batch", "time", "query_heads * head_dim"), "activation", "heads joined"),
+        Tensor("present_key", _RING, "cache", "past_key with the piece written in"),
+        Tensor("present_value", _RING, "cache", "past_value with the piece written in"),
+    ),
+    attributes=(
+        Attribute("window", None, "tokens visible, the token itself included", "int", minimum=1),
+        Attribute("sinks", None, "first tokens that stay visible for ever", "int", minimum=0),
+        Attribute(
+            "sink_rope",
+            "clamped",
+            "distance to a sink: `clamped` rotates the query at min(t, sinks + window - 1), "
+            "`true` at t",
+            "string",
+            choices=("clamped", "true"),
+        ),
+        Attribute("scale", None, "factor on the dot products, usually head_dim ** -0.5", "float",
+                  minimum=0.0),
+        Attribute("rope_amplitude", 1.0, "factor on cos and sin (YaRN)", "float", minimum=0.0),
+        Attribute("norm_epsilon", 0.0, "epsilon of the per-head RMSNorm of queries and keys; "
+                  "0 means no such norm", "float", minimum=0.0),
+    ),
+)
+
+_FAST = ("batch", "heads", 3, "hidden", "memory_dim")
+
+TTT_MEMORY = Operator(
+    name="TTTMemory",
+    version=VERSION,
+    doc=(
+        "The neural memory that learns at test time, between its projections: causal depthwise "
+        "convolution, query/key normalisation, read, output norm and gate, gradient accumulation "
+        "and, when the chunk is full, the commit. A piece never crosses a chunk boundary."
+    ),
+    inputs=(
+        Tensor("qkv", ("batch", "time", "3 * width"), "activation",
+               "queries, keys and values of the memory, each head after head"),
+        Tensor(
+            "control",
+            ("batch", "time", "5 * heads"),
+            "activation",
+            "logits, each for all heads: learning rate of gate, of up, of down; momentum; "
+            "output gate",
+        ),
+        _POSITION,
+        Tensor("conv_weight", (3, "width", "kernel"), "float32",
+               "depthwise taps of q, k, v; the last one meets the current token"),
+        Tensor("norm_gain", (3, "heads", "memory_dim"), "float32", "gains of query, key, output"),
+        Tensor("initial_weights", ("heads", 3, "hidden", "memory_dim"), "float32",
+               "gate, up and transposed down; stand in for past_weights at position 0"),
+        Tensor("initial_norms", ("heads", "2 * hidden + memory_dim"), "float32",
+               "norms along the input dimension: rows of gate, rows of up, columns of the "
+               "transposed down"),
+        Tensor("past_weights", _FAST, "float32", "fast weights as the last commit left them"),
+        Tensor("past_momentum", _FAST, "float32", "the last update"),
+        Tensor("past_gradient", _FAST, "float32", "learning-rate weighted sum over the open chunk"),
+        Tensor("past_momentum_sum", ("batch", "heads"), "float32", "sum of sigmoid(momentum)"),
+        Tensor("past_conv_tail", ("batch", 3, "tail", "width"), "float32",
+               "the last rows of qkv before the convolution, oldest first"),
+    ),
+    outputs=(
+        Tensor("output", ("batch", "time", "width"), "activation", "heads joined"),
+        Tensor("present_weights", _FAST, "float32", ""),
+        Tensor("present_momentum", _FAST, "float32", ""),
+        Tensor("present_gradient", _FAST, "float32", ""),
+        Tensor("present_momentum_sum", ("batch", "heads"), "float32", ""),
+        Tensor("present_conv_tail", ("batch", 3, "tail", "width"), "float32", ""),
+    ),
+    attributes=(
+        Attribute("chunk", None, "tokens between commits", "int", minimum=1),
+        Attribute("inner_loss", "neg_dot", "-<f(k), v> or 1/2 |f(k) - v|^2", "string",
+                  choices=("neg_dot", "l2")),
+        Attribute(
+            "norm_schedule",
+            "read_norm_write",
+            "which weights are used where; n(W) has the row norms of the initial weights. "
+            "read_norm_write: read W, commit n(W) + M; post: read n(W), commit n(W) + M; "
+            "pre: read n(W), commit W + M; none: read W, commit W + M",
+            "string",
+            choices=("read_norm_write", "post", "pre", "none"),
+        ),
+        Attribute("grad_at", "normalized", "gradients at n(W) or at W itself", "string",
+                  choices=("normalized", "raw")),
+        Attribute("clip", 0.1, "bound on the Frobenius norm of a chunk's gradient, per head and "
+                  "matrix, relative to the initial weights' norm; 0 means none", "float",
+                  minimum=0.0),
+        Attribute("lr_reduce", "sum", "gradients of a chunk are summed or averaged", "string",
+                  choices=("sum", "mean")),
+        Attribute("residual", 1, "1: the read adds the query", "int", minimum=0, maximum=1),
+        Attribute("conv_activation", "silu", "after the convolution; silu_qk leaves values as "
+                  "they are", "string", choices=("silu", "silu_qk", "none")),
+        Attribute("value_norm", "none", "normalisation of the values, per head", "string",
+                  choices=("none", "rms", "l2")),
+        Attribute("out_norm", 1, "1: per-head RMSNorm with gain on the read", "int",
+                  minimum=0, maximum=1),
+        Attribute("out_gate", "sigmoid", "activation of the output gate", "string",
+                  choices=("sigmoid", "silu", "none")),
+        Attribute("epsilon", 1e-6, "guard of every norm and of the row scaling", "float",
+                  minimum=1e-12, maximum=1e-2),
+    ),
+)
+
+OPERATORS: dict[str, Operator] = {
+    operator.name: operator for operator in (SLIDING_WINDOW_ATTENTION, TTT_MEMORY)
+}
