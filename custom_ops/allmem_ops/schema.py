@@ -18,6 +18,7 @@ Shapes are written with these names:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,8 +60,10 @@ class Attribute:
                 return f"{self.name} is {value!r}; allowed: {', '.join(self.choices)}"
             return None
         allowed = (int,) if self.kind == "int" else (int, float)
-        if isinstance(value, bool) or not isinstance(value, allowed) or value != value:
+        if isinstance(value, bool) or not isinstance(value, allowed):
             return f"{self.name} is {value!r}; it must be a {self.kind}"
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"{self.name} is {value!r}; it must be finite"
         if self.minimum is not None and value < self.minimum:
             return f"{self.name} is {value}; it must be at least {self.minimum:g}"
         if self.maximum is not None and value > self.maximum:
