@@ -34,7 +34,7 @@ def sigmoid(x: Float64) -> Float64:
 
 
 def silu(x: Float64) -> Float64:
-    """x * sigmoid(x)."""
+    """The product x * sigmoid(x)."""
     return x * sigmoid(x)
 
 
