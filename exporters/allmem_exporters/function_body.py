@@ -182,7 +182,7 @@ class Body:
         return self.node("Sigmoid", x)
 
     def silu(self, x: Value) -> Value:
-        """x * sigmoid(x)."""
+        """X * sigmoid(x)."""
         return x * self.sigmoid(x)
 
     def arange(self, count: Value) -> Value:

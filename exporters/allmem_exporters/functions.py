@@ -2,9 +2,9 @@
 
 A node named like one of these functions runs our kernel if the library is registered and is
 inlined to standard operators otherwise. Sizes and attributes are baked in when a model is
-exported. Two limits follow from standard operators: a piece must hold a token, be no longer than the
-window and not cross a chunk boundary (nothing can raise an error inside a graph), and a state must
-not be bound as input and output at once (the old one may be read after the new one was written).
+exported. Two limits follow from standard operators: a piece must be no longer than the window and
+not cross a chunk boundary (nothing can raise an error inside a graph), and a state must not be
+bound as input and output at once (the old one may be read after the new one was written).
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def attention_function(
         return b.concat(0, b.where(first < end, first, empty), last)
 
     def rotated(x: Value, positions: Value) -> Value:
-        """x [batch, time, heads, head_dim] at positions [time]; angles reduced in float64."""
+        """Turn x [batch, time, heads, head_dim] to positions [time]; angles reduced in float64."""
         turn = b.number(2 * math.pi, "float64")
         angle = positions.cast("float64").unsqueeze(1) * frequencies.cast("float64")
         angle = (angle - turn * b.node("Floor", angle / turn)).cast("float32").unsqueeze(1)
@@ -200,7 +200,7 @@ def memory_function(
         value = value / length(value, -1)
 
     # Controls: [batch, heads, time, 1] each. Softplus in float64: log(1 + x) loses small rates.
-    control = b.input("control").cast("float32").reshape(0, 0, 5, heads).transpose(0, 3, 1, 2)
+    control = b.input("control").cast("float32").reshape(0, 0, 5, heads).transpose(0, 3, 2, 1)
     *rate_logits, keep_logit, gate_logit = control.unsqueeze(4).split(2, 1, 1, 1, 1, 1)
     one = b.number(1.0, "float64")
 

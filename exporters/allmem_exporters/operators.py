@@ -107,9 +107,9 @@ def attention_step(
     output = mixed.permute(0, 3, 1, 2, 4).reshape(batch, time, query_heads * head_dim)
 
     after = slot_positions(position + time, window, sinks)
-    source = torch.where(after >= position, slots + after - position, torch.arange(
-        slots, device=qkv.device
-    ))
+    source = torch.where(
+        after >= position, slots + after - position, torch.arange(slots, device=qkv.device)
+    )
     return output, keys.index_select(2, source), values.index_select(2, source)
 
 
@@ -280,8 +280,9 @@ def memory_step(
 def _differentiable(operator: Any, function: Callable[..., tuple[Tensor, ...]]) -> None:
     """Give ``operator`` the gradient of ``function``, taken by running it again."""
 
-    def setup(ctx: Any, inputs: tuple[Any, ...], keyword_only_inputs: dict[str, Any],
-              output: Any) -> None:
+    def setup(
+        ctx: Any, inputs: tuple[Any, ...], keyword_only_inputs: dict[str, Any], output: Any
+    ) -> None:
         ctx.save_for_backward(*inputs)
         ctx.attributes = keyword_only_inputs
 
@@ -335,8 +336,16 @@ def _attention(
 
 
 @_attention.register_fake
-def _(qkv: Tensor, position: Tensor, inverse_frequencies: Tensor, query_norm: Tensor,
-      key_norm: Tensor, past_key: Tensor, past_value: Tensor, **attributes: Any) -> Any:
+def _(
+    qkv: Tensor,
+    position: Tensor,
+    inverse_frequencies: Tensor,
+    query_norm: Tensor,
+    key_norm: Tensor,
+    past_key: Tensor,
+    past_value: Tensor,
+    **attributes: Any,
+) -> Any:
     batch, time, packed = qkv.shape
     width = packed - 2 * past_key.shape[1] * past_key.shape[3]
     return (
@@ -387,10 +396,21 @@ def _memory(
 
 
 @_memory.register_fake
-def _(qkv: Tensor, control: Tensor, position: Tensor, conv_weight: Tensor, norm_gain: Tensor,
-      initial_weights: Tensor, initial_norms: Tensor, past_weights: Tensor, past_momentum: Tensor,
-      past_gradient: Tensor, past_momentum_sum: Tensor, past_conv_tail: Tensor,
-      **attributes: Any) -> Any:
+def _(
+    qkv: Tensor,
+    control: Tensor,
+    position: Tensor,
+    conv_weight: Tensor,
+    norm_gain: Tensor,
+    initial_weights: Tensor,
+    initial_norms: Tensor,
+    past_weights: Tensor,
+    past_momentum: Tensor,
+    past_gradient: Tensor,
+    past_momentum_sum: Tensor,
+    past_conv_tail: Tensor,
+    **attributes: Any,
+) -> Any:
     batch, time, packed = qkv.shape
     states = (past_weights, past_momentum, past_gradient, past_momentum_sum, past_conv_tail)
     return (
