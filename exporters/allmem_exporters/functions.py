@@ -2,9 +2,9 @@
 
 A node named like one of these functions runs our kernel if the library is registered and is
 inlined to standard operators otherwise. Sizes and attributes are baked in when a model is
-exported. Two limits follow from standard operators: a piece must be no longer than the window and
-not cross a chunk boundary (nothing can raise an error inside a graph), and a state must not be
-bound as input and output at once (the old one may be read after the new one was written).
+exported. Two limits follow from standard operators: a piece must hold a token, be no longer than
+the window and not cross a chunk boundary (nothing can raise an error inside a graph), and a state
+must not be bound as input and output at once (the old may be read after the new was written).
 """
 
 from __future__ import annotations
@@ -279,8 +279,7 @@ def memory_function(
     keep = (keep_sum * b.number(1.0 / chunk)).unsqueeze(2, 3, 4)
     momentum = keep * b.input("past_momentum") - total
     committed = b.concat(2, *(part.unsqueeze(2) for part in commit_to)) + momentum
-    zero = b.integers(0)
-    full = ((position + time) % b.integers(chunk)).equals(zero) & (time > zero)
+    full = ((position + time) % b.integers(chunk)).equals(b.integers(0))
     tail = rows.slice(2, time, time + b.integers(kernel - 1))
     return b.finish(
         output.cast(activation),
