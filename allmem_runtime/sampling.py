@@ -1,0 +1,163 @@
+"""Choosing the next token from a vector of logits: pure functions, no state.
+
+The random number of a token depends on the seed and on the token's position alone, so a
+restored session draws what the uninterrupted one would have drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from allmem_runtime.errors import SessionStateError, UsageError
+
+MAX_STOP_STRINGS = 16
+MAX_STOP_CHARACTERS = 256
+MAX_SEED = (1 << 63) - 1
+
+# (lowest, highest, whether the lowest itself is allowed, must be whole)
+_RANGES: dict[str, tuple[float, float, bool, bool]] = {
+    "temperature": (0.0, 100.0, True, False),
+    "top_k": (0, 1 << 22, True, True),
+    "top_p": (0.0, 1.0, False, False),
+    "min_p": (0.0, 1.0, True, False),
+    "repetition_penalty": (0.0, 100.0, False, False),
+    "seed": (0, MAX_SEED, True, True),
+    "max_tokens": (1, 1 << 20, True, True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How an answer is drawn.
+
+    Args:
+        temperature: 0 takes the most probable token every time.
+        top_k: keep this many tokens; 0 keeps all.
+        top_p: keep the most probable tokens that together reach this probability; 1 keeps all.
+        min_p: keep tokens at least this fraction as probable as the best; 0 keeps all.
+        repetition_penalty: above 1, tokens seen recently become less likely.
+        seed: same seed, same answer; None lets the session choose one.
+        max_tokens: longest answer.
+        stop: texts that end the answer and are not shown.
+
+    Raises:
+        UsageError: a value is outside its range; the text names it and the range.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    max_tokens: int = 512
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in _RANGES:
+            value = getattr(self, name)
+            if not (name == "seed" and value is None):
+                _check(name, value)
+        if not isinstance(self.stop, tuple) or not all(isinstance(s, str) for s in self.stop):
+            raise UsageError(f"stop is {self.stop!r}.", "Give a tuple of texts.")
+        if len(self.stop) > MAX_STOP_STRINGS:
+            raise UsageError(
+                f"There are {len(self.stop)} stop strings.", f"Give at most {MAX_STOP_STRINGS}."
+            )
+        for text in self.stop:
+            if not 1 <= len(text) <= MAX_STOP_CHARACTERS:
+                raise UsageError(
+                    f"A stop string has {len(text)} characters.",
+                    f"Each must have 1 to {MAX_STOP_CHARACTERS}.",
+                )
+
+
+def _check(name: str, value: Any) -> None:
+    low, high, low_allowed, whole = _RANGES[name]
+    allowed = (int,) if whole else (int, float)
+    right = isinstance(value, allowed) and not isinstance(value, bool) and math.isfinite(value)
+    if not right or not low <= value <= high or (value == low and not low_allowed):
+        kind = "a whole number" if whole else "a number"
+        bounds = f"from {low:g}" if low_allowed else f"above {low:g}"
+        raise UsageError(f"{name} is {value!r}.", f"It must be {kind} {bounds} to {high:g}.")
+
+
+def pick(
+    logits: NDArray[np.floating[Any]],
+    sampling: Sampling,
+    recent: Sequence[int],
+    position: int,
+    seed: int,
+) -> int:
+    """The next token.
+
+    Args:
+        logits: [vocab_size]; minus infinity forbids a token.
+        sampling: how to draw; its own ``seed`` is not read.
+        recent: tokens the repetition penalty applies to.
+        position: absolute position of the new token.
+        seed: 0 to ``MAX_SEED``.
+
+    Raises:
+        SessionStateError: a logit is NaN or plus infinity, or all are minus infinity.
+    """
+    scores = np.asarray(logits, dtype=np.float64)
+    best = scores.max(initial=-np.inf)
+    # The maximum of values with a NaN among them is NaN.
+    if not np.isfinite(best):
+        raise SessionStateError(
+            f"The model's logits at position {position} are not finite.",
+            "Take the session back to its last good state, or reset it.",
+        )
+    if sampling.repetition_penalty != 1.0 and len(recent):
+        scores = _penalised(scores, recent, sampling.repetition_penalty)
+    if sampling.temperature == 0.0 or sampling.top_k == 1:
+        return int(np.argmax(scores))
+    tokens, weights = _candidates(scores, sampling)
+    total = np.cumsum(weights)
+    drawn = int(np.searchsorted(total, _uniform(seed, position) * total[-1], side="right"))
+    return int(tokens[min(drawn, len(tokens) - 1)])
+
+
+def _penalised(
+    scores: NDArray[np.float64], recent: Sequence[int], penalty: float
+) -> NDArray[np.float64]:
+    """Divide positive and multiply negative logits of seen tokens (arXiv 1909.05858, 4.1)."""
+    seen = np.unique(np.asarray(recent, dtype=np.int64))
+    scores = scores.copy()
+    values = scores[seen]
+    scores[seen] = np.where(values > 0, values / penalty, values * penalty)
+    return scores
+
+
+def _candidates(
+    scores: NDArray[np.float64], sampling: Sampling
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Tokens still allowed, most probable first, and their unnormalised probabilities."""
+    with np.errstate(over="ignore"):  # a tiny temperature sends the others to minus infinity
+        weights = np.exp((scores - scores.max()) / sampling.temperature)
+    # Equal weights keep the order of their ids, on every machine.
+    tokens = np.argsort(-weights, kind="stable")
+    if sampling.top_k:
+        tokens = tokens[: sampling.top_k]
+    weights = weights[tokens]
+    if sampling.top_p < 1.0:
+        before = np.cumsum(weights) - weights
+        keep = before < sampling.top_p * weights.sum()
+        keep[0] = True
+        tokens, weights = tokens[keep], weights[keep]
+    if sampling.min_p > 0.0:
+        keep = weights >= sampling.min_p * weights[0]
+        tokens, weights = tokens[keep], weights[keep]
+    return tokens, weights
+
+
+def _uniform(seed: int, position: int) -> float:
+    """A number in [0, 1) that depends on its arguments only."""
+    return float(np.random.Generator(np.random.Philox(key=[seed, position])).random())
