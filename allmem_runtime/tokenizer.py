@@ -1,0 +1,145 @@
+"""The model's own tokenizer: text to tokens and back, token by token.
+
+Two encoders are kept: one for text that people wrote, in which nothing is a control token, and
+one for templates, in which control tokens are recognised. Neither adds tokens of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import tokenizers
+
+from allmem_runtime.errors import ModelFileError
+from allmem_runtime.segments import REPLACEMENT, without_surrogates
+
+MAX_TOKENIZER_BYTES = 1 << 28
+
+# Some tokenizers list control tokens as ordinary added ones; their form gives them away.
+_CONTROL_FORM = re.compile(r"<[|｜].*[|｜]>", re.DOTALL)
+
+
+class Tokenizer:
+    """A ``tokenizer.json``; immutable, so threads may share it."""
+
+    def __init__(self, content: str) -> None:
+        self._template = _plain(content)
+        self._text = _plain(content)
+        added = self._template.get_added_tokens_decoder()
+        self.control: dict[int, str] = {
+            number: token.content
+            for number, token in added.items()
+            if token.special or _CONTROL_FORM.fullmatch(token.content)
+        }
+        """Control tokens by id."""
+        self._text.add_special_tokens(
+            [
+                tokenizers.AddedToken(text, special=True, normalized=False)
+                for text in self.control.values()
+            ]
+        )
+        self._text.encode_special_tokens = True
+        self.vocab_size: int = max(self._template.get_vocab().values(), default=-1) + 1
+        """One more than the largest token id."""
+
+    @classmethod
+    def from_file(cls, path: Path) -> Tokenizer:
+        """Read a ``tokenizer.json``.
+
+        Raises:
+            ModelFileError: missing, too large, or not a tokenizer.
+        """
+        hint = "Export the model again, or fetch an intact copy."
+        try:
+            size = path.stat().st_size
+            if size > MAX_TOKENIZER_BYTES:
+                raise ModelFileError(
+                    f"{path}: the tokenizer has {size} bytes; at most {MAX_TOKENIZER_BYTES} "
+                    "are read.",
+                    hint,
+                )
+            content = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            raise ModelFileError(f"{path}: cannot read the tokenizer ({reason}).", hint) from None
+        try:
+            return cls(content)
+        except (KeyboardInterrupt, SystemExit, MemoryError):
+            raise
+        # The library raises plain Exception, and a panic of its native code is a BaseException.
+        except BaseException as error:
+            raise ModelFileError(f"{path}: not a tokenizer ({error}).", hint) from None
+
+    def encode_text(self, text: str) -> list[int]:
+        """Tokens of a text in which nothing is a control token, whatever it contains."""
+        text = without_surrogates(text)
+        ids: list[int] = self._text.encode(text, add_special_tokens=False).ids
+        if self.control.keys().isdisjoint(ids):
+            return ids
+        # Vocabularies exist in which the control token is an ordinary entry too. No single
+        # character is one.
+        pieces = (self._text.encode(character, add_special_tokens=False).ids for character in text)
+        return [i for piece in pieces for i in piece if i not in self.control]
+
+    def encode_template(self, text: str) -> list[int]:
+        """Tokens of a template's own text, control tokens recognised."""
+        text = without_surrogates(text)
+        ids: list[int] = self._template.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of these tokens; control tokens are left out."""
+        stream = self.stream()
+        return "".join([stream.push(token) for token in ids]) + stream.finish()
+
+    def stream(self) -> StreamDecoder:
+        """A decoder for tokens that arrive one by one."""
+        return StreamDecoder(partial(self._template.decode, skip_special_tokens=True))
+
+
+class StreamDecoder:
+    """Turns tokens into text as they come; a character over several tokens comes out whole.
+
+    Args:
+        decode: the text of a list of tokens.
+    """
+
+    def __init__(self, decode: Callable[[list[int]], str]) -> None:
+        self._decode = decode
+        # Tokens from the last place but one where the text was complete: decoders strip the
+        # space of the first token they see, so the new ones are never decoded alone.
+        self._tokens: list[int] = []
+        self._complete = 0
+        self._shown = 0
+
+    def push(self, token: int) -> str:
+        """The text that is certain after this token; may be empty."""
+        self._tokens.append(token)
+        text = self._decode(self._tokens)
+        # Only the last character can still change: bytes that do not yet make one.
+        open_end = text.endswith(REPLACEMENT)
+        certain = len(text) - open_end
+        new = text[self._shown : certain]
+        self._shown = max(self._shown, certain)
+        if not open_end:
+            del self._tokens[: self._complete]
+            self._complete = len(self._tokens)
+            self._shown = len(self._decode(self._tokens))
+        return new
+
+    def finish(self) -> str:
+        """What is left: a replacement character if the tokens ended inside a character."""
+        text = self._decode(self._tokens)[self._shown :]
+        self._tokens, self._complete, self._shown = [], 0, 0
+        return text
+
+
+def _plain(content: str) -> tokenizers.Tokenizer:
+    """A tokenizer that neither cuts nor fills up: a file may ask for both."""
+    tokenizer = tokenizers.Tokenizer.from_str(content)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
