@@ -168,7 +168,7 @@ def test_post_schedule_shares_weights_and_momentum_with_read_norm_write():
     read_first, state_first = read(inputs, options())
     post, state_post = read(inputs, options(norm_schedule="post"))
     assert_same_state(state_post, state_first, 0.0)
-    assert np.array_equal(post[:, :CHUNK].round(12), read_first[:, :CHUNK].round(12))
+    assert relative_rms(post[:, :CHUNK], read_first[:, :CHUNK]) < SAME
     assert relative_rms(post[:, CHUNK:], read_first[:, CHUNK:]) > 1e-3
 
 
