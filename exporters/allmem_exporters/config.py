@@ -1,0 +1,323 @@
+"""AllMemConfig: the pretrained decoder's sizes and the memory's options, checked when they are set.
+
+It knows which values are allowed; it does not know what the operators do with them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from typing import Any, ClassVar
+
+from transformers import AutoConfig, PretrainedConfig
+
+from allmem_exporters.errors import ConfigError
+from allmem_ops.schema import SLIDING_WINDOW_ATTENTION, TTT_MEMORY, Value
+from allmem_runtime.config import BOUNDS
+
+BACKBONES = ("llama", "qwen2", "qwen3")
+ROPE_KINDS = ("default", "linear", "llama3", "yarn")
+ACTIVATIONS = ("silu", "gelu", "gelu_pytorch_tanh", "relu")
+
+_OURS = ("mem_", "sink", "window", "chunk", "lr_", "conv_", "inner_", "norm_s", "grad_at", "grad_c",
+         "theta_", "qk_", "v_norm", "out_", "cache_", "backbone")  # fmt: skip
+"""Prefixes that belong to this project: an unknown key that starts so is a misspelling."""
+
+
+def _schema_choices(name: str) -> tuple[str, ...]:
+    attributes = (*SLIDING_WINDOW_ATTENTION.attributes, *TTT_MEMORY.attributes)
+    return next(a.choices for a in attributes if a.name == name)
+
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "backbone": BACKBONES,
+    "hidden_act": ACTIVATIONS,
+    "inner_loss": _schema_choices("inner_loss"),
+    "norm_schedule": _schema_choices("norm_schedule"),
+    "grad_at": _schema_choices("grad_at"),
+    "lr_groups": ("three_per_head", "per_head", "shared"),
+    "lr_reduce": _schema_choices("lr_reduce"),
+    "conv_act": _schema_choices("conv_activation"),
+    "qk_norm": ("rms_l2", "l2"),
+    "v_norm": _schema_choices("value_norm"),
+    "out_gate": _schema_choices("out_gate"),
+    "sink_rope": _schema_choices("sink_rope"),
+    "cache_dtype": ("float16", "float32"),
+}
+
+_WHOLE: dict[str, tuple[int, int]] = {
+    "vocab_size": BOUNDS["vocab_size"],
+    "hidden_size": BOUNDS["hidden_size"],
+    "intermediate_size": BOUNDS["intermediate_size"],
+    "num_hidden_layers": BOUNDS["layers"],
+    "num_attention_heads": BOUNDS["query_heads"],
+    "num_key_value_heads": BOUNDS["kv_heads"],
+    "head_dim": BOUNDS["head_dim"],
+    "max_position_embeddings": BOUNDS["trained_context"],
+    "mem_width": BOUNDS["memory.width"],
+    "mem_heads": BOUNDS["memory.heads"],
+    "conv_kernel": BOUNDS["memory.kernel"],
+    "window": BOUNDS["window"],
+    "sinks": BOUNDS["sinks"],
+    "chunk": BOUNDS["chunk"],
+}
+
+_NUMBERS: dict[str, tuple[float, float]] = {
+    "rms_norm_eps": (1e-12, 1e-2),
+    "initializer_range": (0.0, 1.0),
+    "mem_hidden_mult": (0.0, 64.0),
+    "mem_epsilon": (1e-12, 1e-2),
+    "lr_init": (1e-8, 10.0),
+    "theta_rel": (0.0, 1e6),
+}
+
+_FLAGS = ("attention_bias", "mlp_bias", "tie_word_embeddings", "mem_residual", "out_norm")
+
+
+def default_memory_width(heads: int) -> int:
+    """Total width of the memory: 512 where that gives sane heads, else 64 a head.
+
+    512 is the published width; with 3 heads it does not divide and with one or two hundred heads
+    its heads would be too narrow to hold anything.
+    """
+    return 512 if 512 % heads == 0 and 32 <= 512 // heads <= 256 else 64 * heads
+
+
+class AllMemConfig(PretrainedConfig):
+    """Configuration of a pretrained decoder with a window, sinks and a neural memory.
+
+    The decoder's fields bear the names that transformers gives them. The memory's fields:
+
+    Args:
+        backbone: family of the decoder: ``llama``, ``qwen2`` or ``qwen3``.
+        mem_width: total width of the memory's heads; None for ``default_memory_width``.
+        mem_heads: memory heads; None for the number of key/value heads.
+        mem_hidden_mult: hidden units of one memory head relative to its width.
+        mem_residual: the read adds the query.
+        mem_epsilon: guard of the memory's norms.
+        inner_loss: what the memory minimises: ``neg_dot`` or ``l2``.
+        norm_schedule: ``read_norm_write``, ``post``, ``pre`` or ``none``.
+        grad_at: gradients at ``normalized`` or ``raw`` weights.
+        lr_groups: learned learning rates: ``three_per_head`` (gate, up, down), ``per_head``
+            or one ``shared``.
+        lr_reduce: ``sum`` or ``mean`` of a chunk's gradients.
+        lr_init: initial learning rate.
+        theta_rel: bound on a chunk's gradient relative to the initial weights; 0 for none.
+        conv_kernel: taps of the convolution on queries, keys and values.
+        conv_act: ``silu``, ``silu_qk`` or ``none``.
+        qk_norm: ``rms_l2`` (with a learned gain) or ``l2``.
+        v_norm: ``none``, ``rms`` or ``l2``.
+        out_norm: per-head RMSNorm on what is read.
+        out_gate: ``sigmoid``, ``silu`` or ``none``, one gate a head.
+        window: tokens the attention sees, the token itself included.
+        sinks: first tokens that stay visible for ever, in addition to the window.
+        sink_rope: ``clamped`` or ``true`` distance to the sinks.
+        chunk: tokens between two commits of the memory; at most ``window``, else some tokens
+            would be seen neither by the window nor by the memory.
+        cache_dtype: type in which keys and values are kept.
+
+    Raises:
+        ConfigError: a value is outside its range, or a key is unknown; names key, value, range.
+
+    Source: arXiv 2602.13680; what the paper leaves open is documented in ``docs``.
+    """
+
+    model_type = "allmem"
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["state"]
+
+    backbone: str = "llama"
+    vocab_size: int = 49152
+    hidden_size: int = 576
+    intermediate_size: int = 1536
+    num_hidden_layers: int = 30
+    num_attention_heads: int = 9
+    num_key_value_heads: int | None = None
+    head_dim: int | None = None
+    hidden_act: str = "silu"
+    max_position_embeddings: int = 8192
+    rms_norm_eps: float = 1e-5
+    rope_parameters: dict[str, Any] | None = None
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    tie_word_embeddings: bool = True
+    initializer_range: float = 0.02
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    pad_token_id: int | None = None
+
+    mem_width: int | None = None
+    mem_heads: int | None = None
+    mem_hidden_mult: float = 2.0
+    mem_residual: bool = True
+    mem_epsilon: float = 1e-6
+    inner_loss: str = "neg_dot"
+    norm_schedule: str = "read_norm_write"
+    grad_at: str = "normalized"
+    lr_groups: str = "three_per_head"
+    lr_reduce: str = "sum"
+    lr_init: float = 1e-4
+    theta_rel: float = 0.1
+    conv_kernel: int = 4
+    conv_act: str = "silu"
+    qk_norm: str = "rms_l2"
+    v_norm: str = "none"
+    out_norm: bool = True
+    out_gate: str = "sigmoid"
+    window: int = 1024
+    sinks: int = 64
+    sink_rope: str = "clamped"
+    chunk: int = 512
+    cache_dtype: str = "float16"
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Fill in what follows from other fields, then check everything."""
+        self._reject_misspelt(kwargs)
+        if self.num_key_value_heads is None:
+            self.num_key_value_heads = self.num_attention_heads
+        if self.head_dim is None and self.num_attention_heads:
+            self.head_dim = self.hidden_size // self.num_attention_heads
+        if self.mem_heads is None:
+            self.mem_heads = self.num_key_value_heads
+        self._whole("mem_heads")
+        if self.mem_width is None:
+            self.mem_width = default_memory_width(self.mem_heads)
+        # super() standardises this dictionary in place; the caller's must stay as it is.
+        self.rope_parameters = dict(self.rope_parameters) if self.rope_parameters else None
+        super().__post_init__(**kwargs)
+        self.check()
+
+    def _reject_misspelt(self, unknown: dict[str, Any]) -> None:
+        fields = [field.name for field in dataclasses.fields(self)]
+        for key, value in unknown.items():
+            close = difflib.get_close_matches(key, fields, n=1, cutoff=0.85)
+            if close or key.startswith(_OURS):
+                advice = f"did you mean {close[0]!r}?" if close else "AllMemConfig lists them."
+                raise ConfigError(f"Unknown model option {key!r} (value {value!r});", advice)
+
+    def _whole(self, key: str) -> None:
+        value, (low, high) = getattr(self, key), _WHOLE[key]
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ConfigError(f"{key} is {value!r}; it must be a whole number {low} to {high}.")
+
+    def check(self) -> None:
+        """Check every field and the relations between them.
+
+        Raises:
+            ConfigError: names the key, the value and what is allowed.
+        """
+        for key, choices in _CHOICES.items():
+            value = getattr(self, key)
+            if value not in choices:
+                raise ConfigError(f"{key} is {value!r}; allowed: {', '.join(choices)}.")
+        for key in _WHOLE:
+            self._whole(key)
+        for key, (low, high) in _NUMBERS.items():
+            value = getattr(self, key)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not low <= value <= high:
+                raise ConfigError(f"{key} is {value!r}; it must be a number {low:g} to {high:g}.")
+        for key in _FLAGS:
+            if not isinstance(getattr(self, key), bool):
+                raise ConfigError(f"{key} is {getattr(self, key)!r}; it must be true or false.")
+        self._check_relations()
+        self._check_rope()
+
+    def _check_relations(self) -> None:
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ConfigError(
+                f"num_attention_heads is {self.num_attention_heads}; it must be a multiple of "
+                f"num_key_value_heads, {self.num_key_value_heads}."
+            )
+        if self.mem_width % self.mem_heads:
+            raise ConfigError(
+                f"mem_width is {self.mem_width}; it must be a multiple of mem_heads, "
+                f"{self.mem_heads}."
+            )
+        if self.mem_hidden < 1:
+            raise ConfigError(
+                f"mem_hidden_mult is {self.mem_hidden_mult}; with heads of {self.mem_head_dim} it "
+                "leaves the memory no hidden units."
+            )
+        if self.chunk > self.window:
+            raise ConfigError(
+                f"chunk is {self.chunk}; it must be at most window, {self.window}, or some tokens "
+                "would be seen neither by the window nor by the memory."
+            )
+        if self.backbone == "qwen2" and self.attention_bias:
+            raise ConfigError(
+                "attention_bias is True; a qwen2 decoder always has biases on queries, keys and "
+                "values and never on the output, so it must be false."
+            )
+        if self.backbone != "llama" and self.mlp_bias:
+            raise ConfigError(f"mlp_bias is True; a {self.backbone} decoder has no such biases.")
+
+    def _check_rope(self) -> None:
+        rope = self.rope_parameters or {}
+        kind = rope.get("rope_type", "default")
+        if kind not in ROPE_KINDS:
+            raise ConfigError(
+                f"rope_parameters.rope_type is {kind!r}; allowed: {', '.join(ROPE_KINDS)}.",
+                "Kinds whose frequencies depend on the length read so far cannot stream.",
+            )
+        factor = rope.get("partial_rotary_factor", 1.0)
+        if not 0.0 < factor <= 1.0 or int(self.head_dim * factor) % 2 or self.rotary_dim < 2:
+            raise ConfigError(
+                f"rope_parameters.partial_rotary_factor is {factor!r}; of head_dim {self.head_dim} "
+                "it must select an even number of at least 2 coordinates."
+            )
+
+    @property
+    def rotary_dim(self) -> int:
+        """Coordinates of a head that are rotated."""
+        return int(self.head_dim * (self.rope_parameters or {}).get("partial_rotary_factor", 1.0))
+
+    @property
+    def mem_head_dim(self) -> int:
+        """Width of one memory head."""
+        return self.mem_width // self.mem_heads
+
+    @property
+    def mem_hidden(self) -> int:
+        """Hidden units of one memory head."""
+        return round(self.mem_hidden_mult * self.mem_head_dim)
+
+    @property
+    def qkv_bias(self) -> bool:
+        """Whether queries, keys and values have biases."""
+        return self.backbone == "qwen2" or self.attention_bias
+
+    @property
+    def head_norms(self) -> bool:
+        """Whether each query and key head has an RMSNorm of its own."""
+        return self.backbone == "qwen3"
+
+    def attention_attributes(self, rope_amplitude: float) -> dict[str, Value]:
+        """Attributes of the operator SlidingWindowAttention."""
+        return {
+            "window": self.window,
+            "sinks": self.sinks,
+            "scale": float(self.head_dim) ** -0.5,
+            "sink_rope": self.sink_rope,
+            "rope_amplitude": rope_amplitude,
+            "norm_epsilon": self.rms_norm_eps if self.head_norms else 0.0,
+        }
+
+    def memory_attributes(self) -> dict[str, Value]:
+        """Attributes of the operator TTTMemory."""
+        return {
+            "chunk": self.chunk,
+            "inner_loss": self.inner_loss,
+            "norm_schedule": self.norm_schedule,
+            "grad_at": self.grad_at,
+            "clip": float(self.theta_rel),
+            "lr_reduce": self.lr_reduce,
+            "residual": int(self.mem_residual),
+            "conv_activation": self.conv_act,
+            "value_norm": self.v_norm,
+            "out_norm": int(self.out_norm),
+            "out_gate": self.out_gate,
+            "epsilon": self.mem_epsilon,
+        }
+
+
+AutoConfig.register(AllMemConfig.model_type, AllMemConfig)

@@ -1,0 +1,20 @@
+"""Errors of the exporters; like all of this project they say what happened and what to do next."""
+
+from __future__ import annotations
+
+from allmem_runtime.errors import AllMemError, UsageError
+
+
+class ConfigError(UsageError, ValueError):
+    """A model option that is unknown, misspelt or outside its range.
+
+    It is a ValueError too, so that transformers' own loading code treats it as one.
+    """
+
+
+class ConversionError(AllMemError):
+    """A pretrained model that cannot become an AllMem model as it is."""
+
+
+class ExportError(AllMemError):
+    """A checkpoint that cannot be exported, or an export that does not agree with it."""

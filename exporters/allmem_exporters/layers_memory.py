@@ -1,0 +1,157 @@
+"""The memory branch of a layer: its projections and parameters around the TTTMemory operator.
+
+It stores its fast weights as the model is described, down as [heads, dim, hidden], and packs
+them as the operator wants them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from allmem_exporters.config import AllMemConfig
+from allmem_exporters.layers import Cuts, ProjectionGroup, each_piece, exact, joined
+from allmem_exporters.operators import ttt_memory
+
+_CONSTANTS = ("conv_weight", "norm_gain", "initial_weights", "initial_norms")
+
+
+class Gain(nn.Module):
+    """A named weight without a computation of its own."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(shape))
+
+
+class Memory(ProjectionGroup):
+    """A neural memory with ``heads`` small SwiGLU networks that learn while reading.
+
+    Source: arXiv 2602.13680, token mixer.
+    """
+
+    def __init__(self, config: AllMemConfig) -> None:
+        super().__init__()
+        size, width, heads = config.hidden_size, config.mem_width, config.mem_heads
+        dim, hidden, taps = config.mem_head_dim, config.mem_hidden, config.conv_kernel
+        rates = {"three_per_head": 3 * heads, "per_head": heads, "shared": 1}[config.lr_groups]
+        self.q_proj = nn.Linear(size, width, bias=False)
+        self.k_proj = nn.Linear(size, width, bias=False)
+        self.v_proj = nn.Linear(size, width, bias=False)
+        self.o_proj = nn.Linear(width, size, bias=False)
+        self.q_conv, self.k_conv, self.v_conv = (Gain(width, taps) for _ in range(3))
+        if config.qk_norm == "rms_l2":
+            self.q_norm, self.k_norm = Gain(heads, dim), Gain(heads, dim)
+        if config.out_norm:
+            self.out_norm = Gain(heads, dim)
+        self.lr_proj = nn.Linear(size, rates)
+        self.mom_proj = nn.Linear(size, heads)
+        if config.out_gate != "none":
+            self.gate_proj = nn.Linear(size, heads)
+        self.alpha = nn.Parameter(torch.zeros(size))
+        self.fw_gate = nn.Parameter(torch.zeros(heads, hidden, dim))
+        self.fw_up = nn.Parameter(torch.zeros(heads, hidden, dim))
+        self.fw_down = nn.Parameter(torch.zeros(heads, dim, hidden))
+        self.config = config
+        self.heads, self.dim, self.rates = heads, dim, rates
+        self.attributes = config.memory_attributes()
+        self.fused_control: nn.Linear | None = None
+
+    def projections(self) -> list[tuple[str, nn.Linear]]:
+        """Queries, keys, values."""
+        return [("q_proj", self.q_proj), ("k_proj", self.k_proj), ("v_proj", self.v_proj)]
+
+    def _expanded_rates(self) -> nn.Linear:
+        """The learning rate projection with three logits a head: gates, then ups, then downs."""
+        wanted = 3 * self.heads
+        if self.rates == wanted:
+            return self.lr_proj
+        with torch.device("meta"):
+            result = nn.Linear(self.lr_proj.in_features, wanted)
+        copies = wanted // self.rates
+        result.weight = nn.Parameter(self.lr_proj.weight.detach().repeat(copies, 1))
+        result.bias = nn.Parameter(self.lr_proj.bias.detach().repeat(copies))
+        return result
+
+    def control(self, x: Tensor) -> Tensor:
+        """Logits [batch, time, 5 heads]: learning rates of gate, up, down; momentum; gate."""
+        if self.fused_control is not None:
+            return self.fused_control(x)
+        rates = self.lr_proj(x).repeat(1, 1, 3 * self.heads // self.rates)
+        momentum = self.mom_proj(x)
+        gate = torch.zeros_like(momentum) if self._ungated else self.gate_proj(x)
+        return torch.cat([rates, momentum, gate], dim=-1)
+
+    @property
+    def _ungated(self) -> bool:
+        return self.config.out_gate == "none"
+
+    def constants(self) -> tuple[Tensor, ...]:
+        """conv_weight, norm_gain, initial_weights and initial_norms as the operator takes them."""
+        if self.fused is not None:
+            return tuple(getattr(self, name) for name in _CONSTANTS)
+        return self._packed()
+
+    def _packed(self) -> tuple[Tensor, ...]:
+        convolution = torch.stack([self.q_conv.weight, self.k_conv.weight, self.v_conv.weight])
+        ones = torch.ones(self.heads, self.dim, device=self.alpha.device, dtype=self.alpha.dtype)
+        gained = self.config.qk_norm == "rms_l2"
+        gains = torch.stack(
+            [
+                self.q_norm.weight if gained else ones,
+                self.k_norm.weight if gained else ones,
+                self.out_norm.weight if self.config.out_norm else ones,
+            ]
+        )
+        gate, up, down = exact(self.fw_gate), exact(self.fw_up), exact(self.fw_down)
+        weights = torch.stack([gate, up, down.transpose(1, 2)], dim=1)
+        norms = torch.cat([matrix.norm(dim=-1) for matrix in (gate, up, down)], dim=-1)
+        return exact(convolution), exact(gains), weights, norms
+
+    def fuse(self) -> None:
+        """Join projections and pack the constants, for good, as the exported graph wants them."""
+        rest = [self.mom_proj] if self._ungated else [self.mom_proj, self.gate_proj]
+        control = joined([self._expanded_rates(), *rest])
+        if self._ungated:
+            control.weight = nn.Parameter(
+                torch.cat([control.weight, torch.zeros_like(self.mom_proj.weight)]), False
+            )
+            control.bias = nn.Parameter(
+                torch.cat([control.bias, torch.zeros_like(self.mom_proj.bias)]), False
+            )
+        packed = [tensor.detach().clone() for tensor in self._packed()]
+        super().fuse()
+        self.fused_control = control
+        for name in ("lr_proj", "mom_proj", "gate_proj", "q_conv", "k_conv", "v_conv", "q_norm",
+                     "k_norm", "out_norm", "fw_gate", "fw_up", "fw_down"):  # fmt: skip
+            if hasattr(self, name):
+                delattr(self, name)
+        for name, tensor in zip(_CONSTANTS, packed, strict=True):
+            self.register_buffer(name, tensor)
+
+    def forward(
+        self, x: Tensor, position: Tensor, state: tuple[Tensor, ...], cuts: Cuts
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Read the memory for each token of x and learn from it.
+
+        Args:
+            x: [batch, time, hidden_size], the normed token stream.
+            position: [1] int64.
+            state: weights, momentum, gradient, momentum_sum, conv_tail.
+            cuts: see ``Cuts``.
+
+        Returns:
+            alpha (.) memory [batch, time, hidden_size] and the state.
+        """
+        constants = self.constants()
+
+        def run(
+            streams: Sequence[Tensor], at: Tensor, past: tuple[Tensor, ...]
+        ) -> tuple[Tensor, ...]:
+            return ttt_memory(*streams, at, *constants, *past, **self.attributes)
+
+        streams = [self.project(x), self.control(x)]
+        output, after = each_piece(cuts, position, streams, run, state)
+        return self.alpha * self.o_proj(output), after
