@@ -1,0 +1,182 @@
+"""The operator table: consistent in itself, with the references and with the document."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from allmem_ops import schema
+from allmem_ops.reference import sliding_window_attention, ttt_memory
+from allmem_ops.schema import DOMAIN, OPERATORS, Attribute, Operator, Tensor
+
+REFERENCES = {"SlidingWindowAttention": sliding_window_attention, "TTTMemory": ttt_memory}
+DOCUMENT = Path(__file__).parents[2] / "docs" / "operators.md"
+
+every_operator = pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS.keys())
+
+
+def example(attribute: Attribute) -> object:
+    """A value that the table allows."""
+    if attribute.default is not None:
+        return attribute.default
+    return {"int": 4, "float": 0.5, "string": "".join(attribute.choices[:1])}[attribute.kind]
+
+
+def required(operator: Operator) -> dict[str, object]:
+    return {a.name: example(a) for a in operator.attributes if a.default is None}
+
+
+def bad_values(attribute: Attribute) -> list[object]:
+    """Values of a wrong type, past each bound, or no number at all."""
+    if attribute.kind == "string":
+        return ["nonsense", "", attribute.choices[0].upper(), 1, None]
+    values: list[object] = ["1", True, float("nan"), float("inf"), float("-inf"), [1]]
+    if attribute.kind == "int":
+        values.append(1.0)
+    if attribute.minimum is not None:
+        values.append(attribute.minimum - 1 if attribute.kind == "float" else -(10**6))
+        values += [int(attribute.minimum) - 1] if attribute.kind == "int" else []
+    if attribute.maximum is not None:
+        values.append(attribute.maximum * 2 if attribute.kind == "float" else 10**6)
+        values += [int(attribute.maximum) + 1] if attribute.kind == "int" else []
+    return values
+
+
+BAD = [
+    pytest.param(operator, attribute, value, id=f"{operator.name}-{attribute.name}-{value!r}")
+    for operator in OPERATORS.values()
+    for attribute in operator.attributes
+    for value in bad_values(attribute)
+]
+
+
+@pytest.mark.parametrize(("operator", "attribute", "value"), BAD)
+def test_bad_attribute_is_refused_by_operator_name_and_value(operator, attribute, value):
+    with pytest.raises(ValueError, match=f"^{operator.name}: ") as caught:
+        operator.attribute_values({**required(operator), attribute.name: value})
+    assert attribute.name in str(caught.value)
+    if value is not None:
+        assert repr(value).strip("'") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("operator", "attribute", "value"),
+    [
+        pytest.param(operator, attribute, value, id=f"{operator.name}-{attribute.name}-{value}")
+        for operator in OPERATORS.values()
+        for attribute in operator.attributes
+        for value in (*attribute.choices, attribute.minimum, attribute.maximum, attribute.default)
+        if value is not None
+    ],
+)
+def test_choices_bounds_and_defaults_are_allowed(operator, attribute, value):
+    if attribute.kind == "int":
+        value = int(value)
+    given = {**required(operator), attribute.name: value}
+    assert operator.attribute_values(given)[attribute.name] == value
+
+
+@every_operator
+def test_missing_attribute_without_default_is_named(operator):
+    for name in required(operator):
+        given = {k: v for k, v in required(operator).items() if k != name}
+        with pytest.raises(ValueError, match=f"^{operator.name}: attribute '{name}' is required"):
+            operator.attribute_values(given)
+
+
+@every_operator
+def test_unknown_attribute_is_named(operator):
+    with pytest.raises(ValueError, match=f"^{operator.name}: unknown attribute 'windw'"):
+        operator.attribute_values({**required(operator), "windw": 4})
+
+
+@every_operator
+def test_defaults_are_filled_in_for_every_attribute(operator):
+    values = operator.attribute_values(required(operator))
+    assert list(values) == [a.name for a in operator.attributes]
+    assert values == {a.name: example(a) for a in operator.attributes}
+
+
+@every_operator
+def test_every_state_input_has_an_output_of_equal_shape_and_type_in_the_same_order(operator):
+    present = [t for t in operator.outputs if t.name.startswith("present_")]
+    assert operator.state
+    assert operator.outputs == (operator.outputs[0], *present)
+    for past, new in zip(operator.state, present, strict=True):
+        assert new.name == past.name.replace("past_", "present_")
+        assert (new.shape, new.element) == (past.shape, past.element)
+
+
+@every_operator
+def test_state_inputs_come_last_and_no_name_occurs_twice(operator):
+    assert operator.inputs[-len(operator.state) :] == operator.state
+    names = [t.name for t in (*operator.inputs, *operator.outputs)]
+    names += [a.name for a in operator.attributes]
+    assert len(set(names)) == len(names)
+
+
+@every_operator
+def test_every_size_in_a_shape_is_explained(operator):
+    explained = set(re.findall(r"\w+", schema.__doc__ or ""))
+    for tensor in (*operator.inputs, *operator.outputs):
+        for size in tensor.shape:
+            assert set(re.findall(r"[a-z_]+", str(size))) <= explained, (tensor.name, size)
+
+
+@every_operator
+def test_reference_takes_the_inputs_and_attributes_of_the_table(operator):
+    parameters = inspect.signature(REFERENCES[operator.name]).parameters.values()
+    inputs = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    defaults = {
+        p.name: None if p.default is p.empty else p.default
+        for p in parameters
+        if p.kind is p.KEYWORD_ONLY
+    }
+    assert inputs == [t.name for t in operator.inputs]
+    assert defaults == {a.name: a.default for a in operator.attributes}
+
+
+def section(operator: Operator) -> str:
+    """The part of the document between the operator's heading and the next of its level."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    match = re.search(rf"^## {operator.name}\b.*?(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+    assert match, f"{DOCUMENT.name} has no section on {operator.name}"
+    return match.group()
+
+
+def tensor_row(tensor: Tensor) -> str:
+    """How a row of the document's tables of inputs and outputs begins."""
+    shape = ", ".join(str(size) for size in tensor.shape)
+    return f"| `{tensor.name}` | `[{shape}]` | {tensor.element} | "
+
+
+def attribute_row(attribute: Attribute) -> str:
+    """How a row of the document's table of attributes begins."""
+    default = "required" if attribute.default is None else f"`{attribute.default}`"
+    if attribute.choices:
+        allowed = ", ".join(f"`{choice}`" for choice in attribute.choices)
+    elif attribute.maximum is not None:
+        allowed = f"`{attribute.minimum:g}` to `{attribute.maximum:g}`"
+    else:
+        allowed = f"at least `{attribute.minimum:g}`"
+    return f"| `{attribute.name}` | {attribute.kind} | {default} | {allowed} | "
+
+
+@every_operator
+def test_document_lists_exactly_the_inputs_outputs_and_attributes_of_the_table(operator):
+    rows = [line for line in section(operator).splitlines() if line.startswith("| `")]
+    expected = [tensor_row(t) for t in (*operator.inputs, *operator.outputs)]
+    expected += [attribute_row(a) for a in operator.attributes]
+    for beginning in expected:
+        assert any(row.startswith(beginning) for row in rows), f"no row begins {beginning}"
+    assert len(rows) == len(expected), "a row of the document is not in the table"
+
+
+def test_document_names_domain_and_versions():
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert f"`{DOMAIN}`" in text
+    for operator in OPERATORS.values():
+        assert f"## {operator.name}, version {operator.version}\n" in text
