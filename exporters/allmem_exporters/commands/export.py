@@ -1,0 +1,48 @@
+"""The command `allmem export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("export")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--weights",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="How matrices are stored. float16 halves the file; arithmetic stays float32.",
+)
+@click.option(
+    "--check/--no-check",
+    default=True,
+    show_default=True,
+    help="Compare the graph with PyTorch: one pass and random pieces, library and bodies.",
+)
+@click.option("--check-tokens", type=click.IntRange(min=1), help="Length of the compared text.")
+@click.option("--force", is_flag=True, help="Replace OUT even if it holds something else.")
+def export(
+    checkpoint: Path,
+    out: Path,
+    weights: str,
+    check: bool,
+    check_tokens: int | None,
+    force: bool,
+) -> None:
+    """Export CHECKPOINT (made by `allmem convert`) to ONNX in the folder OUT."""
+    # Imported here: PyTorch takes seconds to load, and `allmem --help` should not.
+    from allmem_exporters.export import export as run
+
+    run(
+        checkpoint,
+        out,
+        weights=weights,
+        check=check,
+        check_tokens=check_tokens,
+        force=force,
+        report=lambda line: click.echo(line, err=True),
+    )

@@ -1,0 +1,192 @@
+"""Does the exported graph compute what the PyTorch model computes? Asked at the end of an export.
+
+The same tokens go through PyTorch in one pass, and through ONNX Runtime in one pass and in random
+pieces, with our library and with the function bodies; logits and every state tensor must agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from allmem_exporters.errors import ExportError
+from allmem_exporters.modeling import AllMemForCausalLM, pieces
+from allmem_exporters.state import AllMemState, state_spec
+from allmem_runtime.spec import (
+    GRAPH_FILE,
+    INPUT_IDS,
+    LOGIT_INDEX,
+    LOGITS,
+    POSITION,
+    StateSpec,
+    past_name,
+    present_name,
+)
+
+SAMPLED_ROWS = 64
+
+TOLERANCE = {"float32": 1e-4, "float16": 1e-2}
+"""Relative RMS of logits and states, by the type the weights are stored in.
+
+Sums run in another order than PyTorch's, and a key that lies on a rounding boundary of the float16
+cache may fall to either side: both grow through the layers to a few 1e-5. Rounding the weights
+themselves to float16 moves everything by some 1e-3. A wrong mask, position, boundary or layout
+shows as 1e-1 and more.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Relative RMS differences of one way to run the graph."""
+
+    operators: str
+    cutting: str
+    logits: float
+    state: float
+    worst_state: str
+
+
+class GraphRunner:
+    """Steps an exported graph with plain arrays; simple on purpose, for comparison only."""
+
+    def __init__(self, folder: Path, state: StateSpec, *, native: bool) -> None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if native:
+            from allmem_ops import library
+
+            library.register(options)
+        self.session = onnxruntime.InferenceSession(
+            str(folder / GRAPH_FILE), options, providers=["CPUExecutionProvider"]
+        )
+        self.spec = state
+
+    def read(
+        self, tokens: Sequence[int], cuts: Sequence[tuple[int, int]], rows: Sequence[int]
+    ) -> tuple[NDArray[np.float32], list[NDArray[np.floating]]]:
+        """Read a text in the given pieces.
+
+        Args:
+            tokens: ids of the whole text.
+            cuts: (first, last + 1) of each piece, none crossing a chunk boundary.
+            rows: which tokens want logits, ascending.
+
+        Returns:
+            Logits [rows, vocab_size] and the state tensors in the order of the specification.
+        """
+        state = [np.zeros(t.shape, t.element) for _, t in self.spec]
+        wanted = [LOGITS, *(present_name(layer, t.name) for layer, t in self.spec)]
+        logits = []
+        for first, end in cuts:
+            here = [row - first for row in rows if first <= row < end]
+            feed = {
+                INPUT_IDS: np.array([tokens[first:end]], np.int64),
+                POSITION: np.array([first], np.int64),
+                LOGIT_INDEX: np.array(here, np.int64),
+            }
+            for (layer, tensor), array in zip(self.spec, state, strict=True):
+                feed[past_name(layer, tensor.name)] = array
+            found, *state = self.session.run(wanted, feed)
+            logits.append(found[0])
+        return np.concatenate(logits), state
+
+
+def relative_rms(value: NDArray[np.floating], truth: NDArray[np.floating]) -> float:
+    """RMS of the difference over RMS of the truth; 0 for two zeros."""
+    difference = value.astype(np.float64) - truth.astype(np.float64)
+    scale = float(np.sqrt(np.mean(np.square(truth, dtype=np.float64)))) if truth.size else 0.0
+    error = float(np.sqrt(np.mean(np.square(difference)))) if truth.size else 0.0
+    if error == 0.0:
+        return 0.0
+    return error / scale if scale else float("inf")
+
+
+def random_cuts(length: int, chunk: int, seed: int) -> list[tuple[int, int]]:
+    """Pieces of 1 to ``chunk`` tokens, cut at chunk boundaries as well."""
+    rng = np.random.default_rng(seed)
+    edges, at = [0], 0
+    while at < length:
+        # Sizes are drawn evenly on a logarithmic scale, so that single tokens are common too.
+        at += max(1, int(np.exp(rng.uniform(0, np.log(chunk + 1)))))
+        at = min(at, length, (edges[-1] // chunk + 1) * chunk)
+        edges.append(at)
+    return list(zip(edges, edges[1:], strict=False))
+
+
+def validate(
+    folder: Path,
+    model: AllMemForCausalLM,
+    *,
+    storage: str = "float32",
+    tokens: int | None = None,
+    seed: int = 0,
+    report: Callable[[str], None] = lambda line: None,
+) -> list[Agreement]:
+    """Compare an exported folder with the model it came from.
+
+    Args:
+        folder: the export.
+        model: in float32.
+        storage: how the export's weights are stored.
+        tokens: length of the random text; by default long enough for the window to go round.
+        seed: of the text and of the random cutting.
+        report: is told each result as a line.
+
+    Returns:
+        One row for each way of running the graph.
+
+    Raises:
+        ExportError: a difference exceeds the tolerance, or something is not finite.
+    """
+    config = model.config
+    length = tokens or config.window + config.sinks + config.chunk // 2 + 1
+    rng = np.random.default_rng(seed)
+    text = rng.integers(0, config.vocab_size, length).tolist()
+    rows = sorted({length - 1, *rng.integers(0, length, SAMPLED_ROWS).tolist()})
+    with torch.inference_mode():
+        truth = model(torch.tensor([text]), AllMemState.blank(config), logit_index=rows)
+    logits = truth.logits[0].float().numpy()
+    states = [tensor.numpy() for tensor in truth.state]
+    whole = pieces(0, length, config.chunk)
+    results = []
+    for native in (True, False):
+        runner = GraphRunner(folder, state_spec(config), native=native)
+        for cutting, cuts in (
+            ("whole chunks", whole),
+            ("random pieces", random_cuts(length, config.chunk, seed)),
+        ):
+            found, present = runner.read(text, cuts, rows)
+            differences = [relative_rms(a, b) for a, b in zip(present, states, strict=True)]
+            worst = int(np.argmax(differences))
+            layer, tensor = list(state_spec(config))[worst]
+            row = Agreement(
+                operators="library" if native else "function bodies",
+                cutting=cutting,
+                logits=relative_rms(found, logits),
+                state=differences[worst],
+                worst_state=present_name(layer, tensor.name),
+            )
+            _check(row, TOLERANCE[storage], [found, *present])
+            report(
+                f"{row.operators:<15}  {cutting:<13}  logits {row.logits:.1e}  "
+                f"state {row.state:.1e} ({row.worst_state})"
+            )
+            results.append(row)
+    return results
+
+
+def _check(row: Agreement, tolerance: float, arrays: Sequence[NDArray[np.floating]]) -> None:
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise ExportError(f"The exported graph ({row.operators}, {row.cutting}) is not finite.")
+    if max(row.logits, row.state) > tolerance:
+        raise ExportError(
+            f"The exported graph ({row.operators}, {row.cutting}) differs from PyTorch: logits by "
+            f"{row.logits:.1e}, {row.worst_state} by {row.state:.1e}; allowed are {tolerance:.0e}.",
+            "This is a defect of the exporter: please report it with the model's config.json.",
+        )
