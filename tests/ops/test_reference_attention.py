@@ -310,3 +310,16 @@ def test_ring_of_another_size_is_refused():
     ring = [x[:, :, 1:] for x in model.empty_ring()]
     with pytest.raises(ValueError, match=r"SlidingWindowAttention: the ring has 6 slots"):
         model.read(model.document(15), ring=ring)
+
+
+@pytest.mark.parametrize("query_heads", [0, 1, 3])
+def test_query_heads_that_are_no_multiple_of_the_key_heads_are_refused(query_heads):
+    model = Model(query_heads=query_heads, kv_heads=2)
+    with pytest.raises(ValueError, match=f"qkv has {(query_heads + 4) * 6} columns.*heads of 6"):
+        model.read(model.document(16))
+
+
+def test_more_rotary_frequencies_than_half_a_head_are_refused():
+    model = Model(rotary_half=4)
+    with pytest.raises(ValueError, match="4 rotary frequencies are more than half a head of 6"):
+        model.read(model.document(17))

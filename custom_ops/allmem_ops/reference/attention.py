@@ -83,7 +83,8 @@ def sliding_window_attention(
         new arrays in the type of the old ones.
 
     Raises:
-        ValueError: an attribute is outside the range of the operator's table.
+        ValueError: an attribute is outside the range of the operator's table, or sizes do not
+            fit each other.
 
     Source: arXiv 2602.13680, token mixer (sliding window with sinks); sinks: arXiv 2309.17453.
     """
@@ -102,6 +103,16 @@ def sliding_window_attention(
     if slots != sinks + window:
         raise ValueError(f"SlidingWindowAttention: the ring has {slots} slots, not sinks + window")
     query_heads = packed // head_dim - 2 * kv_heads
+    if packed % head_dim or query_heads < 1 or query_heads % kv_heads:
+        raise ValueError(
+            f"SlidingWindowAttention: qkv has {packed} columns, which are no queries, keys and "
+            f"values of heads of {head_dim} with {kv_heads} key/value heads"
+        )
+    if 2 * inverse_frequencies.shape[0] > head_dim:
+        raise ValueError(
+            f"SlidingWindowAttention: {inverse_frequencies.shape[0]} rotary frequencies are more "
+            f"than half a head of {head_dim}"
+        )
     group = query_heads // kv_heads
     heads = qkv.astype(np.float64).reshape(batch, time, query_heads + 2 * kv_heads, head_dim)
     query = head_norm(heads[:, :, :query_heads], query_norm, norm_epsilon)
