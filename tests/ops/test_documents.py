@@ -1,0 +1,106 @@
+"""What the documents state of sizes, fields and names is what the code says."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from allmem_runtime import spec
+from allmem_runtime.config import BOUNDS, Backbone, FileRecord, Manifest, Memory
+from allmem_runtime.spec import StateSpec
+
+ROOT = Path(__file__).parents[2]
+MODEL = (ROOT / "docs" / "model.md").read_text(encoding="utf-8")
+FORMATS = (ROOT / "docs" / "file-formats.md").read_text(encoding="utf-8")
+MIB = 1 << 20
+
+SIZES = {
+    "SmolLM2-135M": {
+        "layers": 30, "kv_heads": 3, "head_dim": 64,
+        "memory_heads": 3, "memory_width": 192, "memory_hidden": 128, "kernel": 4,
+    },
+    "Qwen3-0.6B": {
+        "layers": 28, "kv_heads": 8, "head_dim": 128,
+        "memory_heads": 8, "memory_width": 512, "memory_hidden": 128, "kernel": 4,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("window_and_sinks", [(1024, 64), (2048, 64), (4096, 128), (8192, 128)])
+@pytest.mark.parametrize("name", SIZES)
+def test_stated_state_sizes_are_those_of_the_state_spec(name, window_and_sinks):
+    window, sinks = window_and_sinks
+    cells = []
+    for cache in ("float16", "float32"):
+        state = StateSpec.build(window=window, sinks=sinks, cache=cache, **SIZES[name])
+        ring = state.layers * sum(t.nbytes for t in state.tensors if t.name in ("key", "value"))
+        cells.append(f"{state.nbytes / MIB:,.1f} ({ring / MIB:,.1f})")
+    assert f"| {name} | {window} | {sinks} | {cells[0]} | {cells[1]} |" in MODEL
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "d", "width", "heads", "added"),
+    [
+        ("SmolLM2-135M", 30, 576, 192, 3, 15_846_210),
+        ("Qwen3-0.6B", 28, 1024, 512, 8, 65_616_992),
+        ("Qwen3-1.7B", 28, 2048, 512, 8, 125_512_800),
+    ],
+)
+def test_stated_parameter_counts_follow_from_the_stated_formula(
+    name, layers, d, width, heads, added
+):
+    e = width // heads
+    layer = 4 * d * width + 3 * heads * (2 * e) * e + 12 * width + 3 * width
+    assert layers * (layer + 5 * heads * (d + 1) + d) == added
+    assert f"| {name} | {layers} | {d} | {width} | {heads} | {added:,} |" in MODEL
+
+
+def test_stated_configuration_is_that_of_the_model():
+    # Read as text: importing the class would need the exporters' heavy dependencies.
+    source = (ROOT / "exporters" / "allmem_exporters" / "config.py").read_text(encoding="utf-8")
+    (config,) = (
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ClassDef) and node.name == "AllMemConfig"
+    )
+    names = [
+        (node.target.id, ast.literal_eval(node.value))
+        for node in config.body
+        if isinstance(node, ast.AnnAssign) and node.value and "ClassVar" not in ast.dump(node)
+    ]
+    first = [name for name, _ in names].index("mem_width")
+    fields = dict([names[0], *names[first:]])
+    documented = dict(re.findall(r"^\| `(\w+)` \| (`[^`]+`|none) \|", MODEL, re.MULTILINE))
+    assert documented == {
+        name: "none" if default is None else f"`{default}`" for name, default in fields.items()
+    }
+
+
+@pytest.mark.parametrize("kind", [Manifest, Backbone, Memory, FileRecord])
+def test_every_manifest_key_is_documented(kind):
+    for field in dataclasses.fields(kind):
+        prefix = {Backbone: "backbone.", Memory: "memory.", FileRecord: "files.*."}.get(kind, "")
+        assert re.search(rf"^\| `{re.escape(prefix + field.name)}`", FORMATS, re.MULTILINE)
+
+
+def test_every_bound_of_the_manifest_is_documented():
+    for name, (low, high) in BOUNDS.items():
+        key = name if "." in name or name in ("window", "sinks", "chunk") else f"backbone.{name}"
+        assert re.search(rf"^\| `{re.escape(key)}` \| {low:,} to {high:,} \|", FORMATS, re.M), key
+
+
+def test_files_and_graph_tensors_are_documented():
+    for name in (
+        spec.GRAPH_FILE, spec.WEIGHTS_FILE, spec.MANIFEST_FILE, spec.TOKENIZER_FILE,
+        spec.CHAT_TEMPLATE_FILE, spec.GENERATION_FILE, spec.METADATA_KEY,
+        spec.INPUT_IDS, spec.POSITION, spec.LOGIT_INDEX, spec.LOGITS,
+    ):  # fmt: skip
+        assert f"`{name}`" in FORMATS, name
+    for tensor in StateSpec.build(
+        window=1, sinks=0, cache="float16", **SIZES["Qwen3-0.6B"]
+    ).tensors:
+        assert f"| `{tensor.name}` |" in FORMATS
