@@ -1,0 +1,61 @@
+"""What `optimum-cli export allmem` does: convert if need be, look up the registry, export."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from optimum.exporters.tasks import TasksManager
+
+from allmem_exporters import optimum  # noqa: F401  (registers the model type)
+from allmem_exporters.config import AllMemConfig
+from allmem_exporters.convert import convert
+from allmem_exporters.errors import ExportError
+from allmem_exporters.export import export
+
+
+def is_checkpoint(source: Path) -> bool:
+    """Whether ``source`` is a folder with an AllMem model, not one to convert."""
+    try:
+        config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("model_type") == AllMemConfig.model_type
+
+
+def run(
+    model: str,
+    output: str | Path,
+    *,
+    weights: str = "float32",
+    check: bool = True,
+    force: bool = False,
+    report: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Export ``model`` to the folder ``output``.
+
+    Args:
+        model: AllMem checkpoint, or anything that `allmem convert` takes.
+        output: folder to write.
+        weights: ``float32`` or ``float16``.
+        check: compare the graph with PyTorch.
+        force: replace ``output`` whatever it is.
+        report: is told what happens, a line at a time.
+
+    Raises:
+        ExportError: the model type is in no registry entry, or the export failed.
+        ConversionError: the source cannot be converted.
+    """
+    if "text-generation" not in TasksManager.get_supported_tasks_for_model_type(
+        AllMemConfig.model_type, "onnx", library_name="transformers"
+    ):
+        raise ExportError("optimum's registry does not know the model type 'allmem'.")
+    options = {"weights": weights, "check": check, "force": force, "report": report}
+    if is_checkpoint(Path(model)):
+        export(model, output, **options)
+        return
+    with tempfile.TemporaryDirectory(prefix="allmem-") as folder:
+        report(f"converting {model}")
+        export(convert(model, Path(folder) / "checkpoint"), output, **options)
