@@ -36,7 +36,8 @@ def head_norm(x: NDArray[np.float64], gain: Array, epsilon: float) -> NDArray[np
     """RMSNorm over the last axis; epsilon 0 means that the model has no such norm."""
     if epsilon == 0.0:
         return x
-    return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + epsilon) * gain.astype(np.float64)
+    size: NDArray[np.float64] = np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + epsilon)
+    return x / size * gain.astype(np.float64)
 
 
 def sliding_window_attention(

@@ -143,13 +143,14 @@ def unit(x: Float64, gain: Float64, epsilon: float) -> Float64:
     The RMS itself cancels under the L2 norm, so only the gain is applied.
     """
     x = x * gain
-    length = np.sqrt(np.sum(x * x, axis=-1, keepdims=True))
+    length: Float64 = np.sqrt(np.sum(x * x, axis=-1, keepdims=True))
     return x / np.maximum(length, epsilon)
 
 
 def rms(x: Float64, epsilon: float) -> Float64:
     """RMSNorm over the last axis, without gain."""
-    return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + epsilon)
+    size: Float64 = np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + epsilon)
+    return x / size
 
 
 def ttt_memory(
