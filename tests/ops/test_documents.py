@@ -7,11 +7,14 @@ import dataclasses
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from allmem_runtime import spec
 from allmem_runtime.config import BOUNDS, Backbone, FileRecord, Manifest, Memory
+from allmem_runtime.snapshot import FORMAT, FORMAT_VERSION, Owner, read_header, save
 from allmem_runtime.spec import StateSpec
+from allmem_runtime.state import Place
 
 ROOT = Path(__file__).parents[2]
 MODEL = (ROOT / "docs" / "model.md").read_text(encoding="utf-8")
@@ -104,3 +107,45 @@ def test_files_and_graph_tensors_are_documented():
         window=1, sinks=0, cache="float16", **SIZES["Qwen3-0.6B"]
     ).tensors:
         assert f"| `{tensor.name}` |" in FORMATS
+
+
+class Zeros:
+    """The least state that can be saved."""
+
+    def __init__(self, state: StateSpec) -> None:
+        self.arrays = {
+            spec.past_name(layer, tensor.name): np.zeros(tensor.shape, tensor.element)
+            for layer, tensor in state
+        }
+
+    def read(self, name: str) -> np.ndarray:
+        return self.arrays[name]
+
+
+def test_session_header_holds_exactly_the_documented_keys(tmp_path):
+    state = StateSpec.build(window=2, sinks=0, cache="float16", **SIZES["Qwen3-0.6B"])
+    state = dataclasses.replace(state, layers=1)
+    owner = Owner("tiny", "0" * 64, "1" * 64, {"TTTMemory": 1}, 100)
+    path = tmp_path / "some.allmem"
+    save(path, owner, state, Zeros(state), Place())
+    header = read_header(path)
+    section = FORMATS[FORMATS.index("## The session file") :]
+    documented = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert sorted(documented) == sorted(header.metadata)
+    assert f"| `format` | `{FORMAT}` |" in section
+    assert f"| `format_version` | `{FORMAT_VERSION}` |" in section
+
+
+def test_another_reader_of_safetensors_opens_a_session(tmp_path):
+    numpy_reader = pytest.importorskip("safetensors.numpy")
+    state = StateSpec.build(window=2, sinks=0, cache="float16", **SIZES["SmolLM2-135M"])
+    state = dataclasses.replace(state, layers=2)
+    tensors = Zeros(state)
+    for array in tensors.arrays.values():
+        array[...] = np.arange(array.size, dtype=array.dtype).reshape(array.shape) % 100
+    path = tmp_path / "some.allmem"
+    save(path, Owner("tiny", "0" * 64, "1" * 64, {}, 100), state, tensors, Place())
+    loaded = numpy_reader.load_file(path)
+    assert loaded.keys() == tensors.arrays.keys()
+    assert all(np.array_equal(loaded[name], array) for name, array in tensors.arrays.items())
+    assert all(loaded[name].dtype == array.dtype for name, array in tensors.arrays.items())
