@@ -1,0 +1,74 @@
+"""`allmem convert`: make an AllMem checkpoint from a pretrained model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("source")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--window", type=int, help="Tokens the attention sees.  [default: 1024]")
+@click.option("--sinks", type=int, help="First tokens that stay visible.  [default: 64]")
+@click.option("--chunk", type=int, help="Tokens between two commits.  [default: 512]")
+@click.option("--mem-width", type=int, help="Width of the memory.  [default: 512 or 64 a head]")
+@click.option("--mem-heads", type=int, help="Memory heads.  [default: key/value heads]")
+@click.option("--mem-hidden-mult", type=float, help="Hidden units per width.  [default: 2]")
+@click.option("--conv-kernel", type=int, help="Taps of the convolution.  [default: 4]")
+@click.option("--lr-init", type=float, help="Initial inner learning rate.  [default: 1e-4]")
+@click.option("--theta-rel", type=float, help="Bound on a chunk's gradient.  [default: 0.1]")
+@click.option("--inner-loss", help="neg_dot or l2.  [default: neg_dot]")
+@click.option("--norm-schedule", help="read_norm_write, post, pre or none.")
+@click.option("--sink-rope", help="clamped or true.  [default: clamped]")
+@click.option("--cache", "cache_dtype", help="Type of keys and values.  [default: float16]")
+@click.option("--dtype", help="float32, float16 or bfloat16.  [default: as the source]")
+@click.option("--seed", default=0, show_default=True, help="Of the memory's initial values.")
+@click.option("--revision", help="Branch, tag or commit on the hub.")
+@click.option(
+    "--calibrate",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A text file on which the memory's values are scaled.",
+)
+@click.option("--force", is_flag=True, help="Write into a folder that holds other things.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def convert(
+    source: str,
+    out: Path,
+    dtype: str | None,
+    seed: int,
+    revision: str | None,
+    calibrate: Path | None,
+    force: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Make an AllMem checkpoint in OUT from SOURCE.
+
+    SOURCE is a GGUF file, a folder with config.json and safetensors, or owner/model on the hub.
+    The result reads like the original within its window; its memory still has to be trained.
+    """
+    from allmem_exporters.convert import PROVENANCE_FILE
+    from allmem_exporters.convert import convert as run
+
+    click.echo(f"converting {source}", err=True)
+    text = calibrate.read_text(encoding="utf-8", errors="replace") if calibrate else None
+    folder = run(
+        source,
+        out,
+        dtype=dtype,
+        seed=seed,
+        revision=revision,
+        calibration_text=text,
+        force=force,
+        **{name: value for name, value in options.items() if value is not None},
+    )
+    record = json.loads((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))
+    if as_json:
+        click.echo(json.dumps({"folder": str(folder), "source": record}))
+    else:
+        click.echo(str(folder))
+        click.echo(f"memory: {record['memory']}; weights: {record['dtype']}", err=True)

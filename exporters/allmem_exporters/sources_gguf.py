@@ -1,0 +1,224 @@
+"""A pretrained model in a GGUF file: sizes from its metadata, weights dequantised to float32.
+
+Names and layout are those of llama.cpp's converter. Anything in the file that has no counterpart
+is an error: a tensor left aside would be a silently different model.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gguf import GGUFReader, dequantize
+from tokenizers import pre_tokenizers
+from torch import Tensor
+from transformers import AutoTokenizer
+
+from allmem_exporters.errors import ConversionError
+from allmem_exporters.sources import SUPPORTED, sha256_of
+
+_WHOLE_MODEL = {
+    "token_embd.weight": "model.embed_tokens.weight",
+    "output_norm.weight": "model.norm.weight",
+    "output.weight": "lm_head.weight",
+}
+_IN_LAYER = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+_LAYER_TENSOR = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)\Z")
+_ARCHITECTURES = ("llama", "qwen2", "qwen3")
+
+# How the text is split before merging (tokenizer.ggml.pre), of the families that are supported.
+_SPLITS = ("default", "gpt-2", "llama-bpe", "llama3", "llama-v3", "qwen2", "deepseek-r1-qwen",
+           "smollm")  # fmt: skip
+
+
+class GgufSource:
+    """One GGUF file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.name = file.name
+        try:
+            self.reader = GGUFReader(file)
+        except (ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
+            raise ConversionError(
+                f"{self.name} is not an intact GGUF file ({error}).", "Fetch it again."
+            ) from error
+        self.architecture = self._value("general.architecture")
+        if self.architecture not in _ARCHITECTURES:
+            raise ConversionError(
+                f"{self.name}: its architecture is {self.architecture!r}.", SUPPORTED
+            )
+        self.shapes = {
+            t.name: tuple(int(n) for n in reversed(t.shape)) for t in self.reader.tensors
+        }
+        self._check_attention()
+        self.backbone = self._backbone()
+        kinds = sorted({t.tensor_type.name for t in self.reader.tensors})
+        self.provenance = {
+            "kind": "gguf",
+            "name": self.name,
+            "weights": f"{self.name} ({', '.join(kinds)})",
+            "sha256": sha256_of([file]),
+        }
+        for key, field in (("licence", "general.license"), ("model", "general.name")):
+            if value := self._value(field, ""):
+                self.provenance[key] = str(value)[:1000]
+
+    def _value(self, key: str, default: Any = None) -> Any:
+        field = self.reader.fields.get(key)
+        if field is not None:
+            return field.contents()
+        if default is None:
+            raise ConversionError(
+                f"{self.name}: the metadata lacks {key}.", "Fetch a complete GGUF file."
+            )
+        return default
+
+    def _size(self, key: str, default: Any = None) -> Any:
+        return self._value(f"{self.architecture}.{key}", default)
+
+    def _check_attention(self) -> None:
+        scaling = self._size("rope.scaling.type", "none")
+        if scaling != "none" or "rope_freqs.weight" in self.shapes:
+            kind = "rope_freqs.weight" if scaling == "none" else f"rope.scaling.type {scaling!r}"
+            raise ConversionError(
+                f"{self.name}: it scales its rope ({kind}), which GGUF does not describe fully.",
+                "Convert the original safetensors checkpoint instead.",
+            )
+        if self._size("attention.sliding_window", 0):
+            raise ConversionError(f"{self.name}: its attention is a sliding window.", SUPPORTED)
+
+    def _backbone(self) -> dict[str, Any]:
+        heads = self._size("attention.head_count")
+        hidden = self._size("embedding_length")
+        head_dim = self._size("attention.key_length", hidden // heads)
+        rotary = self._size("rope.dimension_count", head_dim)
+        if rotary != head_dim or self._size("attention.value_length", head_dim) != head_dim:
+            raise ConversionError(
+                f"{self.name}: heads of {head_dim} with {rotary} rotated coordinates and values of "
+                f"{self._size('attention.value_length', head_dim)} are not supported.", SUPPORTED
+            )  # fmt: skip
+        vocabulary = self.shapes.get("token_embd.weight")
+        if vocabulary is None:
+            raise ConversionError(
+                f"{self.name}: the weight token_embd.weight is missing.", "Fetch it again."
+            )
+        return {
+            "backbone": self.architecture,
+            "vocab_size": vocabulary[0],
+            "hidden_size": hidden,
+            "intermediate_size": self._size("feed_forward_length"),
+            "num_hidden_layers": self._size("block_count"),
+            "num_attention_heads": heads,
+            "num_key_value_heads": self._size("attention.head_count_kv", heads),
+            "head_dim": head_dim,
+            "max_position_embeddings": self._size("context_length"),
+            "rms_norm_eps": self._size("attention.layer_norm_rms_epsilon"),
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": float(self._size("rope.freq_base", 10000.0)),
+            },
+            "attention_bias": self.architecture != "qwen2" and "blk.0.attn_q.bias" in self.shapes,
+            "mlp_bias": "blk.0.ffn_up.bias" in self.shapes,
+            "tie_word_embeddings": "output.weight" not in self.shapes,
+            **self._special_tokens(),
+        }
+
+    def _special_tokens(self) -> dict[str, int]:
+        names = {"bos": "bos", "eos": "eos", "pad": "padding"}
+        found = {
+            f"{key}_token_id": self._value(f"tokenizer.ggml.{name}_token_id", -1)
+            for key, name in names.items()
+        }
+        return {key: int(token) for key, token in found.items() if token >= 0}
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Every weight, dequantised one at a time.
+
+        Raises:
+            ConversionError: a tensor has no counterpart, or a quantisation nobody can read.
+        """
+        for entry in self.reader.tensors:
+            name = self._counterpart(entry.name)
+            try:
+                values = dequantize(entry.data, entry.tensor_type)
+            except NotImplementedError as error:
+                raise ConversionError(
+                    f"{self.name}: {entry.name} is quantised as {entry.tensor_type.name}, which "
+                    "cannot be read.", "Use a file of another quantisation, such as Q8_0.",
+                ) from error  # fmt: skip
+            values = np.array(values, dtype=np.float32)  # a copy: the file's memory is read-only
+            if self.architecture == "llama" and name.endswith(
+                ("q_proj.weight", "k_proj.weight", "q_proj.bias", "k_proj.bias")
+            ):
+                values = _halves_from_pairs(values, self.backbone["head_dim"])
+            yield name, torch.from_numpy(values)
+
+    def _counterpart(self, name: str) -> str:
+        if name in _WHOLE_MODEL:
+            return _WHOLE_MODEL[name]
+        found = _LAYER_TENSOR.match(name)
+        if found and found[2] in _IN_LAYER:
+            return f"model.layers.{found[1]}.{_IN_LAYER[found[2]]}.{found[3]}"
+        raise ConversionError(f"{self.name}: the tensor {name} has no counterpart.", SUPPORTED)
+
+    def write_texts(self, out: Path) -> None:
+        """Build tokenizer and chat template from the metadata; end tokens as generation settings.
+
+        Raises:
+            ConversionError: the text is split by rules that are not known here.
+        """
+        kind = self._value("tokenizer.ggml.model")
+        split = self._value("tokenizer.ggml.pre", "default")
+        if kind not in ("gpt2", "llama") or (kind == "gpt2" and split not in _SPLITS):
+            raise ConversionError(
+                f"{self.name}: its tokenizer is of the kind {kind!r} with the splitting {split!r}, "
+                "which is not known here.",
+                "Convert the original safetensors checkpoint with its tokenizer.json instead.",
+            )
+        tokenizer = AutoTokenizer.from_pretrained(
+            self.file.parent, gguf_file=self.name, local_files_only=True
+        )
+        if split == "smollm":
+            # Each digit is a word of its own, before the byte-level rules split the rest.
+            tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+                [
+                    pre_tokenizers.Digits(individual_digits=True),
+                    pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+                ]
+            )
+        tokenizer.save_pretrained(out)
+        (out / "generation_config.json").write_text(
+            json.dumps(self._special_tokens(), indent=2, sort_keys=True) + "\n", encoding="utf-8"
+        )
+
+
+def _halves_from_pairs(values: np.ndarray, head_dim: int) -> np.ndarray:
+    """Undo the row order of llama.cpp's Llama conversion.
+
+    There coordinate 2 j of a head turns with 2 j + 1; here j turns with j + head_dim / 2.
+
+    Args:
+        values: [heads * head_dim, ...] rows of a query or key projection.
+        head_dim: width of a head.
+    """
+    rest = values.shape[1:]
+    pairs = values.reshape(-1, head_dim // 2, 2, *rest)
+    return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(values.shape)
