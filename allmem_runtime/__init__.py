@@ -1,0 +1,36 @@
+"""Read documents without end in constant memory: models, sessions and their errors."""
+
+from allmem_runtime.errors import (
+    AllMemError,
+    DeviceError,
+    ModelFileError,
+    OperatorLibraryError,
+    SessionFileError,
+    SessionStateError,
+    SourceError,
+    StorageError,
+    UsageError,
+)
+from allmem_runtime.model import Model, load
+from allmem_runtime.reading import Progress
+from allmem_runtime.sampling import Sampling
+from allmem_runtime.session import Session
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AllMemError",
+    "DeviceError",
+    "Model",
+    "ModelFileError",
+    "OperatorLibraryError",
+    "Progress",
+    "Sampling",
+    "Session",
+    "SessionFileError",
+    "SessionStateError",
+    "SourceError",
+    "StorageError",
+    "UsageError",
+    "load",
+]

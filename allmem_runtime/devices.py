@@ -1,0 +1,72 @@
+"""Choose where a model runs, and say why. Which providers work is asked of the step module."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from allmem_runtime.errors import DeviceError, UsageError
+
+CPU_PROVIDER = "CPUExecutionProvider"
+CUDA_PROVIDER = "CUDAExecutionProvider"
+_CUDA = re.compile(r"cuda(?::(\d{1,2}))?\Z")
+
+CUDA_REMEDY = (
+    "Install the NVIDIA driver and the CUDA libraries that this onnxruntime was built for "
+    "(`allmem doctor` lists them), or use --device cpu."
+)
+
+Probe = Callable[[int], str | None]
+"""Try a CUDA device by number; None if a graph ran on it, else the reason why not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device that was chosen.
+
+    Args:
+        name: ``cpu`` or ``cuda``.
+        index: number of the CUDA device; 0 for the CPU.
+        why: a sentence for the user.
+    """
+
+    name: str
+    index: int
+    why: str
+
+    @property
+    def provider(self) -> str:
+        """Name of the execution provider."""
+        return CUDA_PROVIDER if self.name == "cuda" else CPU_PROVIDER
+
+    def __str__(self) -> str:
+        return f"cuda:{self.index}" if self.name == "cuda" else "cpu"
+
+
+def choose(wanted: str, probe: Probe) -> Device:
+    """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:1`` into a device that works.
+
+    Args:
+        wanted: what the user asked for.
+        probe: tries a CUDA device.
+
+    Raises:
+        UsageError: no such device name.
+        DeviceError: CUDA was asked for and cannot be had; the text says why and what to do.
+    """
+    if wanted == "cpu":
+        return Device("cpu", 0, "The CPU was asked for.")
+    if wanted == "auto":
+        problem = probe(0)
+        if problem is None:
+            return Device("cuda", 0, "A CUDA device works, and auto prefers it.")
+        return Device("cpu", 0, f"The CPU, because CUDA cannot be used: {problem}.")
+    match = _CUDA.match(wanted)
+    if not match:
+        raise UsageError(f"{wanted!r} is no device.", "Use auto, cpu, cuda or cuda:NUMBER.")
+    index = int(match[1] or 0)
+    problem = probe(index)
+    if problem is not None:
+        raise DeviceError(f"CUDA device {index} cannot be used: {problem}.", CUDA_REMEDY)
+    return Device("cuda", index, f"CUDA device {index} was asked for.")

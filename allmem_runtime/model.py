@@ -1,0 +1,150 @@
+"""A model: graph, tokenizer and template, immutable, shared by all its sessions."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from allmem_runtime import devices
+from allmem_runtime.chat import ChatTemplate
+from allmem_runtime.config import Manifest
+from allmem_runtime.cursor import piece_length
+from allmem_runtime.errors import ModelFileError, UsageError
+from allmem_runtime.package import Package, open_package
+from allmem_runtime.sampling import Sampling
+from allmem_runtime.session import Session
+from allmem_runtime.spec import GENERATION_FILE
+from allmem_runtime.step import Engine, probe_cuda
+from allmem_runtime.tokenizer import Tokenizer
+
+log = logging.getLogger(__name__)
+
+_DRAWING = ("temperature", "top_k", "top_p", "min_p")
+
+
+def load(
+    path: str | Path, *, device: str = "auto", operators: str = "auto", threads: int | None = None
+) -> Model:
+    """Open a model.
+
+    Args:
+        path: a model folder, or the model.onnx in one.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:NUMBER``.
+        operators: ``auto`` (native if the library is there), ``native``, ``portable``, or the
+            path of a library.
+        threads: CPU threads of one step; None leaves it to ONNX Runtime.
+
+    Raises:
+        ModelFileError: the folder is not a model of ours, or damaged.
+        DeviceError: the device cannot be used.
+        OperatorLibraryError: the operators asked for cannot be used.
+    """
+    package = open_package(path)
+    chosen = devices.choose(device, probe_cuda)
+    log.info("Device %s. %s", chosen, chosen.why)
+    return Model(package, Engine(package, chosen, operators, threads))
+
+
+class Model:
+    """A loaded model. Threads may share it; each session belongs to one thread at a time.
+
+    Attributes:
+        package: the files it came from.
+        engine: runs its steps.
+        tokenizer: its own tokenizer.
+        chat: its own chat template.
+        sampling: how answers are drawn unless told otherwise: what generation_config.json says
+            where ``do_sample`` is true, else the most probable token every time.
+    """
+
+    def __init__(self, package: Package, engine: Engine) -> None:
+        self.package = package
+        self.engine = engine
+        self.tokenizer = Tokenizer.from_file(package.tokenizer)
+        vocab = package.manifest.backbone.vocab_size
+        if self.tokenizer.vocab_size > vocab:
+            raise ModelFileError(
+                f"{package.tokenizer} knows {self.tokenizer.vocab_size} tokens, the model {vocab}.",
+                "Tokenizer and graph come from different models: export the model again.",
+            )
+        self.chat = ChatTemplate.from_model(package.chat_template, self._control_tokens())
+        self.sampling = default_sampling(package.generation, str(package.folder / GENERATION_FILE))
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the model says of itself."""
+        return self.package.manifest
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.manifest.name
+
+    @property
+    def device(self) -> devices.Device:
+        """Where it runs, and why there."""
+        return self.engine.device
+
+    @property
+    def operators(self) -> str:
+        """``native`` or ``portable``."""
+        return self.engine.operators
+
+    @property
+    def piece(self) -> int:
+        """Most tokens fed at once."""
+        return piece_length(self.manifest)
+
+    @property
+    def state_bytes(self) -> int:
+        """Size of a session's state; it never changes."""
+        return self.manifest.state.nbytes
+
+    def session(self, *, undo: bool = True) -> Session:
+        """A blank session.
+
+        Args:
+            undo: keep a copy of the state from before each question, so that ``undo`` and, after
+                a failure, ``rollback`` work; it takes the memory of one more state.
+        """
+        return Session(self, undo=undo)
+
+    def open(self, path: str | Path, *, undo: bool = True) -> Session:
+        """A session as it was saved.
+
+        Raises:
+            SessionFileError: the file is missing, damaged or of another model.
+        """
+        return Session.opened(self, Path(path), undo=undo)
+
+    def _control_tokens(self) -> dict[str, str]:
+        """The control tokens templates ask for by name."""
+        names = {"bos_token": self.manifest.begin_tokens, "eos_token": self.manifest.end_tokens}
+        return {
+            name: self.tokenizer.control[ids[0]]
+            for name, ids in names.items()
+            if ids and ids[0] in self.tokenizer.control
+        }
+
+
+def default_sampling(generation: dict[str, Any], origin: str) -> Sampling:
+    """How a model wants its answers drawn.
+
+    Args:
+        generation: contents of generation_config.json; keys of no concern are skipped.
+        origin: file name for error messages.
+
+    Raises:
+        ModelFileError: a value is outside its range.
+    """
+    names = ["repetition_penalty"]
+    if generation.get("do_sample") is True:
+        names += _DRAWING
+    values = {name: generation[name] for name in names if generation.get(name) is not None}
+    if generation.get("do_sample") is True:
+        values.setdefault("temperature", 1.0)
+    try:
+        return Sampling(**values)
+    except UsageError as error:
+        raise ModelFileError(f"{origin}: {error.message}", error.hint) from None

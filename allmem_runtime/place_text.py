@@ -1,0 +1,91 @@
+"""A session's place in its text as short texts for a file's metadata, and strictly back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from allmem_runtime.sampling import MAX_SEED
+from allmem_runtime.state import RECENT_TOKENS, TURNS, Place, SourceMark
+
+MAX_POSITION = 1 << 53
+_HEXADECIMAL = frozenset("0123456789abcdef")
+
+
+def place_to_metadata(place: Place) -> dict[str, str]:
+    """Texts by key; the parent is not among them, for it depends on the file."""
+    source = place.source
+    return {
+        "position": str(place.position),
+        "turn": place.turn,
+        "seed": str(place.seed),
+        "pending": json.dumps(place.pending),
+        "recent": json.dumps(place.recent),
+        "source_offset": str(source.offset),
+        "source_finished": json.dumps(source.finished),
+        "source_digest": source.digest,
+        "source_digest_bytes": str(source.digest_bytes),
+    }
+
+
+def place_from_metadata(metadata: Mapping[str, str], vocab_size: int) -> Place:
+    """Read the texts back.
+
+    Args:
+        metadata: texts by key.
+        vocab_size: token ids are below it.
+
+    Raises:
+        ValueError: a key is missing or its value outside its range; the text names it.
+    """
+
+    def text(key: str) -> str:
+        if key not in metadata:
+            raise ValueError(f"{key} is missing")
+        return metadata[key]
+
+    def number(key: str, limit: int) -> int:
+        value = text(key)
+        if not (value.isascii() and value.isdigit() and len(value) < 20 and int(value) <= limit):
+            raise ValueError(f"{key} is {value[:40]!r}; it must be a whole number up to {limit}")
+        return int(value)
+
+    def parsed(key: str) -> Any:
+        try:
+            return json.loads(text(key))
+        except (ValueError, RecursionError):
+            raise ValueError(f"{key} is not valid") from None
+
+    def ids(key: str) -> list[int]:
+        value = parsed(key)
+        if not isinstance(value, list) or not all(type(i) is int for i in value):
+            raise ValueError(f"{key} is not a list of token ids")
+        if any(not 0 <= token < vocab_size for token in value):
+            raise ValueError(f"{key} holds an id that is no token of this model")
+        return value
+
+    turn = text("turn")
+    if turn not in TURNS:
+        raise ValueError(f"turn is {turn[:40]!r}; allowed: {', '.join(TURNS)}")
+    finished, digest = parsed("source_finished"), text("source_digest")
+    if not isinstance(finished, bool):
+        raise ValueError("source_finished is neither true nor false")
+    if len(digest) not in (0, 64) or not _HEXADECIMAL.issuperset(digest):
+        raise ValueError("source_digest is no SHA-256")
+    recent = ids("recent")
+    if len(recent) > RECENT_TOKENS:
+        raise ValueError(f"recent holds {len(recent)} ids; at most {RECENT_TOKENS} are kept")
+    return Place(
+        position=number("position", MAX_POSITION),
+        turn=next(known for known in TURNS if known == turn),
+        pending=ids("pending"),
+        recent=recent,
+        seed=number("seed", MAX_SEED),
+        source=SourceMark(
+            offset=number("source_offset", MAX_POSITION),
+            finished=finished,
+            digest=digest,
+            digest_bytes=number("source_digest_bytes", MAX_POSITION),
+        ),
+    )

@@ -1,0 +1,77 @@
+"""Whether a graph's inputs and outputs are those its manifest promises."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from allmem_runtime import spec
+from allmem_runtime.errors import ModelFileError
+from allmem_runtime.package import Package
+
+
+class Argument(NamedTuple):
+    """An input or output of a graph.
+
+    Args:
+        name: its name.
+        type: as ONNX Runtime writes it, ``tensor(float)``.
+        shape: numbers, and names where it is dynamic.
+    """
+
+    name: str
+    type: str
+    shape: tuple[Any, ...]
+
+
+def check_signature(
+    package: Package, inputs: Sequence[Argument], outputs: Sequence[Argument]
+) -> None:
+    """The graph's inputs and outputs are those of the contract, neither more nor less.
+
+    Raises:
+        ModelFileError: one is missing, unknown, or of another type or shape; the text names it.
+    """
+    manifest = package.manifest
+    expected_in: dict[str, tuple[str, tuple[int | None, ...]]] = {
+        spec.INPUT_IDS: ("tensor(int64)", (1, None)),
+        spec.POSITION: ("tensor(int64)", (1,)),
+        spec.LOGIT_INDEX: ("tensor(int64)", (None,)),
+    }
+    expected_out: dict[str, tuple[str, tuple[int | None, ...]]] = {
+        spec.LOGITS: ("tensor(float)", (1, None, manifest.backbone.vocab_size))
+    }
+    types = {"float32": "tensor(float)", "float16": "tensor(float16)"}
+    for layer, tensor in manifest.state:
+        kind = types[tensor.element]
+        expected_in[spec.past_name(layer, tensor.name)] = kind, tensor.shape
+        expected_out[spec.present_name(layer, tensor.name)] = kind, tensor.shape
+    for what, wanted, arguments in (
+        ("input", expected_in, inputs),
+        ("output", expected_out, outputs),
+    ):
+        found = {a.name: (a.type, a.shape) for a in arguments}
+        for name in [*wanted, *(name for name in found if name not in wanted)]:
+            problem = _problem(wanted.get(name), found.get(name))
+            if problem:
+                raise ModelFileError(
+                    f"{package.graph}: the {what} {name!r} {problem}.",
+                    "Graph and manifest come from different exports: export the model again.",
+                )
+
+
+def _problem(
+    wanted: tuple[str, tuple[int | None, ...]] | None, found: tuple[str, tuple[Any, ...]] | None
+) -> str | None:
+    if found is None:
+        return "is missing"
+    if wanted is None:
+        return "is unknown to this runtime"
+    if wanted[0] != found[0]:
+        return f"is {found[0]}, the manifest says {wanted[0]}"
+    # A symbolic dimension of the graph fits everything; a number must be the manifest's.
+    fits = len(wanted[1]) == len(found[1]) and all(
+        not isinstance(have, int) or want == have
+        for want, have in zip(wanted[1], found[1], strict=True)
+    )
+    return None if fits else f"has the shape {list(found[1])}, the manifest says {list(wanted[1])}"

@@ -1,0 +1,136 @@
+"""What a session is made of: tensors of fixed size, and its place in the text.
+
+It knows neither where the tensors lie nor how they are computed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from allmem_runtime.spec import StateSpec, past_name
+
+RECENT_TOKENS = 64
+"""Tokens remembered by id, for the repetition penalty."""
+
+Turn = Literal["start", "raw", "document", "reply"]
+"""What the last token fed belongs to: nothing yet, text outside any conversation, an open turn of
+the user that holds a document, or an answer."""
+TURNS: tuple[Turn, ...] = ("start", "raw", "document", "reply")
+
+
+class Tensors(Protocol):
+    """One array per state tensor, on some device, by the name of its graph input."""
+
+    def read(self, name: str) -> NDArray[Any]:
+        """The tensor as a host array; valid until the next step."""
+
+    def write(self, name: str, values: NDArray[Any]) -> None:
+        """Overwrite the tensor."""
+
+    def copy_from(self, other: Tensors) -> None:
+        """Overwrite all tensors with those of another state of the same model."""
+
+
+class Buffers(Protocol):
+    """Memory a model steps in; ``current`` is the state after the last step."""
+
+    @property
+    def current(self) -> Tensors:
+        """The state after the last step."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, second set included where one is needed."""
+
+
+@dataclass(slots=True)
+class SourceMark:
+    """How far the current document was read.
+
+    Args:
+        offset: source bytes up to the end of the last segment that was encoded.
+        finished: whether the source was read to its end; the next one then starts at 0.
+        digest: SHA-256 of the first ``digest_bytes`` bytes of the source, to tell one document
+            from another.
+        digest_bytes: at most ``reading.DIGEST_BYTES``.
+    """
+
+    offset: int = 0
+    finished: bool = True
+    digest: str = ""
+    digest_bytes: int = 0
+
+
+@dataclass(slots=True)
+class Place:
+    """Where a session stands in its text: everything it keeps besides the tensors.
+
+    Args:
+        position: tokens fed since the beginning.
+        turn: what the last token belongs to.
+        pending: tokens that belong to the text but were not fed yet; they go first.
+        recent: the last tokens fed, at most ``RECENT_TOKENS``.
+        seed: of the random numbers; with the position it fixes every draw.
+        source: how far the current document was read.
+        parent: digest of the session file this state came from, or an empty text.
+    """
+
+    position: int = 0
+    turn: Turn = "start"
+    pending: list[int] = field(default_factory=list)
+    recent: list[int] = field(default_factory=list)
+    seed: int = 0
+    source: SourceMark = field(default_factory=SourceMark)
+    parent: str = ""
+
+    def copy(self) -> Place:
+        """An independent copy."""
+        return dataclasses.replace(
+            self,
+            pending=list(self.pending),
+            recent=list(self.recent),
+            source=dataclasses.replace(self.source),
+        )
+
+    def advance(self, count: int) -> None:
+        """The first ``count`` pending tokens were fed."""
+        fed = self.pending[:count]
+        del self.pending[:count]
+        self.recent = (self.recent + fed)[-RECENT_TOKENS:]
+        self.position += count
+
+
+def zero(state: StateSpec, tensors: Tensors) -> None:
+    """Make a blank state; at position 0 the operators supply the initial weights themselves."""
+    for layer, tensor in state:
+        tensors.write(past_name(layer, tensor.name), np.zeros(tensor.shape, tensor.element))
+
+
+def not_finite(
+    state: StateSpec, tensors: Tensors, parts: Iterable[str] | None = None
+) -> str | None:
+    """Name of the first tensor that holds a NaN or an infinity, or None.
+
+    Args:
+        state: which tensors there are.
+        tensors: their values.
+        parts: look only at tensors of these names; all by default.
+    """
+    wanted = None if parts is None else frozenset(parts)
+    for layer, tensor in state:
+        if wanted is not None and tensor.name not in wanted:
+            continue
+        name = past_name(layer, tensor.name)
+        values = tensors.read(name)
+        # A sum needs no array of flags; it overflows only where the exact test must decide.
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = np.add.reduce(values, axis=None, dtype=np.float32)
+        if not np.isfinite(total) and not np.isfinite(values).all():
+            return name
+    return None
