@@ -1,0 +1,81 @@
+"""optimum knows the model type, and its command line exports it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+from optimum.exporters.tasks import TasksManager
+
+from allmem_exporters import AllMemConfig, optimum
+from allmem_exporters.optimum_command import is_checkpoint, run
+from allmem_runtime.spec import GRAPH_FILE
+
+
+def test_registry_knows_the_task() -> None:
+    tasks = TasksManager.get_supported_tasks_for_model_type(
+        "allmem", "onnx", library_name="transformers"
+    )
+    assert list(tasks) == ["text-generation"]
+
+
+def test_registry_describes_the_graph_that_is_exported(
+    tiny_checkpoint_dir: Path, tiny_model_dir: Path
+) -> None:
+    constructor = TasksManager.get_exporter_config_constructor(
+        "onnx", model_type="allmem", task="text-generation", library_name="transformers"
+    )
+    described = constructor(AllMemConfig.from_pretrained(tiny_checkpoint_dir))
+    graph = onnx.load(tiny_model_dir / GRAPH_FILE, load_external_data=False).graph
+    assert list(described.inputs) == [value.name for value in graph.input]
+    assert list(described.outputs) == [value.name for value in graph.output]
+
+
+def test_dummy_inputs_have_the_shapes_of_the_graph(
+    tiny_checkpoint_dir: Path, tiny_model_dir: Path
+) -> None:
+    config = AllMemConfig.from_pretrained(tiny_checkpoint_dir)
+    dummy = optimum.AllMemOnnxConfig(config, task="text-generation").generate_dummy_inputs()
+    graph = onnx.load(tiny_model_dir / GRAPH_FILE, load_external_data=False).graph
+    for value in graph.input:
+        wanted = [d.dim_value for d in value.type.tensor_type.shape.dim]
+        assert [n if w else 0 for n, w in zip(dummy[value.name].shape, wanted, strict=True)] == (
+            wanted
+        )
+
+
+def test_checkpoints_are_told_from_models_to_convert(
+    tiny_checkpoint_dir: Path, tmp_path: Path
+) -> None:
+    assert is_checkpoint(tiny_checkpoint_dir)
+    assert not is_checkpoint(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
+    assert not is_checkpoint(tmp_path)
+
+
+def test_command_exports_a_checkpoint(tiny_checkpoint_dir: Path, tmp_path: Path) -> None:
+    run(str(tiny_checkpoint_dir), tmp_path / "model", check=False)
+    assert (tmp_path / "model" / GRAPH_FILE).is_file()
+
+
+def test_optimum_cli_finds_the_command(tiny_checkpoint_dir: Path, tmp_path: Path) -> None:
+    cli = Path(sys.executable).with_name("optimum-cli")
+    if not cli.is_file():
+        pytest.fail("optimum-cli is not installed; install the extras export and dev")
+    out = tmp_path / "model"
+    arguments = ["export", "allmem", "--model", str(tiny_checkpoint_dir), "--no-check", str(out)]
+    finished = subprocess.run([cli, *arguments], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert (out / GRAPH_FILE).is_file()
+
+
+def test_optimum_cli_says_what_is_wrong(tmp_path: Path) -> None:
+    cli = Path(sys.executable).with_name("optimum-cli")
+    arguments = ["export", "allmem", "--model", str(tmp_path / "nowhere"), str(tmp_path / "out")]
+    finished = subprocess.run([cli, *arguments], capture_output=True, text=True, check=False)
+    assert finished.returncode == 1
+    assert "nowhere" in finished.stderr
+    assert "Traceback" not in finished.stderr
