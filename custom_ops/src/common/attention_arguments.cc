@@ -1,0 +1,78 @@
+// SlidingWindowAttention's attributes and sizes, checked.
+#include "attention_arguments.h"
+
+#include <limits>
+
+#include "attributes.h"
+#include "shapes.h"
+
+namespace allmem {
+
+static constexpr char kName[] = "SlidingWindowAttention";
+static constexpr int64_t kMostSlots = int64_t{1} << 30;  // of window and of sinks
+
+const char* const kAttentionInputNames[kAttentionInputs] = {
+    "qkv",      "position", "inverse_frequencies", "query_norm",
+    "key_norm", "past_key", "past_value"};
+
+AttentionAttributes AttentionAttributes::read(const OrtApi& api, const OrtKernelInfo* info) {
+  constexpr float kAny = std::numeric_limits<float>::max();
+  const Attributes attributes(api, info, kName);
+  AttentionAttributes out{};
+  out.window = attributes.integer("window", std::nullopt, 1, kMostSlots);
+  out.sinks = attributes.integer("sinks", std::nullopt, 0, kMostSlots);
+  out.clamp_sinks = attributes.choice("sink_rope", {"clamped", "true"}) == 0;
+  out.scale = attributes.number("scale", std::nullopt, 0.0f, kAny);
+  out.rope_amplitude = attributes.number("rope_amplitude", 1.0f, 0.0f, kAny);
+  out.norm_epsilon = attributes.number("norm_epsilon", 0.0f, 0.0f, kAny);
+  return out;
+}
+
+AttentionSizes AttentionSizes::check(const AttentionAttributes& attributes,
+                                     const InputTensor (&inputs)[kAttentionInputs],
+                                     ONNXTensorElementDataType activation,
+                                     ONNXTensorElementDataType cache) {
+  constexpr auto kFloat = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+  const InputTensor& qkv = inputs[kAttentionQkv];
+  const InputTensor& key = inputs[kPastKey];
+  check_input(kName, qkv, activation, {-1, -1, -1},
+              "[batch, time, (query_heads + 2 * kv_heads) * head_dim]");
+  AttentionSizes sizes{};
+  sizes.batch = qkv.shape[0];
+  sizes.time = qkv.shape[1];
+  const int64_t slots = attributes.sinks + attributes.window;
+  for (const InputTensor* ring : {&key, &inputs[kPastValue]}) {
+    const int64_t heads = ring == &key ? -1 : key.shape[1];
+    const int64_t dim = ring == &key ? -1 : key.shape[3];
+    check_input(kName, *ring, cache, {sizes.batch, heads, slots, dim},
+                "[batch, kv_heads, sinks + window, head_dim]");
+  }
+  sizes.kv_heads = key.shape[1];
+  sizes.head_dim = key.shape[3];
+  if (sizes.kv_heads < 1 || sizes.head_dim < 1) {
+    throw InvalidArgument(text(kName, ": input past_key has shape ", shape_text(key.shape),
+                               "; kv_heads and head_dim must be at least 1"));
+  }
+  const int64_t packed = qkv.shape[2];
+  sizes.query_heads = packed / sizes.head_dim - 2 * sizes.kv_heads;
+  if (packed % sizes.head_dim != 0 || sizes.query_heads < 1 ||
+      sizes.query_heads % sizes.kv_heads != 0) {
+    throw InvalidArgument(
+        text(kName, ": input qkv has width ", packed, "; with the ", sizes.kv_heads,
+             " heads of width ", sizes.head_dim,
+             " of past_key it must hold a multiple of kv_heads as query heads, plus 2 * kv_heads"));
+  }
+  const InputTensor& frequencies = inputs[kInverseFrequencies];
+  check_input(kName, frequencies, kFloat, {-1}, "[rotary_half]");
+  sizes.rotary_half = frequencies.shape[0];
+  if (2 * sizes.rotary_half > sizes.head_dim) {
+    throw InvalidArgument(text(kName, ": input inverse_frequencies has ", sizes.rotary_half,
+                               " entries; a head of width ", sizes.head_dim, " takes at most ",
+                               sizes.head_dim / 2));
+  }
+  check_input(kName, inputs[kQueryNorm], kFloat, {sizes.head_dim}, "[head_dim]");
+  check_input(kName, inputs[kKeyNorm], kFloat, {sizes.head_dim}, "[head_dim]");
+  return sizes;
+}
+
+}  // namespace allmem

@@ -1,0 +1,87 @@
+// Reading a node's attributes.
+#include "attributes.h"
+
+#include <cmath>
+
+namespace allmem {
+
+// The interface tells "not there" from "of another kind" by text alone, so every kind is tried.
+Attributes::Kind Attributes::kind_of(const char* name) const {
+  const auto succeeded = [this](OrtStatus* status) {
+    if (status != nullptr) api_.ReleaseStatus(status);
+    return status == nullptr;
+  };
+  int64_t whole;
+  if (succeeded(api_.KernelInfoGetAttribute_int64(info_, name, &whole))) return Kind::kInteger;
+  float number;
+  if (succeeded(api_.KernelInfoGetAttribute_float(info_, name, &number))) return Kind::kNumber;
+  size_t size = 0;
+  if (succeeded(api_.KernelInfoGetAttribute_string(info_, name, nullptr, &size))) {
+    return Kind::kText;
+  }
+  return Kind::kMissing;
+}
+
+void Attributes::wrong_kind(const char* name, const char* wanted) const {
+  throw InvalidArgument(text(operator_, ": attribute '", name, "' must be ", wanted));
+}
+
+int64_t Attributes::integer(const char* name, std::optional<int64_t> standard, int64_t minimum,
+                            int64_t maximum) const {
+  const Kind kind = kind_of(name);
+  if (kind == Kind::kMissing) {
+    if (standard) return *standard;
+    throw InvalidArgument(text(operator_, ": attribute '", name, "' is required"));
+  }
+  if (kind != Kind::kInteger) wrong_kind(name, "an integer");
+  int64_t value = 0;
+  require(api_, api_.KernelInfoGetAttribute_int64(info_, name, &value));
+  if (value < minimum || value > maximum) {
+    throw InvalidArgument(text(operator_, ": attribute '", name, "' is ", value,
+                               "; it must be from ", minimum, " to ", maximum));
+  }
+  return value;
+}
+
+float Attributes::number(const char* name, std::optional<float> standard, float minimum,
+                         float maximum) const {
+  const Kind kind = kind_of(name);
+  if (kind == Kind::kMissing) {
+    if (standard) return *standard;
+    throw InvalidArgument(text(operator_, ": attribute '", name, "' is required"));
+  }
+  if (kind != Kind::kNumber) wrong_kind(name, "a float");
+  float value = 0.0f;
+  require(api_, api_.KernelInfoGetAttribute_float(info_, name, &value));
+  if (!std::isfinite(value) || value < minimum || value > maximum) {
+    throw InvalidArgument(text(operator_, ": attribute '", name, "' is ", value,
+                               "; it must be finite and from ", minimum, " to ", maximum));
+  }
+  return value;
+}
+
+std::string Attributes::read_text(const char* name) const {
+  size_t size = 0;
+  require(api_, api_.KernelInfoGetAttribute_string(info_, name, nullptr, &size));
+  std::string value(size, '\0');
+  require(api_, api_.KernelInfoGetAttribute_string(info_, name, value.data(), &size));
+  while (!value.empty() && value.back() == '\0') value.pop_back();  // size counts the terminator
+  return value;
+}
+
+int Attributes::choice(const char* name, std::initializer_list<const char*> choices) const {
+  const Kind kind = kind_of(name);
+  if (kind == Kind::kMissing) return 0;
+  if (kind != Kind::kText) wrong_kind(name, "a string");
+  const std::string value = read_text(name);
+  std::string allowed;
+  int index = 0;
+  for (const char* candidate : choices) {
+    if (value == candidate) return index;
+    allowed += (index++ ? ", " : "") + std::string(candidate);
+  }
+  throw InvalidArgument(
+      text(operator_, ": attribute '", name, "' is '", value, "'; allowed: ", allowed));
+}
+
+}  // namespace allmem

@@ -1,0 +1,93 @@
+// ONNX Runtime's C interface with C++ manners: failures are exceptions here and statuses outside.
+//
+// Only the C interface of level kApiVersion is used, and no runtime library is linked, so one
+// binary serves every onnxruntime from 1.17 on.
+#pragma once
+
+#include <onnxruntime_c_api.h>
+
+#include <cstdint>
+#include <exception>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "error.h"
+
+namespace allmem {
+
+constexpr uint32_t kApiVersion = 17;  // the first with KernelContext_ParallelFor
+
+// A failure that ONNX Runtime reported; carries its own text and code on.
+class RuntimeFailure : public std::exception {
+ public:
+  RuntimeFailure(OrtErrorCode code, std::string message)
+      : code(code), message_(std::move(message)) {}
+  const char* what() const noexcept override { return message_.c_str(); }
+
+  const OrtErrorCode code;
+
+ private:
+  std::string message_;
+};
+
+// Throws if `status` is a failure; releases it either way.
+void require(const OrtApi& api, OrtStatus* status);
+
+// Runs `body` and turns whatever it throws into a status.
+template <typename Body>
+OrtStatus* guarded(const OrtApi& api, Body body) noexcept {
+  try {
+    body();
+    return nullptr;
+  } catch (const InvalidArgument& error) {
+    return api.CreateStatus(ORT_INVALID_ARGUMENT, error.what());
+  } catch (const RuntimeFailure& error) {
+    return api.CreateStatus(error.code, error.what());
+  } catch (const std::bad_alloc&) {
+    return api.CreateStatus(ORT_FAIL, "allmem operators: out of memory");
+  } catch (const std::exception& error) {
+    return api.CreateStatus(ORT_FAIL, error.what());
+  } catch (...) {
+    return api.CreateStatus(ORT_FAIL, "allmem operators: an unknown exception");
+  }
+}
+
+using Shape = std::vector<int64_t>;
+
+std::string shape_text(const Shape& shape);
+const char* element_text(ONNXTensorElementDataType type);
+
+// An input as the checks see it.
+struct InputTensor {
+  const char* name;
+  const void* data;
+  Shape shape;
+  ONNXTensorElementDataType element;
+};
+
+InputTensor read_input(const OrtApi& api, const OrtKernelContext* context, size_t index,
+                       const char* name);
+
+// Allocates (or fetches the bound) output and returns its memory.
+void* open_output(const OrtApi& api, OrtKernelContext* context, size_t index, const Shape& shape);
+
+// Memory from the runtime's own allocator, for the length of one call.
+class ScratchBuffer {
+ public:
+  ScratchBuffer(const OrtApi& api, const OrtKernelContext* context, const OrtMemoryInfo* memory,
+                size_t bytes, size_t alignment);
+  ~ScratchBuffer();
+  ScratchBuffer(const ScratchBuffer&) = delete;
+  ScratchBuffer& operator=(const ScratchBuffer&) = delete;
+
+  void* data() const { return data_; }
+
+ private:
+  const OrtApi& api_;
+  OrtAllocator* allocator_ = nullptr;
+  void* block_ = nullptr;
+  void* data_ = nullptr;
+};
+
+}  // namespace allmem

@@ -1,0 +1,105 @@
+// SlidingWindowAttention on the CPU: the entry point, and what happens to single heads.
+#include "attention.h"
+
+#include <math.h>
+
+namespace allmem {
+namespace ALLMEM_TARGET {
+
+void fill_rotary(const AttentionArgs& args, int64_t origin, int64_t begin, int64_t end,
+                 const RotaryTable& table) {
+  for (int64_t i = begin; i < end; ++i) {
+    // In float64 like the reference: a float32 angle is off by 1e-2 after a few hundred thousand
+    // tokens. The C library reduces any angle exactly.
+    const double t = (double)(origin + i);
+    for (int64_t j = 0; j < args.rotary_half; ++j) {
+      const double angle = t * (double)args.inverse_frequencies[j];
+      table.cos[i * args.rotary_half + j] = (float)(args.rope_amplitude * cos(angle));
+      table.sin[i * args.rotary_half + j] = (float)(args.rope_amplitude * sin(angle));
+    }
+  }
+}
+
+void normalize_head(const AttentionArgs& args, const float* head, const float* gain, float* out) {
+  const int64_t dim = args.head_dim;
+  if (args.norm_epsilon == 0.0f) {
+    memcpy(out, head, (size_t)dim * sizeof(float));
+    return;
+  }
+  const float mean = sum_of_squares(head, dim) / (float)dim;
+  const float factor = 1.0f / sqrtf(mean + args.norm_epsilon);
+  for (int64_t d = 0; d < dim; ++d) out[d] = head[d] * factor * gain[d];
+}
+
+void rotate_head(const AttentionArgs& args, const float* head, const RotaryTable& table,
+                 int64_t row, float* out) {
+  const int64_t half = args.rotary_half;
+  const float* cosine = table.cos + row * half;
+  const float* sine = table.sin + row * half;
+  for (int64_t j = 0; j < half; ++j) {
+    const float first = head[j], second = head[half + j];
+    out[j] = first * cosine[j] - second * sine[j];
+    out[half + j] = second * cosine[j] + first * sine[j];
+  }
+  for (int64_t d = 2 * half; d < args.head_dim; ++d) out[d] = head[d];
+}
+
+template <typename Cache>
+void prepare_piece(const AttentionArgs& args, const RotaryTable& table, int64_t begin, int64_t end,
+                   Cache* keys, Cache* values, float* temporary) {
+  const int64_t dim = args.head_dim;
+  const int64_t packed = (args.query_heads + 2 * args.kv_heads) * dim;
+  float* const normal = temporary;
+  float* const turned = temporary + dim;
+  for (int64_t b = 0; b < args.batch; ++b) {
+    for (int64_t i = begin; i < end; ++i) {
+      const float* token = args.qkv + (b * args.time + i) * packed;
+      for (int64_t h = 0; h < args.kv_heads; ++h) {
+        const int64_t to = ((b * args.kv_heads + h) * args.time + i) * dim;
+        normalize_head(args, token + (args.query_heads + h) * dim, args.key_norm, normal);
+        rotate_head(args, normal, table, i, turned);
+        const float* value = token + (args.query_heads + args.kv_heads + h) * dim;
+        for (int64_t d = 0; d < dim; ++d) {
+          from_float(turned[d], keys + to + d);
+          from_float(value[d], values + to + d);
+        }
+      }
+    }
+  }
+}
+
+template void prepare_piece<float>(const AttentionArgs&, const RotaryTable&, int64_t, int64_t,
+                                   float*, float*, float*);
+template void prepare_piece<Half>(const AttentionArgs&, const RotaryTable&, int64_t, int64_t,
+                                  Half*, Half*, float*);
+
+template <typename Cache>
+static size_t scratch_for(const AttentionArgs& args, int workers) {
+  return args.time == 1 ? decode_scratch<Cache>(args, workers)
+                        : prefill_scratch<Cache>(args, workers);
+}
+
+template <typename Cache>
+static void run(const AttentionArgs& args, const Parallel& parallel, void* scratch) {
+  if (args.time == 1) {
+    decode<Cache>(args, parallel, scratch);
+  } else {
+    prefill<Cache>(args, parallel, scratch);
+  }
+}
+
+size_t attention_scratch(const AttentionArgs& args, int workers) {
+  return args.cache == CacheType::kFloat32 ? scratch_for<float>(args, workers)
+                                           : scratch_for<Half>(args, workers);
+}
+
+void attention(const AttentionArgs& args, const Parallel& parallel, void* scratch) {
+  if (args.cache == CacheType::kFloat32) {
+    run<float>(args, parallel, scratch);
+  } else {
+    run<Half>(args, parallel, scratch);
+  }
+}
+
+}  // namespace ALLMEM_TARGET
+}  // namespace allmem

@@ -1,0 +1,51 @@
+// What prefill and decode of SlidingWindowAttention share: rotation, head norm, ring slots.
+#pragma once
+
+#include "tasks.h"
+
+namespace allmem {
+namespace ALLMEM_TARGET {
+
+// cos and sin, times the amplitude, of consecutive positions.
+struct RotaryTable {
+  float* cos;  // [positions][rotary_half]
+  float* sin;
+};
+
+// The last position at which a query still meets a sink at their true distance.
+ALLMEM_INLINE int64_t last_true_sink_position(const AttentionArgs& args) {
+  return args.clamp_sinks ? args.sinks + args.window - 1 : INT64_MAX;
+}
+
+ALLMEM_INLINE int64_t ring_slot(const AttentionArgs& args, int64_t t) {
+  return t < args.sinks ? t : args.sinks + (t - args.sinks) % args.window;
+}
+
+// Fills rows [begin, end) of a table whose row 0 is position `origin`.
+void fill_rotary(const AttentionArgs& args, int64_t origin, int64_t begin, int64_t end,
+                 const RotaryTable& table);
+
+// Head norm (if any) without rotation.
+void normalize_head(const AttentionArgs& args, const float* head, const float* gain, float* out);
+
+// Coordinate j turns with coordinate j + rotary_half; those past 2 * rotary_half pass.
+void rotate_head(const AttentionArgs& args, const float* head, const RotaryTable& table,
+                 int64_t row, float* out);
+
+
+// Rotates and rounds the piece's keys and values: each [batch, kv_heads, time, head_dim] of Cache.
+template <typename Cache>
+void prepare_piece(const AttentionArgs& args, const RotaryTable& table, int64_t begin, int64_t end,
+                   Cache* keys, Cache* values, float* temporary);
+
+template <typename Cache>
+size_t prefill_scratch(const AttentionArgs& args, int workers);
+template <typename Cache>
+void prefill(const AttentionArgs& args, const Parallel& parallel, void* scratch);
+template <typename Cache>
+size_t decode_scratch(const AttentionArgs& args, int workers);
+template <typename Cache>
+void decode(const AttentionArgs& args, const Parallel& parallel, void* scratch);
+
+}  // namespace ALLMEM_TARGET
+}  // namespace allmem

@@ -1,0 +1,300 @@
+// SlidingWindowAttention for one token: bound by reading the ring once.
+//
+// The token's key takes the slot of the one token it no longer sees, so it is written first, and
+// what it sees is then simply the first min(t + 1, slots) slots.
+#include "attention.h"
+#include "functions.h"
+
+namespace allmem {
+namespace ALLMEM_TARGET {
+namespace {
+
+constexpr int64_t kSlice = 512;  // slots of one task, fixed so that results depend on no thread
+constexpr int64_t kKeys = 64;    // slots between two rescalings
+constexpr int kHeads = 4;        // query heads that share one reading of a key
+constexpr int kParts = 4;        // vectors of a value row summed at a time
+
+struct Plan {
+  int64_t group, slots, seen, slices, query_stride;
+
+  explicit Plan(const AttentionArgs& args) {
+    group = args.query_heads / args.kv_heads;
+    slots = args.sinks + args.window;
+    seen = min64(args.position + 1, slots);
+    slices = (seen + kSlice - 1) / kSlice;
+    query_stride = round_up(args.head_dim, kLanes);
+  }
+};
+
+struct Layout {
+  RotaryTable table, sink_table;
+  float* query;       // [batch, query_heads, query_stride], times scale * log2(e), zero padded
+  float* sink_query;  // the same at the clamped position
+  float* row;         // [2][head_dim]
+  void* key;          // [batch, kv_heads, head_dim] of the cache type
+  void* value;
+  float* high;   // [batch, kv_heads, slices, group]
+  float* total;  // the same
+  float* sums;   // [batch, kv_heads, slices, group, query_stride], not yet divided
+  float* weights;  // [workers][kHeads][kKeys]
+  size_t bytes;
+
+  Layout(const AttentionArgs& args, const Plan& plan, int workers, void* block) {
+    Scratch scratch(block);
+    RotaryTable* const tables[] = {&table, &sink_table};
+    for (RotaryTable* one : tables) {
+      one->cos = scratch.take<float>(args.rotary_half);
+      one->sin = scratch.take<float>(args.rotary_half);
+    }
+    query = scratch.take<float>(args.batch * args.query_heads * plan.query_stride);
+    sink_query = scratch.take<float>(args.batch * args.query_heads * plan.query_stride);
+    row = scratch.take<float>(2 * args.head_dim);
+    key = scratch.take<float>(args.batch * args.kv_heads * args.head_dim);
+    value = scratch.take<float>(args.batch * args.kv_heads * args.head_dim);
+    const int64_t partial = args.batch * args.query_heads * plan.slices;
+    high = scratch.take<float>(partial);
+    total = scratch.take<float>(partial);
+    sums = scratch.take<float>(partial * plan.query_stride);
+    weights = scratch.take<float>(workers * kHeads * kKeys);
+    bytes = scratch.used();
+  }
+};
+
+void prepare_queries(const AttentionArgs& args, const Plan& plan, const Layout& layout) {
+  const int64_t dim = args.head_dim;
+  const bool clamped = args.position > last_true_sink_position(args);
+  for (int64_t b = 0; b < args.batch; ++b) {
+    const float* token = args.qkv + b * (args.query_heads + 2 * args.kv_heads) * dim;
+    for (int64_t h = 0; h < args.query_heads; ++h) {
+      float* const to = layout.query + (b * args.query_heads + h) * plan.query_stride;
+      float* const sink_to = layout.sink_query + (b * args.query_heads + h) * plan.query_stride;
+      normalize_head(args, token + h * dim, args.query_norm, layout.row);
+      for (int64_t d = 0; d < dim; ++d) layout.row[d] *= args.scale * 1.44269504f;
+      rotate_head(args, layout.row, layout.table, 0, to);
+      rotate_head(args, layout.row, clamped ? layout.sink_table : layout.table, 0, sink_to);
+      for (int64_t d = dim; d < plan.query_stride; ++d) to[d] = sink_to[d] = 0.0f;
+    }
+  }
+}
+
+// Scores of slots [0, count) of `keys` for G heads: weights[head][slot].
+template <typename Cache, int G>
+void score(const Cache* keys, int64_t count, int64_t dim, const float* query, int64_t query_stride,
+           float* weights) {
+  const int64_t whole = dim / kLanes * kLanes;
+  for (int64_t at = 0; at < count; at += kLanes) {
+    Vector sums[G][kLanes];
+    const int64_t here = min64(kLanes, count - at);
+    for (int64_t n = 0; n < here; ++n) {
+      const Cache* key = keys + (at + n) * dim;
+      Vector sum[G];
+      for (int g = 0; g < G; ++g) sum[g] = zero();
+      for (int64_t d = 0; d < whole; d += kLanes) {
+        const Vector part = load(key + d);
+        for (int g = 0; g < G; ++g) sum[g] = part * load(query + g * query_stride + d) + sum[g];
+      }
+      if (whole < dim) {
+        const Vector part = load_first(key + whole, dim - whole);
+        for (int g = 0; g < G; ++g) {
+          sum[g] = part * load(query + g * query_stride + whole) + sum[g];
+        }
+      }
+      for (int g = 0; g < G; ++g) sums[g][n] = sum[g];
+    }
+    for (int64_t n = here; n < kLanes; ++n) {
+      for (int g = 0; g < G; ++g) sums[g][n] = zero();
+    }
+    for (int g = 0; g < G; ++g) store_first(weights + g * kKeys + at, sum_each(sums[g]), here);
+  }
+}
+
+// sums[head][d] = sums * rescale + weights * values over N vectors of d.
+template <typename Cache, int G, int N>
+void mix(const Cache* values, int64_t count, int64_t dim, const float* weights,
+         const float* rescale, float* sums, int64_t stride) {
+  Vector sum[G][N];
+  for (int g = 0; g < G; ++g) {
+    for (int v = 0; v < N; ++v) {
+      sum[g][v] = load(sums + g * stride + v * kLanes) * splat(rescale[g]);
+    }
+  }
+  for (int64_t n = 0; n < count; ++n) {
+    for (int v = 0; v < N; ++v) {
+      const Vector value = load(values + n * dim + v * kLanes);
+      for (int g = 0; g < G; ++g) sum[g][v] = splat(weights[g * kKeys + n]) * value + sum[g][v];
+    }
+  }
+  for (int g = 0; g < G; ++g) {
+    for (int v = 0; v < N; ++v) store(sums + g * stride + v * kLanes, sum[g][v]);
+  }
+}
+
+template <typename Cache, int G>
+void mix_rest(const Cache* values, int64_t count, int64_t dim, int64_t rest, const float* weights,
+              const float* rescale, float* sums, int64_t stride) {
+  for (int g = 0; g < G; ++g) {
+    Vector sum = load(sums + g * stride) * splat(rescale[g]);
+    for (int64_t n = 0; n < count; ++n) {
+      sum = splat(weights[g * kKeys + n]) * load_first(values + n * dim, rest) + sum;
+    }
+    store(sums + g * stride, sum);
+  }
+}
+
+// Slots [begin, end) for G query heads; `high`, `total`, `sums` [G][stride] are the partial result.
+template <typename Cache, int G>
+void attend(const Cache* keys, const Cache* values, int64_t begin, int64_t end, int64_t sinks,
+            int64_t dim, const float* query, const float* sink_query, int64_t stride, float* high,
+            float* total, float* sums, float* weights) {
+  for (int g = 0; g < G; ++g) {
+    high[g] = -1e30f;
+    total[g] = 0.0f;
+    memset(sums + g * stride, 0, (size_t)stride * sizeof(float));
+  }
+  for (int64_t at = begin; at < end;) {
+    // A block lies on one side of the border, because sinks meet a query of their own.
+    const int64_t border = at < sinks ? sinks : end;
+    const int64_t count = min64(kKeys, min64(border, end) - at);
+    score<Cache, G>(keys + at * dim, count, dim, at < sinks ? sink_query : query, stride, weights);
+    float rescale[G];
+    for (int g = 0; g < G; ++g) {
+      float* const row = weights + g * kKeys;
+      for (int64_t n = count; n < round_up(count, kLanes); ++n) row[n] = -1e30f;
+      Vector top = splat(high[g]);
+      for (int64_t n = 0; n < count; n += kLanes) top = at_least(top, load(row + n));
+      float tops[kLanes];
+      store(tops, top);
+      for (int i = 1; i < kLanes; ++i) tops[0] = tops[i] > tops[0] ? tops[i] : tops[0];
+      float factor[kLanes];
+      store(factor, power_of_two(splat(high[g] - tops[0])));
+      high[g] = tops[0];
+      rescale[g] = factor[0];
+      Vector sum = zero();
+      for (int64_t n = 0; n < count; n += kLanes) {
+        const Vector weight = power_of_two(load(row + n) - splat(high[g]));
+        store(row + n, weight);
+        sum += weight;
+      }
+      total[g] = total[g] * rescale[g] + sum_lanes(sum);
+    }
+    const Cache* value = values + at * dim;
+    int64_t d = 0;
+    for (; d + kParts * kLanes <= dim; d += kParts * kLanes) {
+      mix<Cache, G, kParts>(value + d, count, dim, weights, rescale, sums + d, stride);
+    }
+    for (; d + kLanes <= dim; d += kLanes) {
+      mix<Cache, G, 1>(value + d, count, dim, weights, rescale, sums + d, stride);
+    }
+    if (d < dim) {
+      mix_rest<Cache, G>(value + d, count, dim, dim - d, weights, rescale, sums + d, stride);
+    }
+    at += count;
+  }
+}
+
+template <typename Cache>
+void write_token(const AttentionArgs& args, const Plan& plan, const Layout& layout, int64_t ring) {
+  const size_t row = (size_t)args.head_dim * sizeof(Cache);
+  const size_t bytes = row * (size_t)plan.slots;
+  const int64_t slot = ring_slot(args, args.position);
+  const void* const past[2] = {args.past_key, args.past_value};
+  void* const present[2] = {args.present_key, args.present_value};
+  const void* const token[2] = {layout.key, layout.value};
+  for (int part = 0; part < 2; ++part) {
+    char* const to = static_cast<char*>(present[part]) + bytes * (size_t)ring;
+    if (past[part] != present[part]) {
+      memcpy(to, static_cast<const char*>(past[part]) + bytes * (size_t)ring, bytes);
+    }
+    memcpy(to + row * (size_t)slot, static_cast<const char*>(token[part]) + row * (size_t)ring, row);
+  }
+}
+
+// Joins the slices of one query head.
+void join(const AttentionArgs& args, const Plan& plan, const Layout& layout, int64_t head) {
+  const int64_t stride = plan.query_stride, ring = head / plan.group, g = head % plan.group;
+  const int64_t first = ring * plan.slices * plan.group + g;
+  float high = -1e30f;
+  for (int64_t s = 0; s < plan.slices; ++s) {
+    const float other = layout.high[first + s * plan.group];
+    high = other > high ? other : high;
+  }
+  float total = 0.0f;
+  float* const sums = layout.sums + first * stride;
+  for (int64_t s = 0; s < plan.slices; ++s) {
+    const int64_t at = first + s * plan.group;
+    float factor[kLanes];
+    store(factor, power_of_two(splat(layout.high[at] - high)));
+    total += layout.total[at] * factor[0];
+    for (int64_t d = 0; d < stride; d += kLanes) {
+      const Vector part = load(layout.sums + at * stride + d) * splat(factor[0]);
+      store(sums + d, s == 0 ? part : load(sums + d) + part);
+    }
+  }
+  float* const to = args.output + head * args.head_dim;
+  for (int64_t d = 0; d < args.head_dim; ++d) to[d] = sums[d] / total;
+}
+
+}  // namespace
+
+template <typename Cache>
+size_t decode_scratch(const AttentionArgs& args, int workers) {
+  return Layout(args, Plan(args), workers, nullptr).bytes;
+}
+
+template <typename Cache>
+void decode(const AttentionArgs& args, const Parallel& parallel, void* scratch) {
+  const Plan plan(args);
+  const Layout layout(args, plan, parallel.workers, scratch);
+  const int64_t dim = args.head_dim, rings = args.batch * args.kv_heads;
+  fill_rotary(args, args.position, 0, 1, layout.table);
+  if (args.clamp_sinks) fill_rotary(args, last_true_sink_position(args), 0, 1, layout.sink_table);
+  prepare_queries(args, plan, layout);
+  prepare_piece(args, layout.table, 0, 1, static_cast<Cache*>(layout.key),
+                static_cast<Cache*>(layout.value), layout.row);
+  const bool in_place =
+      args.past_key == args.present_key && args.past_value == args.present_value;
+  if (in_place) {
+    for (int64_t ring = 0; ring < rings; ++ring) write_token<Cache>(args, plan, layout, ring);
+  } else {
+    for_each_task(parallel, rings,
+                  [&](int64_t ring, int) { write_token<Cache>(args, plan, layout, ring); });
+  }
+  for_each_task(parallel, rings * plan.slices, [&](int64_t task, int worker) {
+    const int64_t ring = task / plan.slices, slice = task % plan.slices;
+    const int64_t begin = slice * kSlice, end = min64(begin + kSlice, plan.seen);
+    const Cache* keys = static_cast<const Cache*>(args.present_key) + ring * plan.slots * dim;
+    const Cache* values = static_cast<const Cache*>(args.present_value) + ring * plan.slots * dim;
+    float* const weights = layout.weights + worker * kHeads * kKeys;
+    for (int64_t g = 0; g < plan.group;) {
+      const int64_t query = (ring * plan.group + g) * plan.query_stride;
+      const int64_t part = (ring * plan.slices + slice) * plan.group + g;
+      const auto run = [&](auto attend_heads) {
+        attend_heads(keys, values, begin, end, args.sinks, dim, layout.query + query,
+                     layout.sink_query + query, plan.query_stride, layout.high + part,
+                     layout.total + part, layout.sums + part * plan.query_stride, weights);
+      };
+      const int64_t left = plan.group - g;
+      if (left >= 4) {
+        run(attend<Cache, 4>);
+      } else if (left == 3) {
+        run(attend<Cache, 3>);
+      } else if (left == 2) {
+        run(attend<Cache, 2>);
+      } else {
+        run(attend<Cache, 1>);
+      }
+      g += min64(left, kHeads);
+    }
+  });
+  for (int64_t head = 0; head < args.batch * args.query_heads; ++head) {
+    join(args, plan, layout, head);
+  }
+}
+
+template size_t decode_scratch<float>(const AttentionArgs&, int);
+template size_t decode_scratch<Half>(const AttentionArgs&, int);
+template void decode<float>(const AttentionArgs&, const Parallel&, void*);
+template void decode<Half>(const AttentionArgs&, const Parallel&, void*);
+
+}  // namespace ALLMEM_TARGET
+}  // namespace allmem

@@ -1,0 +1,19 @@
+// What every CPU kernel of an operator holds.
+#include "ort_pool.h"
+
+#include <algorithm>
+#include <thread>
+
+namespace allmem {
+
+CpuKernelBase::CpuKernelBase(const OrtApi& api) : api_(api) {
+  const char* problem = nullptr;
+  kernels_ = cpu_kernels(&problem);
+  if (kernels_ == nullptr) throw InvalidArgument(problem);
+  require(api, api.CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &memory_));
+  workers_ = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+}
+
+CpuKernelBase::~CpuKernelBase() { api_.ReleaseMemoryInfo(memory_); }
+
+}  // namespace allmem

@@ -1,0 +1,20 @@
+// The kernels of one target, collected.
+#include "kernels.h"
+
+#define ALLMEM_NAME_OF(target) #target
+#define ALLMEM_NAME(target) ALLMEM_NAME_OF(target)
+
+namespace allmem {
+namespace ALLMEM_TARGET {
+
+size_t attention_scratch(const AttentionArgs& args, int workers);
+void attention(const AttentionArgs& args, const Parallel& parallel, void* scratch);
+size_t memory_scratch(const MemoryArgs& args, int workers);
+void memory(const MemoryArgs& args, const Parallel& parallel, void* scratch);
+
+extern const CpuKernels kKernels;
+const CpuKernels kKernels = {ALLMEM_NAME(ALLMEM_TARGET), attention_scratch, attention,
+                             memory_scratch, memory};
+
+}  // namespace ALLMEM_TARGET
+}  // namespace allmem
