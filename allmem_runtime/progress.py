@@ -203,7 +203,7 @@ def printer(stderr: TextIO, stdout: TextIO, *, as_json: bool, quiet: bool) -> Pr
 
 def line(reading: Reading, *, bar: bool = False) -> str:
     """One line about a source: name, share, speed, time left, size of the state."""
-    name = _short(_printable(reading.name), 32)
+    name = _short(printable(reading.name), 32)
     parts = []
     if reading.share is None:
         parts.append(f"{size(reading.read_bytes)}, {reading.tokens:,} tokens")
@@ -246,13 +246,13 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
 
 
+def printable(text: str) -> str:
+    """The text without control characters: a file name may hold those of a terminal."""
+    return "".join(c if c.isprintable() or c == "\u200d" else "?" for c in text)
+
+
 def _short(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def _printable(name: str) -> str:
-    # A file name may hold escape sequences of a terminal.
-    return "".join(c if c.isprintable() or c == "\u200d" else "?" for c in name)
 
 
 def _fields(reading: Reading) -> dict[str, Any]:

@@ -61,6 +61,10 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _RECODE = "Convert it to UTF-8 first, for example with `iconv -f {} -t UTF-8 FILE`."
 
 
+class EmptySourceError(SourceError):
+    """A source that ended before it began."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Text to read.
@@ -140,7 +144,7 @@ def open_source(name: str, stdin: BinaryIO) -> Source:
     except (OSError, ValueError) as error:
         raise _unreadable(name, error) from None
     if not head:
-        raise SourceError(f"{name} is empty.", "Give a file with text in it.")
+        raise EmptySourceError(f"{name} is empty.", "Give a file with text in it.")
     check_text(head, path.name)
     return Source(path.name, status.st_size, path=path)
 
@@ -189,7 +193,7 @@ def checked(pieces: Iterator[bytes], name: str) -> Iterator[bytes]:
     """
     first = next(pieces, b"")
     if not first:
-        raise SourceError(f"{name} is empty.", "Pipe text in, or name a file.")
+        raise EmptySourceError(f"{name} is empty.", "Pipe text in, or name a file.")
     check_text(first, name)
     yield first
     yield from pieces

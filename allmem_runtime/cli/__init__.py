@@ -1,0 +1,61 @@
+"""The commands: ``allmem`` with its verbs, and ``allmem-run``, which is ``allmem run``."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+from allmem_runtime.cli.edge import run_to_exit
+
+# Verb -> (module, command, one line of help). A verb's module is imported when it is used, so
+# that each starts fast and none needs what another needs.
+_COMMANDS = {
+    "run": ("allmem_runtime.cli.run", "run", "Read texts of any length, then answer."),
+    "info": ("allmem_runtime.cli.info", "info", "Say what a model or a saved session is."),
+    "fork": ("allmem_runtime.cli.fork", "fork", "Copy a saved session, noting its parent."),
+    "doctor": ("allmem_runtime.cli.doctor", "doctor", "Check that everything works here."),
+    "convert": ("allmem_exporters.cli", "convert", "Make an AllMem checkpoint of a decoder."),
+    "export": ("allmem_exporters.cli", "export", "Make a model folder of a checkpoint."),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands are imported on use."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """All verbs, in the order of the table."""
+        return list(_COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Import one verb, or None if there is none of this name."""
+        if name not in _COMMANDS:
+            return None
+        module, attribute, _ = _COMMANDS[name]
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="allmem-runtime", prog_name="allmem")
+def allmem() -> None:
+    """Read documents without end in constant memory, and ask about them."""
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Entry point of ``allmem``."""
+    run_to_exit(allmem, "allmem", arguments)
+
+
+def run_main(arguments: list[str] | None = None) -> Any:
+    """Entry point of ``allmem-run``."""
+    from allmem_runtime.cli.run import run
+
+    run_to_exit(run, "allmem-run", arguments)

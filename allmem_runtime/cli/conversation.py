@@ -1,0 +1,146 @@
+"""The chat at a terminal: lines in, answers out, a few commands that begin with a slash."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
+
+import click
+
+from allmem_runtime.cli.answers import show
+from allmem_runtime.cli.signals import Interrupts
+from allmem_runtime.errors import AllMemError, SessionStateError
+from allmem_runtime.progress import size
+from allmem_runtime.sampling import Sampling
+from allmem_runtime.session import Session
+
+HELP = """\
+/undo         take the last question and its answer back
+/save [FILE]  save the conversation with all that was read
+/info         how much was read, how big the state is
+/quit         leave, as Ctrl-D does
+Ctrl-C stops an answer."""
+
+
+class Conversation:
+    """Questions and answers in one session, which remembers them.
+
+    Args:
+        session: what was read; the conversation goes on in it.
+        sampling: how answers are drawn.
+        target: where /save writes if it names no file.
+        lines: gives the next line without its end; raises EOFError at the end.
+        system: instruction for the first question, if nothing was read before it.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        sampling: Sampling,
+        target: Path | None,
+        lines: Callable[[], str],
+        system: str | None = None,
+    ) -> None:
+        self._session = session
+        self._sampling = sampling
+        self._target = target
+        self._lines = lines
+        self._system = system
+
+    def run(self) -> None:
+        """Until Ctrl-D or /quit."""
+        _tell("Ask, or type /help. Ctrl-D leaves.")
+        while True:
+            try:
+                line = self._lines().strip()
+            except EOFError:
+                _tell("")
+                return
+            except KeyboardInterrupt:
+                _tell("\nCtrl-D leaves.")
+                continue
+            if line == "/quit":
+                return
+            try:
+                self._take(line)
+            except SessionStateError as error:
+                _tell(str(error))
+                if self._session.info()["failure"]:
+                    raise
+            except AllMemError as error:
+                _tell(str(error))
+
+    def _take(self, line: str) -> None:
+        command, _, argument = line.partition(" ")
+        if not line:
+            return
+        if not line.startswith("/"):
+            self._ask(line)
+        elif command == "/save":
+            self._save(argument.strip())
+        elif command == "/undo" and not argument:
+            self._session.undo()
+            _tell("Taken back.")
+        elif command == "/info" and not argument:
+            self._info()
+        elif command == "/help" and not argument:
+            _tell(HELP)
+        else:
+            _tell(f"There is no command {line!r}; /help lists them.")
+
+    def _ask(self, question: str) -> None:
+        before = self._session.position
+        with Interrupts(self._session.cancel):
+            for text in self._session.stream(
+                question, sampling=self._sampling, system=self._system
+            ):
+                show(text)
+        click.echo()
+        if self._session.position > before:
+            self._system = None
+
+    def _save(self, name: str) -> None:
+        path = Path(name).expanduser() if name else self._target
+        if path is None:
+            _tell("Say where: /save FILE")
+            return
+        self._session.save(path)
+        _tell(f"Saved {path}.")
+
+    def _info(self) -> None:
+        info = self._session.info()
+        _tell(
+            f"{info['model']} on {info['device']}, {info['operators']} operators; "
+            f"{info['position']:,} tokens read; state {size(info['state_bytes'])} (constant)"
+        )
+
+
+def terminal_lines(stream: TextIO) -> Callable[[], str]:
+    """A prompt and a line of the terminal, with line editing where Python has it.
+
+    Args:
+        stream: the terminal; not necessarily standard input, which may hold a document.
+    """
+    editing = stream is sys.stdin and sys.stdout.isatty()
+    if editing:
+        try:
+            import readline  # noqa: F401  # input() edits lines once it was imported
+        except ImportError:
+            editing = False
+
+    def line() -> str:
+        if editing:
+            return input("> ")
+        click.echo("> ", nl=False, err=True)
+        text = stream.readline()
+        if not text:
+            raise EOFError
+        return text
+
+    return line
+
+
+def _tell(text: str) -> None:
+    click.echo(text, err=True)

@@ -1,0 +1,81 @@
+"""Where errors become one line on stderr and an exit code; nothing below it exits."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from allmem_runtime.errors import AllMemError
+
+OK, ERROR, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+# What `pip install 'allmem-runtime[export]'` adds; the exporters import them when they work.
+_EXPORT_PACKAGES = {
+    "allmem_exporters", "gguf", "onnx", "onnx_ir", "onnxscript", "optimum", "torch",
+    "transformers",
+}  # fmt: skip
+
+
+def run_to_exit(command: click.Command, name: str, arguments: list[str] | None) -> NoReturn:
+    """Run a command and leave the process with its exit code.
+
+    Args:
+        command: what to run.
+        name: what it was called, for messages.
+        arguments: without the program's name; None takes those of the process.
+    """
+    _tolerate_any_text()
+    sys.exit(_code(command, name, arguments))
+
+
+def _code(command: click.Command, name: str, arguments: list[str] | None) -> int:
+    try:
+        result = command.main(arguments, prog_name=name, standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else OK
+    except AllMemError as error:
+        return _fail(name, str(error), error.exit_code)
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else name
+        return _fail(path, f"{error.format_message()} Try `{path} --help`.", USAGE)
+    except click.ClickException as error:
+        return _fail(name, error.format_message(), ERROR)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXPORT_PACKAGES:
+            raise
+        hint = "Install what it needs with `pip install 'allmem-runtime[export]'`."
+        return _fail(name, f"The package {package} is not installed. {hint}", ERROR)
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output left. What is still buffered has nowhere to go either.
+        _to_nowhere()
+        return ERROR
+
+
+def _fail(name: str, text: str, code: int) -> int:
+    line = "".join(c if c.isprintable() else " " for c in text)
+    with contextlib.suppress(OSError):
+        click.echo(f"{name}: error: {' '.join(line.split())}", err=True)
+    return code
+
+
+def _tolerate_any_text() -> None:
+    """Let no locale turn an answer into an error; files and pipes get UTF-8."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            if stream.isatty():
+                reconfigure(errors="replace")
+            else:
+                reconfigure(encoding="utf-8", errors="replace")
+
+
+def _to_nowhere() -> None:
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,26 @@
+"""``allmem fork``: copy a saved session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from allmem_runtime.errors import UsageError
+from allmem_runtime.forking import fork_file
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("session", type=click.Path(path_type=Path))
+@click.option(
+    "--as", "target", required=True, type=click.Path(path_type=Path), help="The new session file."
+)
+def fork(session: Path, target: Path) -> None:
+    """Copy a saved SESSION to a new file that notes where it came from.
+
+    Every byte is verified on the way. Both files go on independently; neither grows.
+    """
+    if target.exists():
+        raise UsageError(f"{target} exists already.", "Choose another name, or remove it first.")
+    digest = fork_file(session, target)
+    click.echo(f"{target} is a fork of {session} ({digest[:12]}).", err=True)

@@ -1,0 +1,79 @@
+"""The options of ``allmem-run``: what was typed, checked before anything is loaded."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from allmem_runtime.errors import StorageError, UsageError
+
+DEFAULT_PAUSE = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """The command line of ``allmem-run``.
+
+    Attributes:
+        model: folder or graph.
+        sources: paths, or ``-``.
+        stream: read a source that may never end.
+        prompts: questions to answer after reading.
+        session: file to go on from and to save to.
+        system: instruction that opens the conversation.
+        device: where to run.
+        operators: which operators.
+        threads: CPU threads of a step.
+        sampling: the sampling options that were given, by the names of ``Sampling``.
+        pause: seconds that make a pause of a stream.
+        as_json: events on stdout.
+        quiet: answers and errors only.
+    """
+
+    model: Path
+    sources: tuple[str, ...]
+    stream: bool
+    prompts: tuple[str, ...]
+    session: Path | None
+    system: str | None
+    device: str
+    operators: str
+    threads: int | None
+    sampling: dict[str, object]
+    pause: float | None
+    as_json: bool
+    quiet: bool
+
+    def check(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            UsageError: two options do not go together, or a value is out of range.
+            StorageError: the session could not be saved where it is wanted.
+        """
+        if self.pause is not None:
+            if not self.stream:
+                raise UsageError("--pause goes with --stream.", "Add --stream, or leave it out.")
+            if not (math.isfinite(self.pause) and 0.05 <= self.pause <= 86400):
+                raise UsageError(
+                    f"--pause is {self.pause}.", "It is a number of seconds from 0.05 to 86400."
+                )
+        if self.sources.count("-") > 1:
+            raise UsageError("Standard input is named twice.", "It can be read once.")
+        if any(not prompt.strip() for prompt in self.prompts):
+            raise UsageError("A --prompt is empty.", "Give the question.")
+        if self.session is not None:
+            _check_target(self.session)
+
+
+def _check_target(path: Path) -> None:
+    """Find out before hours of reading, not after."""
+    folder = path.parent
+    if path.is_dir():
+        raise StorageError(f"{path} is a directory.", "Name a file for the session.")
+    if not folder.is_dir():
+        raise StorageError(f"There is no folder {folder}.", "Make it, or name another.")
+    if not os.access(folder, os.W_OK):
+        raise StorageError(f"The folder {folder} is read-only.", "Name a file in another folder.")

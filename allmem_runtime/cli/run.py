@@ -1,0 +1,169 @@
+"""``allmem-run``: read texts of any length, then answer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+import click
+
+from allmem_runtime.cli.edge import INTERRUPTED, OK
+from allmem_runtime.cli.options import DEFAULT_PAUSE, RunOptions
+from allmem_runtime.cli.signals import Interrupts
+from allmem_runtime.errors import AllMemError, SessionFileError, UsageError
+from allmem_runtime.progress import Printer, printer
+from allmem_runtime.sources import Source, open_source
+
+_SAMPLING = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
+
+_HELP = """Read SOURCES one after the other, then answer.
+
+A SOURCE is a text or Markdown file in UTF-8, or - for standard input, which is also read
+when something is piped in and neither a SOURCE nor a saved session is named. Text is read chunk by
+chunk; the state has the same size after a million tokens as after one.
+
+Each --prompt is answered on a copy of what was read, so questions never disturb the reading.
+Without --prompt, a terminal gets a chat; what is said there is kept until you leave, and
+longer if you /save it.
+
+With --session the state is saved after reading and after Ctrl-C. The same command goes on where
+it stopped; with other sources it reads those too.
+
+With --stream the source may never end. Each time nothing comes for --pause seconds, the prompts are
+answered, and again when more came, and once more at the end or on Ctrl-C. Without
+--prompt, a chat opens at the end or on Ctrl-C. Standard input is the source if none is named, and
+is taken as new text even if the session has read something before.
+
+Ctrl-C ends what is being done, keeping what was read; a second Ctrl-C quits at once.
+Answers go to standard output, all else to standard error."""
+
+
+@click.command(help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("sources", nargs=-1, metavar="[SOURCE]...")
+@click.option("--stream", is_flag=True, help="The source may never end; answer at its pauses.")
+@click.option("--prompt", "prompts", multiple=True, help="A question; may be given repeatedly.")
+@click.option("--session", type=click.Path(path_type=Path), help="File to go on from and save to.")
+@click.option("--system", help="Instruction that opens the conversation.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--operators",
+    default="auto",
+    show_default=True,
+    help="auto, native, portable, or the path of a library.",
+)
+@click.option("--threads", type=int, help="CPU threads; the default suits the machine.")
+@click.option("--max-tokens", type=int, help="Longest answer in tokens.")
+@click.option("--temperature", type=float, help="0 takes the most probable token every time.")
+@click.option("--top-k", type=int, help="Draw from this many tokens; 0 is no limit.")
+@click.option("--top-p", type=float, help="Draw from the likeliest tokens of this total share.")
+@click.option("--min-p", type=float, help="Leave out tokens below this fraction of the likeliest.")
+@click.option("--repetition-penalty", type=float, help="Above 1, avoid what was just said.")
+@click.option("--seed", type=int, help="The same seed gives the same answer.")
+@click.option("--stop", multiple=True, help="Text that ends an answer; may be given repeatedly.")
+@click.option("--pause", type=float, help=f"Seconds of silence.  [default: {DEFAULT_PAUSE:g}]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON event a line on standard output.")
+@click.option("--quiet", is_flag=True, help="Nothing but answers and errors.")
+def run(**values: Any) -> int:
+    """Collect the options and run; the help text is above."""
+    given = {name: values.pop(name) for name in _SAMPLING}
+    sampling = {name: value for name, value in given.items() if value is not None}
+    stop = values.pop("stop")
+    if stop:
+        sampling["stop"] = stop
+    options = RunOptions(sampling=sampling, **values)
+    out = printer(sys.stderr, sys.stdout, as_json=options.as_json, quiet=options.quiet)
+    try:
+        return _run(options, out)
+    except AllMemError as error:
+        out.event("error", message=error.message, hint=error.hint, exit_code=error.exit_code)
+        raise
+
+
+def _run(options: RunOptions, out: Printer) -> int:
+    from allmem_runtime.sampling import Sampling
+
+    options.check()
+    Sampling(**options.sampling)  # type: ignore[arg-type]  # refuse bad values before loading
+    stdin = _binary(sys.stdin)
+    names, implied = _names(options, stdin)
+    terminal = None if options.prompts or options.as_json else _terminal("-" in names)
+    resumed = options.session is not None and options.session.exists()
+    _refuse_nothing_to_do(options, names, resumed, terminal)
+    sources = [open_source(name, stdin) for name in names]
+
+    # ONNX Runtime takes a moment to load; a wrong option should not have to wait for it.
+    from allmem_runtime.cli.work import Work
+
+    logging.getLogger("allmem_runtime").addHandler(logging.NullHandler())
+    with Interrupts() as interrupts:
+        work = Work(options, out, interrupts, resumed=resumed)
+        finished = work.read(sources, may_be_empty=implied)
+        if not finished and _endless(options, sources):
+            interrupts.rearm()
+        work.answer()
+    if terminal is not None and not interrupts.requested:
+        work.chat(terminal)
+        return OK
+    return INTERRUPTED if interrupts.ever else OK
+
+
+def _endless(options: RunOptions, sources: list[Source]) -> bool:
+    """Whether Ctrl-C is the usual way to end the reading."""
+    return options.stream and any(source.stream is not None for source in sources)
+
+
+def _names(options: RunOptions, stdin: BinaryIO) -> tuple[list[str], bool]:
+    """What to read, and whether standard input is read though nobody named it."""
+    if options.sources:
+        return list(options.sources), False
+    if options.stream:
+        return ["-"], False
+    saved = options.session is not None and options.session.exists()
+    return (["-"], True) if _piped(stdin) and not saved else ([], False)
+
+
+def _piped(stdin: BinaryIO) -> bool:
+    """Whether standard input is a pipe or a file: somebody gave it on purpose."""
+    try:
+        mode = os.fstat(stdin.fileno()).st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
+
+
+def _binary(stream: TextIO | None) -> BinaryIO:
+    if stream is None:
+        return open(os.devnull, "rb")
+    return stream.buffer
+
+
+def _terminal(stdin_is_document: bool) -> TextIO | None:
+    """Where questions can be typed, or None."""
+    if sys.stdin is not None and sys.stdin.isatty() and not stdin_is_document:
+        return sys.stdin
+    if not stdin_is_document or not sys.stderr.isatty():
+        return None
+    try:
+        return open("/dev/tty", encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+
+
+def _refuse_nothing_to_do(
+    options: RunOptions, names: list[str], resumed: bool, terminal: TextIO | None
+) -> None:
+    if options.session is not None and not resumed and not names and terminal is None:
+        raise SessionFileError(
+            f"There is no session {options.session}.", "Name a SOURCE to read into it."
+        )
+    if not names and not options.prompts and terminal is None:
+        raise UsageError(
+            "There is nothing to do: no SOURCE, no --prompt, and no terminal to chat at.",
+            "Name a file, or give a --prompt.",
+        )
+

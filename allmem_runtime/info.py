@@ -1,0 +1,176 @@
+"""What a model or a saved session is made of, told from its header: nothing is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from allmem_runtime.config import BOUNDS, Manifest
+from allmem_runtime.package import Package, open_package
+from allmem_runtime.progress import printable, size
+from allmem_runtime.snapshot import read_header
+
+FULL_ATTENTION_LENGTHS = (37_000, 128_000, 1_000_000)
+"""Texts, in tokens, for which the cache of full attention is told beside the state."""
+
+_CACHE_BYTES = 2  # float16, as inference servers keep it
+
+STATE_PARTS = {
+    "key": "keys of sinks and window",
+    "value": "values of sinks and window",
+    "weights": "fast weights",
+    "momentum": "momentum of the fast weights",
+    "gradient": "gradient of the open chunk",
+    "momentum_sum": "momentum of the open chunk",
+    "conv_tail": "convolution tails",
+}
+
+
+def full_attention_bytes(manifest: Manifest, tokens: int) -> int:
+    """Keys and values in float16 that the same decoder would keep for this many tokens."""
+    backbone = manifest.backbone
+    return 2 * _CACHE_BYTES * backbone.layers * backbone.kv_heads * backbone.head_dim * tokens
+
+
+def state_parts(manifest: Manifest) -> dict[str, int]:
+    """Bytes of each part of the state, over all layers."""
+    state = manifest.state
+    return {tensor.name: tensor.nbytes * state.layers for tensor in state.tensors}
+
+
+def model_info(path: str | Path) -> dict[str, Any]:
+    """What a model is, as values that JSON knows.
+
+    Raises:
+        ModelFileError: not a model of ours, or damaged.
+    """
+    return package_info(open_package(path))
+
+
+def package_info(package: Package) -> dict[str, Any]:
+    """What an opened model is, as values that JSON knows."""
+    manifest = package.manifest
+    backbone, memory = manifest.backbone, manifest.memory
+    return {
+        "kind": "model",
+        "name": manifest.name,
+        "digest": package.digest,
+        "architecture": {
+            "model_type": backbone.model_type,
+            "layers": backbone.layers,
+            "hidden_size": backbone.hidden_size,
+            "query_heads": backbone.query_heads,
+            "kv_heads": backbone.kv_heads,
+            "head_dim": backbone.head_dim,
+            "vocab_size": backbone.vocab_size,
+            "trained_context": backbone.trained_context,
+            "window": manifest.window,
+            "sinks": manifest.sinks,
+            "chunk": manifest.chunk,
+            "memory_heads": memory.heads,
+            "memory_width": memory.width,
+            "memory_hidden": memory.hidden,
+        },
+        "weights": {
+            "element": manifest.weights,
+            "bytes": package.graph.stat().st_size
+            + sum(manifest.files[name].bytes for name in package.scan.external),
+        },
+        "state": {
+            "bytes": manifest.state.nbytes,
+            "cache": manifest.cache,
+            "parts": state_parts(manifest),
+        },
+        "operators": dict(manifest.operators),
+        "full_attention": [
+            {"tokens": tokens, "bytes": full_attention_bytes(manifest, tokens)}
+            for tokens in FULL_ATTENTION_LENGTHS
+        ],
+        "source": dict(manifest.source),
+    }
+
+
+def model_lines(info: dict[str, Any]) -> Iterator[str]:
+    """The same for people, as lines."""
+    shape = info["architecture"]
+    yield f"model      {printable(info['name'])}"
+    yield (
+        f"decoder    {shape['model_type']}, {shape['layers']} layers of {shape['hidden_size']}, "
+        f"{shape['query_heads']} query and {shape['kv_heads']} key/value heads of "
+        f"{shape['head_dim']}, {shape['vocab_size']:,} tokens, trained on texts of "
+        f"{shape['trained_context']:,}"
+    )
+    yield (
+        f"reading    the last {shape['window']:,} tokens and the first {shape['sinks']:,} exactly, "
+        f"the rest through a memory of {shape['memory_heads']} x {shape['memory_hidden']} units a "
+        f"layer, renewed every {shape['chunk']:,} tokens"
+    )
+    weights = info["weights"]
+    yield f"weights    {size(weights['bytes'])}, {weights['element']}"
+    names = [f"{name} {version}" for name, version in sorted(info["operators"].items())]
+    yield f"operators  {', '.join(names) or 'none of our own'}"
+    yield f"state      {size(info['state']['bytes'])}, whatever the length of the text"
+    for name, count in info["state"]["parts"].items():
+        yield f"           {size(count):>10}  {STATE_PARTS.get(name, name)}"
+    yield "instead of a full-attention cache (float16) of"
+    for row in info["full_attention"]:
+        yield f"           {size(row['bytes']):>10}  at {row['tokens']:,} tokens"
+    for name, value in sorted(info["source"].items()):
+        yield f"{printable(name):<10} {printable(value)}"
+
+
+def is_session(path: Path) -> bool:
+    """Whether a path can only be meant as a session: a file that is no graph."""
+    return path.is_file() and path.suffix != ".onnx"
+
+
+def session_info(path: str | Path) -> dict[str, Any]:
+    """What a saved session is, as values that JSON knows; its tensors are not read.
+
+    Raises:
+        SessionFileError: not a session file, or damaged.
+    """
+    header = read_header(Path(path))
+    metadata = header.metadata
+    place = header.place(BOUNDS["vocab_size"][1])
+    return {
+        "kind": "session",
+        "digest": header.digest,
+        "parent": metadata.get("parent") or None,
+        "created": metadata.get("created"),
+        "model": {"name": header.model_name, "digest": metadata["model_digest"]},
+        "position": place.position,
+        "turn": place.turn,
+        "source": {
+            "read_bytes": place.source.offset,
+            "finished": place.source.finished,
+            "digest": place.source.digest or None,
+            "digest_bytes": place.source.digest_bytes,
+        },
+        "inside": {
+            "tensors": len(header.tensors),
+            "tensor_bytes": header.data_bytes,
+            "recent_tokens": len(place.recent),
+            "pending_tokens": len(place.pending),
+            "text": False,
+        },
+    }
+
+
+def session_lines(info: dict[str, Any]) -> Iterator[str]:
+    """The same for people, as lines."""
+    model, source, inside = info["model"], info["source"], info["inside"]
+    yield f"session    {info['digest'][:12]}, saved {printable(str(info['created']))}"
+    yield f"parent     {info['parent'][:12] if info['parent'] else 'none'}"
+    yield f"model      {printable(model['name'])} ({printable(model['digest'][:12])})"
+    yield f"position   {info['position']:,} tokens"
+    read = f"{source['read_bytes']:,} bytes of the last source"
+    yield f"source     {read}, {'read to its end' if source['finished'] else 'not yet finished'}"
+    yield (
+        f"inside     {inside['tensors']} tensors, {size(inside['tensor_bytes'])}; the ids of the "
+        f"last {inside['recent_tokens']} tokens and of {inside['pending_tokens']} that wait"
+    )
+    yield (
+        "           no text, but the state is made of what was read and can give parts of it away"
+    )
