@@ -159,7 +159,7 @@ def backbone_options(config: Any, origin: str) -> dict[str, Any]:
     kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
     if kinds:
         raise refuse(f"some layers have {', '.join(sorted(kinds))} (layer_types)")
-    if getattr(config, "per_layer_config", None):
+    if getattr(config, "is_heterogeneous", False):
         raise refuse("its layers differ from each other (per_layer_config)")
     if getattr(config, "pretraining_tp", 1) not in (1, None):
         raise refuse(f"pretraining_tp is {config.pretraining_tp}, which splits its products")

@@ -1,0 +1,95 @@
+"""Tiny pretrained checkpoints on disk: a folder in transformers' layout and a GGUF file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import gguf
+import numpy as np
+from decoders import decoder
+from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import decoders as token_decoders
+from transformers import PreTrainedModel
+
+TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>",
+          *sorted(pre_tokenizers.ByteLevel.alphabet())[:92], "th", "12"]  # fmt: skip
+
+
+def write_folder(folder: Path, name: str = "llama tied", **changes: object) -> PreTrainedModel:
+    """Save a tiny decoder with a byte-level tokenizer; returns the decoder."""
+    model = decoder(name, **changes)
+    model.save_pretrained(folder)
+    vocabulary = {token: index for index, token in enumerate(TOKENS)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[("t", "h")]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = token_decoders.ByteLevel()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": TEMPLATE}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "generation_config.json").write_text('{"eos_token_id": 2}')
+    (folder / "README.md").write_text("---\nlanguage: en\nlicense: apache-2.0\n---\nA model.\n")
+    return model
+
+
+def _pairs_from_halves(rows: np.ndarray, head_dim: int) -> np.ndarray:
+    """The row order in which llama.cpp stores queries and keys of Llama."""
+    halves = rows.reshape(-1, 2, head_dim // 2, *rows.shape[1:])
+    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows.shape)
+
+
+def write_gguf(
+    file: Path,
+    name: str = "llama tied",
+    split: str = "smollm",
+    extra_tensor: str | None = None,
+    extra_fields: dict[str, object] | None = None,
+) -> PreTrainedModel:
+    """Write a tiny decoder as llama.cpp's converter does; returns the decoder."""
+    model = decoder(name)
+    config, kind = model.config, model.config.model_type
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    writer = gguf.GGUFWriter(file, kind)
+    writer.add_name("Tiny")
+    writer.add_license("apache-2.0")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_key_length(head_dim)
+    writer.add_value_length(head_dim)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(split)
+    writer.add_token_list(TOKENS)
+    writer.add_token_types([3, 3, 3] + [1] * (len(TOKENS) - 3))
+    writer.add_token_merges(["t h", "1 2"])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_chat_template(TEMPLATE)
+    for key, value in (extra_fields or {}).items():
+        add = writer.add_uint32 if isinstance(value, int) else writer.add_string
+        add(key, value)  # type: ignore[arg-type]
+    names = gguf.get_tensor_name_map(
+        {"llama": gguf.MODEL_ARCH.LLAMA, "qwen2": gguf.MODEL_ARCH.QWEN2,
+         "qwen3": gguf.MODEL_ARCH.QWEN3}[kind], config.num_hidden_layers
+    )  # fmt: skip
+    for key, tensor in model.state_dict().items():
+        if key == "lm_head.weight" and config.tie_word_embeddings:
+            continue
+        values = tensor.numpy()
+        if kind == "llama" and any(part in key for part in ("q_proj", "k_proj")):
+            values = _pairs_from_halves(values, head_dim)
+        stem, _, leaf = key.rpartition(".")
+        writer.add_tensor(f"{names.get_name(stem)}.{leaf}", np.ascontiguousarray(values))
+    if extra_tensor:
+        writer.add_tensor(extra_tensor, np.ones(4, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return model

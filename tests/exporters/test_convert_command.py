@@ -1,0 +1,49 @@
+"""`allmem convert` from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from checkpoints import write_folder
+from click.testing import CliRunner
+
+from allmem_exporters.commands.convert import convert
+from allmem_exporters.errors import ConversionError
+
+
+def test_command_prints_the_folder_and_hands_every_option_on(tmp_path: Path) -> None:
+    write_folder(tmp_path / "pretrained")
+    out = tmp_path / "out"
+    result = CliRunner().invoke(
+        convert,
+        [str(tmp_path / "pretrained"), str(out), "--window", "48", "--sinks", "0", "--chunk", "24",
+         "--mem-width", "8", "--mem-heads", "1", "--mem-hidden-mult", "3", "--conv-kernel", "2",
+         "--lr-init", "0.001", "--theta-rel", "0", "--inner-loss", "l2", "--norm-schedule", "post",
+         "--sink-rope", "true", "--cache", "float32", "--dtype", "bfloat16", "--seed", "9"],
+        catch_exceptions=False,
+    )  # fmt: skip
+    assert result.exit_code == 0 and result.stdout == f"{out}\n"
+    config = json.loads((out / "config.json").read_text())
+    wanted = {
+        "window": 48, "sinks": 0, "chunk": 24, "mem_width": 8, "mem_heads": 1,
+        "mem_hidden_mult": 3.0, "conv_kernel": 2, "lr_init": 0.001, "theta_rel": 0.0,
+        "inner_loss": "l2", "norm_schedule": "post", "sink_rope": "true",
+        "cache_dtype": "float32", "dtype": "bfloat16",
+    }  # fmt: skip
+    assert {key: config[key] for key in wanted} == wanted
+    assert json.loads((out / "provenance.json").read_text())["seed"] == "9"
+
+
+def test_command_prints_one_object_for_programs(tmp_path: Path) -> None:
+    write_folder(tmp_path / "pretrained")
+    arguments = [str(tmp_path / "pretrained"), str(tmp_path / "out"), "--mem-width", "16", "--json"]
+    result = CliRunner().invoke(convert, arguments, catch_exceptions=False)
+    printed = json.loads(result.stdout)
+    assert printed["folder"] == str(tmp_path / "out")
+    assert printed["source"]["name"] == "pretrained"
+
+
+def test_failure_reaches_the_edge_as_our_own_error(tmp_path: Path) -> None:
+    result = CliRunner().invoke(convert, [str(tmp_path / "nothing"), str(tmp_path / "out")])
+    assert isinstance(result.exception, ConversionError)
