@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+import allmem_runtime
 from allmem_runtime.cli.edge import run_to_exit
 
 # Verb -> (module, command, one line of help). A verb's module is imported when it is used, so
@@ -44,7 +45,7 @@ class _LazyGroup(click.Group):
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="allmem-runtime", prog_name="allmem")
+@click.version_option(allmem_runtime.__version__, prog_name="allmem")
 def allmem() -> None:
     """Read documents without end in constant memory, and ask about them."""
 

@@ -17,6 +17,10 @@ AUTOSAVE_SECONDS = 600.0
 """Longest work that a power cut can take, where there is a session file."""
 
 
+_ESTIMATE_SECONDS = 0.5
+"""The first moments say nothing about the time left."""
+
+
 class _Paused(Exception):
     """Raised inside a source to leave the reading while nothing comes."""
 
@@ -151,7 +155,7 @@ class _Total:
         tokens = position - self._start_position
         left = None
         done = read_bytes - self._start_bytes
-        if self._source.size is not None and done > 0:
+        if self._source.size is not None and done > 0 and elapsed >= _ESTIMATE_SECONDS:
             left = max(0, self._source.size - read_bytes) * elapsed / done
         self.last = Reading(
             name=self._source.name,

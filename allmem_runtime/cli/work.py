@@ -39,9 +39,6 @@ class Work:
             operators=options.operators,
             threads=options.threads,
         )
-        out.notice(f"{model.name} on {model.device}: {model.device.why}")
-        if model.engine.notice:
-            out.notice(model.engine.notice)
         self._sampling = dataclasses.replace(model.sampling, **options.sampling)  # type: ignore[arg-type]
         self._session: Session
         if resumed:
@@ -50,6 +47,19 @@ class Work:
             self._session = model.open(options.session, undo=False)
         else:
             self._session = model.session(undo=False)
+        out.event(
+            "start",
+            model=model.name,
+            device=str(model.device),
+            device_reason=model.device.why,
+            operators=model.operators,
+            state_bytes=model.state_bytes,
+            position=self._session.position,
+            resumed=resumed,
+        )
+        out.notice(f"{model.name} on {model.device}: {model.device.why}")
+        if model.engine.notice:
+            out.notice(model.engine.notice)
         self._system = options.system
         if self._system is not None and self._session.info()["turn"] != "start":
             out.notice("--system opened the conversation when the session began; not given again.")
@@ -61,16 +71,6 @@ class Work:
             interrupts,
             as_json=options.as_json,
             quiet=options.quiet,
-        )
-        out.event(
-            "start",
-            model=model.name,
-            device=str(model.device),
-            device_reason=model.device.why,
-            operators=model.operators,
-            state_bytes=model.state_bytes,
-            position=self._session.position,
-            resumed=resumed,
         )
 
     def read(self, sources: list[Source], *, may_be_empty: bool) -> bool:

@@ -1,0 +1,35 @@
+"""``allmem doctor``: does everything work on this machine?"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import click
+
+from allmem_runtime.cli.edge import ERROR, OK
+from allmem_runtime.progress import printable
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("model", required=False, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
+def doctor(model: Path | None, as_json: bool) -> int:
+    """Check the runtime, the devices and the operators; with MODEL, that model too.
+
+    Both operators are run on each device and compared with their reference in NumPy. The exit code
+    is 1 if anything failed; a warning is no failure.
+    """
+    from allmem_runtime.doctor import examine
+
+    checks = []
+    for check in examine(model):
+        checks.append(check)
+        if not as_json:
+            click.echo(f"{check.status:<5} {check.name:<32} {printable(check.detail)}")
+    good = all(check.status != "fail" for check in checks)
+    if as_json:
+        rows = [dataclasses.asdict(check) for check in checks]
+        click.echo(json.dumps({"ok": good, "checks": rows}, indent=2))
+    return OK if good else ERROR

@@ -1,0 +1,198 @@
+"""Checks an installation: runtime, devices, operator library, and one model if it is given.
+
+Each check is a line: ``ok``, ``warn`` where something works but could be better, ``fail`` where
+something that is there does not work.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from allmem_ops import library
+from allmem_ops.schema import OPERATORS
+from allmem_runtime.devices import Device
+from allmem_runtime.errors import AllMemError
+from allmem_runtime.model import load
+from allmem_runtime.package import open_package
+from allmem_runtime.progress import size
+from allmem_runtime.selfcheck import TOLERANCE, operator_error, relative_error
+from allmem_runtime.step import probe_cuda, run_once, runtime_version
+
+Status = Literal["ok", "warn", "fail"]
+_CPU = Device("cpu", 0, "")
+_NVIDIA_SMI_SECONDS = 10
+_CUDA_HINT = (
+    "Only a machine with an NVIDIA card needs it: install the driver, and the CUDA libraries with "
+    "`pip install 'onnxruntime-gpu[cuda,cudnn]'`."
+)
+MODEL_TOLERANCE = 1e-2
+"""Largest relative RMS difference of logits between native and portable operators.
+
+Each agrees with the reference to ``selfcheck.TOLERANCE``; the layers of a model add their errors
+up. Wrong operators give unrelated logits, which differ by about 1.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The result of one check."""
+
+    name: str
+    status: Status
+    detail: str
+
+
+def examine(model: Path | None = None) -> Iterator[Check]:
+    """All checks, one after the other; none of them raises.
+
+    Args:
+        model: a model folder to check too.
+    """
+    yield Check("runtime", "ok", f"onnxruntime {runtime_version()}, Python {_python()}")
+    yield Check("cpu", "ok", _processor())
+    cuda = probe_cuda(0)
+    if cuda is None:
+        yield Check("cuda", "ok", _graphics() or "a CUDA device works")
+    else:
+        yield Check("cuda", "warn", f"not usable: {cuda}. {_CUDA_HINT}")
+    yield from _operators(has_cuda=cuda is None)
+    if model is not None:
+        yield from _model(model)
+
+
+def _operators(*, has_cuda: bool) -> Iterator[Check]:
+    try:
+        info = library.check_library()
+    except library.LibraryNotFound as error:
+        yield Check("operators", "warn", f"{error} Models run on portable operators, more slowly.")
+        return
+    except library.LibraryError as error:
+        yield Check("operators", "fail", str(error))
+        return
+    yield Check(
+        "operators",
+        "ok",
+        f"{info.path.name} {info.version}, operators {info.operator_version}, {info.cpu_path}",
+    )
+    for device in [_CPU, *([Device("cuda", 0, "")] if has_cuda else [])]:
+        for name in OPERATORS:
+            yield _operator(name, device, info.path)
+
+
+def _operator(name: str, device: Device, path: Path) -> Check:
+    title = f"{name} on {device}"
+    try:
+        error = operator_error(name, partial(run_once, device=device, library=path))
+    except AllMemError as failure:
+        return Check(title, "fail", str(failure))
+    if math.isfinite(error) and error <= TOLERANCE:
+        return Check(title, "ok", f"agrees with the reference (relative error {error:.0e})")
+    return Check(
+        title,
+        "fail",
+        f"differs from the reference by {error:.1e}, more than {TOLERANCE:.0e}. "
+        "Use --operators portable and report this machine.",
+    )
+
+
+def _model(path: Path) -> Iterator[Check]:
+    try:
+        package = open_package(path)
+        package.verify()
+        yield Check("model", "ok", f"{package.manifest.name}: all files are as exported")
+        logits = {}
+        text = "The quick brown fox jumps over the lazy dog. 0123456789 " * 2
+        for operators in ("portable", "native"):
+            try:
+                loaded = load(path, device="cpu", operators=operators)
+            except AllMemError as error:
+                yield Check(f"model, {operators}", "warn", str(error))
+                continue
+            ids = loaded.tokenizer.encode_text(text)[: 2 * loaded.manifest.chunk + 3]
+            found = loaded.session(undo=False).feed(ids, logits="all")
+            assert found is not None
+            logits[operators] = found
+            finite = bool(np.isfinite(found).all())
+            yield Check(
+                f"model, {operators}",
+                "ok" if finite else "fail",
+                f"{len(ids)} tokens read" if finite else "gives logits that are not finite",
+            )
+    except AllMemError as error:
+        yield Check("model", "fail", str(error))
+        return
+    if len(logits) == 2:
+        error_size = relative_error(logits["native"], logits["portable"])
+        agrees = error_size <= MODEL_TOLERANCE
+        yield Check(
+            "model, both",
+            "ok" if agrees else "fail",
+            f"native and portable operators {'agree' if agrees else 'DIFFER'} "
+            f"(relative difference {error_size:.0e})",
+        )
+
+
+def _python() -> str:
+    return f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+
+
+def _processor() -> str:
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    text = f"{cores} cores"
+    features = _features()
+    if features:
+        text += f" with {features}"
+    memory = _memory()
+    return f"{text}, {memory}" if memory else text
+
+
+def _features() -> str:
+    """Vector instructions that the kernels can use, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return ""
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    names = {"avx2": "AVX2", "avx512f": "AVX-512"}
+    return " and ".join(name for flag, name in names.items() if flag in flags)
+
+
+def _memory() -> str:
+    try:
+        page = os.sysconf("SC_PAGE_SIZE")
+        total, free = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_AVPHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return ""
+    return f"{size(total * page)} memory ({size(free * page)} free)"
+
+
+def _graphics() -> str:
+    """Name and memory of the graphics cards, where the driver's tool is there."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ""
+    query = "--query-gpu=name,memory.total,memory.free"
+    try:
+        result = subprocess.run(
+            [tool, query, "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=_NVIDIA_SMI_SECONDS,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    rows = [row.split(", ") for row in result.stdout.strip().splitlines()]
+    return "; ".join(f"{r[0]}: {r[1]} ({r[2]} free)" for r in rows if len(r) == 3)

@@ -1,0 +1,92 @@
+"""Compares the operators, as this machine runs them, with their NumPy references."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from allmem_ops.reference import sliding_window_attention, ttt_memory
+from allmem_ops.schema import DOMAIN, OPERATORS, SLIDING_WINDOW_ATTENTION, TTT_MEMORY, Operator
+from allmem_runtime.one_node import one_node_model
+
+Arrays = Mapping[str, NDArray[Any]]
+Runner = Callable[[bytes, Arrays], list[NDArray[Any]]]
+"""Runs a model on the device in question and gives its outputs in order."""
+
+TOLERANCE = 1e-3
+"""Largest relative RMS error of an output.
+
+Kernels compute in float32 and keep keys and values in float16, both good to 1e-6 and, where a
+rounding tips over, 1e-4; a kernel that is wrong errs by about 1.
+"""
+
+_SIZES: dict[str | int, int] = {
+    "batch": 1, "time": 5, "kv_heads": 2, "head_dim": 8, "slots": 9, "rotary_half": 4,
+    "(query_heads + 2 * kv_heads) * head_dim": 64, "heads": 2, "hidden": 12, "memory_dim": 8,
+    "width": 16, "3 * width": 48, "5 * heads": 10, "kernel": 4, "tail": 3,
+    "2 * hidden + memory_dim": 32,
+}  # fmt: skip
+_ELEMENTS = {"activation": "float32", "cache": "float16", "float32": "float32", "int64": "int64"}
+_POSITION = 11
+_ATTRIBUTES: dict[str, dict[str, int | float | str]] = {
+    SLIDING_WINDOW_ATTENTION.name: {"window": 7, "sinks": 2, "scale": 0.35, "norm_epsilon": 1e-6},
+    TTT_MEMORY.name: {"chunk": 16},  # 11 + 5 tokens: the piece ends with a commit
+}
+_REFERENCES: dict[str, Callable[..., tuple[NDArray[Any], ...]]] = {
+    SLIDING_WINDOW_ATTENTION.name: sliding_window_attention,
+    TTT_MEMORY.name: ttt_memory,
+}
+
+
+def operator_error(name: str, run: Runner) -> float:
+    """Largest relative RMS error of an operator's outputs against its reference.
+
+    Args:
+        name: of the operator.
+        run: runs the model of one node; what it raises is raised here.
+
+    Returns:
+        0 for perfect agreement; NaN if an output is not finite.
+    """
+    operator = OPERATORS[name]
+    inputs = _inputs(operator)
+    attributes = _ATTRIBUTES[name]
+    model = one_node_model(
+        name,
+        DOMAIN,
+        operator.version,
+        inputs,
+        [(tensor.name, _ELEMENTS[tensor.element]) for tensor in operator.outputs],
+        operator.attribute_values(dict(attributes)),
+    )
+    found = run(model, inputs)
+    arguments: dict[str, Any] = {**inputs, "position": _POSITION}
+    expected = _REFERENCES[name](**arguments, **attributes)
+    errors = [relative_error(have, want) for have, want in zip(found, expected, strict=True)]
+    return float(np.max(errors))
+
+
+def _inputs(operator: Operator) -> dict[str, NDArray[Any]]:
+    """Random inputs of an operator, the same every time."""
+    random = np.random.default_rng(2024)
+    inputs: dict[str, NDArray[Any]] = {}
+    for tensor in operator.inputs:
+        if tensor.name == "position":
+            inputs[tensor.name] = np.array([_POSITION], np.int64)
+            continue
+        shape = [_SIZES[size] if isinstance(size, str) else size for size in tensor.shape]
+        values = 0.5 * random.standard_normal(shape)
+        if tensor.name.endswith(("norm", "gain", "norms", "frequencies", "sum")):
+            values = np.abs(values) + 0.1
+        inputs[tensor.name] = values.astype(_ELEMENTS[tensor.element])
+    return inputs
+
+
+def relative_error(have: NDArray[Any], want: NDArray[Any]) -> float:
+    """Root mean square of the difference over that of ``want``."""
+    have, want = have.astype(np.float64), want.astype(np.float64)
+    difference = np.sqrt(np.mean((have - want) ** 2))
+    return float(difference / max(np.sqrt(np.mean(want**2)), 1e-12))
