@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -29,6 +29,7 @@ class Cursor:
         engine: runs the steps.
         manifest: of the same model.
         place: where to begin; the tensors are blank.
+        lock: taken for each step.
 
     Attributes:
         place: where the state stands.
@@ -36,12 +37,15 @@ class Cursor:
         stop: set from any thread to end the work at the next boundary.
     """
 
-    def __init__(self, engine: Engine, manifest: Manifest, place: Place) -> None:
+    def __init__(
+        self, engine: Engine, manifest: Manifest, place: Place, lock: threading.Lock
+    ) -> None:
         self.engine = engine
         self.manifest = manifest
         self.place = place
         self.failure = ""
         self.stop = threading.Event()
+        self._lock = lock
         self._buffers: DeviceBuffers = engine.buffers()
         self._piece = piece_length(manifest)
 
@@ -91,6 +95,20 @@ class Cursor:
         )
         return room if waiting >= room else 0 if whole else waiting
 
+    def feed(self, *, whole: bool = False, last: bool = False) -> Iterator[Logits]:
+        """Feed what waits, piece by piece, until nothing does or ``stop`` is set.
+
+        Args:
+            whole: leave an unfinished piece waiting.
+            last: ask for the logits of the very last token.
+
+        Yields:
+            [rows, vocab_size] after each piece; no rows but for ``last``.
+        """
+        while (count := self.ready(whole)) and not self.stop.is_set():
+            wanted = last and count == len(self.place.pending)
+            yield self.step(count, (count - 1,) if wanted else ())
+
     def step(self, count: int, rows: Sequence[int] = ()) -> Logits:
         """Feed the first ``count`` waiting tokens.
 
@@ -107,7 +125,7 @@ class Cursor:
         self.check()
         place = self.place
         ids = np.array(place.pending[:count], dtype=np.int64)
-        with interrupts.deferred():
+        with self._lock, interrupts.deferred():
             try:
                 logits = self.engine.run(
                     self._buffers, ids, place.position, np.array(rows, dtype=np.int64)
@@ -138,8 +156,9 @@ class Cursor:
             self.check()
 
     def check_logits(self, logits: Logits) -> None:
-        """Raise SessionStateError, and trust the state no more, if a logit is NaN or infinite."""
-        if not np.isfinite(logits).all():
+        """Raise SessionStateError, and trust the state no more, if there is no best logit."""
+        # The maximum of values with a NaN among them is NaN; minus infinity only forbids a token.
+        if not np.isfinite(logits.max(initial=-np.inf)):
             self.failure = f"the logits at position {self.place.position} are not finite."
             self.check()
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,20 +14,17 @@ import numpy as np
 from allmem_runtime import snapshot
 from allmem_runtime.cursor import Cursor
 from allmem_runtime.errors import SessionStateError, UsageError
-from allmem_runtime.reading import Block, Blocks, Progress, Reading
-from allmem_runtime.sampling import MAX_SEED, Sampling, pick
+from allmem_runtime.guard import Guard
+from allmem_runtime.ingesting import ingest
+from allmem_runtime.reading import Block, Blocks, Progress
+from allmem_runtime.sampling import MAX_SEED, Sampling
 from allmem_runtime.state import Place, SourceMark
 from allmem_runtime.step import DeviceTensors, Logits
-from allmem_runtime.stopping import StopScanner
 from allmem_runtime.turns import Turns
+from allmem_runtime.writing import FinishReason, write
 
 if TYPE_CHECKING:
     from allmem_runtime.model import Model
-
-HEALTH_TOKENS = 1 << 14
-"""Tokens between two looks for values that are not finite, while reading."""
-
-FinishReason = Literal["", "end", "stop", "length", "cancelled"]
 
 
 class Session:
@@ -47,10 +43,11 @@ class Session:
         self.model = model
         self.finish_reason: FinishReason = ""
         self._undo = undo
-        self._cursor = Cursor(model.engine, model.manifest, Place(seed=_new_seed()))
+        self._guard = Guard()
+        self._cursor = Cursor(
+            model.engine, model.manifest, Place(seed=_new_seed()), self._guard.lock
+        )
         self._turns = Turns(model.tokenizer, model.chat, model.manifest.begin_tokens)
-        self._lock = threading.Lock()
-        self._active = ""
         self._unread: Block = b""
         self._checkpoint: _Copy | None = None
         self._before: _Copy | None = None  # the state before the last exchange
@@ -108,7 +105,7 @@ class Session:
         self, blocks: Blocks, document: bool, system: str | None, new_source: bool
     ) -> Iterator[Progress]:
         with self._operation("a source is being read"):
-            cursor, place = self._cursor, self._cursor.place
+            place = self._cursor.place
             fresh = new_source or place.source.finished
             if document:
                 before = self._turns.open_document(place.turn, fresh, system)
@@ -119,35 +116,12 @@ class Session:
             if fresh:
                 place.source = SourceMark()
             place.source.finished = False
-            self._unread = b""
-            cursor.queue(before)
-            reading = Reading(self.model.tokenizer, place.source)
-            started, start, checked = time.perf_counter(), place.position, place.position
+            self._leave(b"")
+            self._cursor.queue(before)
+            yield from ingest(self._cursor, self.model.tokenizer, blocks, self._leave)
 
-            def progress() -> Progress:
-                tokens = place.position - start
-                rate = tokens / max(time.perf_counter() - started, 1e-9)
-                return Progress(tokens, place.position, rate, place.source.offset, reading.replaced)
-
-            try:
-                for tokens in reading.tokens(blocks):
-                    cursor.queue(tokens)
-                    for _ in self._feed(whole=True):
-                        yield progress()
-                    if cursor.stop.is_set():
-                        return
-                    if place.position - checked >= HEALTH_TOKENS:
-                        cursor.check_memory()
-                        checked = place.position
-                place.source.finished = True
-            finally:
-                if not place.source.finished:
-                    held, rest = reading.unread(), blocks.rest()
-                    self._unread = held + rest if isinstance(rest, bytes) else rest
-            for _ in self._feed():
-                yield progress()
-            cursor.check_memory()
-            yield progress()
+    def _leave(self, unread: Block) -> None:
+        self._unread = unread
 
     @property
     def source_offset(self) -> int:
@@ -157,7 +131,7 @@ class Session:
     @property
     def source(self) -> SourceMark:
         """How far the current source was read, and what it can be recognised by."""
-        return self._cursor.place.copy().source
+        return dataclasses.replace(self._cursor.place.source)
 
     @property
     def unread(self) -> Block:
@@ -195,7 +169,7 @@ class Session:
             self._remember()
             self._cursor.queue(tokens)
             place.turn = "reply"
-            yield from self._write(sampling or self.model.sampling, self.model.chat.stop)
+            yield from self._write(sampling, self.model.chat.stop)
 
     def generate(self, text: str = "", *, sampling: Sampling | None = None) -> Iterator[str]:
         """Continue a text as it stands, outside any conversation.
@@ -216,59 +190,12 @@ class Session:
             self._remember()
             self._cursor.queue(tokens)
             place.turn = "raw" if place.turn == "start" else place.turn
-            yield from self._write(sampling or self.model.sampling, ())
+            yield from self._write(sampling, ())
 
-    def _write(self, sampling: Sampling, stop: tuple[str, ...]) -> Iterator[str]:
-        """Feed what waits, then draw token after token.
-
-        A drawn token waits like any other and is fed before the next is drawn, so the state
-        holds all that was shown, wherever the caller stops. The end token is not fed: what
-        separates turns begins with it.
-        """
-        cursor, place = self._cursor, self._cursor.place
-        seed = place.seed if sampling.seed is None else sampling.seed
-        scanner = StopScanner((*sampling.stop, *stop))
-        decoder = self.model.tokenizer.stream()
+    def _write(self, sampling: Sampling | None, stop: tuple[str, ...]) -> Iterator[str]:
         self.finish_reason = ""
-        for number in range(sampling.max_tokens + 1):
-            logits = None
-            for logits in self._feed(last=number < sampling.max_tokens):  # noqa: B007
-                pass
-            if cursor.stop.is_set():
-                self.finish_reason = "cancelled"
-            elif scanner.stopped:
-                self.finish_reason = "stop"
-            elif number == sampling.max_tokens:
-                self.finish_reason = "length"
-            if self.finish_reason or logits is None:
-                break
-            cursor.check_logits(logits)
-            token = pick(logits[-1], sampling, place.recent, place.position, seed)
-            if token in self.model.manifest.end_tokens:
-                self.finish_reason = "end"
-                break
-            cursor.queue([token])
-            text = scanner.push(decoder.push(token))
-            if text:
-                yield text
-        if not scanner.stopped:
-            text = scanner.push(decoder.finish()) + scanner.finish()
-            if text:
-                yield text
-
-    def _feed(self, *, whole: bool = False, last: bool = False) -> Iterator[Logits]:
-        """Feed what waits, piece by piece, until it is fed or the session is told to stop.
-
-        Args:
-            whole: leave an unfinished piece waiting.
-            last: ask for the logits of the very last token.
-        """
-        cursor = self._cursor
-        while (count := cursor.ready(whole)) and not cursor.stop.is_set():
-            wants = last and count == len(cursor.place.pending)
-            with self._lock:
-                logits = cursor.step(count, (count - 1,) if wants else ())
-            yield logits
+        drawing = sampling or self.model.sampling
+        self.finish_reason = yield from write(self._cursor, self.model, drawing, stop)
 
     # Low level ---------------------------------------------------------------------------
 
@@ -286,20 +213,26 @@ class Session:
 
         Raises:
             UsageError: an id is no token of this model, or logits of no tokens are wanted.
+            SessionStateError: the session is busy or failed, or the call was cancelled.
         """
         if logits not in ("none", "last", "all"):
             raise UsageError(f"logits is {logits!r}.", "Use none, last or all.")
+        if logits != "none" and not len(ids):
+            raise UsageError("There is no token to give logits of.", "Feed at least one.")
         if logits == "all":
-            return np.concatenate(list(self.logits_all(ids)))
+            rows = [np.zeros((0, self.model.manifest.backbone.vocab_size), np.float32)]
+            return np.concatenate([*rows, *self.logits_all(ids)])
         with self._operation("tokens are being fed"):
             self._begin_raw(ids)
             found: Logits | None = None
-            for found in self._feed(last=logits == "last"):  # noqa: B007
+            for found in self._cursor.feed(last=logits == "last"):  # noqa: B007
                 pass
             if logits == "none":
                 return None
             if found is None or not len(found):
-                raise UsageError("There is no token to give logits of.", "Feed at least one.")
+                raise SessionStateError(
+                    "The call was cancelled before its last token.", "Feed nothing to go on."
+                )
             row: Logits = found[-1].copy()
             return row
 
@@ -311,13 +244,11 @@ class Session:
         """
         with self._operation("tokens are being fed"):
             cursor = self._cursor
-            for _ in self._feed():
+            for _ in cursor.feed():
                 pass
             self._begin_raw(ids)
             while (count := cursor.ready()) and not cursor.stop.is_set():
-                with self._lock:
-                    logits = cursor.step(count, range(count))
-                yield logits.copy()
+                yield cursor.step(count, range(count)).copy()
 
     def _begin_raw(self, ids: Sequence[int]) -> None:
         self._cursor.queue(ids)
@@ -338,7 +269,7 @@ class Session:
 
     def fork(self, *, undo: bool = False) -> Session:
         """An independent session in the same state."""
-        with self._hold():
+        with self._guard.moment():
             self._cursor.check()
             other = Session(self.model, undo=undo)
             other._cursor.restore(self._cursor.tensors, self._cursor.place)
@@ -354,7 +285,7 @@ class Session:
             SessionStateError: the session is busy, failed or not finite; nothing was written.
             StorageError: writing failed; an older file is unharmed.
         """
-        with self._hold():
+        with self._guard.moment():
             cursor = self._cursor
             cursor.check()
             cursor.place.parent = snapshot.save(
@@ -367,7 +298,7 @@ class Session:
 
     def checkpoint(self) -> None:
         """Keep a copy of the state in memory, to which ``rollback`` returns."""
-        with self._hold():
+        with self._guard.moment():
             self._cursor.check()
             self._checkpoint = self._copy(self._checkpoint)
 
@@ -400,7 +331,7 @@ class Session:
 
     def reset(self) -> None:
         """Forget everything and begin again."""
-        with self._operation("the session is being reset"), self._lock:
+        with self._guard.operation("the session is being reset"):
             self._cursor.blank(_new_seed())
             self._checkpoint = self._before = None
             self._unread = b""
@@ -431,34 +362,17 @@ class Session:
         }
 
     @contextmanager
-    def _hold(self) -> Iterator[None]:
-        """The state for a moment, unless a step is running."""
-        if not self._lock.acquire(blocking=False):
-            raise _busy(self._active or "another call is running")
-        try:
-            yield
-        finally:
-            self._lock.release()
-
-    @contextmanager
     def _operation(self, what: str) -> Iterator[None]:
-        """The session for as long as a call takes; its steps take the lock one by one."""
-        with self._hold():
-            if self._active:
-                raise _busy(self._active)
-            self._active = what
+        """The right to move the state on; the state must be sound, and no stop is asked for."""
+        with self._guard.operation(what):
             self._cursor.stop.clear()
-        try:
-            if what != "the session is being reset":
-                self._cursor.check()
+            self._cursor.check()
             yield
-        finally:
-            self._active = ""
 
     def _remember(self) -> None:
         """Keep the state from before an exchange."""
         if self._undo:
-            with self._lock:
+            with self._guard.lock:
                 self._before = self._copy(self._before)
 
     def _copy(self, old: _Copy | None) -> _Copy:
@@ -470,9 +384,7 @@ class Session:
         return _Copy(tensors, self._cursor.place.copy())
 
     def _return_to(self, copy: _Copy) -> None:
-        with self._hold():
-            if self._active:
-                raise _busy(self._active)
+        with self._guard.operation("the session is going back"):
             self._cursor.restore(copy.tensors, copy.place)
             self.finish_reason = ""
             self._unread = b""
@@ -484,13 +396,6 @@ class _Copy:
     def __init__(self, tensors: DeviceTensors, place: Place) -> None:
         self.tensors = tensors
         self.place = place
-
-
-def _busy(what: str) -> SessionStateError:
-    return SessionStateError(
-        f"The session is busy: {what}.",
-        "Finish or close that call first; to work on both at once, fork the session.",
-    )
 
 
 def _new_seed() -> int:

@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from allmem_runtime.errors import (
     SessionStateError,
     UsageError,
 )
+from allmem_runtime.operators import find_library
 from allmem_runtime.package import Package
 from allmem_runtime.signature import Argument, check_signature
 from allmem_runtime.state import Tensors
@@ -90,6 +91,33 @@ def probe_cuda(index: int) -> str | None:
     finally:
         ort.set_default_logger_severity(_WARNING)
     return None
+
+
+def run_once(
+    model: bytes, inputs: Mapping[str, NDArray[Any]], device: Device, library: Path
+) -> list[NDArray[Any]]:
+    """Run a small model once, for self-checks; nothing of it is kept.
+
+    Args:
+        model: an ONNX model.
+        inputs: arrays by input name.
+        device: where to run it.
+        library: operators to register.
+
+    Raises:
+        OperatorLibraryError: the library does not load, or the model does not run with it.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = _FATAL
+    try:
+        options.register_custom_ops_library(str(library))
+        session = ort.InferenceSession(model, options, providers=[device.provider])
+        return [np.asarray(value) for value in session.run(None, dict(inputs))]
+    except _ORT_ERRORS as error:
+        raise OperatorLibraryError(
+            f"{library} does not run on {device}: {_first_line(error)}.",
+            "Install the package again, or use --operators portable.",
+        ) from None
 
 
 class DeviceTensors:
@@ -250,7 +278,10 @@ class Engine:
         self.package = package
         self.device = device
         self.notice = ""
-        library = self._library(operators)
+        library = find_library(operators)
+        if isinstance(library, str):
+            self._without_library(operators, library)
+            library = None
         options = _options(threads)
         if library is not None:
             try:
@@ -312,23 +343,6 @@ class Engine:
             names.update(f"{node.domain}:{node.op_type}".lstrip(":") for node in part.get_nodes())
         return {provider: sorted(names) for provider, names in found.items()}
 
-    def _library(self, operators: str) -> Path | None:
-        if operators == "portable":
-            return None
-        if operators not in ("auto", "native"):
-            path = Path(operators).expanduser().resolve()
-            if not path.is_file():
-                raise OperatorLibraryError(
-                    f"{operators!r} is neither auto, native, portable nor a file.",
-                    "Give the path of a library that this package built.",
-                )
-            return path
-        path_or_reason = _packaged_library()
-        if isinstance(path_or_reason, Path):
-            return path_or_reason
-        self._without_library(operators, path_or_reason)
-        return None
-
     def _without_library(self, operators: str, reason: str) -> None:
         """Either an error or, under ``auto``, a notice."""
         if operators != "auto":
@@ -378,13 +392,10 @@ def _options(threads: int | None) -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     # A pattern is kept for every length of a piece ever seen.
     options.enable_mem_pattern = False
+    # A spinning thread takes the core from whatever else the machine is doing, us included.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     return options
-
-
-def _packaged_library() -> Path | str:
-    """The library our own wheel ships, or why it cannot be used."""
-    return "this installation has no native library"
 
 
 def _first_line(error: BaseException) -> str:

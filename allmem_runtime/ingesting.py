@@ -1,0 +1,67 @@
+"""Feed a source to a state, piece by piece, so that it can be left at any of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from allmem_runtime.cursor import Cursor
+from allmem_runtime.reading import Block, Blocks, Progress, Reading
+from allmem_runtime.tokenizer import Tokenizer
+
+HEALTH_TOKENS = 1 << 14
+"""Tokens between two looks for values that are not finite."""
+
+
+def ingest(
+    cursor: Cursor,
+    tokenizer: Tokenizer,
+    blocks: Blocks,
+    leave: Callable[[Block], None],
+) -> Iterator[Progress]:
+    """Read to the end of the source, or until told to stop.
+
+    Only whole pieces are fed before the source ends, so the pieces, and with them the state to
+    the last bit, do not depend on interruptions.
+
+    Args:
+        cursor: the state; its source mark says where the source begins.
+        tokenizer: of the model.
+        blocks: the source.
+        leave: told what was pulled from the source and not taken, if it is left unfinished.
+
+    Yields:
+        Progress after each piece, and once more at the end.
+
+    Raises:
+        SourceError: the source cannot be read.
+        SessionStateError: a step failed, or the state is not finite any more.
+    """
+    place = cursor.place
+    reading = Reading(tokenizer, place.source)
+    begun, first, checked = time.perf_counter(), place.position, place.position
+
+    def progress() -> Progress:
+        tokens = place.position - first
+        rate = tokens / max(time.perf_counter() - begun, 1e-9)
+        return Progress(tokens, place.position, rate, place.source.offset, reading.replaced)
+
+    try:
+        for tokens in reading.tokens(blocks):
+            cursor.queue(tokens)
+            for _ in cursor.feed(whole=True):
+                yield progress()
+            if cursor.stop.is_set():
+                return
+            if place.position - checked >= HEALTH_TOKENS:
+                cursor.check_memory()
+                checked = place.position
+        place.source.finished = True
+    finally:
+        if not place.source.finished:
+            held, rest = reading.unread(), blocks.rest()
+            leave(held + rest if isinstance(rest, bytes) else rest)
+    for _ in cursor.feed():
+        yield progress()
+    cursor.check_memory()
+    yield progress()

@@ -1,0 +1,70 @@
+"""A device is what was asked for, or an error; auto says what it chose and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from allmem_runtime import DeviceError, UsageError, step
+from allmem_runtime.devices import choose
+
+
+def works(index: int) -> str | None:
+    return None
+
+
+def fails(index: int) -> str | None:
+    return f"no driver for {index}"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "probe", "expected"),
+    [
+        ("cpu", works, "cpu"),
+        ("cuda", works, "cuda:0"),
+        ("cuda:3", works, "cuda:3"),
+        ("auto", works, "cuda:0"),
+        ("auto", fails, "cpu"),
+    ],
+)
+def test_device_is_chosen(wanted: str, probe: Callable[[int], str | None], expected: str) -> None:
+    assert str(choose(wanted, probe)) == expected
+
+
+def test_auto_says_why_it_took_the_cpu() -> None:
+    assert "no driver for 0" in choose("auto", fails).why
+
+
+def test_cuda_that_cannot_be_had_is_an_error_with_a_remedy() -> None:
+    with pytest.raises(
+        DeviceError, match="CUDA device 1 cannot be used: no driver for 1"
+    ) as caught:
+        choose("cuda:1", fails)
+    assert "--device cpu" in caught.value.hint
+
+
+@pytest.mark.parametrize("wanted", ["", "gpu", "CUDA", "cuda:", "cuda:-1", "cuda:1000", "cpu:0"])
+def test_unknown_device_is_a_usage_error(wanted: str) -> None:
+    with pytest.raises(UsageError, match="is no device"):
+        choose(wanted, works)
+
+
+def test_cpu_is_taken_without_trying_cuda() -> None:
+    def never(index: int) -> str | None:
+        raise AssertionError("CUDA was tried")
+
+    assert choose("cpu", never).name == "cpu"
+
+
+def test_probe_prints_nothing_and_answers(capfd: pytest.CaptureFixture[str]) -> None:
+    problem = step.probe_cuda(0)
+
+    assert problem is None or problem
+    assert capfd.readouterr() == ("", "")
+
+
+def test_probe_of_a_build_without_cuda_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step.ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+
+    assert "without CUDA" in (step.probe_cuda(0) or "")
