@@ -41,18 +41,16 @@ AttentionSizes AttentionSizes::check(const AttentionAttributes& attributes,
   sizes.batch = qkv.shape[0];
   sizes.time = qkv.shape[1];
   const int64_t slots = attributes.sinks + attributes.window;
-  for (const InputTensor* ring : {&key, &inputs[kPastValue]}) {
-    const int64_t heads = ring == &key ? -1 : key.shape[1];
-    const int64_t dim = ring == &key ? -1 : key.shape[3];
-    check_input(kName, *ring, cache, {sizes.batch, heads, slots, dim},
-                "[batch, kv_heads, sinks + window, head_dim]");
-  }
+  constexpr char kRing[] = "[batch, kv_heads, sinks + window, head_dim]";
+  check_input(kName, key, cache, {sizes.batch, -1, slots, -1}, kRing);
   sizes.kv_heads = key.shape[1];
   sizes.head_dim = key.shape[3];
   if (sizes.kv_heads < 1 || sizes.head_dim < 1) {
     throw InvalidArgument(text(kName, ": input past_key has shape ", shape_text(key.shape),
                                "; kv_heads and head_dim must be at least 1"));
   }
+  check_input(kName, inputs[kPastValue], cache,
+              {sizes.batch, sizes.kv_heads, slots, sizes.head_dim}, kRing);
   const int64_t packed = qkv.shape[2];
   sizes.query_heads = packed / sizes.head_dim - 2 * sizes.kv_heads;
   if (packed % sizes.head_dim != 0 || sizes.query_heads < 1 ||

@@ -1,0 +1,136 @@
+"""The native library as a backend: a one-node model run by onnxruntime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from cases import BACKENDS, Arrays
+from onnx import TensorProto, helper
+
+from allmem_ops import DOMAIN, library
+from allmem_ops.schema import Operator, Value
+
+ELEMENT = {
+    np.dtype(np.float32): TensorProto.FLOAT,
+    np.dtype(np.float16): TensorProto.FLOAT16,
+    np.dtype(np.float64): TensorProto.DOUBLE,
+    np.dtype(np.int64): TensorProto.INT64,
+    np.dtype(np.int32): TensorProto.INT32,
+}
+
+
+def node_model(operator: Operator, inputs: Arrays, attributes: Mapping[str, Value]) -> bytes:
+    """A model of one node whose input types are those of ``inputs``; sizes stay open."""
+    cache = inputs["past_key"].dtype if "past_key" in inputs else np.dtype(np.float32)
+    element = {"activation": np.dtype(np.float32), "float32": np.dtype(np.float32), "cache": cache}
+    graph = helper.make_graph(
+        [
+            helper.make_node(
+                operator.name,
+                [t.name for t in operator.inputs],
+                [t.name for t in operator.outputs],
+                domain=DOMAIN,
+                **attributes,
+            )
+        ],
+        "node",
+        [
+            helper.make_tensor_value_info(t.name, ELEMENT[inputs[t.name].dtype], None)
+            for t in operator.inputs
+        ],
+        [
+            helper.make_tensor_value_info(t.name, ELEMENT[element[t.element]], None)
+            for t in operator.outputs
+        ],
+    )
+    model = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", 21), helper.make_opsetid(DOMAIN, operator.version)],
+        ir_version=10,
+    )
+    return model.SerializeToString()
+
+
+class Native:
+    """Runs nodes with the library that is installed (or named by ``ALLMEM_OPS_LIBRARY``)."""
+
+    def __init__(self, threads: int = 2) -> None:
+        self._threads = threads
+        self._sessions: dict[Any, onnxruntime.InferenceSession] = {}
+
+    def session(
+        self, operator: Operator, inputs: Arrays, attributes: Mapping[str, Value]
+    ) -> onnxruntime.InferenceSession:
+        """A session of the one node; kept, since cases share attributes."""
+        types = tuple(a.dtype.str for a in inputs.values())
+        key = (operator.name, types, repr(sorted(attributes.items())))
+        if key not in self._sessions:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = self._threads
+            options.log_severity_level = 4  # failures are raised, and expected in some tests
+            library.register(options)
+            self._sessions[key] = onnxruntime.InferenceSession(
+                node_model(operator, inputs, attributes),
+                options,
+                providers=["CPUExecutionProvider"],
+            )
+        return self._sessions[key]
+
+    def run(
+        self,
+        operator: Operator,
+        inputs: Arrays,
+        attributes: Mapping[str, Value],
+        *,
+        in_place: bool = False,
+    ) -> Arrays:
+        """See ``cases.Backend``."""
+        session = self.session(operator, inputs, attributes)
+        names = [t.name for t in operator.outputs]
+        if not in_place:
+            return dict(zip(names, session.run(names, inputs), strict=True))
+        values = {
+            name: onnxruntime.OrtValue.ortvalue_from_numpy(array.copy())
+            for name, array in inputs.items()
+        }
+        binding = session.io_binding()
+        for name, value in values.items():
+            binding.bind_ortvalue_input(name, value)
+        for name in names:
+            past = name.replace("present_", "past_", 1)
+            if past in values:
+                binding.bind_ortvalue_output(name, values[past])
+            else:
+                binding.bind_output(name, "cpu")
+        session.run_with_iobinding(binding)
+        outputs = dict(zip(names, binding.copy_outputs_to_cpu(), strict=True))
+        for name in names:
+            past = name.replace("present_", "past_", 1)
+            if past in values:
+                outputs[name] = values[past].numpy().copy()
+        return outputs
+
+
+def native() -> Native:
+    """The backend, or a skip that says why there is none."""
+    try:
+        library.check_library()
+    except library.LibraryNotFound as error:
+        pytest.skip(str(error))
+    return Native()
+
+
+BACKENDS["native"] = native
+
+
+def available_cpu_paths() -> list[str]:
+    """The kernels that this machine can run; at least ``generic``."""
+    try:
+        best = library.cpu_path()
+    except library.LibraryError:
+        return ["generic"]
+    return ["generic", "avx2", "avx512"][: ["generic", "avx2", "avx512"].index(best) + 1]
