@@ -205,6 +205,8 @@ def _read(stream: BinaryIO, name: str) -> Iterator[bytes]:
     try:
         while piece := read(PIECE_BYTES):
             yield piece
+        if piece is None:
+            raise SourceError(f"{name} does not block.", "Open it in blocking mode.")
     except OSError as error:
         raise _unreadable(name, error) from None
 

@@ -137,9 +137,16 @@ def _piped(stdin: BinaryIO) -> bool:
 
 
 def _binary(stream: TextIO | None) -> BinaryIO:
+    """Standard input without a buffer.
+
+    A thread that waits inside Python's own buffer would abort the interpreter when it exits.
+    """
     if stream is None:
-        return open(os.devnull, "rb")
-    return stream.buffer
+        return open(os.devnull, "rb", buffering=0)
+    try:
+        return open(os.dup(stream.fileno()), "rb", buffering=0)
+    except (OSError, ValueError):
+        return stream.buffer
 
 
 def _terminal(stdin_is_document: bool) -> TextIO | None:

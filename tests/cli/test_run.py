@@ -13,7 +13,9 @@ from allmem_runtime import snapshot
 
 SHORT = ("--max-tokens", 6, "--device", "cpu", "--operators", "portable")
 EVENTS: dict[str, set[str]] = {
-    "start": {"model", "device", "device_reason", "operators", "state_bytes", "position", "resumed"},
+    "start": {
+        "model", "device", "device_reason", "operators", "state_bytes", "position", "resumed",
+    },
     "notice": {"text"},
     "reading": {
         "source", "read_bytes", "size", "tokens", "position", "tokens_per_second", "seconds_left",
