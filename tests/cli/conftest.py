@@ -1,40 +1,16 @@
-"""Running the commands: in this process where that suffices, as processes where it matters."""
+"""Fixtures of the command tests: a command in this process, and a document to read."""
 
 from __future__ import annotations
 
 import io
-import json
 import os
-import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from commands import MAINS, TEXT, Command, Result
 
 from allmem_runtime import cli
-
-TEXT = "The river went round the old mill; nobody had seen the keys since May. 東京 👩‍🚀\n"
-MAINS = {"allmem": "main", "allmem-run": "run_main"}
-
-
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-    def of(self, kind: str) -> list[dict[str, Any]]:
-        return [event for event in self.events if event["event"] == kind]
-
-
-Command = Callable[..., Result]
 
 
 @pytest.fixture
@@ -60,31 +36,6 @@ def command(
         return Result(int(exit_.value.code or 0), captured.out.decode(), captured.err.decode())
 
     return call
-
-
-def process(name: str, *arguments: object, **options: Any) -> subprocess.Popen[bytes]:
-    """Start a command as a process; its standard streams are pipes unless given."""
-    program = f"from allmem_runtime.cli import {MAINS[name]} as main; main()"
-    root = Path(cli.__file__).parents[2]
-    path = [str(root), str(root / "custom_ops"), str(root / "exporters")]
-    environment = {**os.environ, **options.pop("env", {})}
-    environment["PYTHONPATH"] = os.pathsep.join([*path, os.environ.get("PYTHONPATH", "")])
-    for stream in ("stdin", "stdout", "stderr"):
-        options.setdefault(stream, subprocess.PIPE)
-    return subprocess.Popen(
-        [sys.executable, "-c", program, *(str(a) for a in arguments)], env=environment, **options
-    )
-
-
-def finished(running: subprocess.Popen[bytes], stdin: bytes | None = None) -> Result:
-    """Wait for a process; a minute is far more than any of these takes."""
-    try:
-        out, err = running.communicate(stdin, timeout=60)
-    except subprocess.TimeoutExpired:
-        running.kill()
-        out, err = running.communicate()
-        pytest.fail(f"did not end: {out.decode()[-500:]} {err.decode()[-500:]}")
-    return Result(running.returncode, out.decode(), err.decode())
 
 
 @pytest.fixture

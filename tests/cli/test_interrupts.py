@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TEXT, Command, finished, process
+from commands import TEXT, Command, finished, process
 
 from allmem_runtime import snapshot
 
@@ -135,6 +135,8 @@ def test_a_stream_is_answered_at_each_pause_and_at_its_end_and_read_as_if_it_had
     assert "saved" in [event["event"] for event in rest.events]
     command("allmem-run", tiny_model_dir, document, "--session", once, *SHORT)
     assert tensors(session) == tensors(once)
+    marks = [snapshot.read_header(path).place(1 << 20).source for path in (session, once)]
+    assert marks[0] == marks[1]
 
 
 def test_ctrl_c_ends_a_stream_with_a_last_answer(tiny_model_dir: Path, document: Path) -> None:

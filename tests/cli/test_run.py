@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TEXT, Command, finished, process
+from commands import TEXT, Command, finished, process
 
 from allmem_runtime import snapshot
 
