@@ -84,7 +84,8 @@ def convert(
     chosen = {name: value for name, value in options.items() if value is not None}
     config = AllMemConfig(**opened.backbone, **chosen)
     logger.info("reading %s", opened.provenance["name"])
-    model = assemble(config, opened.tensors(), dtype and DTYPES[dtype], opened.provenance["name"])
+    wanted = DTYPES[dtype] if dtype else None
+    model = assemble(config, opened.tensors(), wanted, opened.provenance["name"])
     warm = initialize_memories(model, seed)
 
     with _staging(folder) as stage:

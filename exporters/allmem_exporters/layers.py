@@ -89,51 +89,7 @@ class MLP(nn.Module):
         return self.down_proj(self.activation(self.gate_proj(x)) * self.up_proj(x))
 
 
-class ProjectionGroup(nn.Module):
-    """Base of the modules that feed one operator from several projections of the same input.
-
-    While training each projection is a parameter of its own, named as in the checkpoint. For
-    inference ``fuse`` replaces them by one matrix: one product instead of several.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fused: nn.Linear | None = None
-
-    def projections(self) -> list[tuple[str, nn.Linear]]:
-        """Names and projections, in the order in which the operator packs their outputs."""
-        raise NotImplementedError
-
-    def project(self, x: Tensor) -> Tensor:
-        """All projections of x, joined along the last axis."""
-        if self.fused is not None:
-            return self.fused(x)
-        return torch.cat([linear(x) for _, linear in self.projections()], dim=-1)
-
-    def fuse(self) -> None:
-        """Join the projections into one, for good: the module can no longer be saved."""
-        named = self.projections()
-        self.fused = joined([linear for _, linear in named])
-        for name, _ in named:
-            delattr(self, name)
-
-
-def joined(linears: Sequence[nn.Linear]) -> nn.Linear:
-    """One projection whose output is those of ``linears`` side by side."""
-    weight = torch.cat([linear.weight.detach() for linear in linears])
-    with torch.device("meta"):
-        result = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
-    result.weight = nn.Parameter(weight, requires_grad=False)
-    if any(linear.bias is not None for linear in linears):
-        biases = [
-            linear.weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias
-            for linear in linears
-        ]
-        result.bias = nn.Parameter(torch.cat([b.detach() for b in biases]), requires_grad=False)
-    return result
-
-
-class WindowAttention(ProjectionGroup):
+class WindowAttention(nn.Module):
     """Grouped-query attention over sinks and window."""
 
     def __init__(self, config: AllMemConfig, rope_amplitude: float) -> None:
@@ -150,10 +106,6 @@ class WindowAttention(ProjectionGroup):
         self.head_norms = config.head_norms
         self.head_dim = dim
         self.attributes = config.attention_attributes(rope_amplitude)
-
-    def projections(self) -> list[tuple[str, nn.Linear]]:
-        """Queries, keys, values."""
-        return [("q_proj", self.q_proj), ("k_proj", self.k_proj), ("v_proj", self.v_proj)]
 
     def forward(
         self, x: Tensor, position: Tensor, frequencies: Tensor, state: tuple[Tensor, Tensor],
@@ -184,5 +136,6 @@ class WindowAttention(ProjectionGroup):
                 streams[0], at, frequencies, *gains, *rings, **self.attributes
             )
 
-        output, rings = each_piece(cuts, position, [self.project(x)], run, state)
+        qkv = torch.cat([self.q_proj(x), self.k_proj(x), self.v_proj(x)], dim=-1)
+        output, rings = each_piece(cuts, position, [qkv], run, state)
         return self.o_proj(output), rings

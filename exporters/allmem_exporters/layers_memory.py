@@ -12,10 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from allmem_exporters.config import AllMemConfig
-from allmem_exporters.layers import Cuts, ProjectionGroup, each_piece, exact, joined
+from allmem_exporters.layers import Cuts, each_piece, exact
 from allmem_exporters.operators import ttt_memory
-
-_CONSTANTS = ("conv_weight", "norm_gain", "initial_weights", "initial_norms")
 
 
 class Gain(nn.Module):
@@ -26,7 +24,7 @@ class Gain(nn.Module):
         self.weight = nn.Parameter(torch.ones(shape))
 
 
-class Memory(ProjectionGroup):
+class Memory(nn.Module):
     """A neural memory with ``heads`` small SwiGLU networks that learn while reading.
 
     Source: arXiv 2602.13680, token mixer.
@@ -57,44 +55,17 @@ class Memory(ProjectionGroup):
         self.config = config
         self.heads, self.dim, self.rates = heads, dim, rates
         self.attributes = config.memory_attributes()
-        self.fused_control: nn.Linear | None = None
-
-    def projections(self) -> list[tuple[str, nn.Linear]]:
-        """Queries, keys, values."""
-        return [("q_proj", self.q_proj), ("k_proj", self.k_proj), ("v_proj", self.v_proj)]
-
-    def _expanded_rates(self) -> nn.Linear:
-        """The learning rate projection with three logits a head: gates, then ups, then downs."""
-        wanted = 3 * self.heads
-        if self.rates == wanted:
-            return self.lr_proj
-        with torch.device("meta"):
-            result = nn.Linear(self.lr_proj.in_features, wanted)
-        copies = wanted // self.rates
-        result.weight = nn.Parameter(self.lr_proj.weight.detach().repeat(copies, 1))
-        result.bias = nn.Parameter(self.lr_proj.bias.detach().repeat(copies))
-        return result
 
     def control(self, x: Tensor) -> Tensor:
         """Logits [batch, time, 5 heads]: learning rates of gate, up, down; momentum; gate."""
-        if self.fused_control is not None:
-            return self.fused_control(x)
         rates = self.lr_proj(x).repeat(1, 1, 3 * self.heads // self.rates)
         momentum = self.mom_proj(x)
-        gate = torch.zeros_like(momentum) if self._ungated else self.gate_proj(x)
+        ungated = self.config.out_gate == "none"
+        gate = torch.zeros_like(momentum) if ungated else self.gate_proj(x)
         return torch.cat([rates, momentum, gate], dim=-1)
-
-    @property
-    def _ungated(self) -> bool:
-        return self.config.out_gate == "none"
 
     def constants(self) -> tuple[Tensor, ...]:
         """conv_weight, norm_gain, initial_weights and initial_norms as the operator takes them."""
-        if self.fused is not None:
-            return tuple(getattr(self, name) for name in _CONSTANTS)
-        return self._packed()
-
-    def _packed(self) -> tuple[Tensor, ...]:
         convolution = torch.stack([self.q_conv.weight, self.k_conv.weight, self.v_conv.weight])
         ones = torch.ones(self.heads, self.dim, device=self.alpha.device, dtype=self.alpha.dtype)
         gained = self.config.qk_norm == "rms_l2"
@@ -109,27 +80,6 @@ class Memory(ProjectionGroup):
         weights = torch.stack([gate, up, down.transpose(1, 2)], dim=1)
         norms = torch.cat([matrix.norm(dim=-1) for matrix in (gate, up, down)], dim=-1)
         return exact(convolution), exact(gains), weights, norms
-
-    def fuse(self) -> None:
-        """Join projections and pack the constants, for good, as the exported graph wants them."""
-        rest = [self.mom_proj] if self._ungated else [self.mom_proj, self.gate_proj]
-        control = joined([self._expanded_rates(), *rest])
-        if self._ungated:
-            control.weight = nn.Parameter(
-                torch.cat([control.weight, torch.zeros_like(self.mom_proj.weight)]), False
-            )
-            control.bias = nn.Parameter(
-                torch.cat([control.bias, torch.zeros_like(self.mom_proj.bias)]), False
-            )
-        packed = [tensor.detach().clone() for tensor in self._packed()]
-        super().fuse()
-        self.fused_control = control
-        for name in ("lr_proj", "mom_proj", "gate_proj", "q_conv", "k_conv", "v_conv", "q_norm",
-                     "k_norm", "out_norm", "fw_gate", "fw_up", "fw_down"):  # fmt: skip
-            if hasattr(self, name):
-                delattr(self, name)
-        for name, tensor in zip(_CONSTANTS, packed, strict=True):
-            self.register_buffer(name, tensor)
 
     def forward(
         self, x: Tensor, position: Tensor, state: tuple[Tensor, ...], cuts: Cuts
@@ -152,6 +102,6 @@ class Memory(ProjectionGroup):
         ) -> tuple[Tensor, ...]:
             return ttt_memory(*streams, at, *constants, *past, **self.attributes)
 
-        streams = [self.project(x), self.control(x)]
-        output, after = each_piece(cuts, position, streams, run, state)
+        qkv = torch.cat([self.q_proj(x), self.k_proj(x), self.v_proj(x)], dim=-1)
+        output, after = each_piece(cuts, position, [qkv, self.control(x)], run, state)
         return self.alpha * self.o_proj(output), after

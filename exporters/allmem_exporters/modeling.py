@@ -16,9 +16,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from allmem_exporters.config import AllMemConfig
-from allmem_exporters.errors import ConfigError
 from allmem_exporters.initialize import initialize_memory
-from allmem_exporters.layers import MLP, Cuts, ProjectionGroup, RMSNorm, WindowAttention
+from allmem_exporters.layers import MLP, Cuts, RMSNorm, WindowAttention
 from allmem_exporters.layers_memory import Memory
 from allmem_exporters.rope import rotary_frequencies
 from allmem_exporters.state import AllMemState, LayerState
@@ -115,7 +114,7 @@ class AllMemForCausalLM(PreTrainedModel):
     base_model_prefix = "model"
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
-    _no_split_modules = ("DecoderLayer",)
+    _no_split_modules = ["DecoderLayer"]
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
 
     def __init__(self, config: AllMemConfig) -> None:
@@ -195,7 +194,7 @@ class AllMemForCausalLM(PreTrainedModel):
     def step(
         self, input_ids: Tensor, position: Tensor, logit_index: Tensor, state: AllMemState
     ) -> tuple[Tensor, AllMemState]:
-        """Read one piece, without looking at any value: the form that becomes the ONNX graph.
+        """Read one piece, without looking at any value: what the ONNX graph computes.
 
         Args:
             input_ids: [batch, time], not crossing a multiple of ``config.chunk``.
@@ -208,26 +207,6 @@ class AllMemForCausalLM(PreTrainedModel):
         """
         hidden, after = self.model(input_ids, position, state, None)
         return self.lm_head(hidden.index_select(1, logit_index)), after
-
-    def fuse(self) -> AllMemForCausalLM:
-        """Pack everything as the operators take it, for export: faster, no longer trainable.
-
-        Results stay the same up to rounding. A fused model cannot be saved.
-        """
-        for module in self.modules():
-            if isinstance(module, ProjectionGroup):
-                module.fuse()
-        return self.requires_grad_(False)
-
-    def save_pretrained(self, *arguments: object, **options: object) -> None:
-        """Save as every transformers model; a fused one is refused.
-
-        Raises:
-            ConfigError: the model was fused.
-        """
-        if any(isinstance(m, ProjectionGroup) and m.fused is not None for m in self.modules()):
-            raise ConfigError("A fused model cannot be saved;", "save it before calling fuse().")
-        super().save_pretrained(*arguments, **options)
 
     @torch.no_grad()
     def greedy(

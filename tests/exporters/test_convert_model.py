@@ -78,6 +78,7 @@ def test_narrower_memory_keeps_the_strongest_directions() -> None:
 @pytest.mark.parametrize(
     "options", [{"mem_heads": 4, "mem_width": 16}, {"mem_width": 64}], ids=["heads", "width"]
 )
+@torch.no_grad()
 def test_memory_of_other_head_sizes_starts_at_random(options: dict[str, int]) -> None:
     memory = convert_model(decoder("llama untied"), **options, **MEMORY).model.layers[0].allmem
     assert not can_warm_start(memory)

@@ -106,11 +106,6 @@ def test_option_given_while_loading_is_checked(tmp_path: Path) -> None:
         AutoModelForCausalLM.from_pretrained(tmp_path, chunk=64)
 
 
-def test_fused_model_is_not_saved(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="fuse"):
-        model().fuse().save_pretrained(tmp_path)
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @torch.no_grad()
 def test_half_precision_model_keeps_its_memory_in_float32(dtype: torch.dtype) -> None:
