@@ -21,6 +21,7 @@ def export(
     out: str | Path,
     *,
     weights: str = "float32",
+    cache: str | None = None,
     check: bool = True,
     check_tokens: int | None = None,
     force: bool = False,
@@ -32,6 +33,8 @@ def export(
         checkpoint: folder made by ``convert`` or ``save_pretrained``.
         out: folder to write; it appears only when everything, the check included, went well.
         weights: ``float32`` or ``float16``, how matrices are stored.
+        cache: ``float16`` or ``float32``, the type keys and values are kept in; None takes the
+            checkpoint's own.
         check: run the graph against PyTorch (see ``validate``).
         check_tokens: length of the text for that; None for a bit more than the window.
         force: replace ``out`` even if it holds no export.
@@ -50,7 +53,8 @@ def export(
             "Make one with `allmem convert SOURCE CHECKPOINT`.",
         )
     report(f"loading {checkpoint}")
-    model = AllMemForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    changes = {} if cache is None else {"cache_dtype": cache}
+    model = AllMemForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, **changes).eval()
     with replacing(out, force=force) as folder:
         report("tracing")
         graph = trace(model)

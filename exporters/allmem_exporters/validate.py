@@ -31,14 +31,16 @@ from allmem_runtime.spec import (
 
 SAMPLED_ROWS = 64
 
-TOLERANCE = {"float32": 1e-4, "float16": 1e-2}
-"""Relative RMS of logits and states, by the type the weights are stored in.
+TOLERANCE = {"float32": 1e-4, "float16": 2e-3}
+"""Relative RMS of logits and states, by the type of the key/value cache.
 
-Sums run in another order than PyTorch's, and a key that lies on a rounding boundary of the float16
-cache may fall to either side: both grow through the layers to a few 1e-5. Rounding the weights
-themselves to float16 moves everything by some 1e-3. A wrong mask, position, boundary or layout
-shows as 1e-1 and more.
+With a float32 cache sums in another order are all there is: some 1e-6 in a model of 30 layers. In
+a float16 cache a key that lies near the middle between two numbers may fall to either side, and
+30 layers make 2e-4 of the logits and 5e-4 of the values out of that; PyTorch against itself in
+float64 shows the same. A wrong mask, position, boundary or layout shows as 1e-1 and more.
 """
+NARROW_WEIGHTS_TOLERANCE = 1e-2
+"""The same for weights stored as float16: rounding them moves everything by some 1e-3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,9 @@ def validate(
     logits = truth.logits[0].float().numpy()
     states = [tensor.numpy() for tensor in truth.state]
     whole = pieces(0, length, config.chunk)
+    tolerance = TOLERANCE[config.cache_dtype]
+    if storage != "float32":
+        tolerance = NARROW_WEIGHTS_TOLERANCE
     results = []
     for native in (True, False):
         runner = GraphRunner(folder, state_spec(config), native=native)
@@ -172,7 +177,7 @@ def validate(
                 state=differences[worst],
                 worst_state=present_name(layer, tensor.name),
             )
-            _check(row, TOLERANCE[storage], [found, *present])
+            _check(row, tolerance, [found, *present])
             report(
                 f"{row.operators:<15}  {cutting:<13}  logits {row.logits:.1e}  "
                 f"state {row.state:.1e} ({row.worst_state})"

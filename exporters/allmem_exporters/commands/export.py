@@ -18,6 +18,11 @@ import click
     help="How matrices are stored. float16 halves the file; arithmetic stays float32.",
 )
 @click.option(
+    "--cache",
+    type=click.Choice(["float16", "float32"]),
+    help="Type of cached keys and values; by default the checkpoint's, usually float16.",
+)
+@click.option(
     "--check/--no-check",
     default=True,
     show_default=True,
@@ -29,6 +34,7 @@ def export(
     checkpoint: Path,
     out: Path,
     weights: str,
+    cache: str | None,
     check: bool,
     check_tokens: int | None,
     force: bool,
@@ -41,6 +47,7 @@ def export(
         checkpoint,
         out,
         weights=weights,
+        cache=cache,
         check=check,
         check_tokens=check_tokens,
         force=force,
