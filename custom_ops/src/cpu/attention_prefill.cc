@@ -20,7 +20,8 @@ struct Plan {
   int64_t group;         // query heads per key/value head
   int64_t task_tokens;   // tokens of one task
   int64_t task_tiles;    // tiles of kTile rows that hold them
-  int64_t value_stride;  // head_dim, padded so that a product has no rest
+  int64_t value_dims;    // head_dim, padded so that a product has no rest
+  int64_t stride;        // of a key or value in a tile
   int64_t token_blocks;
 
   explicit Plan(const AttentionArgs& args) {
@@ -28,7 +29,9 @@ struct Plan {
     task_tokens = max64(1, kTaskTiles * kTile / group);
     task_tokens = min64(task_tokens, max64(args.time, 1));
     task_tiles = (task_tokens * group + kTile - 1) / kTile;
-    value_stride = round_up(args.head_dim, kRows);
+    value_dims = round_up(args.head_dim, kRows);
+    // An odd number of cache lines: rows of 256 or 512 bytes would share a few sets of the cache.
+    stride = (round_up(args.head_dim, 16) / 16 | 1) * 16;
     token_blocks = (args.time + task_tokens - 1) / task_tokens;
   }
 };
@@ -37,10 +40,10 @@ struct Plan {
 struct Bench {
   float* query;       // [tile][dim][kTile], times scale * log2(e)
   float* sink_query;  // the same, rotated to the clamped position
-  float* keys;        // [kKeys][dim]
-  float* values;      // [kKeys][value_stride]
+  float* keys;        // [kKeys][stride]
+  float* values;      // [kKeys][stride]
   float* scores;      // [kKeys][kTile]
-  float* sums;        // [tile][value_stride][kTile], not yet divided
+  float* sums;        // [tile][value_dims][kTile], not yet divided
   float* high;        // [tile][kTile], running maximum
   float* total;       // [tile][kTile], running denominator
   float* rescale;     // [kTile]
@@ -51,10 +54,10 @@ struct Bench {
     const int64_t dim = args.head_dim;
     query = scratch.take<float>(plan.task_tiles * dim * kTile);
     sink_query = scratch.take<float>(plan.task_tiles * dim * kTile);
-    keys = scratch.take<float>(kKeys * dim);
-    values = scratch.take<float>(kKeys * plan.value_stride);
+    keys = scratch.take<float>(kKeys * plan.stride);
+    values = scratch.take<float>(kKeys * plan.stride);
     scores = scratch.take<float>(kKeys * kTile);
-    sums = scratch.take<float>(plan.task_tiles * plan.value_stride * kTile);
+    sums = scratch.take<float>(plan.task_tiles * plan.value_dims * kTile);
     high = scratch.take<float>(plan.task_tiles * kTile);
     total = scratch.take<float>(plan.task_tiles * kTile);
     rescale = scratch.take<float>(kTile);
@@ -162,7 +165,7 @@ class Task {
       bench_.high[i] = kHidden;
       bench_.total[i] = 0.0f;
     }
-    memset(bench_.sums, 0, (size_t)(tiles_ * plan_.value_stride * kTile) * sizeof(float));
+    memset(bench_.sums, 0, (size_t)(tiles_ * plan_.value_dims * kTile) * sizeof(float));
   }
 
   // All tokens [from, to) of absolute position, tile by tile.
@@ -183,11 +186,11 @@ class Task {
     const Cache* piece_values = layout_.piece_values + ring_ * args_.time * dim;
     const int64_t origin = args_.position + begin_;
     for (int64_t n = 0; n < round_up(count, kRows); ++n) {
-      float* key = bench_.keys + n * dim;
-      float* value = bench_.values + n * plan_.value_stride;
+      float* key = bench_.keys + n * plan_.stride;
+      float* value = bench_.values + n * plan_.stride;
       if (n >= count) {  // filler rows of the product: finite, and seen by nobody
         memset(key, 0, (size_t)dim * sizeof(float));
-        memset(value, 0, (size_t)plan_.value_stride * sizeof(float));
+        memset(value, 0, (size_t)plan_.value_dims * sizeof(float));
         bench_.first[n] = INT32_MAX;
         bench_.last[n] = INT32_MAX;
         continue;
@@ -197,7 +200,7 @@ class Task {
       const int64_t row = (old ? ring_slot(args_, t) : t - args_.position) * dim;
       expand((old ? ring_keys : piece_keys) + row, dim, key);
       expand((old ? ring_values : piece_values) + row, dim, value);
-      for (int64_t d = dim; d < plan_.value_stride; ++d) value[d] = 0.0f;
+      for (int64_t d = dim; d < plan_.value_dims; ++d) value[d] = 0.0f;
       bench_.first[n] = (int32_t)max64(t - origin, 0);
       bench_.last[n] =
           sinks ? INT32_MAX : (int32_t)min64(t - origin + args_.window - 1, INT32_MAX);
@@ -205,7 +208,8 @@ class Task {
   }
 
   void attend_tile(int64_t tile, int64_t count, const float* query) {
-    const int64_t dim = args_.head_dim, stride = plan_.value_stride;
+    const int64_t dim = args_.head_dim, stride = plan_.stride;
+    float* const sums = bench_.sums + tile * plan_.value_dims * kTile;
     const int64_t rows = min64(kTile, rows_ - tile * kTile);
     const int vectors = (int)((rows + kLanes - 1) / kLanes);
     const int64_t first_row = tile * kTile;
@@ -224,13 +228,13 @@ class Task {
     }
 
     const int64_t keys = end - begin;
-    product<Order::kByRow, Start::kZero>(vectors, bench_.keys + begin * dim, dim,
+    product<Order::kByRow, Start::kZero>(vectors, bench_.keys + begin * stride, stride,
                                          query + tile * dim * kTile, kTile, dim, bench_.scores,
                                          kTile, keys);
     for (int v = 0; v < vectors; ++v) softmax(tile, v, begin, keys, masked);
     product<Order::kByDepth, Start::kScaled>(
         vectors, bench_.values + begin * stride, stride, bench_.scores, kTile, keys,
-        bench_.sums + tile * stride * kTile, kTile, stride, bench_.rescale);
+        sums, kTile, plan_.value_dims, bench_.rescale);
   }
 
   // Scores of one vector of rows to weights, against the running maximum.
@@ -281,7 +285,7 @@ class Task {
       float* to = args_.output + (batch * args_.time + token) * args_.query_heads * dim +
                   (head + row % plan_.group) * dim;
       const float* from =
-          bench_.sums + row / kTile * plan_.value_stride * kTile + row % kTile;
+          bench_.sums + row / kTile * plan_.value_dims * kTile + row % kTile;
       const float inverse = 1.0f / bench_.total[row];
       for (int64_t d = 0; d < dim; ++d) to[d] = from[d * kTile] * inverse;
     }
