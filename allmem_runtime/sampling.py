@@ -19,6 +19,9 @@ from allmem_runtime.errors import SessionStateError, UsageError
 MAX_STOP_STRINGS = 16
 MAX_STOP_CHARACTERS = 256
 MAX_SEED = (1 << 63) - 1
+_NUCLEUS_TOKENS = 1024
+"""``top_p`` rarely needs more tokens than these; sorting a whole vocabulary takes longer than
+the step of a small model."""
 
 # (lowest, highest, whether the lowest itself is allowed, must be whole)
 _RANGES: dict[str, tuple[float, float, bool, bool]] = {
@@ -139,23 +142,48 @@ def _penalised(
 def _candidates(
     scores: NDArray[np.float64], sampling: Sampling
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Tokens still allowed, most probable first, and their unnormalised probabilities."""
+    """Tokens still allowed and their unnormalised probabilities, in an order that is fixed."""
     with np.errstate(over="ignore"):  # a tiny temperature sends the others to minus infinity
         weights = np.exp((scores - scores.max()) / sampling.temperature)
-    # Equal weights keep the order of their ids, on every machine.
-    tokens = np.argsort(-weights, kind="stable")
     if sampling.top_k:
-        tokens = tokens[: sampling.top_k]
-    weights = weights[tokens]
-    if sampling.top_p < 1.0:
-        before = np.cumsum(weights) - weights
-        keep = before < sampling.top_p * weights.sum()
-        keep[0] = True
-        tokens, weights = tokens[keep], weights[keep]
-    if sampling.min_p > 0.0:
-        keep = weights >= sampling.min_p * weights[0]
-        tokens, weights = tokens[keep], weights[keep]
-    return tokens, weights
+        tokens = _likeliest(weights, sampling.top_k)[: sampling.top_k]
+        if sampling.top_p < 1.0:
+            tokens = _nucleus(weights, tokens, sampling.top_p * weights[tokens].sum())
+    elif sampling.top_p < 1.0:
+        enough = sampling.top_p * weights.sum()
+        tokens = _likeliest(weights, _NUCLEUS_TOKENS)
+        if weights[tokens].sum() < enough:
+            tokens = _likeliest(weights, len(weights))
+        tokens = _nucleus(weights, tokens, enough)
+    else:
+        tokens = np.arange(len(weights))
+    # The likeliest token always has the weight 1.
+    tokens = tokens[weights[tokens] >= sampling.min_p]
+    return tokens, weights[tokens]
+
+
+def _likeliest(weights: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """At least the ``count`` heaviest tokens, heaviest first, equal ones by their ids.
+
+    More than ``count`` come where several weigh as much as the last, so that which of them are
+    taken depends on nothing but their ids.
+    """
+    tokens: NDArray[np.int64]
+    if count < len(weights):
+        threshold = np.partition(weights, len(weights) - count)[len(weights) - count]
+        tokens = np.flatnonzero(weights >= threshold)
+    else:
+        tokens = np.arange(len(weights))
+    return tokens[np.argsort(-weights[tokens], kind="stable")]
+
+
+def _nucleus(
+    weights: NDArray[np.float64], tokens: NDArray[np.int64], enough: float
+) -> NDArray[np.int64]:
+    """The first tokens that together weigh ``enough``, and never none."""
+    taken = weights[tokens]
+    before = np.cumsum(taken) - taken
+    return tokens[: max(1, int(np.count_nonzero(before < enough)))]
 
 
 def _uniform(seed: int, position: int) -> float:

@@ -18,7 +18,7 @@ from allmem_runtime.session import Session
 
 HELP = """\
 /undo         take the last question and its answer back
-/save [FILE]  save the conversation with all that was read
+/save [FILE]  save the conversation with all that was read, by default to the --session file
 /info         how much was read, how big the state is
 /quit         leave, as Ctrl-D does
 Ctrl-C stops an answer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -70,7 +71,8 @@ class Interrupts:
             os._exit(INTERRUPTED)
         self.requested = self.ever = True
         # The buffered stream may be in use by the code that was interrupted.
-        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, _NOTICE)
+        with contextlib.suppress(OSError, ValueError):
+            os.write(sys.stderr.fileno(), _NOTICE)
         for call in self._on_first:
             call()
 

@@ -61,6 +61,30 @@ def test_the_penalty_makes_seen_tokens_less_likely() -> None:
     assert pick(LOGITS, Sampling(repetition_penalty=5.0), [], 0, 0) == 1
 
 
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temperature=1.0, top_k=40),
+        Sampling(temperature=1.0, top_p=0.5),
+        Sampling(temperature=3.0, top_p=0.99),
+        Sampling(temperature=1.0, top_k=3000, top_p=0.9),
+        Sampling(temperature=1.0, min_p=0.3),
+    ],
+    ids=str,
+)
+def test_a_large_vocabulary_with_ties_is_cut_exactly(sampling: Sampling) -> None:
+    logits = np.round(np.random.default_rng(0).normal(0, 2, 5000), 1)
+    weights = np.exp((logits - logits.max()) / sampling.temperature)
+    order = np.lexsort((np.arange(5000), -weights))[: sampling.top_k or None]
+    before = np.cumsum(weights[order]) - weights[order]
+    order = order[before < sampling.top_p * weights[order].sum()]
+    allowed = set(order[weights[order] >= sampling.min_p])
+    seen = {pick(logits, sampling, (), position, 3) for position in range(3000)}
+    assert seen <= allowed
+    # Of the few hundred likeliest draws nearly all allowed tokens come where there are few.
+    assert len(seen) >= min(len(allowed), 300) * 0.9
+
+
 def test_equal_logits_choose_the_lowest_id() -> None:
     assert pick(np.zeros(9, np.float16), Sampling(), (), 0, 0) == 0
 
