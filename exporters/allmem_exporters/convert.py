@@ -61,7 +61,8 @@ def convert(
         calibration_text: a text of the kind the model will read, on which the memory's values
             are scaled to a root mean square of 1.
         force: write into a folder that holds other things; what we do not write stays.
-        options: fields named in ``MEMORY_OPTIONS``.
+        options: fields named in ``MEMORY_OPTIONS``. A window given without a chunk shortens the
+            chunk to its own length if need be.
 
     Returns:
         The folder.
@@ -82,6 +83,8 @@ def convert(
     check_destination(folder, force)
     opened = open_source(os.fspath(source), revision)
     chosen = {name: value for name, value in options.items() if value is not None}
+    if "window" in chosen and "chunk" not in chosen:  # a chunk never outlasts the window
+        chosen["chunk"] = min(AllMemConfig.chunk, chosen["window"])
     config = AllMemConfig(**opened.backbone, **chosen)
     logger.info("reading %s", opened.provenance["name"])
     wanted = DTYPES[dtype] if dtype else None

@@ -232,6 +232,34 @@ def test_source_that_is_not_there_is_named(
     assert name in str(caught.value)
 
 
+def test_model_in_the_hubs_cache_needs_no_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = "0123456789" * 4
+    repository = tmp_path / "cache" / "models--owner--tiny"
+    snapshot = repository / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    write_folder(snapshot)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    out = convert("owner/tiny", tmp_path / "out", **MEMORY)
+    record = json.loads((out / "provenance.json").read_text())
+    assert (record["kind"], record["name"], record["revision"]) == ("hub", "owner/tiny", commit)
+    with pytest.raises(ConversionError, match="a revision was given"):
+        convert(snapshot, tmp_path / "other", revision="main", **MEMORY)
+
+
+def test_short_window_shortens_the_chunk_unless_it_was_chosen(
+    source: Path, tmp_path: Path
+) -> None:
+    out = convert(source, tmp_path / "out", window=32, mem_width=16)
+    assert json.loads((out / "config.json").read_text())["chunk"] == 32
+    with pytest.raises(ConfigError, match="chunk is 64; it must be at most window, 32"):
+        convert(source, tmp_path / "other", window=32, chunk=64, mem_width=16)
+
+
 def test_calibration_gives_values_of_size_one(source: Path, tmp_path: Path) -> None:
     text = "the thing that the other thing thought " * 12
     out = convert(source, tmp_path / "out", calibration_text=text, **MEMORY)
