@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from allmem_ops.library import LibraryError, LibraryInfo, check_library
+from allmem_ops.schema import OPERATORS
 from allmem_runtime.errors import OperatorLibraryError
 
 
-def find_library(operators: str) -> Path | str | None:
-    """Where the native operators are.
+def find_library(operators: str, wanted: Mapping[str, int]) -> LibraryInfo | str | None:
+    """The native operators, checked to be those this package and this model speak of.
 
     Args:
         operators: ``auto``, ``native``, ``portable``, or the path of a library. A model cannot
             name one: libraries are code.
+        wanted: operator versions of the model.
 
     Returns:
-        A path, None for ``portable``, or the reason why there is no library.
+        The library, None for ``portable``, or the reason why it cannot be used.
 
     Raises:
-        OperatorLibraryError: the path is no file.
+        OperatorLibraryError: a path was given, and there is no library of ours.
     """
     if operators == "portable":
         return None
-    if operators not in ("auto", "native"):
-        path = Path(operators).expanduser().resolve()
-        if not path.is_file():
-            raise OperatorLibraryError(
-                f"{operators!r} is neither auto, native, portable nor a file.",
-                "Give the path of a library that this package built.",
-            )
-        return path
-    return _packaged()
-
-
-def _packaged() -> Path | str:
-    return "this installation has no native library"
+    named = None if operators in ("auto", "native") else Path(operators).expanduser().resolve()
+    if named is not None and not named.is_file():
+        raise OperatorLibraryError(
+            f"{operators!r} is neither auto, native, portable nor a file.",
+            "Give the path of a library that this package built.",
+        )
+    for name, version in wanted.items():
+        if name not in OPERATORS or OPERATORS[name].version != version:
+            return f"the model wants version {version} of {name}, which this package does not know"
+    try:
+        return check_library(named)
+    except LibraryError as error:
+        return str(error).rstrip(".")

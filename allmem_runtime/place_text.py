@@ -52,8 +52,9 @@ def place_from_metadata(metadata: Mapping[str, str], vocab_size: int) -> Place:
         return int(value)
 
     def parsed(key: str) -> Any:
+        value = text(key)
         try:
-            return json.loads(text(key))
+            return json.loads(value)
         except (ValueError, RecursionError):
             raise ValueError(f"{key} is not valid") from None
 

@@ -278,16 +278,16 @@ class Engine:
         self.package = package
         self.device = device
         self.notice = ""
-        library = find_library(operators)
+        library = find_library(operators, package.manifest.operators)
         if isinstance(library, str):
             self._without_library(operators, library)
             library = None
         options = _options(threads)
         if library is not None:
             try:
-                options.register_custom_ops_library(str(library))
+                options.register_custom_ops_library(str(library.path))
             except _ORT_ERRORS as error:
-                self._without_library(operators, f"{library} does not load ({_first_line(error)})")
+                self._without_library(operators, f"{library.path} does not load ({_first_line(error)})")
                 library, options = None, _options(threads)
         self.operators = "portable" if library is None else "native"
         self._session = self._load(options)
