@@ -1,0 +1,318 @@
+// Runs the CPU kernels on cases from files, without ONNX Runtime, and compares with what the files
+// expect. Built with sanitizers it finds reads and writes outside of arrays: every array is a heap
+// block of exactly its size.
+//
+//     allmem_kernel_tests FILE...
+//
+// A file holds cases, written by tests/ops/test_native_sanitized.py:
+//     case NAME OPERATOR NUMBERS        then NUMBERS lines "key value"
+//     array NAME BYTES                  then the bytes and a line feed, for every input
+//     expect NAME BYTES TOLERANCE       likewise float32 or float16 (as the input) outputs
+//     end
+// Every case runs in and out of place, with one worker and with several, on each kind of kernels
+// that this CPU has.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <iostream>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "kernels.h"
+
+namespace {
+
+using allmem::AttentionArgs;
+using allmem::CpuKernels;
+using allmem::MemoryArgs;
+using allmem::Parallel;
+
+// A heap block of exactly `size` bytes, so that the sanitizer sees one byte too far.
+class Block {
+ public:
+  explicit Block(size_t size) : size_(size), data_(static_cast<char*>(std::malloc(size ? size : 1))) {}
+  Block(const Block& other) : Block(other.size_) { std::memcpy(data_, other.data_, size_); }
+  Block& operator=(const Block&) = delete;
+  ~Block() { std::free(data_); }
+
+  char* data() const { return data_; }
+  size_t size() const { return size_; }
+
+ private:
+  size_t size_;
+  char* data_;
+};
+
+struct Expected {
+  std::shared_ptr<Block> values;
+  double tolerance;
+};
+
+struct Case {
+  std::string name, op;
+  std::map<std::string, std::string> numbers;
+  std::map<std::string, std::shared_ptr<Block>> arrays;
+  std::map<std::string, Expected> expected;
+
+  int64_t whole(const char* key) const { return std::stoll(numbers.at(key)); }
+  float real(const char* key) const { return std::stof(numbers.at(key)); }
+};
+
+[[noreturn]] void broken(const std::string& why) {
+  std::cerr << "broken case file: " << why << "\n";
+  std::exit(2);
+}
+
+std::shared_ptr<Block> read_block(std::istream& file, size_t bytes) {
+  auto block = std::make_shared<Block>(bytes);
+  file.get();  // the line feed after the header
+  file.read(block->data(), static_cast<std::streamsize>(bytes));
+  if (!file) broken("an array is cut short");
+  return block;
+}
+
+bool read_case(std::istream& file, Case& out) {
+  std::string word;
+  if (!(file >> word)) return false;
+  if (word != "case") broken("expected 'case', found '" + word + "'");
+  out = Case{};
+  int count = 0;
+  file >> out.name >> out.op >> count;
+  for (int i = 0; i < count; ++i) {
+    std::string key, value;
+    file >> key >> value;
+    out.numbers[key] = value;
+  }
+  while (file >> word && word != "end") {
+    std::string name;
+    size_t bytes = 0;
+    file >> name >> bytes;
+    if (word == "array") {
+      out.arrays[name] = read_block(file, bytes);
+    } else if (word == "expect") {
+      double tolerance = 0;
+      file >> tolerance;
+      out.expected[name] = {read_block(file, bytes), tolerance};
+    } else {
+      broken("unknown line '" + word + "'");
+    }
+  }
+  return true;
+}
+
+// Threads of its own for every call: slow, and enough to show a race to a tool that looks for one.
+void run_threads(void*, size_t count, void (*fn)(void*, size_t), void* data) {
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < count; ++i) threads.emplace_back(fn, data, i);
+  for (std::thread& thread : threads) thread.join();
+}
+
+// The arrays of one run: inputs copied, outputs fresh or, for states in place, the input itself.
+class Arrays {
+ public:
+  Arrays(const Case& one, bool in_place) : in_place_(in_place) {
+    for (const auto& [name, block] : one.arrays) blocks_[name] = std::make_shared<Block>(*block);
+    for (const auto& [name, want] : one.expected) {
+      const std::string past = "past_" + name.substr(name.find('_') + 1);
+      const bool state = name.rfind("present_", 0) == 0;
+      if (state && in_place_) {
+        blocks_[name] = blocks_.at(past);
+        continue;
+      }
+      blocks_[name] = std::make_shared<Block>(want.values->size());
+      std::memset(blocks_[name]->data(), 0xff, want.values->size());  // NaN until written
+    }
+  }
+
+  void* raw(const char* name) const { return blocks_.at(name)->data(); }
+  float* floats(const char* name) const { return reinterpret_cast<float*>(raw(name)); }
+  const Block& block(const std::string& name) const { return *blocks_.at(name); }
+
+ private:
+  bool in_place_;
+  std::map<std::string, std::shared_ptr<Block>> blocks_;
+};
+
+AttentionArgs attention_args(const Case& one, const Arrays& arrays) {
+  AttentionArgs args{};
+  args.batch = one.whole("batch");
+  args.time = one.whole("time");
+  args.query_heads = one.whole("query_heads");
+  args.kv_heads = one.whole("kv_heads");
+  args.head_dim = one.whole("head_dim");
+  args.window = one.whole("window");
+  args.sinks = one.whole("sinks");
+  args.rotary_half = one.whole("rotary_half");
+  args.position = one.whole("position");
+  args.scale = one.real("scale");
+  args.rope_amplitude = one.real("rope_amplitude");
+  args.norm_epsilon = one.real("norm_epsilon");
+  args.clamp_sinks = one.whole("clamp_sinks") != 0;
+  args.cache =
+      one.whole("float16") ? allmem::CacheType::kFloat16 : allmem::CacheType::kFloat32;
+  args.qkv = arrays.floats("qkv");
+  args.inverse_frequencies = arrays.floats("inverse_frequencies");
+  args.query_norm = arrays.floats("query_norm");
+  args.key_norm = arrays.floats("key_norm");
+  args.past_key = arrays.raw("past_key");
+  args.past_value = arrays.raw("past_value");
+  args.output = arrays.floats("output");
+  args.present_key = arrays.raw("present_key");
+  args.present_value = arrays.raw("present_value");
+  return args;
+}
+
+MemoryArgs memory_args(const Case& one, const Arrays& arrays) {
+  MemoryArgs args{};
+  args.batch = one.whole("batch");
+  args.time = one.whole("time");
+  args.heads = one.whole("heads");
+  args.memory_dim = one.whole("memory_dim");
+  args.hidden = one.whole("hidden");
+  args.kernel = one.whole("kernel");
+  args.position = one.whole("position");
+  args.chunk = one.whole("chunk");
+  args.loss_l2 = one.whole("loss_l2") != 0;
+  args.read_normal = one.whole("read_normal") != 0;
+  args.gradient_normal = one.whole("gradient_normal") != 0;
+  args.commit_normal = one.whole("commit_normal") != 0;
+  args.mean_gradient = one.whole("mean_gradient") != 0;
+  args.residual = one.whole("residual") != 0;
+  args.activate_query_key = one.whole("activate_query_key") != 0;
+  args.activate_value = one.whole("activate_value") != 0;
+  args.out_norm = one.whole("out_norm") != 0;
+  args.value_norm = static_cast<allmem::Normalize>(one.whole("value_norm"));
+  args.out_gate = static_cast<allmem::Gate>(one.whole("out_gate"));
+  args.clip = one.real("clip");
+  args.epsilon = one.real("epsilon");
+  args.qkv = arrays.floats("qkv");
+  args.control = arrays.floats("control");
+  args.conv_weight = arrays.floats("conv_weight");
+  args.norm_gain = arrays.floats("norm_gain");
+  args.initial_weights = arrays.floats("initial_weights");
+  args.initial_norms = arrays.floats("initial_norms");
+  args.past_weights = arrays.floats("past_weights");
+  args.past_momentum = arrays.floats("past_momentum");
+  args.past_gradient = arrays.floats("past_gradient");
+  args.past_momentum_sum = arrays.floats("past_momentum_sum");
+  args.past_conv_tail = arrays.floats("past_conv_tail");
+  args.output = arrays.floats("output");
+  args.present_weights = arrays.floats("present_weights");
+  args.present_momentum = arrays.floats("present_momentum");
+  args.present_gradient = arrays.floats("present_gradient");
+  args.present_momentum_sum = arrays.floats("present_momentum_sum");
+  args.present_conv_tail = arrays.floats("present_conv_tail");
+  return args;
+}
+
+// A value of a float16, by its definition.
+double half_value(uint16_t bits) {
+  const int exponent = (bits >> 10) & 31, mantissa = bits & 1023;
+  const double sign = bits & 0x8000 ? -1.0 : 1.0;
+  if (exponent == 31) return mantissa ? NAN : sign * INFINITY;
+  return exponent ? sign * std::ldexp(1024 + mantissa, exponent - 25)
+                  : sign * std::ldexp(mantissa, -24);
+}
+
+double value_at(const Block& block, size_t index, bool half) {
+  if (half) {
+    uint16_t bits;
+    std::memcpy(&bits, block.data() + 2 * index, 2);
+    return half_value(bits);
+  }
+  float value;
+  std::memcpy(&value, block.data() + 4 * index, 4);
+  return value;
+}
+
+// Relative root mean square error; NaN anywhere gives NaN.
+double error_of(const Block& got, const Block& want, bool half) {
+  const size_t count = want.size() / (half ? 2 : 4);
+  double difference = 0, truth = 0;
+  for (size_t i = 0; i < count; ++i) {
+    const double a = value_at(got, i, half), b = value_at(want, i, half);
+    difference += (a - b) * (a - b);
+    truth += b * b;
+  }
+  return count ? std::sqrt(difference / (truth > 1e-60 ? truth : 1e-60)) : 0.0;
+}
+
+template <typename Args>
+void run(const Args& args, size_t (*measure)(const Args&, int),
+         void (*kernel)(const Args&, const Parallel&, void*), int workers) {
+  const size_t bytes = measure(args, workers);
+  // Exactly what was asked for; its start is aligned as promised, its end is guarded.
+  void* scratch = nullptr;
+  const size_t rounded = (bytes + allmem::kScratchAlignment - 1) / allmem::kScratchAlignment *
+                         allmem::kScratchAlignment;
+  if (rounded > 0) {
+    scratch = std::aligned_alloc(allmem::kScratchAlignment, rounded);
+    std::memset(scratch, 0xff, rounded);  // NaN: nothing may be taken for zero
+  }
+  kernel(args, Parallel{run_threads, nullptr, workers}, scratch);
+  std::free(scratch);
+}
+
+int check(const Case& one, const CpuKernels& kernels, bool in_place, int workers) {
+  const Arrays arrays(one, in_place);
+  const bool attention = one.op == "attention";
+  if (attention) {
+    run(attention_args(one, arrays), kernels.attention_scratch, kernels.attention, workers);
+  } else {
+    run(memory_args(one, arrays), kernels.memory_scratch, kernels.memory, workers);
+  }
+  int failures = 0;
+  for (const auto& [name, want] : one.expected) {
+    const bool half = attention && name != "output" && one.whole("float16");
+    const double error = error_of(arrays.block(name), *want.values, half);
+    if (!(error <= want.tolerance)) {
+      std::cerr << one.op << " " << one.name << " (" << kernels.name
+                << (in_place ? ", in place, " : ", ") << workers << " workers): " << name
+                << " is off by " << error << ", allowed " << want.tolerance << "\n";
+      ++failures;
+    }
+  }
+  return failures;
+}
+
+}  // namespace
+
+int main(int count, char** names) {
+  if (count < 2) {
+    std::cerr << "usage: allmem_kernel_tests FILE...\n";
+    return 2;
+  }
+  std::vector<const CpuKernels*> all;
+  for (const char* path : {"generic", "avx2", "avx512"}) {
+    setenv("ALLMEM_CPU", path, 1);
+    const char* problem = nullptr;
+    const CpuKernels* kernels = allmem::cpu_kernels(&problem);
+    if (kernels != nullptr) {
+      all.push_back(kernels);
+    } else {
+      std::cout << "not run: " << problem << "\n";
+    }
+  }
+  int cases = 0, failures = 0;
+  for (int i = 1; i < count; ++i) {
+    std::ifstream file(names[i], std::ios::binary);
+    if (!file) broken(std::string("cannot open ") + names[i]);
+    Case one;
+    while (read_case(file, one)) {
+      ++cases;
+      for (const CpuKernels* kernels : all) {
+        failures += check(one, *kernels, false, 1);
+        failures += check(one, *kernels, true, 3);
+      }
+    }
+  }
+  std::cout << cases << " cases on";
+  for (const CpuKernels* kernels : all) std::cout << " " << kernels->name;
+  std::cout << ": " << failures << " failures\n";
+  return failures == 0 && cases > 0 ? 0 : 1;
+}

@@ -1,0 +1,131 @@
+"""The CPU kernels under the address and undefined-behaviour sanitizers, without ONNX Runtime.
+
+Builds custom_ops/tests with ALLMEM_SANITIZE=ON in a temporary folder and runs every operator case
+in it, in and out of place, on each kind of kernels.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pytest
+from cases import ATTENTION_CASES, MEMORY_CASES, Case, run_reference
+
+SOURCE = Path(__file__).resolve().parents[2] / "custom_ops"
+TOLERANCE = 2e-6
+FLOAT16_TOLERANCE = 2e-5  # see test_native_attention
+
+
+def attention_numbers(case: Case, values: dict[str, Any]) -> dict[str, Any]:
+    sizes: Any = case.sizes
+    inputs = case.inputs()
+    return {
+        "batch": sizes.batch,
+        "time": sizes.time,
+        "query_heads": sizes.query_heads,
+        "kv_heads": sizes.kv_heads,
+        "head_dim": sizes.head_dim,
+        "rotary_half": inputs["inverse_frequencies"].size,
+        "float16": int(case.float16_cache),
+        "clamp_sinks": int(values["sink_rope"] == "clamped"),
+        **{n: values[n] for n in ("window", "sinks", "scale", "rope_amplitude", "norm_epsilon")},
+    }
+
+
+def memory_numbers(case: Case, values: dict[str, Any]) -> dict[str, Any]:
+    sizes: Any = case.sizes
+    schedule = values["norm_schedule"]
+    numbers = {
+        name: getattr(sizes, name)
+        for name in ("batch", "time", "heads", "memory_dim", "hidden", "kernel")
+    }
+    return {
+        **numbers,
+        "loss_l2": int(values["inner_loss"] == "l2"),
+        "read_normal": int(schedule in ("post", "pre")),
+        "gradient_normal": int(schedule != "none" and values["grad_at"] == "normalized"),
+        "commit_normal": int(schedule in ("read_norm_write", "post")),
+        "mean_gradient": int(values["lr_reduce"] == "mean"),
+        "activate_query_key": int(values["conv_activation"] != "none"),
+        "activate_value": int(values["conv_activation"] == "silu"),
+        "value_norm": ("none", "rms", "l2").index(values["value_norm"]),
+        "out_gate": ("sigmoid", "silu", "none").index(values["out_gate"]),
+        **{n: values[n] for n in ("residual", "out_norm", "chunk", "clip", "epsilon")},
+    }
+
+
+def write_array(file: BinaryIO, header: str, array: np.ndarray) -> None:
+    file.write(header.encode() + b"\n" + np.ascontiguousarray(array).tobytes() + b"\n")
+
+
+def write_cases(path: Path) -> int:
+    cases = (*ATTENTION_CASES, *MEMORY_CASES)
+    with path.open("wb") as file:
+        for case in cases:
+            attention = case.operator.name == "SlidingWindowAttention"
+            values = case.operator.attribute_values(dict(case.attributes))
+            numbers = (attention_numbers if attention else memory_numbers)(case, values)
+            numbers["position"] = case.position
+            kind = "attention" if attention else "memory"
+            file.write(f"case {case.name} {kind} {len(numbers)}\n".encode())
+            for key, value in numbers.items():
+                file.write(f"{key} {value!r}\n".encode())
+            inputs = case.inputs()
+            for name, array in inputs.items():
+                write_array(file, f"array {name} {array.nbytes}", array)
+            tolerance = FLOAT16_TOLERANCE if case.float16_cache else TOLERANCE
+            for name, array in run_reference(case.operator, inputs, case.attributes).items():
+                past = name.replace("present_", "past_", 1)
+                stored = array.astype(inputs[past].dtype if past in inputs else np.float32)
+                write_array(file, f"expect {name} {stored.nbytes} {tolerance!r}", stored)
+            file.write(b"end\n")
+    return len(cases)
+
+
+@pytest.fixture(scope="module")
+def case_file(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    path = tmp_path_factory.mktemp("operators") / "cases"
+    return path, write_cases(path)
+
+
+def build_and_run(folder: Path, cases: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    cmake = shutil.which("cmake")
+    if cmake is None:
+        pytest.skip("cmake is not on the PATH")
+    if not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
+        pytest.skip("no C++ compiler on the PATH")
+    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+    for command in (
+        [cmake, "-S", SOURCE, "-B", folder, *generator, "-DALLMEM_TESTS=ON", "-DALLMEM_LIBRARY=OFF",
+         *options],
+        [cmake, "--build", folder, "--parallel"],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return subprocess.run(
+        [folder / "allmem_kernel_tests", cases], capture_output=True, text=True
+    )
+
+
+def test_all_cases_run_clean_under_the_sanitizers(
+    tmp_path: Path, case_file: tuple[Path, int]
+) -> None:
+    path, count = case_file
+    done = build_and_run(tmp_path, path, "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
+                         "-DALLMEM_SANITIZE=ON")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-8000:]
+    assert f"{count} cases on generic" in done.stdout
+
+
+def test_all_cases_agree_without_vector_extensions(
+    tmp_path: Path, case_file: tuple[Path, int]
+) -> None:
+    # What compilers without GCC's vector types build.
+    path, count = case_file
+    done = build_and_run(tmp_path, path, "-DCMAKE_BUILD_TYPE=Release", "-DALLMEM_VECTORS=OFF")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-8000:]
+    assert f"{count} cases on generic: 0 failures" in done.stdout
