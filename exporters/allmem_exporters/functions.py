@@ -9,8 +9,6 @@ must not be bound as input and output at once (the old may be read after the new
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import onnx
 
@@ -73,12 +71,12 @@ def attention_function(
         return b.concat(0, b.where(first < end, first, empty), last)
 
     def rotated(x: Value, positions: Value) -> Value:
-        """Turn x [batch, time, heads, head_dim] to positions [time]; angles reduced in float64."""
-        turn = b.number(2 * math.pi, "float64")
+        """Turn x [batch, time, heads, head_dim] to positions [time]; angles in float64."""
         angle = positions.cast("float64").unsqueeze(1) * frequencies.cast("float64")
-        angle = (angle - turn * b.node("Floor", angle / turn)).cast("float32").unsqueeze(1)
-        amplitude = b.number(float(values["rope_amplitude"]))
-        cos, sin = b.node("Cos", angle) * amplitude, b.node("Sin", angle) * amplitude
+        angle = angle.unsqueeze(1)  # [time, 1, rotary_half]
+        amplitude = b.number(float(values["rope_amplitude"]), "float64")
+        cos = (b.node("Cos", angle) * amplitude).cast("float32")
+        sin = (b.node("Sin", angle) * amplitude).cast("float32")
         sizes = [rotary_half, rotary_half, head_dim - 2 * rotary_half]
         first, second, *rest = x.split(3, *(size for size in sizes if size))
         return b.concat(3, first * cos - second * sin, second * cos + first * sin, *rest)
@@ -111,7 +109,9 @@ def attention_function(
 
     if sinks and values["sink_rope"] == "clamped":
         # Sinks within the piece itself need no clamp: a piece is no longer than the window.
-        clamped = b.node("Min", now, b.integers(sinks + window - 1))
+        # Not Min: on int64 ONNX Runtime 1.31's is wrong where a value passes 2^31.
+        limit = b.integers(sinks + window - 1)
+        clamped = b.where(now < limit, now, limit)
         old, far = b.integers(sinks), b.integers(np.iinfo(np.int64).max)
         scores = b.concat(
             4,
