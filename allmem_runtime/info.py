@@ -117,7 +117,7 @@ def model_lines(info: dict[str, Any]) -> Iterator[str]:
     for row in info["full_attention"]:
         yield f"           {size(row['bytes']):>10}  at {row['tokens']:,} tokens"
     for name, value in sorted(info["source"].items()):
-        yield f"{printable(name):<10} {printable(value)}"
+        yield f"source     {printable(name)}: {printable(value)}"
 
 
 def is_session(path: Path) -> bool:

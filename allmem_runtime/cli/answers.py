@@ -59,17 +59,19 @@ class Answerer:
             self._answer(session.fork(), number, prompt, system)
 
     def _answer(self, fork: Session, number: int, prompt: str, system: str | None) -> None:
-        self._interrupts.also(fork.cancel)
         began, first, parts = time.monotonic(), 0.0, []
-        for text in fork.stream(prompt, sampling=self._sampling, system=system):
-            first = first or time.monotonic() - began
-            parts.append(text)
-            if self._as_json:
-                self._printer.event("text", prompt=number, text=text)
-            else:
-                show(text)
+        with self._interrupts.also(fork.cancel):
+            for text in fork.stream(prompt, sampling=self._sampling, system=system):
+                first = first or time.monotonic() - began
+                parts.append(text)
+                if self._as_json:
+                    self._printer.event("text", prompt=number, text=text)
+                else:
+                    show(text)
         if not self._as_json:
             click.echo()
+            if not self._quiet:
+                tell_if_cut(fork, self._sampling)
         self._printer.event(
             "answer",
             prompt=number,
@@ -79,6 +81,14 @@ class Answerer:
             position=fork.position,
             seconds_to_first_text=round(first, 3),
             seconds=round(time.monotonic() - began, 3),
+        )
+
+
+def tell_if_cut(session: Session, sampling: Sampling) -> None:
+    """Say on stderr that an answer ended because it was long enough, not because it was done."""
+    if session.finish_reason == "length":
+        click.echo(
+            f"(cut after {sampling.max_tokens} tokens; --max-tokens allows more)", err=True
         )
 
 

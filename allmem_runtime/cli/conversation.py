@@ -9,7 +9,7 @@ from typing import TextIO
 
 import click
 
-from allmem_runtime.cli.answers import show
+from allmem_runtime.cli.answers import show, tell_if_cut
 from allmem_runtime.cli.signals import Interrupts
 from allmem_runtime.errors import AllMemError, SessionStateError
 from allmem_runtime.progress import size
@@ -98,6 +98,7 @@ class Conversation:
             ):
                 show(text)
         click.echo()
+        tell_if_cut(self._session, self._sampling)
         if self._session.position > before:
             self._system = None
 

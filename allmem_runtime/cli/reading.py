@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from allmem_runtime.cli.resume import Part
@@ -43,7 +44,6 @@ class Reader:
         self._interrupts = interrupts
         self._target = target
         self._saved_at = time.monotonic()
-        interrupts.also(session.cancel)
 
     def read(
         self,
@@ -66,15 +66,40 @@ class Reader:
         Returns:
             False if Ctrl-C ended it.
         """
-        items: Iterator[object] = part.pieces
-        if part.source.stream is not None:
-            live = PausingSource(part.pieces, pause)
-            self._interrupts.also(live.end)
-            items = iter(live)
-        carried, new, total = b"", part.new, _Total(self._session, part)
+        with ExitStack() as stack:
+            stack.enter_context(self._interrupts.also(self._session.cancel))
+            items: Iterator[object] = part.pieces
+            if part.source.stream is not None:
+                live = PausingSource(part.pieces, pause)
+                stack.callback(live.end)
+                stack.enter_context(self._interrupts.also(live.end))
+                items = iter(live)
+            total = _Total(self._session, part)
+            try:
+                self._read(items, total, system, part.new, on_pause)
+            except Stopped:
+                pass
+            except EmptySourceError:
+                if not may_be_empty:
+                    raise
+            if total.last is not None:
+                self._printer.read(total.last)
+        return not self._interrupts.requested
+
+    def _read(
+        self,
+        items: Iterator[object],
+        total: _Total,
+        system: str | None,
+        new: bool,
+        on_pause: Callable[[Session], None],
+    ) -> None:
+        """Read to the end, answering at the pauses."""
+        carried = b""
         while True:
             try:
                 self._ingest(self._pieces(carried, items), total, system, new)
+                return
             except _Paused:
                 unread = self._session.unread
                 carried = unread if isinstance(unread, bytes) else b""
@@ -82,16 +107,6 @@ class Reader:
                 self._printer.event("pause", position=self._session.position)
                 self._autosave()
                 on_pause(self._caught_up(carried))
-                continue
-            except Stopped:
-                pass
-            except EmptySourceError:
-                if not may_be_empty:
-                    raise
-                return True
-            if total.last is not None:
-                self._printer.read(total.last)
-            return not self._interrupts.requested
 
     def save(self) -> None:
         """Save the session, if it has a file."""

@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -35,11 +36,19 @@ class Interrupts:
         self._before: Any = None
         self._installed = False
 
-    def also(self, on_first: Callable[[], None]) -> None:
-        """Call this too; at once if Ctrl-C came already."""
+    @contextmanager
+    def also(self, on_first: Callable[[], None]) -> Iterator[None]:
+        """Call this too while the body runs; at once if Ctrl-C came already.
+
+        Whatever the call belongs to is let go afterwards: an endless stream makes many forks.
+        """
         self._on_first.append(on_first)
-        if self.requested:
-            on_first()
+        try:
+            if self.requested:
+                on_first()
+            yield
+        finally:
+            self._on_first.remove(on_first)
 
     def rearm(self) -> None:
         """Forget that Ctrl-C came: it ended one thing, and another one begins."""
