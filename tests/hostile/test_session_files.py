@@ -91,6 +91,15 @@ def test_what_is_no_session_file_is_refused(toy: Model, tmp_path: Path, data: by
     refused(toy, tmp_path / "s.allmem", data)
 
 
+def test_header_written_in_another_way_is_refused(toy: Model, good: bytes, tmp_path: Path) -> None:
+    """The same values with other spaces: nothing but our own writer's bytes is accepted."""
+    length = int.from_bytes(good[:8], "little")
+    header = b"{ " + good[9 : 8 + length]
+    refused(
+        toy, tmp_path / "s.allmem", len(header).to_bytes(8, "little") + header + good[8 + length :]
+    )
+
+
 def test_random_bytes_are_refused(toy: Model, tmp_path: Path) -> None:
     draw = random.Random(6)
     for _ in range(200):

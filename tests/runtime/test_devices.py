@@ -68,3 +68,13 @@ def test_probe_of_a_build_without_cuda_says_so(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(step.ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
 
     assert "without CUDA" in (step.probe_cuda(0) or "")
+
+
+def test_probe_that_fails_gives_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA failure 35: driver too old.\nmore")
+
+    monkeypatch.setattr(step.ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(step.ort, "InferenceSession", broken)
+
+    assert step.probe_cuda(0) == "CUDA failure 35: driver too old"

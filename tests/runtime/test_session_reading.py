@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from session_tools import DOCUMENT, assert_same, fed_tokens, read
 
-from allmem_runtime import Model, SourceError, UsageError, load
+from allmem_runtime import Model, SourceError, UsageError, cursor, load
 from allmem_runtime.reading import DIGEST_BYTES
 
 BYTES = DOCUMENT.encode()
@@ -211,12 +211,17 @@ def test_empty_source_ends_at_once(toy: Model) -> None:
     assert [p.source_bytes for p in toy.session().ingest([])][-1] == 0
 
 
-def test_pieces_end_at_absolute_places(toy: Model) -> None:
+def test_pieces_end_at_absolute_places_and_never_cross_a_chunk(
+    toy: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cursor, "DEFAULT_PIECE", 20)
+    chunk = toy.manifest.chunk
     session = toy.session()
     session.feed([5] * 7)
     positions = [p.position for p in session.ingest(BYTES)]
 
-    assert all(position % toy.piece == 0 for position in positions[:-2])
+    edges = {place for place in range(session.position) if place % 20 == 0 or place % chunk == 0}
+    assert positions[:-2] == sorted(edges - {0})
 
 
 @pytest.mark.parametrize("source", [None, 5, 1.5, Path("book.txt")])
