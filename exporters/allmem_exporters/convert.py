@@ -83,8 +83,9 @@ def convert(
     check_destination(folder, force)
     opened = open_source(os.fspath(source), revision)
     chosen = {name: value for name, value in options.items() if value is not None}
-    if "window" in chosen and "chunk" not in chosen:  # a chunk never outlasts the window
-        chosen["chunk"] = min(AllMemConfig.chunk, chosen["window"])
+    window = chosen.get("window")
+    if isinstance(window, int) and "chunk" not in chosen:  # a chunk never outlasts the window
+        chosen["chunk"] = min(AllMemConfig.chunk, window)
     config = AllMemConfig(**opened.backbone, **chosen)
     logger.info("reading %s", opened.provenance["name"])
     wanted = DTYPES[dtype] if dtype else None

@@ -14,7 +14,7 @@ import click
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--window", type=int, help="Tokens the attention sees.  [default: 1024]")
 @click.option("--sinks", type=int, help="First tokens that stay visible.  [default: 64]")
-@click.option("--chunk", type=int, help="Tokens between two commits.  [default: 512, or the window]")
+@click.option("--chunk", type=int, help="Tokens between commits.  [default: 512, or the window]")
 @click.option("--mem-width", type=int, help="Width of the memory.  [default: 512 or 64 a head]")
 @click.option("--mem-heads", type=int, help="Memory heads.  [default: key/value heads]")
 @click.option("--mem-hidden-mult", type=float, help="Hidden units per width.  [default: 2]")
