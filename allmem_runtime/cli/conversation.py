@@ -11,7 +11,7 @@ import click
 
 from allmem_runtime.cli.answers import show, tell_if_cut
 from allmem_runtime.cli.signals import Interrupts
-from allmem_runtime.errors import AllMemError, SessionStateError
+from allmem_runtime.errors import AllMemError
 from allmem_runtime.progress import size
 from allmem_runtime.sampling import Sampling
 from allmem_runtime.session import Session
@@ -55,22 +55,19 @@ class Conversation:
         while True:
             try:
                 line = self._lines().strip()
+                if line == "/quit":
+                    return
+                self._take(line)
             except EOFError:
                 _tell("")
                 return
             except KeyboardInterrupt:
+                # At the prompt, or in the moment before an answer begins.
                 _tell("\nCtrl-D leaves.")
-                continue
-            if line == "/quit":
-                return
-            try:
-                self._take(line)
-            except SessionStateError as error:
+            except AllMemError as error:
                 _tell(str(error))
                 if self._session.info()["failure"]:
                     raise
-            except AllMemError as error:
-                _tell(str(error))
 
     def _take(self, line: str) -> None:
         command, _, argument = line.partition(" ")

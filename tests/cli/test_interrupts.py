@@ -250,11 +250,13 @@ def test_ctrl_c_stops_an_answer_and_the_chat_goes_on(tiny_model_dir: Path) -> No
     # Always taking the likeliest token, this model goes in circles and never ends by itself.
     terminal = Terminal(tiny_model_dir, *PORTABLE, "--max-tokens", 1000000)
     terminal.wait_for("> ")
+    time.sleep(0.5)  # a signal between the prompt and the waiting is seen at the next key only
     terminal.type("\x03")
     terminal.wait_for("Ctrl-D leaves.")
     terminal.wait_for("> ")
     terminal.type("Who?\n")
-    time.sleep(1.0)
+    terminal.wait_for("Who?\r\n")
+    terminal.wait_for("\r\n\r\n\r\n")  # it is answering
     terminal.type("\x03")
     terminal.wait_for("Stopping")
     terminal.wait_for("\n> ")
