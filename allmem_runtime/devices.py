@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from allmem_runtime.errors import DeviceError, UsageError
@@ -16,6 +16,10 @@ CUDA_REMEDY = (
     "Install the NVIDIA driver and the CUDA libraries that this onnxruntime was built for "
     "(`allmem doctor` lists them), or use --device cpu."
 )
+
+# Shapes and indices may be computed on the CPU; these are the work itself.
+_WORK = frozenset({"MatMul", "Gemm", "com.microsoft:MatMulNBits"})
+_OURS = "ai.allmem:"
 
 Probe = Callable[[int], str | None]
 """Try a CUDA device by number; None if a graph ran on it, else the reason why not."""
@@ -70,3 +74,16 @@ def choose(wanted: str, probe: Probe) -> Device:
     if problem is not None:
         raise DeviceError(f"CUDA device {index} cannot be used: {problem}.", CUDA_REMEDY)
     return Device("cuda", index, f"CUDA device {index} was asked for.")
+
+
+def misplaced(device: Device, providers: Mapping[str, Sequence[str]]) -> list[str]:
+    """Operators that do the work and yet run on the CPU, although another device was chosen.
+
+    Args:
+        device: what was chosen.
+        providers: operator names by provider, as ONNX Runtime recorded them.
+    """
+    if device.provider == CPU_PROVIDER:
+        return []
+    names = providers.get(CPU_PROVIDER, ())
+    return [name for name in names if name in _WORK or name.startswith(_OURS)]

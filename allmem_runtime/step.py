@@ -15,8 +15,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
+from allmem_ops.library import LibraryInfo
 from allmem_runtime import spec
-from allmem_runtime.devices import CUDA_PROVIDER, CUDA_REMEDY, Device
+from allmem_runtime.devices import CUDA_PROVIDER, CUDA_REMEDY, Device, misplaced
 from allmem_runtime.errors import (
     AllMemError,
     DeviceError,
@@ -279,23 +280,37 @@ class Engine:
         self.device = device
         self.notice = ""
         library = find_library(operators, package.manifest.operators)
-        if isinstance(library, str):
-            self._without_library(operators, library)
-            library = None
-        options = _options(threads)
-        if library is not None:
-            try:
-                options.register_custom_ops_library(str(library.path))
-            except _ORT_ERRORS as error:
-                self._without_library(operators, f"{library.path} does not load ({_first_line(error)})")
-                library, options = None, _options(threads)
-        self.operators = "portable" if library is None else "native"
-        self._session = self._load(options)
+        self.operators = "native"
+        if isinstance(library, LibraryInfo):
+            problem = self._open(threads, library)
+        else:
+            problem = library or ""
+        if library is None or problem:
+            if problem:
+                self._without_library(operators, problem)
+            self.operators = "portable"
+            problem = self._open(threads, None)
+            if problem:
+                raise DeviceError(f"{package.graph}: {problem}.", CUDA_REMEDY)
         check_signature(
             package,
             [Argument(a.name, a.type, tuple(a.shape)) for a in self._session.get_inputs()],
             [Argument(a.name, a.type, tuple(a.shape)) for a in self._session.get_outputs()],
         )
+
+    def _open(self, threads: int | None, library: LibraryInfo | None) -> str:
+        """Load the graph; the result says why it should not be used like that, if it should not."""
+        options = _options(threads)
+        if library is not None:
+            try:
+                options.register_custom_ops_library(str(library.path))
+            except _ORT_ERRORS as error:
+                return f"{library.path} does not load ({_first_line(error)})"
+        self._session = self._load(options)
+        names = misplaced(self.device, self.providers())
+        if not names:
+            return ""
+        return f"{', '.join(names)} would run on the CPU, not on {self.device}"
 
     def buffers(self) -> DeviceBuffers:
         """Memory for one session, blank."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from allmem_runtime import DeviceError, UsageError, step
-from allmem_runtime.devices import choose
+from allmem_runtime.devices import Device, choose, misplaced
 
 
 def works(index: int) -> str | None:
@@ -78,3 +78,20 @@ def test_probe_that_fails_gives_the_reason(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(step.ort, "InferenceSession", broken)
 
     assert step.probe_cuda(0) == "CUDA failure 35: driver too old"
+
+
+@pytest.mark.parametrize(
+    ("device", "on_cpu", "expected"),
+    [
+        ("cpu", ["MatMul", "ai.allmem:TTTMemory"], []),
+        ("cuda", ["Shape", "Gather", "Reshape"], []),
+        ("cuda", ["MatMul", "Shape"], ["MatMul"]),
+        ("cuda", ["ai.allmem:TTTMemory"], ["ai.allmem:TTTMemory"]),
+        ("cuda", ["com.microsoft:MatMulNBits"], ["com.microsoft:MatMulNBits"]),
+    ],
+)
+def test_work_that_fell_back_to_the_cpu_is_found(
+    device: str, on_cpu: list[str], expected: list[str]
+) -> None:
+    providers = {"CPUExecutionProvider": on_cpu, "CUDAExecutionProvider": ["Add"]}
+    assert misplaced(Device(device, 0, ""), providers) == expected

@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from session_tools import DOCUMENT, read, state
 
 from allmem_ops.library import LIBRARY_VARIABLE, LibraryError, check_library
-from allmem_runtime import Model, ModelFileError, OperatorLibraryError, Sampling, load, operators
+from allmem_runtime import (
+    DeviceError,
+    Model,
+    ModelFileError,
+    OperatorLibraryError,
+    Sampling,
+    load,
+    operators,
+    step,
+)
+from allmem_runtime.devices import Device
 
 IDS = [3 + (i * i + i // 7) % 300 for i in range(100)]
 
@@ -177,6 +187,38 @@ def test_file_that_is_no_library_is_an_error(
 def test_library_of_another_contract_is_not_used(wanted: dict[str, int]) -> None:
     found = operators.find_library("auto", wanted)
     assert isinstance(found, str) and "this package does not know" in found
+
+
+@pytest.fixture
+def memory_on_the_wrong_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a GPU would be seen with a library that has CPU kernels only."""
+
+    def found(device: Device, providers: dict[str, list[str]]) -> list[str]:
+        names = [name for part in providers.values() for name in part]
+        return [name for name in names if name == "ai.allmem:TTTMemory"]
+
+    monkeypatch.setattr(step, "misplaced", found)
+
+
+@needs_library
+def test_library_without_kernels_for_the_device_gives_way_to_the_portable_operators(
+    tiny_model_dir: Path, memory_on_the_wrong_device: None
+) -> None:
+    model = load(tiny_model_dir, device="cpu", operators="auto")
+
+    assert model.operators == "portable"
+    assert "ai.allmem:TTTMemory would run on the CPU" in model.engine.notice
+    with pytest.raises(OperatorLibraryError, match="TTTMemory would run on the CPU"):
+        load(tiny_model_dir, device="cpu", operators="native")
+
+
+def test_work_on_the_wrong_device_is_an_error(
+    tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step, "misplaced", lambda *_: ["MatMul"])
+
+    with pytest.raises(DeviceError, match="MatMul would run on the CPU"):
+        load(tiny_model_dir, device="cpu", operators="portable")
 
 
 def test_model_that_needs_the_library_says_so_without_it(
