@@ -1,7 +1,7 @@
 // ONNX Runtime's C interface with C++ manners: failures are exceptions here and statuses outside.
 //
 // Only the C interface of level kApiVersion is used, and no runtime library is linked, so one
-// binary serves every onnxruntime from 1.17 on.
+// binary serves onnxruntime and onnxruntime-gpu of every version from that level on.
 #pragma once
 
 #include <onnxruntime_c_api.h>

@@ -12,7 +12,7 @@ namespace allmem {
 namespace ALLMEM_TARGET {
 namespace {
 
-constexpr int64_t kPanel = 192;  // tokens between two additions to the gradient; bounds scratch
+constexpr int64_t kPanel = 96;  // tokens between two additions to the gradient; keeps scratch in the caches
 constexpr int64_t kGradientRows = 32;  // rows of the gradient that one task adds to
 static_assert(kPanel % kTile == 0, "a panel is whole tiles");
 

@@ -131,6 +131,10 @@ ALLMEM_INLINE void store_first(float* p, Vector v, int64_t count) {
 ALLMEM_INLINE float half_to_float(Half h) {
 #if defined(__F16C__)
   return _cvtsh_ss(h.bits);
+#elif defined(__aarch64__) && defined(__GNUC__)
+  __fp16 half;
+  memcpy(&half, &h.bits, 2);
+  return (float)half;
 #else
   uint32_t bits = (uint32_t)(h.bits & 0x7fff) << 13;  // exponent and mantissa in place
   const uint32_t exponent = bits & 0x0f800000u;
@@ -154,6 +158,11 @@ ALLMEM_INLINE float half_to_float(Half h) {
 ALLMEM_INLINE Half float_to_half(float x) {
 #if defined(__F16C__)
   return Half{(uint16_t)_cvtss_sh(x, 0)};
+#elif defined(__aarch64__) && defined(__GNUC__)
+  const __fp16 nearest = (__fp16)x;
+  Half half;
+  memcpy(&half.bits, &nearest, 2);
+  return half;
 #else
   uint32_t bits;
   memcpy(&bits, &x, 4);
@@ -183,6 +192,16 @@ ALLMEM_INLINE Vector load(const Half* p) {
   return (Vector)_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256((const __m256i*)p));
 #elif defined(__AVX2__) && defined(__F16C__)
   return (Vector)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p));
+#elif defined(ALLMEM_VECTORS) && !defined(__aarch64__)
+  typedef uint16_t Shorts __attribute__((vector_size(kLanes * 2)));
+  Shorts halves;
+  memcpy(&halves, p, sizeof halves);
+  const Integers bits = __builtin_convertvector(halves, Integers);
+  // 2^112 moves the exponent from float16's bias to float32's, for subnormals too; infinity and
+  // NaN come out as 65536 and more, and get the exponent that marks them.
+  const Vector value = (Vector)((bits & splat_int(0x7fff)) << 13) * splat(0x1p112f);
+  const Integers special = (value >= splat(65536.0f)) & splat_int(0x7f800000);
+  return (Vector)((Integers)value | special | ((bits & splat_int(0x8000)) << 16));
 #else
   Vector v;
   for (int i = 0; i < kLanes; ++i) v[i] = half_to_float(p[i]);
