@@ -39,11 +39,10 @@ def converted(folder: Path, ids: list[int]) -> np.ndarray:
 def original(gguf: Path, ids: list[int]) -> np.ndarray:
     """Losses of tokens 1 … n - 1 through transformers, full attention."""
     import torch
-    from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(
-        gguf.parent, gguf_file=gguf.name, dtype=torch.float32
-    ).eval()
+    from benchmarks.conversion import pretrained
+
+    model = pretrained(str(gguf))
     cache, found = None, []
     with torch.inference_mode():
         for first in range(0, len(ids) - 1, PIECE):
