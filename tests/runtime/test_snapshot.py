@@ -161,7 +161,7 @@ def test_every_mismatch_is_named(
 ) -> None:
     import dataclasses
 
-    from allmem_runtime.session import _owner
+    from allmem_runtime.kept_state import _owner
 
     toy.session().save(tmp_path / "s.allmem")
     header = snapshot.read_header(tmp_path / "s.allmem")
@@ -174,7 +174,7 @@ def test_every_mismatch_is_named(
 def test_other_state_layout_is_named(toy: Model, tmp_path: Path) -> None:
     import stand_in
 
-    from allmem_runtime.session import _owner
+    from allmem_runtime.kept_state import _owner
 
     toy.session().save(tmp_path / "s.allmem")
     header = snapshot.read_header(tmp_path / "s.allmem")

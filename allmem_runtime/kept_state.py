@@ -1,0 +1,210 @@
+"""A state that can be forked, saved, kept and taken back; what it reads and says is elsewhere."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from allmem_runtime import snapshot
+from allmem_runtime.cursor import Cursor
+from allmem_runtime.errors import SessionStateError
+from allmem_runtime.guard import Guard
+from allmem_runtime.sampling import MAX_SEED
+from allmem_runtime.state import Place
+from allmem_runtime.step import DeviceTensors
+
+if TYPE_CHECKING:
+    from allmem_runtime.model import Model
+
+
+class KeptState:
+    """The life of a session.
+
+    Args:
+        model: whose state it is.
+        undo: keep a copy of the state from before each exchange.
+    """
+
+    def __init__(self, model: Model, *, undo: bool = True) -> None:
+        self.model = model
+        self._undo = undo
+        self._guard = Guard()
+        self._cursor = Cursor(
+            model.engine, model.manifest, Place(seed=_new_seed()), self._guard.lock
+        )
+        self._checkpoint: _Copy | None = None
+        self._before: _Copy | None = None  # the state before the last exchange
+
+    @classmethod
+    def opened(cls, model: Model, path: Path, *, undo: bool = True) -> Self:
+        """A session from a file; ``Model.open`` is the public way.
+
+        Raises:
+            SessionFileError: the file is missing, damaged or of another model.
+        """
+        header = snapshot.read_header(path)
+        header.check(_owner(model), model.manifest.state)
+        place = header.place(model.manifest.backbone.vocab_size)
+        session = cls(model, undo=undo)
+        snapshot.read_tensors(header, model.manifest.state, session._cursor.tensors)
+        session._cursor.place = place
+        return session
+
+    @property
+    def position(self) -> int:
+        """Tokens fed since the beginning."""
+        return self._cursor.place.position
+
+    @property
+    def pending(self) -> int:
+        """Tokens that wait to be fed."""
+        return len(self._cursor.place.pending)
+
+    def fork(self, *, undo: bool = False) -> Self:
+        """An independent session in the same state."""
+        with self._guard.moment():
+            self._cursor.check()
+            other = type(self)(self.model, undo=undo)
+            other._cursor.restore(self._cursor.tensors, self._cursor.place)
+            return other
+
+    def save(self, path: str | Path) -> None:
+        """Write the session to a file, atomically.
+
+        The file holds no text, but what was read can partly be inferred from it: keep it as
+        private as the document.
+
+        Raises:
+            SessionStateError: the session is busy, failed or not finite; nothing was written.
+            StorageError: writing failed; an older file is unharmed.
+        """
+        with self._guard.moment():
+            cursor = self._cursor
+            cursor.check()
+            cursor.place.parent = snapshot.save(
+                Path(path),
+                _owner(self.model),
+                self.model.manifest.state,
+                cursor.tensors,
+                cursor.place,
+            )
+
+    def checkpoint(self) -> None:
+        """Keep a copy of the state in memory, to which ``rollback`` returns."""
+        with self._guard.moment():
+            self._cursor.check()
+            self._checkpoint = self._copy(self._checkpoint)
+
+    def rollback(self) -> None:
+        """Go back to the last checkpoint, or, without one, to before the last question.
+
+        Raises:
+            SessionStateError: there is neither.
+        """
+        copy = self._checkpoint or self._before
+        if copy is None:
+            raise SessionStateError(
+                "There is no checkpoint to go back to.", "Start again with reset(), or open a file."
+            )
+        self._return_to(copy)
+
+    def undo(self) -> None:
+        """Take the last question and its answer back.
+
+        Raises:
+            SessionStateError: there is none, or the session was made without ``undo``.
+        """
+        if self._before is None:
+            raise SessionStateError(
+                "There is no exchange to take back.",
+                "" if self._undo else "Make the session with undo=True.",
+            )
+        self._return_to(self._before)
+        self._before = None
+
+    def reset(self) -> None:
+        """Forget everything and begin again."""
+        with self._guard.operation("the session is being reset"):
+            self._cursor.blank(_new_seed())
+            self._checkpoint = self._before = None
+            self._forget()
+
+    def cancel(self) -> None:
+        """End the running call at its next piece or token; any thread may call this."""
+        self._cursor.stop.set()
+
+    def info(self) -> dict[str, Any]:
+        """What there is to know of this session, as plain values."""
+        place, state = self._cursor.place, self.model.state_bytes
+        copies = sum(copy is not None for copy in (self._checkpoint, self._before))
+        return {
+            "model": self.model.name,
+            "device": str(self.model.device),
+            "operators": self.model.operators,
+            "position": place.position,
+            "pending": len(place.pending),
+            "turn": place.turn,
+            "source_offset": place.source.offset,
+            "source_finished": place.source.finished,
+            "state_bytes": state,
+            "memory_bytes": self._cursor.nbytes + copies * state,
+            "seed": place.seed,
+            "parent": place.parent,
+            "failure": self._cursor.failure,
+        }
+
+    @contextmanager
+    def _operation(self, what: str) -> Iterator[None]:
+        """The right to move the state on; the state must be sound, and no stop is asked for."""
+        with self._guard.operation(what):
+            self._cursor.stop.clear()
+            self._cursor.check()
+            yield
+
+    def _forget(self) -> None:
+        """The state is another one now: drop what was said of the last call."""
+
+    def _remember(self) -> None:
+        """Keep the state from before an exchange."""
+        if self._undo:
+            with self._guard.lock:
+                self._before = self._copy(self._before)
+
+    def _copy(self, old: _Copy | None) -> _Copy:
+        """A copy of the state; the memory of an old one is used again."""
+        tensors = (
+            old.tensors if old else DeviceTensors(self.model.manifest.state, self.model.device)
+        )
+        tensors.copy_from(self._cursor.tensors)
+        return _Copy(tensors, self._cursor.place.copy())
+
+    def _return_to(self, copy: _Copy) -> None:
+        with self._guard.operation("the session is going back"):
+            self._cursor.restore(copy.tensors, copy.place)
+            self._forget()
+
+
+class _Copy:
+    """A state kept in memory."""
+
+    def __init__(self, tensors: DeviceTensors, place: Place) -> None:
+        self.tensors = tensors
+        self.place = place
+
+
+def _new_seed() -> int:
+    return secrets.randbelow(MAX_SEED)
+
+
+def _owner(model: Model) -> snapshot.Owner:
+    package, manifest = model.package, model.manifest
+    return snapshot.Owner(
+        name=manifest.name,
+        model=package.digest,
+        tokenizer=package.tokenizer_digest,
+        operators=manifest.operators,
+        vocab_size=manifest.backbone.vocab_size,
+    )
