@@ -328,6 +328,41 @@ def test_killed_save_leaves_the_old_file_or_the_new_one(
     assert path.read_bytes() == before or toy.open(path).position == position + 100
 
 
+RACING = """
+import sys
+from allmem_runtime import load
+session = load(sys.argv[1], device="cpu", operators="portable", threads=1).session()
+for _ in range(100):
+    session.feed([5] * 10)
+    session.save(sys.argv[2])
+"""
+
+
+def test_processes_that_save_to_one_file_never_spoil_it(
+    toy: Model, toy_dir: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "s.allmem"
+    toy.session().save(path)
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACING, str(toy_dir), str(path)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        for _ in range(2)
+    ]
+    opened = 0
+    while any(writer.poll() is None for writer in writers):
+        data = path.read_bytes()  # one look at the file, as a copy would take it
+        (tmp_path / "copy.allmem").write_bytes(data)
+        assert toy.open(tmp_path / "copy.allmem").position % 10 == 0
+        opened += 1
+
+    assert [writer.wait() for writer in writers] == [0, 0]
+    assert opened > 10
+    assert toy.open(path).position == 1000
+    assert sorted(os.listdir(tmp_path)) == ["copy.allmem", "s.allmem"]
+
+
 def test_folder_that_cannot_be_written_is_an_error(toy: Model, tmp_path: Path) -> None:
     for path in (tmp_path / "missing" / "s.allmem", tmp_path, tmp_path / "nul\0byte"):
         with pytest.raises(StorageError, match="could not be written"):
