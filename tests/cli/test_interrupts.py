@@ -190,6 +190,7 @@ class Terminal:
             except OSError:
                 data = b""
             if not data:
+                self.process.kill()
                 pytest.fail(f"{text!r} did not come: {self.seen[-1000:]!r}")
             self.seen += data.decode("utf-8", "replace")
         shown, _, self.seen = self.seen.partition(text)
@@ -197,6 +198,16 @@ class Terminal:
 
     def type(self, text: str) -> None:
         os.write(self.master, text.encode())
+
+    def press(self, key: str) -> None:
+        """Press Ctrl-C or Ctrl-D at the next prompt.
+
+        The prompt is shown a moment before the line editor listens, and a key pressed within
+        it is taken in the terminal's other mode.
+        """
+        self.wait_for("> ")
+        time.sleep(0.5)
+        self.type(key)
 
     def end(self) -> int:
         """Wait for the exit, taking what is still shown."""
@@ -208,9 +219,11 @@ class Terminal:
                     self.seen += os.read(self.master, 4096).decode("utf-8", "replace")
                 except OSError:
                     break
-        code = self.process.wait(10)
-        os.close(self.master)
-        return code
+        try:
+            return self.process.wait(10)
+        finally:
+            self.process.kill()
+            os.close(self.master)
 
 
 def test_a_terminal_gets_a_bar_and_a_chat_with_commands(
@@ -238,7 +251,7 @@ def test_a_terminal_gets_a_bar_and_a_chat_with_commands(
     terminal.wait_for("There is no command")
     terminal.type(f"/save {saved}\n")
     terminal.wait_for("Saved")
-    terminal.type("\x04")
+    terminal.press("\x04")
     assert terminal.end() == 0
     read = snapshot.read_header(tmp_path / "s.allmem").place(1 << 20)
     talked = snapshot.read_header(saved).place(1 << 20)
@@ -249,9 +262,7 @@ def test_a_terminal_gets_a_bar_and_a_chat_with_commands(
 def test_ctrl_c_stops_an_answer_and_the_chat_goes_on(tiny_model_dir: Path) -> None:
     # Always taking the likeliest token, this model goes in circles and never ends by itself.
     terminal = Terminal(tiny_model_dir, *PORTABLE, "--max-tokens", 1000000)
-    terminal.wait_for("> ")
-    time.sleep(0.5)  # a signal between the prompt and the waiting is seen at the next key only
-    terminal.type("\x03")
+    terminal.press("\x03")
     terminal.wait_for("Ctrl-D leaves.")
     terminal.wait_for("> ")
     terminal.type("Who?\n")
@@ -272,6 +283,6 @@ def test_a_document_on_standard_input_leaves_the_terminal_for_questions(
         terminal.wait_for("Ask, or type /help")
         terminal.wait_for("> ")
         terminal.type("Who?\n")
-        terminal.wait_for("\n> ")
-        terminal.type("\x04")
+        terminal.wait_for("\r\n")
+        terminal.press("\x04")
         assert terminal.end() == 0
