@@ -88,9 +88,7 @@ class AllMemState:
         size = len(LayerState._fields)
         if not tensors or len(tensors) % size:
             raise ValueError(f"{len(tensors)} tensors are not a whole number of layers of {size}")
-        return cls(
-            tuple(LayerState(*tensors[i : i + size]) for i in range(0, len(tensors), size))
-        )
+        return cls(tuple(LayerState(*tensors[i : i + size]) for i in range(0, len(tensors), size)))
 
     def __iter__(self) -> Iterator[Tensor]:
         """Every tensor, layer after layer, in the order of the specification."""

@@ -130,7 +130,7 @@ def _embed(graph: Path, manifest: Manifest) -> None:
 def _manifest(config: AllMemConfig, checkpoint: Path, folder: Path, storage: str) -> Manifest:
     source = _provenance(checkpoint)
     return Manifest(
-        name=source.get("name", checkpoint.name),
+        name=source.get("name", checkpoint.name).removesuffix(".gguf"),
         backbone=Backbone(
             model_type=config.backbone,
             layers=config.num_hidden_layers,

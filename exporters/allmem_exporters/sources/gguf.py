@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from allmem_exporters.errors import ConversionError
-from allmem_exporters.sources import SUPPORTED, sha256_of
+from allmem_exporters.sources.decoder import SUPPORTED, sha256_of
 
 _WHOLE_MODEL = {
     "token_embd.weight": "model.embed_tokens.weight",

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer
 
 from allmem_exporters.errors import ConversionError
-from allmem_exporters.sources import SUPPORTED, backbone_options, sha256_of
+from allmem_exporters.sources.decoder import SUPPORTED, backbone_options, sha256_of
 
 _INDEX = "model.safetensors.index.json"
 _LICENCE = re.compile(r"^license:\s*[\"']?([\w.+-]+)", re.MULTILINE)

@@ -1,0 +1,79 @@
+"""Which decoders can be converted, and what their configuration determines."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from allmem_exporters.config import ACTIVATIONS, BACKBONES, ROPE_KINDS
+from allmem_exporters.errors import ConversionError
+
+SUPPORTED = (
+    f"Supported are {', '.join(BACKBONES)} decoders with full attention, rope "
+    f"{', '.join(ROPE_KINDS)} and unquantised weights."
+)
+
+
+def sha256_of(files: list[Path]) -> str:
+    """SHA-256 of a file; of several, of the list of their digests and names."""
+    digests = []
+    for file in sorted(files):
+        with file.open("rb") as stream:
+            digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    if len(digests) == 1:
+        return digests[0]
+    rows = [f"{d}  {f.name}\n" for d, f in zip(digests, sorted(files), strict=True)]
+    return hashlib.sha256("".join(rows).encode()).hexdigest()
+
+
+def backbone_options(config: Any, origin: str) -> dict[str, Any]:
+    """The fields of ``AllMemConfig`` that a transformers configuration determines.
+
+    Args:
+        config: a Llama, Qwen2 or Qwen3 configuration.
+        origin: name for error messages.
+
+    Raises:
+        ConversionError: something in it has no counterpart here; names it and what is supported.
+    """
+
+    def refuse(what: str) -> ConversionError:
+        return ConversionError(f"{origin}: {what}.", SUPPORTED)
+
+    if config.model_type not in BACKBONES:
+        raise refuse(f"model_type is {config.model_type!r}, which cannot be converted")
+    if getattr(config, "quantization_config", None):
+        raise refuse("the weights are quantised (quantization_config)")
+    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+    if kinds:
+        raise refuse(f"some layers have {', '.join(sorted(kinds))} (layer_types)")
+    if getattr(config, "is_heterogeneous", False):
+        raise refuse("its layers differ from each other (per_layer_config)")
+    if getattr(config, "pretraining_tp", 1) not in (1, None):
+        raise refuse(f"pretraining_tp is {config.pretraining_tp}, which splits its products")
+    rope = dict(config.rope_parameters or {})
+    if rope.get("rope_type") not in ROPE_KINDS:
+        raise refuse(f"its rope is of the kind {rope.get('rope_type')!r}")
+    if rope.get("partial_rotary_factor", 1.0) != 1.0:
+        # transformers reads the factor in some rope kinds of these families and not in others, so
+        # that nobody can say which model was trained.
+        raise refuse(f"partial_rotary_factor is {rope['partial_rotary_factor']}")
+    if config.hidden_act not in ACTIVATIONS:
+        raise refuse(f"hidden_act is {config.hidden_act!r} (known are {', '.join(ACTIVATIONS)})")
+    head_dim = getattr(config, "head_dim", None)
+    options: dict[str, Any] = {
+        "backbone": config.model_type,
+        "head_dim": head_dim or config.hidden_size // config.num_attention_heads,
+        "rope_parameters": rope,
+        "attention_bias": config.model_type != "qwen2" and bool(config.attention_bias),
+        "mlp_bias": bool(getattr(config, "mlp_bias", False)),
+    }
+    for key in (
+        "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
+        "num_attention_heads", "num_key_value_heads", "hidden_act", "max_position_embeddings",
+        "rms_norm_eps", "tie_word_embeddings", "initializer_range",
+        "bos_token_id", "eos_token_id", "pad_token_id",
+    ):  # fmt: skip
+        options[key] = getattr(config, key)
+    return options
