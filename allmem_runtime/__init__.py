@@ -11,10 +11,10 @@ from allmem_runtime.errors import (
     StorageError,
     UsageError,
 )
+from allmem_runtime.generation.sampling import Sampling
 from allmem_runtime.model import Model, load
-from allmem_runtime.reading import Progress
-from allmem_runtime.sampling import Sampling
-from allmem_runtime.session import Session
+from allmem_runtime.session.session import Session
+from allmem_runtime.text.reading import Progress
 
 __version__ = "0.1.0"
 

@@ -141,9 +141,7 @@ class _Reader:
         if len(text.encode("utf-8", "replace")) > MAX_MANIFEST_BYTES:
             raise self.fail(f"the manifest is larger than {MAX_MANIFEST_BYTES} bytes")
         try:
-            data = json.loads(
-                text, object_pairs_hook=self.unique, parse_constant=self.not_a_number
-            )
+            data = json.loads(text, object_pairs_hook=self.unique, parse_constant=self.not_a_number)
         except (ValueError, RecursionError) as error:
             raise self.fail(f"not a JSON manifest ({error})") from None
         if not isinstance(data, dict):
@@ -223,7 +221,9 @@ class _Reader:
     def text(self, data: dict[str, Any], key: str) -> str:
         value = data[key]
         if not isinstance(value, str) or len(value) > 1000:
-            raise self.fail(f"{key} is {str(value)[:80]!r}; it must be a text of up to 1000 characters")
+            raise self.fail(
+                f"{key} is {str(value)[:80]!r}; it must be a text of up to 1000 characters"
+            )
         return value
 
     def cache(self, data: dict[str, Any]) -> ElementType:
@@ -243,7 +243,9 @@ class _Reader:
         value = data[key]
         limit = backbone["vocab_size"]
         if not isinstance(value, list) or len(value) > 64:
-            raise self.fail(f"{key} is {str(value)[:80]!r}; it must be a list of up to 64 token ids")
+            raise self.fail(
+                f"{key} is {str(value)[:80]!r}; it must be a list of up to 64 token ids"
+            )
         for token in value:
             if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < limit:
                 raise self.fail(f"{key} holds {token!r}; token ids are 0 to {limit - 1}")

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from allmem_runtime.config import BOUNDS, Manifest
-from allmem_runtime.package import Package, open_package
+from allmem_runtime.files.package import Package, open_package
+from allmem_runtime.files.snapshot import read_header
 from allmem_runtime.progress import printable, size
-from allmem_runtime.snapshot import read_header
 
 FULL_ATTENTION_LENGTHS = (37_000, 128_000, 1_000_000)
 """Texts, in tokens, for which the cache of full attention is told beside the state."""

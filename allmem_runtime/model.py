@@ -6,17 +6,18 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from allmem_runtime import devices
-from allmem_runtime.chat import ChatTemplate
 from allmem_runtime.config import Manifest
-from allmem_runtime.cursor import piece_length
+from allmem_runtime.engine import devices
+from allmem_runtime.engine.probe import probe_cuda
+from allmem_runtime.engine.step import Engine
 from allmem_runtime.errors import ModelFileError, UsageError
-from allmem_runtime.package import Package, open_package
-from allmem_runtime.sampling import Sampling
-from allmem_runtime.session import Session
+from allmem_runtime.files.package import Package, open_package
+from allmem_runtime.generation.sampling import Sampling
+from allmem_runtime.session.cursor import piece_length
+from allmem_runtime.session.session import Session
 from allmem_runtime.spec import GENERATION_FILE
-from allmem_runtime.step import Engine, probe_cuda
-from allmem_runtime.tokenizer import Tokenizer
+from allmem_runtime.text.chat import ChatTemplate
+from allmem_runtime.text.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
 

@@ -88,7 +88,10 @@ def node_call(work: Work, threads: int) -> Callable[[], None]:
         for t in operator.inputs
     ]
     node = helper.make_node(
-        operator.name, [i.name for i in inputs], [o.name for o in outputs], domain=DOMAIN,
+        operator.name,
+        [i.name for i in inputs],
+        [o.name for o in outputs],
+        domain=DOMAIN,
         **work.attributes,
     )
     model = helper.make_model(
@@ -123,6 +126,7 @@ def copy_bandwidth(threads: int, seconds: float, megabytes: int = 256) -> float:
         (np.ones(megabytes << 17, np.float32), np.empty(megabytes << 17, np.float32))
         for _ in range(threads)
     ]
+
     def copy(block: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]) -> None:
         np.copyto(block[1], block[0])
 
@@ -146,8 +150,9 @@ def attention_work(
     sinks, position = 128, 10 * window
     ring = (1, kv_heads, sinks + window, dim)
     inputs = {
-        "qkv": generator.standard_normal((1, tokens, (query_heads + 2 * kv_heads) * dim),
-                                         np.float32),
+        "qkv": generator.standard_normal(
+            (1, tokens, (query_heads + 2 * kv_heads) * dim), np.float32
+        ),
         "position": np.array([position], np.int64),
         "inverse_frequencies": (1e6 ** -(np.arange(dim // 2) / (dim // 2))).astype(np.float32),
         "query_norm": np.ones(dim, np.float32),
@@ -157,8 +162,10 @@ def attention_work(
     }
     seen = window + sinks
     return Work(
-        name, "SlidingWindowAttention",
-        {"window": window, "sinks": sinks, "scale": dim**-0.5, "norm_epsilon": 1e-6}, inputs,
+        name,
+        "SlidingWindowAttention",
+        {"window": window, "sinks": sinks, "scale": dim**-0.5, "norm_epsilon": 1e-6},
+        inputs,
         flops=4.0 * tokens * query_heads * dim * seen,
         traffic=float(inputs["past_key"].nbytes + inputs["past_value"].nbytes),
     )
@@ -188,7 +195,10 @@ def memory_work(name: str, tokens: int, heads: int, dim: int, hidden: int, loss:
     }
     per_token = (18 if loss == "neg_dot" else 20) * width * hidden
     return Work(
-        name, "TTTMemory", {"chunk": 2048, "inner_loss": loss}, inputs,
+        name,
+        "TTTMemory",
+        {"chunk": 2048, "inner_loss": loss},
+        inputs,
         flops=float(tokens * per_token),
         traffic=3.0 * inputs["past_weights"].nbytes,  # weights read, gradient read and written
     )
@@ -198,8 +208,9 @@ def works(only: str) -> Iterator[Work]:
     """Sizes of real models: Qwen3-0.6B has 16 and 8 heads of 128, SmolLM2-135M 9 and 3 of 64."""
     if only in ("", "attention"):
         for cache in ("float16", "float32"):
-            yield attention_work(f"attention 256 tok, 16/8x128 {cache}", 256, 16, 8, 128, cache,
-                                 4096)
+            yield attention_work(
+                f"attention 256 tok, 16/8x128 {cache}", 256, 16, 8, 128, cache, 4096
+            )
             yield attention_work(f"attention 256 tok, 9/3x64 {cache}", 256, 9, 3, 64, cache, 2048)
         yield attention_work("attention 8 tok, 16/8x128 float16", 8, 16, 8, 128, "float16", 4096)
     if only in ("", "memory"):
@@ -218,8 +229,9 @@ def works(only: str) -> Iterator[Work]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--seconds", type=float, default=0.5, help="for each measurement")
     parser.add_argument("--only", choices=["", "attention", "memory"], default="")
@@ -235,8 +247,10 @@ def main() -> None:
                 rate, unit, peak = work.flops / seconds / 1e9, "GFLOP/s", matmul
             else:
                 rate, unit, peak = work.traffic / seconds / 1e9, "GB/s", copy
-            print(f"{work.name:45s} {seconds * 1e3:9.3f} ms {rate:8.1f} {unit:8s}"
-                  f"{100 * rate / peak:4.0f} %")
+            print(
+                f"{work.name:45s} {seconds * 1e3:9.3f} ms {rate:8.1f} {unit:8s}"
+                f"{100 * rate / peak:4.0f} %"
+            )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Read a text of any length with progress, save the session, ask questions that leave no trace.
 
-    python examples/read_and_ask.py demo/model book.txt "Who is the book about?" "Where is it set?"
+python examples/read_and_ask.py demo/model book.txt "Who is the book about?" "Where is it set?"
 """
 
 import sys

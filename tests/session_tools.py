@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from allmem_runtime import Session
+from allmem_runtime.engine.buffers import DeviceBuffers, Ids, Logits
+from allmem_runtime.engine.step import Engine
 from allmem_runtime.spec import past_name
-from allmem_runtime.step import DeviceBuffers, Engine, Ids, Logits
 
 DOCUMENT = (
     "The key of the boathouse hangs in the hall, behind the clock. Über den Flüssen, 東京 👩‍🚀.\n"

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import click
 
 from allmem_runtime.cli.signals import Interrupts
+from allmem_runtime.generation.sampling import Sampling
 from allmem_runtime.progress import Printer, printable
-from allmem_runtime.sampling import Sampling
-from allmem_runtime.session import Session
+from allmem_runtime.session.session import Session
 
 
 class Answerer:
@@ -87,9 +87,7 @@ class Answerer:
 def tell_if_cut(session: Session, sampling: Sampling) -> None:
     """Say on stderr that an answer ended because it was long enough, not because it was done."""
     if session.finish_reason == "length":
-        click.echo(
-            f"(cut after {sampling.max_tokens} tokens; --max-tokens allows more)", err=True
-        )
+        click.echo(f"(cut after {sampling.max_tokens} tokens; --max-tokens allows more)", err=True)
 
 
 def show(text: str) -> None:

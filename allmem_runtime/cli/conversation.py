@@ -12,9 +12,9 @@ import click
 from allmem_runtime.cli.answers import show, tell_if_cut
 from allmem_runtime.cli.signals import Interrupts
 from allmem_runtime.errors import AllMemError
+from allmem_runtime.generation.sampling import Sampling
 from allmem_runtime.progress import size
-from allmem_runtime.sampling import Sampling
-from allmem_runtime.session import Session
+from allmem_runtime.session.session import Session
 
 HELP = """\
 /undo         take the last question and its answer back

@@ -21,7 +21,7 @@ def doctor(model: Path | None, as_json: bool) -> int:
     Both operators are run on each device and compared with their reference in NumPy. The exit code
     is 1 if anything failed; a warning is no failure.
     """
-    from allmem_runtime.doctor import examine
+    from allmem_runtime.health.doctor import examine
 
     checks = []
     for check in examine(model):

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from allmem_runtime.errors import UsageError
-from allmem_runtime.forking import fork_file
+from allmem_runtime.files.forking import fork_file
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from allmem_runtime.cli.resume import Part
 from allmem_runtime.cli.signals import Interrupts, Stopped
-from allmem_runtime.live import PAUSE, PausingSource
 from allmem_runtime.progress import Printer, Reading, size
-from allmem_runtime.session import Session
-from allmem_runtime.sources import EmptySourceError
+from allmem_runtime.session.session import Session
+from allmem_runtime.text.live import PAUSE, PausingSource
+from allmem_runtime.text.sources import EmptySourceError
 
 AUTOSAVE_SECONDS = 600.0
 """Longest work that a power cut can take, where there is a session file."""

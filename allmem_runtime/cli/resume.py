@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import chain
 
 from allmem_runtime.errors import SourceError
-from allmem_runtime.sources import Source
 from allmem_runtime.state import SourceMark
+from allmem_runtime.text.sources import Source
 
 _REMEDY = (
     "Give the source as it was, or read it anew into another --session file; what is new can "

@@ -16,7 +16,7 @@ from allmem_runtime.cli.options import DEFAULT_PAUSE, RunOptions
 from allmem_runtime.cli.signals import Interrupts
 from allmem_runtime.errors import AllMemError, SessionFileError, UsageError
 from allmem_runtime.progress import Printer, printer
-from allmem_runtime.sources import Source, open_source
+from allmem_runtime.text.sources import Source, open_source
 
 _SAMPLING = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
 
@@ -85,7 +85,7 @@ def run(**values: Any) -> int:
 
 
 def _run(options: RunOptions, out: Printer) -> int:
-    from allmem_runtime.sampling import Sampling
+    from allmem_runtime.generation.sampling import Sampling
 
     options.check()
     Sampling(**options.sampling)  # type: ignore[arg-type]  # refuse bad values before loading
@@ -173,4 +173,3 @@ def _refuse_nothing_to_do(
             "There is nothing to do: no SOURCE, no --prompt, and no terminal to chat at.",
             "Name a file, or give a --prompt.",
         )
-

@@ -13,8 +13,8 @@ from allmem_runtime.cli.resume import Part, remaining, whole
 from allmem_runtime.cli.signals import Interrupts
 from allmem_runtime.model import load
 from allmem_runtime.progress import Printer
-from allmem_runtime.session import Session
-from allmem_runtime.sources import Source
+from allmem_runtime.session.session import Session
+from allmem_runtime.text.sources import Source
 
 
 class Work:

@@ -133,8 +133,13 @@ SLIDING_WINDOW_ATTENTION = Operator(
         Tensor("inverse_frequencies", ("rotary_half",), "float32", "rotary angle per position"),
         Tensor("query_norm", ("head_dim",), "float32", "RMSNorm gain, read if norm_epsilon > 0"),
         Tensor("key_norm", ("head_dim",), "float32", "RMSNorm gain, read if norm_epsilon > 0"),
-        Tensor("past_key", _RING, "cache", "rotated keys; token t < sinks in slot t, "
-               "a later one in slot sinks + (t - sinks) % window"),
+        Tensor(
+            "past_key",
+            _RING,
+            "cache",
+            "rotated keys; token t < sinks in slot t, "
+            "a later one in slot sinks + (t - sinks) % window",
+        ),
         Tensor("past_value", _RING, "cache", "values in the same slots"),
     ),
     outputs=(
@@ -153,11 +158,21 @@ SLIDING_WINDOW_ATTENTION = Operator(
             "string",
             choices=("clamped", "true"),
         ),
-        Attribute("scale", None, "factor on the dot products, usually head_dim ** -0.5", "float",
-                  minimum=0.0),
+        Attribute(
+            "scale",
+            None,
+            "factor on the dot products, usually head_dim ** -0.5",
+            "float",
+            minimum=0.0,
+        ),
         Attribute("rope_amplitude", 1.0, "factor on cos and sin (YaRN)", "float", minimum=0.0),
-        Attribute("norm_epsilon", 0.0, "epsilon of the per-head RMSNorm of queries and keys; "
-                  "0 means no such norm", "float", minimum=0.0),
+        Attribute(
+            "norm_epsilon",
+            0.0,
+            "epsilon of the per-head RMSNorm of queries and keys; 0 means no such norm",
+            "float",
+            minimum=0.0,
+        ),
     ),
 )
 
@@ -172,8 +187,12 @@ TTT_MEMORY = Operator(
         "and, when the chunk is full, the commit. A piece never crosses a chunk boundary."
     ),
     inputs=(
-        Tensor("qkv", ("batch", "time", "3 * width"), "activation",
-               "queries, keys and values of the memory, each head after head"),
+        Tensor(
+            "qkv",
+            ("batch", "time", "3 * width"),
+            "activation",
+            "queries, keys and values of the memory, each head after head",
+        ),
         Tensor(
             "control",
             ("batch", "time", "5 * heads"),
@@ -182,20 +201,36 @@ TTT_MEMORY = Operator(
             "output gate",
         ),
         _POSITION,
-        Tensor("conv_weight", (3, "width", "kernel"), "float32",
-               "depthwise taps of q, k, v; the last one meets the current token"),
+        Tensor(
+            "conv_weight",
+            (3, "width", "kernel"),
+            "float32",
+            "depthwise taps of q, k, v; the last one meets the current token",
+        ),
         Tensor("norm_gain", (3, "heads", "memory_dim"), "float32", "gains of query, key, output"),
-        Tensor("initial_weights", ("heads", 3, "hidden", "memory_dim"), "float32",
-               "gate, up and transposed down; stand in for past_weights at position 0"),
-        Tensor("initial_norms", ("heads", "2 * hidden + memory_dim"), "float32",
-               "norms along the input dimension: rows of gate, rows of up, columns of the "
-               "transposed down"),
+        Tensor(
+            "initial_weights",
+            ("heads", 3, "hidden", "memory_dim"),
+            "float32",
+            "gate, up and transposed down; stand in for past_weights at position 0",
+        ),
+        Tensor(
+            "initial_norms",
+            ("heads", "2 * hidden + memory_dim"),
+            "float32",
+            "norms along the input dimension: rows of gate, rows of up, columns of the "
+            "transposed down",
+        ),
         Tensor("past_weights", _FAST, "float32", "fast weights as the last commit left them"),
         Tensor("past_momentum", _FAST, "float32", "the last update"),
         Tensor("past_gradient", _FAST, "float32", "learning-rate weighted sum over the open chunk"),
         Tensor("past_momentum_sum", ("batch", "heads"), "float32", "sum of sigmoid(momentum)"),
-        Tensor("past_conv_tail", ("batch", 3, "tail", "width"), "float32",
-               "the last rows of qkv before the convolution, oldest first"),
+        Tensor(
+            "past_conv_tail",
+            ("batch", 3, "tail", "width"),
+            "float32",
+            "the last rows of qkv before the convolution, oldest first",
+        ),
     ),
     outputs=(
         Tensor("output", ("batch", "time", "width"), "activation", "heads joined"),
@@ -207,8 +242,13 @@ TTT_MEMORY = Operator(
     ),
     attributes=(
         Attribute("chunk", None, "tokens between commits", "int", minimum=1),
-        Attribute("inner_loss", "neg_dot", "-<f(k), v> or 1/2 |f(k) - v|^2", "string",
-                  choices=("neg_dot", "l2")),
+        Attribute(
+            "inner_loss",
+            "neg_dot",
+            "-<f(k), v> or 1/2 |f(k) - v|^2",
+            "string",
+            choices=("neg_dot", "l2"),
+        ),
         Attribute(
             "norm_schedule",
             "read_norm_write",
@@ -218,24 +258,61 @@ TTT_MEMORY = Operator(
             "string",
             choices=("read_norm_write", "post", "pre", "none"),
         ),
-        Attribute("grad_at", "normalized", "gradients at n(W) or at W itself", "string",
-                  choices=("normalized", "raw")),
-        Attribute("clip", 0.1, "bound on the Frobenius norm of a chunk's gradient, per head and "
-                  "matrix, relative to the initial weights' norm; 0 means none", "float",
-                  minimum=0.0),
-        Attribute("lr_reduce", "sum", "gradients of a chunk are summed or averaged", "string",
-                  choices=("sum", "mean")),
+        Attribute(
+            "grad_at",
+            "normalized",
+            "gradients at n(W) or at W itself",
+            "string",
+            choices=("normalized", "raw"),
+        ),
+        Attribute(
+            "clip",
+            0.1,
+            "bound on the Frobenius norm of a chunk's gradient, per head and "
+            "matrix, relative to the initial weights' norm; 0 means none",
+            "float",
+            minimum=0.0,
+        ),
+        Attribute(
+            "lr_reduce",
+            "sum",
+            "gradients of a chunk are summed or averaged",
+            "string",
+            choices=("sum", "mean"),
+        ),
         Attribute("residual", 1, "1: the read adds the query", "int", minimum=0, maximum=1),
-        Attribute("conv_activation", "silu", "after the convolution; silu_qk leaves values as "
-                  "they are", "string", choices=("silu", "silu_qk", "none")),
-        Attribute("value_norm", "none", "normalisation of the values, per head", "string",
-                  choices=("none", "rms", "l2")),
-        Attribute("out_norm", 1, "1: per-head RMSNorm with gain on the read", "int",
-                  minimum=0, maximum=1),
-        Attribute("out_gate", "sigmoid", "activation of the output gate", "string",
-                  choices=("sigmoid", "silu", "none")),
-        Attribute("epsilon", 1e-6, "guard of every norm and of the row scaling", "float",
-                  minimum=1e-12, maximum=1e-2),
+        Attribute(
+            "conv_activation",
+            "silu",
+            "after the convolution; silu_qk leaves values as they are",
+            "string",
+            choices=("silu", "silu_qk", "none"),
+        ),
+        Attribute(
+            "value_norm",
+            "none",
+            "normalisation of the values, per head",
+            "string",
+            choices=("none", "rms", "l2"),
+        ),
+        Attribute(
+            "out_norm", 1, "1: per-head RMSNorm with gain on the read", "int", minimum=0, maximum=1
+        ),
+        Attribute(
+            "out_gate",
+            "sigmoid",
+            "activation of the output gate",
+            "string",
+            choices=("sigmoid", "silu", "none"),
+        ),
+        Attribute(
+            "epsilon",
+            1e-6,
+            "guard of every norm and of the row scaling",
+            "float",
+            minimum=1e-12,
+            maximum=1e-2,
+        ),
     ),
 )
 

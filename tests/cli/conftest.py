@@ -14,9 +14,7 @@ from allmem_runtime import cli
 
 
 @pytest.fixture
-def command(
-    capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
-) -> Command:
+def command(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Command:
     """Run ``allmem`` or ``allmem-run`` in this process, with ``stdin`` as standard input."""
 
     def call(name: str, *arguments: object, stdin: bytes | None = None) -> Result:

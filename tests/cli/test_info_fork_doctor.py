@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from commands import TEXT, Command
 
-from allmem_runtime import snapshot
+from allmem_runtime.files import snapshot
 
 SHORT = ("--device", "cpu", "--operators", "portable", "--max-tokens", 4)
 
@@ -196,8 +196,7 @@ def test_the_exporters_are_named_with_the_others_and_imported_on_use_only(
 @pytest.mark.parametrize("missing", ["torch", "allmem_exporters"])
 def test_missing_export_packages_are_named_with_the_remedy(missing: str, tmp_path: Path) -> None:
     program = (
-        f"import sys; sys.modules[{missing!r}] = None\n"
-        "from allmem_runtime.cli import main; main()"
+        f"import sys; sys.modules[{missing!r}] = None\nfrom allmem_runtime.cli import main; main()"
     )
     result = subprocess.run(
         [sys.executable, "-c", program, "export", tmp_path, tmp_path / "out"],

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from commands import TEXT, Command, finished, process
 
-from allmem_runtime import snapshot
+from allmem_runtime.files import snapshot
 
 PORTABLE = ("--device", "cpu", "--operators", "portable")
 SHORT = (*PORTABLE, "--max-tokens", 4)

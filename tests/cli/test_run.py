@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from commands import TEXT, Command, finished, process
 
-from allmem_runtime import snapshot
+from allmem_runtime.files import snapshot
 
 SHORT = ("--max-tokens", 6, "--device", "cpu", "--operators", "portable")
 EVENTS: dict[str, set[str]] = {
@@ -150,9 +150,7 @@ def test_standard_input_is_a_source_and_is_recognised_again(
     assert again.of("reading") == []
 
 
-def test_text_piped_in_is_read_without_being_named(
-    tiny_model_dir: Path, document: Path
-) -> None:
+def test_text_piped_in_is_read_without_being_named(tiny_model_dir: Path, document: Path) -> None:
     running = process("allmem-run", tiny_model_dir, "--prompt", "Who?", "--json", *SHORT)
     result = finished(running, document.read_bytes())
     assert result.code == 0
@@ -175,9 +173,7 @@ def test_the_model_can_be_named_by_its_graph_and_run_by_the_umbrella_command(
     assert (by_graph.code, by_graph.out) == (0, by_folder.out)
 
 
-def test_sampling_options_are_used(
-    command: Command, tiny_model_dir: Path, document: Path
-) -> None:
+def test_sampling_options_are_used(command: Command, tiny_model_dir: Path, document: Path) -> None:
     arguments = (tiny_model_dir, document, "--prompt", "Who?", "--json", "--temperature", 5.0)
     one = command("allmem-run", *arguments, "--seed", 1, *SHORT).of("answer")[0]["text"]
     same = command("allmem-run", *arguments, "--seed", 1, *SHORT).of("answer")[0]["text"]

@@ -251,9 +251,7 @@ def test_model_in_the_hubs_cache_needs_no_network(
         convert(snapshot, tmp_path / "other", revision="main", **MEMORY)
 
 
-def test_short_window_shortens_the_chunk_unless_it_was_chosen(
-    source: Path, tmp_path: Path
-) -> None:
+def test_short_window_shortens_the_chunk_unless_it_was_chosen(source: Path, tmp_path: Path) -> None:
     out = convert(source, tmp_path / "out", window=32, mem_width=16)
     assert json.loads((out / "config.json").read_text())["chunk"] == 32
     with pytest.raises(ConfigError, match="chunk is 64; it must be at most window, 32"):

@@ -16,7 +16,7 @@ import stand_in
 from onnx import TensorProto, helper
 
 from allmem_runtime import Model, ModelFileError, UsageError, load, spec
-from allmem_runtime.package import open_package
+from allmem_runtime.files.package import open_package
 
 Data = dict[str, Any]
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from session_tools import DOCUMENT, read
 
-from allmem_runtime import Model, SessionFileError, snapshot
+from allmem_runtime import Model, SessionFileError
+from allmem_runtime.files.header import header_bytes, header_digest
 from allmem_runtime.spec import past_name
 
 
@@ -120,8 +121,8 @@ def forged(good: bytes, change: Callable[[Header], None], tensors: bytes | None 
     change(header)
     table = {key: value for key, value in header.items() if key != "__metadata__"}
     metadata = header["__metadata__"]
-    metadata["digest"] = snapshot._header_digest(metadata, table)
-    data = snapshot._header_bytes(metadata, table)
+    metadata["digest"] = header_digest(metadata, table)
+    data = header_bytes(metadata, table)
     body = good[8 + length :] if tensors is None else tensors
     return len(data).to_bytes(8, "little") + data + body
 

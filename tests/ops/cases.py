@@ -211,12 +211,21 @@ def _attention_cases() -> Iterator[Case]:
     # Heads, and widths that are no multiple of any vector.
     for head_dim in (1, 2, 3, 7, 13, 16, 20, 33, 64, 80, 128):
         for time in (1, 6):
-            yield _attention(f"head_dim_{head_dim}_time_{time}", 9, 2, 15, time=time,
-                             head_dim=head_dim)
+            yield _attention(
+                f"head_dim_{head_dim}_time_{time}", 9, 2, 15, time=time, head_dim=head_dim
+            )
     for query_heads, kv_heads in ((1, 1), (5, 1), (3, 3), (6, 2), (14, 2), (8, 1)):
         for time in (1, 7):
-            yield _attention(f"heads_{query_heads}_{kv_heads}_time_{time}", 9, 2, 15, time=time,
-                             query_heads=query_heads, kv_heads=kv_heads, head_dim=12)
+            yield _attention(
+                f"heads_{query_heads}_{kv_heads}_time_{time}",
+                9,
+                2,
+                15,
+                time=time,
+                query_heads=query_heads,
+                kv_heads=kv_heads,
+                head_dim=12,
+            )
     # Tiles of keys and rows: just below, at and above their sizes.
     for time in (15, 16, 17, 47, 48, 49, 63, 65, 130):
         yield _attention(f"tiles_time_{time}", 100, 5, 77, time=time, head_dim=24)
@@ -228,16 +237,18 @@ def _attention_cases() -> Iterator[Case]:
     # Attributes.
     for time in (1, 6):
         for sink_rope in ("clamped", "true"):
-            yield _attention(f"sink_rope_{sink_rope}_time_{time}", 6, 3, 40,
-                             {"sink_rope": sink_rope}, time=time)
+            yield _attention(
+                f"sink_rope_{sink_rope}_time_{time}", 6, 3, 40, {"sink_rope": sink_rope}, time=time
+            )
         yield _attention(f"clamp_begins_inside_time_{time}", 6, 3, 6, time=time)
         yield _attention(f"head_norm_time_{time}", 6, 3, 40, {"norm_epsilon": 1e-6}, time=time)
         yield _attention(f"amplitude_time_{time}", 6, 3, 40, {"rope_amplitude": 1.25}, time=time)
         yield _attention(f"scale_zero_time_{time}", 6, 3, 40, {"scale": 0.0}, time=time)
         yield _attention(f"scale_large_time_{time}", 6, 3, 40, {"scale": 3.0}, time=time)
         yield _attention(f"no_rotation_time_{time}", 6, 3, 40, time=time, rotary_half=0)
-        yield _attention(f"partial_rotation_time_{time}", 6, 3, 40, time=time, head_dim=10,
-                         rotary_half=2)
+        yield _attention(
+            f"partial_rotation_time_{time}", 6, 3, 40, time=time, head_dim=10, rotary_half=2
+        )
     # Far positions: exact ring arithmetic, angles that float32 or int32 would lose.
     for bits in (20, 31, 33, 53, 61):
         for time in (1, 6):
@@ -247,13 +258,38 @@ def _attention_cases() -> Iterator[Case]:
     # Float16 caches.
     for time in (0, 1, 2, 6, 40):
         for head_dim in (7, 16, 64):
-            yield _attention(f"float16_time_{time}_dim_{head_dim}", 12, 3, 31,
-                             {"norm_epsilon": 1e-5}, time=time, head_dim=head_dim,
-                             cache="float16")
-    yield _attention("float16_long", 256, 4, 900, time=150, query_heads=9, kv_heads=3,
-                     head_dim=64, cache="float16")
-    yield _attention("float16_long_ring", 1100, 64, 9000, time=1, query_heads=9, kv_heads=3,
-                     head_dim=64, cache="float16")
+            yield _attention(
+                f"float16_time_{time}_dim_{head_dim}",
+                12,
+                3,
+                31,
+                {"norm_epsilon": 1e-5},
+                time=time,
+                head_dim=head_dim,
+                cache="float16",
+            )
+    yield _attention(
+        "float16_long",
+        256,
+        4,
+        900,
+        time=150,
+        query_heads=9,
+        kv_heads=3,
+        head_dim=64,
+        cache="float16",
+    )
+    yield _attention(
+        "float16_long_ring",
+        1100,
+        64,
+        9000,
+        time=1,
+        query_heads=9,
+        kv_heads=3,
+        head_dim=64,
+        cache="float16",
+    )
 
 
 def _memory(
@@ -264,8 +300,13 @@ def _memory(
     special: str = "",
     **sizes: Any,
 ) -> Case:
-    return Case(name, MemorySizes(**sizes), {"chunk": chunk, **(attributes or {})}, position,
-                special=special)
+    return Case(
+        name,
+        MemorySizes(**sizes),
+        {"chunk": chunk, **(attributes or {})},
+        position,
+        special=special,
+    )
 
 
 _CHOICES: dict[str, tuple[Value, ...]] = {
@@ -291,8 +332,14 @@ def _memory_cases() -> Iterator[Case]:
     # Sizes.
     for dim, hidden in ((1, 1), (3, 5), (7, 9), (16, 16), (20, 33), (64, 128), (80, 40)):
         for time in (1, 6):
-            yield _memory(f"dim_{dim}_hidden_{hidden}_time_{time}", 16, 10, time=time,
-                          memory_dim=dim, hidden=hidden)
+            yield _memory(
+                f"dim_{dim}_hidden_{hidden}_time_{time}",
+                16,
+                10,
+                time=time,
+                memory_dim=dim,
+                hidden=hidden,
+            )
     for kernel in (1, 2, 3, 5, 9):
         for time in (1, 2, 6):
             yield _memory(f"kernel_{kernel}_time_{time}", 16, 3, time=time, kernel=kernel)
@@ -307,31 +354,52 @@ def _memory_cases() -> Iterator[Case]:
     for attribute, choices in _CHOICES.items():
         for choice in choices:
             for time, position in ((6, 5), (6, 10), (1, 5), (1, 15)):
-                yield _memory(f"{attribute}_{choice}_at_{position}_time_{time}", 16, position,
-                              {attribute: choice}, time=time)
+                yield _memory(
+                    f"{attribute}_{choice}_at_{position}_time_{time}",
+                    16,
+                    position,
+                    {attribute: choice},
+                    time=time,
+                )
     # Choices that touch each other.
     for schedule in ("read_norm_write", "post", "pre", "none"):
         for grad_at in ("normalized", "raw"):
             for loss in ("neg_dot", "l2"):
                 for time in (1, 6):
                     yield _memory(
-                        f"{schedule}_{grad_at}_{loss}_time_{time}", 16, 16 - time,
-                        {"norm_schedule": schedule, "grad_at": grad_at, "inner_loss": loss,
-                         "residual": int(grad_at == "raw")}, time=time)
+                        f"{schedule}_{grad_at}_{loss}_time_{time}",
+                        16,
+                        16 - time,
+                        {
+                            "norm_schedule": schedule,
+                            "grad_at": grad_at,
+                            "inner_loss": loss,
+                            "residual": int(grad_at == "raw"),
+                        },
+                        time=time,
+                    )
     for clip in (0.0, 0.01, 10.0):
         for reduce in ("sum", "mean"):
-            yield _memory(f"clip_{clip}_{reduce}", 16, 10, {"clip": clip, "lr_reduce": reduce},
-                          time=6)
+            yield _memory(
+                f"clip_{clip}_{reduce}", 16, 10, {"clip": clip, "lr_reduce": reduce}, time=6
+            )
     for time in (1, 6):
-        yield _memory(f"clip_active_time_{time}", 16, 16 - time, time=time,
-                      special="large_gradient")
+        yield _memory(
+            f"clip_active_time_{time}", 16, 16 - time, time=time, special="large_gradient"
+        )
         yield _memory(f"faint_rates_time_{time}", 16, 3, time=time, special="faint_rates")
-        yield _memory(f"strong_logits_time_{time}", 16, 16 - time, time=time,
-                      special="strong_logits")
+        yield _memory(
+            f"strong_logits_time_{time}", 16, 16 - time, time=time, special="strong_logits"
+        )
         for out_norm in (0, 1):
-            yield _memory(f"silent_tokens_{out_norm}_time_{time}", 16, 3,
-                          {"out_norm": out_norm, "value_norm": "l2"}, time=time,
-                          special="silent_tokens")
+            yield _memory(
+                f"silent_tokens_{out_norm}_time_{time}",
+                16,
+                3,
+                {"out_norm": out_norm, "value_norm": "l2"},
+                time=time,
+                special="silent_tokens",
+            )
         yield _memory(f"large_epsilon_time_{time}", 16, 3, {"epsilon": 0.01}, time=time)
 
 

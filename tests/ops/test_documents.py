@@ -12,7 +12,7 @@ import pytest
 
 from allmem_runtime import spec
 from allmem_runtime.config import BOUNDS, Backbone, FileRecord, Manifest, Memory
-from allmem_runtime.snapshot import FORMAT, FORMAT_VERSION, Owner, read_header, save
+from allmem_runtime.files.snapshot import FORMAT, FORMAT_VERSION, Owner, read_header, save
 from allmem_runtime.spec import StateSpec
 from allmem_runtime.state import Place
 

@@ -59,8 +59,9 @@ def test_result_does_not_depend_on_how_tokens_are_cut(
     backend: Native, cuts: tuple[int, ...], cache: str, position: int
 ) -> None:
     base = next(c for c in ATTENTION_CASES if c.name == "piece_longer_than_ring")
-    case = Case("cuts", type(base.sizes)(time=30, head_dim=12, cache=cache), base.attributes,
-                position)
+    case = Case(
+        "cuts", type(base.sizes)(time=30, head_dim=12, cache=cache), base.attributes, position
+    )
     inputs = case.inputs()
     whole = backend.run(case.operator, inputs, case.attributes)
     parts = run_pieces(backend, case, inputs, cuts, in_place=True)
@@ -86,8 +87,12 @@ def test_float16_ring_keeps_infinity_nan_and_subnormals(
     backend: Native, time: int, cache: str
 ) -> None:
     base = next(c for c in ATTENTION_CASES if c.name == "no_sinks")
-    case = Case("special_values", type(base.sizes)(time=time, cache=cache, rotary_half=0),
-                base.attributes, 20)
+    case = Case(
+        "special_values",
+        type(base.sizes)(time=time, cache=cache, rotary_half=0),
+        base.attributes,
+        20,
+    )
     inputs = case.inputs()
     values = inputs["qkv"].reshape(time, 8, 8)[:, 6:]
     values[:, 0, :6] = [np.inf, -np.inf, np.nan, 3e-6, -6e-8, 7e4]

@@ -37,8 +37,12 @@ BAD_INPUTS: list[tuple[Case, str, Any, list[str]]] = [
     (ATTENTION, "position", lambda a: a - 5, ["position", "-1"]),
     (ATTENTION, "position", lambda a: a * 0 + 2**62, ["position", str(2**62)]),
     (ATTENTION, "position", lambda a: np.append(a, 0), ["position", "[2]", "[1]"]),
-    (ATTENTION, "inverse_frequencies", lambda a: np.ones(5, np.float32),
-     ["inverse_frequencies", "5 entries", "at most 4"]),
+    (
+        ATTENTION,
+        "inverse_frequencies",
+        lambda a: np.ones(5, np.float32),
+        ["inverse_frequencies", "5 entries", "at most 4"],
+    ),
     (ATTENTION, "inverse_frequencies", lambda a: a[None], ["inverse_frequencies", "[1, 4]"]),
     (ATTENTION, "query_norm", lambda a: a[:7], ["query_norm", "[7]", "[8]"]),
     (ATTENTION, "key_norm", lambda a: a[:7], ["key_norm", "[7]", "[8]"]),
@@ -135,8 +139,15 @@ BAD_ATTRIBUTES: list[tuple[Case, str, Any, list[str]]] = [
     (MEMORY, "out_norm", -1, ["out_norm", "-1"]),
     *[
         (MEMORY, name, "wrong", [name, "'wrong'", "allowed"])
-        for name in ("inner_loss", "norm_schedule", "grad_at", "lr_reduce", "conv_activation",
-                     "value_norm", "out_gate")
+        for name in (
+            "inner_loss",
+            "norm_schedule",
+            "grad_at",
+            "lr_reduce",
+            "conv_activation",
+            "value_norm",
+            "out_gate",
+        )
     ],
 ]
 
@@ -184,8 +195,9 @@ def test_omitted_attributes_take_the_defaults_of_the_table(backend: Native) -> N
     for case in (ATTENTION, MEMORY):
         inputs = case.inputs()
         spelled = case.operator.attribute_values(dict(case.attributes))
-        floats = {a.name: float(spelled[a.name]) for a in case.operator.attributes
-                  if a.kind == "float"}
+        floats = {
+            a.name: float(spelled[a.name]) for a in case.operator.attributes if a.kind == "float"
+        }
         short = backend.run(case.operator, inputs, case.attributes)
         full = backend.run(case.operator, inputs, {**spelled, **floats})
         for name in short:

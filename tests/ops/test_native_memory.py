@@ -39,8 +39,13 @@ def test_kernel_agrees_with_reference_in_and_out_of_place(backend: Native, case:
 
 
 def streamed(attributes: dict[str, object], time: int = 48) -> Case:
-    return Case("streamed", MemorySizes(time=time, memory_dim=12, hidden=20),
-                {"chunk": 16, **attributes}, 0, special="blank_state")
+    return Case(
+        "streamed",
+        MemorySizes(time=time, memory_dim=12, hidden=20),
+        {"chunk": 16, **attributes},
+        0,
+        special="blank_state",
+    )
 
 
 @pytest.mark.parametrize("cuts", [(), tuple(range(1, 48)), (1,), (3, 10, 20, 31, 33)], ids=str)
@@ -53,8 +58,9 @@ def test_result_does_not_depend_on_how_tokens_are_cut(
     edges = (16, 32)  # a piece may not cross a chunk
     whole = run_pieces(backend, case, inputs, edges)
     parts = run_pieces(backend, case, inputs, tuple(sorted({*cuts, *edges})), in_place=True)
-    truth = run_pieces(type("Truth", (), {"run": staticmethod(run_reference)})(), case, inputs,
-                       edges)
+    truth = run_pieces(
+        type("Truth", (), {"run": staticmethod(run_reference)})(), case, inputs, edges
+    )
     # Three chunks feed each other, so rounding grows a little from commit to commit.
     for name in whole:
         assert relative_rms(parts[name], whole[name]) <= 2 * TOLERANCE, name

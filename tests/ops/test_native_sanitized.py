@@ -100,23 +100,31 @@ def build_and_run(folder: Path, cases: Path, *options: str) -> subprocess.Comple
         pytest.skip("no C++ compiler on the PATH")
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
     for command in (
-        [cmake, "-S", SOURCE, "-B", folder, *generator, "-DALLMEM_TESTS=ON", "-DALLMEM_LIBRARY=OFF",
-         *options],
+        [
+            cmake,
+            "-S",
+            SOURCE,
+            "-B",
+            folder,
+            *generator,
+            "-DALLMEM_TESTS=ON",
+            "-DALLMEM_LIBRARY=OFF",
+            *options,
+        ],
         [cmake, "--build", folder, "--parallel"],
     ):
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    return subprocess.run(
-        [folder / "allmem_kernel_tests", cases], capture_output=True, text=True
-    )
+    return subprocess.run([folder / "allmem_kernel_tests", cases], capture_output=True, text=True)
 
 
 def test_all_cases_run_clean_under_the_sanitizers(
     tmp_path: Path, case_file: tuple[Path, int]
 ) -> None:
     path, count = case_file
-    done = build_and_run(tmp_path, path, "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
-                         "-DALLMEM_SANITIZE=ON")
+    done = build_and_run(
+        tmp_path, path, "-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DALLMEM_SANITIZE=ON"
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-8000:]
     assert f"{count} cases on generic" in done.stdout
 

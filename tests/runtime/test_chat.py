@@ -8,10 +8,10 @@ import time
 import pytest
 from tokenizers_for_tests import byte_level_json
 
-from allmem_runtime.chat import ChatTemplate, Part
 from allmem_runtime.errors import ModelFileError, UsageError
-from allmem_runtime.templates import MAX_TEMPLATE_CHARACTERS
-from allmem_runtime.tokenizer import Tokenizer
+from allmem_runtime.text.chat import ChatTemplate, Part
+from allmem_runtime.text.templates import MAX_TEMPLATE_CHARACTERS
+from allmem_runtime.text.tokenizer import Tokenizer
 
 CHATML = (
     "{% for message in messages %}{% if loop.first and message.role != 'system' %}"

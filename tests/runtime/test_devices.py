@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from allmem_runtime import DeviceError, UsageError, step
-from allmem_runtime.devices import Device, choose, misplaced
+from allmem_runtime import DeviceError, UsageError
+from allmem_runtime.engine import probe
+from allmem_runtime.engine.devices import Device, choose, misplaced
 
 
 def works(index: int) -> str | None:
@@ -58,26 +59,26 @@ def test_cpu_is_taken_without_trying_cuda() -> None:
 
 
 def test_probe_prints_nothing_and_answers(capfd: pytest.CaptureFixture[str]) -> None:
-    problem = step.probe_cuda(0)
+    problem = probe.probe_cuda(0)
 
     assert problem is None or problem
     assert capfd.readouterr() == ("", "")
 
 
 def test_probe_of_a_build_without_cuda_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step.ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr(probe.ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
 
-    assert "without CUDA" in (step.probe_cuda(0) or "")
+    assert "without CUDA" in (probe.probe_cuda(0) or "")
 
 
 def test_probe_that_fails_gives_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("CUDA failure 35: driver too old.\nmore")
 
-    monkeypatch.setattr(step.ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    monkeypatch.setattr(step.ort, "InferenceSession", broken)
+    monkeypatch.setattr(probe.ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(probe.ort, "InferenceSession", broken)
 
-    assert step.probe_cuda(0) == "CUDA failure 35: driver too old"
+    assert probe.probe_cuda(0) == "CUDA failure 35: driver too old"
 
 
 @pytest.mark.parametrize(

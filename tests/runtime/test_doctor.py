@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from allmem_ops import library
 from allmem_ops.reference import sliding_window_attention, ttt_memory
 from allmem_ops.schema import DOMAIN, OPERATORS
-from allmem_runtime import doctor
-from allmem_runtime.devices import Device
+from allmem_runtime.engine.devices import Device
 from allmem_runtime.errors import OperatorLibraryError
-from allmem_runtime.one_node import one_node_model
-from allmem_runtime.selfcheck import TOLERANCE, operator_error
+from allmem_runtime.health import doctor
+from allmem_runtime.health.one_node import one_node_model
+from allmem_runtime.health.selfcheck import TOLERANCE, operator_error
 
 Arrays = Mapping[str, NDArray[Any]]
 REFERENCES = {"SlidingWindowAttention": sliding_window_attention, "TTTMemory": ttt_memory}
@@ -140,7 +140,7 @@ def test_the_library_of_this_installation_agrees_with_the_reference() -> None:
         pytest.skip("no native library is built")
     from functools import partial
 
-    from allmem_runtime.step import run_once
+    from allmem_runtime.engine.probe import run_once
 
     for name in OPERATORS:
         assert operator_error(name, partial(run_once, device=CPU, library=path)) < TOLERANCE

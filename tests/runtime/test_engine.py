@@ -13,17 +13,9 @@ from hypothesis import strategies as st
 from session_tools import DOCUMENT, read, state
 
 from allmem_ops.library import LIBRARY_VARIABLE, LibraryError, check_library
-from allmem_runtime import (
-    DeviceError,
-    Model,
-    ModelFileError,
-    OperatorLibraryError,
-    Sampling,
-    load,
-    operators,
-    step,
-)
-from allmem_runtime.devices import Device
+from allmem_runtime import DeviceError, Model, ModelFileError, OperatorLibraryError, Sampling, load
+from allmem_runtime.engine import operators, step
+from allmem_runtime.engine.devices import Device
 
 IDS = [3 + (i * i + i // 7) % 300 for i in range(100)]
 

@@ -9,8 +9,9 @@ import pytest
 import stand_in
 from onnx import TensorProto, helper
 
-from allmem_runtime import onnx_scan, spec
+from allmem_runtime import spec
 from allmem_runtime.errors import ModelFileError
+from allmem_runtime.files import onnx_scan
 
 
 def save(folder: Path, nodes: list[onnx.NodeProto], **extra: object) -> Path:

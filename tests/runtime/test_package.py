@@ -12,9 +12,9 @@ import pytest
 import stand_in
 
 from allmem_runtime import ModelFileError, spec
+from allmem_runtime.files.package import file_digest, open_package
+from allmem_runtime.generation.sampling import Sampling
 from allmem_runtime.model import default_sampling
-from allmem_runtime.package import file_digest, open_package
-from allmem_runtime.sampling import Sampling
 
 
 @pytest.mark.parametrize("what", ["folder", "graph"])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allmem_runtime.errors import SessionStateError, UsageError
-from allmem_runtime.sampling import Sampling, pick
+from allmem_runtime.generation.sampling import Sampling, pick
 
 PROBABILITIES = np.array([0.05, 0.5, 0.25, 0.15, 0.05])
 LOGITS = np.log(PROBABILITIES).astype(np.float32)

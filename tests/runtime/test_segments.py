@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allmem_runtime.segments import SEGMENT_CHARACTERS, Segment, Segmenter, Utf8Reader
+from allmem_runtime.text.segments import SEGMENT_CHARACTERS, Segment, Segmenter, Utf8Reader
 
 MULTILINGUAL = "Zürich, Ελλάδα, 東京, 👩‍🚀 and \u0301combining. "
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from session_tools import DOCUMENT, assert_same, fed_tokens, read, state
 
-from allmem_runtime import Model, Sampling, SessionStateError, UsageError, load, writing
+from allmem_runtime import Model, Sampling, SessionStateError, UsageError, load
+from allmem_runtime.session import writing
 
 SHORT = Sampling(max_tokens=5)
 

@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from session_tools import DOCUMENT, assert_same, fed_tokens, read
 
-from allmem_runtime import Model, SourceError, UsageError, cursor, load
-from allmem_runtime.reading import DIGEST_BYTES
+from allmem_runtime import Model, SourceError, UsageError, load
+from allmem_runtime.session import cursor
+from allmem_runtime.text.reading import DIGEST_BYTES
 
 BYTES = DOCUMENT.encode()
 lasting = settings(

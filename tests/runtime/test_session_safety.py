@@ -15,7 +15,8 @@ import pytest
 from session_tools import DOCUMENT, assert_same, fed_tokens, read, state
 
 from allmem_runtime import Model, Sampling, Session, SessionStateError, UsageError
-from allmem_runtime.step import DeviceBuffers, Engine, Ids, Logits
+from allmem_runtime.engine.buffers import DeviceBuffers, Ids, Logits
+from allmem_runtime.engine.step import Engine
 
 SHORT = Sampling(max_tokens=5)
 Run = Callable[..., Logits]

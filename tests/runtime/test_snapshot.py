@@ -17,15 +17,9 @@ import pytest
 import safetensors
 from session_tools import DOCUMENT, assert_same, fed_tokens, read, state
 
-from allmem_runtime import (
-    Model,
-    Sampling,
-    SessionFileError,
-    SessionStateError,
-    StorageError,
-    snapshot,
-)
-from allmem_runtime.place_text import place_from_metadata, place_to_metadata
+from allmem_runtime import Model, Sampling, SessionFileError, SessionStateError, StorageError
+from allmem_runtime.files import atomic, snapshot
+from allmem_runtime.files.place_text import place_from_metadata, place_to_metadata
 from allmem_runtime.state import Place, SourceMark
 
 SHORT = Sampling(max_tokens=5)
@@ -161,7 +155,7 @@ def test_every_mismatch_is_named(
 ) -> None:
     import dataclasses
 
-    from allmem_runtime.kept_state import _owner
+    from allmem_runtime.session.kept_state import _owner
 
     toy.session().save(tmp_path / "s.allmem")
     header = snapshot.read_header(tmp_path / "s.allmem")
@@ -174,7 +168,7 @@ def test_every_mismatch_is_named(
 def test_other_state_layout_is_named(toy: Model, tmp_path: Path) -> None:
     import stand_in
 
-    from allmem_runtime.kept_state import _owner
+    from allmem_runtime.session.kept_state import _owner
 
     toy.session().save(tmp_path / "s.allmem")
     header = snapshot.read_header(tmp_path / "s.allmem")
@@ -203,14 +197,14 @@ class Disk:
         self.fail_at = fail_at
         self.code = code
         for name in ("fsync", "replace"):
-            patch.setattr(snapshot.os, name, self.wrap(getattr(os, name)))
+            patch.setattr(atomic.os, name, self.wrap(getattr(os, name)))
         fdopen = os.fdopen
 
         def opened(handle: int, mode: str) -> Any:
             file = fdopen(handle, mode, buffering=0)
             return _File(file, self)
 
-        patch.setattr(snapshot.os, "fdopen", opened)
+        patch.setattr(atomic.os, "fdopen", opened)
 
     def count(self) -> None:
         self.calls += 1
@@ -282,7 +276,8 @@ def test_failed_write_leaves_the_old_file_whole(toy: Model, tmp_path: Path, code
 KILLED = """
 import os, sys
 from pathlib import Path
-from allmem_runtime import load, snapshot
+from allmem_runtime import load
+from allmem_runtime.files import snapshot
 model = load(sys.argv[1], device="cpu", operators="portable", threads=1)
 session = model.open(sys.argv[2])
 session.feed([5] * 100)

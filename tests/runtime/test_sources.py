@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from allmem_runtime.errors import SourceError
-from allmem_runtime.live import PAUSE, PausingSource
-from allmem_runtime.sources import PIECE_BYTES, Source, open_source
+from allmem_runtime.text.live import PAUSE, PausingSource
+from allmem_runtime.text.sources import PIECE_BYTES, Source, open_source
 
 NO_INPUT = io.BytesIO()
 

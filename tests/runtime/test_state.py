@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import stand_in
 
-from allmem_runtime.devices import Device
+from allmem_runtime.engine.buffers import DeviceTensors
+from allmem_runtime.engine.devices import Device
 from allmem_runtime.spec import past_name
 from allmem_runtime.state import RECENT_TOKENS, Place, not_finite, zero
-from allmem_runtime.step import DeviceTensors
 
 SPEC = stand_in.manifest({}).state
 CPU = Device("cpu", 0, "")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allmem_runtime.stopping import StopScanner
+from allmem_runtime.generation.stopping import StopScanner
 
 
 def shown(pieces: list[str], stop: list[str]) -> tuple[str, bool]:

@@ -13,7 +13,7 @@ from tokenizers import decoders, models
 from tokenizers_for_tests import CONTROL, byte_level_json, write_byte_level
 
 from allmem_runtime.errors import ModelFileError
-from allmem_runtime.tokenizer import Tokenizer
+from allmem_runtime.text.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer(byte_level_json())
 LIBRARY = Library.from_str(byte_level_json())

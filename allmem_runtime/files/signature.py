@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from allmem_runtime import spec
 from allmem_runtime.errors import ModelFileError
-from allmem_runtime.package import Package
+from allmem_runtime.files.package import Package
 
 
 class Argument(NamedTuple):

@@ -11,11 +11,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from allmem_runtime import interrupts
 from allmem_runtime.config import Manifest
+from allmem_runtime.engine import interrupts
+from allmem_runtime.engine.buffers import DeviceBuffers, DeviceTensors, Logits
+from allmem_runtime.engine.step import Engine
 from allmem_runtime.errors import SessionStateError, UsageError
 from allmem_runtime.state import Place, not_finite, zero
-from allmem_runtime.step import DeviceBuffers, DeviceTensors, Engine, Logits
 
 DEFAULT_PIECE = 256
 _MEMORY = ("weights", "momentum", "gradient")

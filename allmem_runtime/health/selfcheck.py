@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from allmem_ops.reference import sliding_window_attention, ttt_memory
 from allmem_ops.schema import DOMAIN, OPERATORS, SLIDING_WINDOW_ATTENTION, TTT_MEMORY, Operator
-from allmem_runtime.one_node import one_node_model
+from allmem_runtime.health.one_node import one_node_model
 
 Arrays = Mapping[str, NDArray[Any]]
 Runner = Callable[[bytes, Arrays], list[NDArray[Any]]]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from allmem_runtime.sampling import MAX_SEED
+from allmem_runtime.generation.sampling import MAX_SEED
 from allmem_runtime.state import RECENT_TOKENS, TURNS, Place, SourceMark
 
 MAX_POSITION = 1 << 53

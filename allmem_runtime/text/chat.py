@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from allmem_runtime.errors import ModelFileError, UsageError
-from allmem_runtime.templates import Template
+from allmem_runtime.text.templates import Template
 
 _SYSTEM = "AllmemStandInSystem"
 _USER = "AllmemStandInUser"

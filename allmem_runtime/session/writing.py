@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Literal
 
-from allmem_runtime.cursor import Cursor
-from allmem_runtime.sampling import Sampling, pick
-from allmem_runtime.stopping import StopScanner
+from allmem_runtime.generation.sampling import Sampling, pick
+from allmem_runtime.generation.stopping import StopScanner
+from allmem_runtime.session.cursor import Cursor
 
 if TYPE_CHECKING:
     from allmem_runtime.model import Model

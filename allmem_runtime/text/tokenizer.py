@@ -14,7 +14,7 @@ from pathlib import Path
 import tokenizers
 
 from allmem_runtime.errors import ModelFileError
-from allmem_runtime.segments import REPLACEMENT, without_surrogates
+from allmem_runtime.text.segments import REPLACEMENT, without_surrogates
 
 MAX_TOKENIZER_BYTES = 1 << 28
 

@@ -12,9 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from allmem_runtime import onnx_scan, spec
+from allmem_runtime import spec
 from allmem_runtime.config import MAX_MANIFEST_BYTES, Manifest
 from allmem_runtime.errors import ModelFileError
+from allmem_runtime.files import onnx_scan
 
 MAX_TEXT_FILE_BYTES = 1 << 20
 MAX_TOKENIZER_BYTES = 1 << 28

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from allmem_runtime import snapshot
-from allmem_runtime.cursor import Cursor
+from allmem_runtime.engine.buffers import DeviceTensors
 from allmem_runtime.errors import SessionStateError
-from allmem_runtime.guard import Guard
-from allmem_runtime.sampling import MAX_SEED
+from allmem_runtime.files import snapshot
+from allmem_runtime.generation.sampling import MAX_SEED
+from allmem_runtime.session.cursor import Cursor
+from allmem_runtime.session.guard import Guard
 from allmem_runtime.state import Place
-from allmem_runtime.step import DeviceTensors
 
 if TYPE_CHECKING:
     from allmem_runtime.model import Model

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from allmem_runtime.chat import ChatTemplate, Part
 from allmem_runtime.errors import UsageError
 from allmem_runtime.state import Turn
-from allmem_runtime.tokenizer import Tokenizer
+from allmem_runtime.text.chat import ChatTemplate, Part
+from allmem_runtime.text.tokenizer import Tokenizer
 
 SEPARATOR = "\n\n"
 """Between two documents of one turn, and between a document and the question."""

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from allmem_runtime.errors import SourceError, UsageError
-from allmem_runtime.segments import Segment, Segmenter, Utf8Reader
 from allmem_runtime.state import SourceMark
-from allmem_runtime.tokenizer import Tokenizer
+from allmem_runtime.text.segments import Segment, Segmenter, Utf8Reader
+from allmem_runtime.text.tokenizer import Tokenizer
 
 BLOCK_BYTES = 1 << 16
 BLOCK_IDS = 1 << 12

@@ -21,13 +21,13 @@ import numpy as np
 
 from allmem_ops import library
 from allmem_ops.schema import OPERATORS
-from allmem_runtime.devices import Device
+from allmem_runtime.engine.devices import Device
+from allmem_runtime.engine.probe import probe_cuda, run_once, runtime_version
 from allmem_runtime.errors import AllMemError
+from allmem_runtime.files.package import open_package
+from allmem_runtime.health.selfcheck import TOLERANCE, operator_error, relative_error
 from allmem_runtime.model import load
-from allmem_runtime.package import open_package
 from allmem_runtime.progress import size
-from allmem_runtime.selfcheck import TOLERANCE, operator_error, relative_error
-from allmem_runtime.step import probe_cuda, run_once, runtime_version
 
 Status = Literal["ok", "warn", "fail"]
 _CPU = Device("cpu", 0, "")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-from allmem_runtime.cursor import Cursor
-from allmem_runtime.reading import Block, Blocks, Progress, Reading
-from allmem_runtime.tokenizer import Tokenizer
+from allmem_runtime.session.cursor import Cursor
+from allmem_runtime.text.reading import Block, Blocks, Progress, Reading
+from allmem_runtime.text.tokenizer import Tokenizer
 
 HEALTH_TOKENS = 1 << 14
 """Tokens between two looks for values that are not finite."""

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from allmem_runtime.engine.buffers import Logits
 from allmem_runtime.errors import SessionStateError, UsageError
-from allmem_runtime.ingesting import ingest
-from allmem_runtime.kept_state import KeptState
-from allmem_runtime.reading import Block, Blocks, Progress
-from allmem_runtime.sampling import Sampling
+from allmem_runtime.generation.sampling import Sampling
+from allmem_runtime.session.ingesting import ingest
+from allmem_runtime.session.kept_state import KeptState
+from allmem_runtime.session.writing import FinishReason, write
 from allmem_runtime.state import SourceMark
-from allmem_runtime.step import Logits
-from allmem_runtime.turns import Turns
-from allmem_runtime.writing import FinishReason, write
+from allmem_runtime.text.reading import Block, Blocks, Progress
+from allmem_runtime.text.turns import Turns
 
 if TYPE_CHECKING:
     from allmem_runtime.model import Model

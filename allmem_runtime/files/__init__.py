@@ -1,0 +1,1 @@
+"""What lies on disk: model folders and saved sessions, read with suspicion."""

@@ -1,0 +1,1 @@
+"""Choosing tokens and knowing when to stop; pure functions of logits and text."""

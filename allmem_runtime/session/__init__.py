@@ -1,0 +1,1 @@
+"""One mutable state that reads, answers, forks and is saved."""
