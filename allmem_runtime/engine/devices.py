@@ -65,7 +65,7 @@ def choose(wanted: str, probe: Probe) -> Device:
         problem = probe(0)
         if problem is None:
             return Device("cuda", 0, "A CUDA device works, and auto prefers it.")
-        return Device("cpu", 0, f"The CPU, because CUDA cannot be used: {problem}.")
+        return Device("cpu", 0, f"CUDA cannot be used: {problem}.")
     match = _CUDA.match(wanted)
     if not match:
         raise UsageError(f"{wanted!r} is no device.", "Use auto, cpu, cuda or cuda:NUMBER.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,14 +52,22 @@ def probe_cuda(index: int) -> str | None:
             enable_fallback=0,
         )
         if CUDA_PROVIDER not in session.get_providers():
-            missing = messages.getvalue().strip().splitlines()
-            return missing[0] if missing else "its libraries or the driver do not load"
+            return _missing_library(messages.getvalue())
         session.run(None, {"x": np.ones(1, np.float32)})
     except ORT_ERRORS as error:
         return first_line(error)
     finally:
         ort.set_default_logger_severity(WARNING)
     return None
+
+
+def _missing_library(messages: str) -> str:
+    """What the preloading of CUDA's libraries printed, in a few words."""
+    named = re.search(r"Failed to load (\S+?):", messages)
+    if named:
+        return f"{named[1]} is not installed"
+    lines = messages.strip().splitlines()
+    return lines[0] if lines else "its libraries or the driver do not load"
 
 
 def run_once(

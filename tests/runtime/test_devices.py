@@ -82,6 +82,18 @@ def test_probe_that_fails_gives_the_reason(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(
+    ("printed", "reason"),
+    [
+        ("Failed to load libcublasLt.so.13: no such file\nand more", "libcublasLt.so.13 is not"),
+        ("something else\nand more", "something else"),
+        ("", "do not load"),
+    ],
+)
+def test_reason_names_the_library_that_is_missing(printed: str, reason: str) -> None:
+    assert reason in probe._missing_library(printed)
+
+
+@pytest.mark.parametrize(
     ("device", "on_cpu", "expected"),
     [
         ("cpu", ["MatMul", "ai.allmem:TTTMemory"], []),

@@ -41,8 +41,11 @@ def export(
 ) -> None:
     """Export CHECKPOINT (made by `allmem convert`) to ONNX in the folder OUT."""
     # Imported here: PyTorch takes seconds to load, and `allmem --help` should not.
+    from transformers.utils import logging
+
     from allmem_exporters.export import export as run
 
+    logging.disable_progress_bar()
     run(
         checkpoint,
         out,
