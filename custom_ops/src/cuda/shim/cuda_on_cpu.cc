@@ -1,0 +1,363 @@
+// The fibers behind cuda_on_cpu.h: one stack per CUDA thread, a scheduler, reports of misuse.
+#include "cuda_on_cpu.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <random>
+#include <vector>
+
+#if !defined(__x86_64__)
+#include <ucontext.h>
+#endif
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#define ALLMEM_ASAN 1
+#else
+#define ALLMEM_ASAN 0
+#endif
+
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
+
+namespace allmem {
+namespace shim {
+namespace {
+
+constexpr size_t kStackBytes = ALLMEM_ASAN ? 512 << 10 : 128 << 10;
+constexpr unsigned kMostThreads = 1024;
+constexpr size_t kMostSharedBytes = 99 << 10;  // compute capability 8.6, 8.9 and 12.0
+constexpr unsigned kMostGridX = 0x7fffffffu, kMostGridYZ = 65535;
+
+enum class State { kReady, kAtBarrier, kInWarp, kDone };
+
+#if defined(__x86_64__)
+// Saves what a call must preserve on this stack, leaves its address in *save, goes on at `load`.
+extern "C" void allmem_shim_switch(void** save, void* load);
+asm(R"(
+.text
+.globl allmem_shim_switch
+.hidden allmem_shim_switch
+.type allmem_shim_switch, @function
+allmem_shim_switch:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+.size allmem_shim_switch, .-allmem_shim_switch
+)");
+using Context = void*;
+#else
+using Context = ucontext_t;
+#endif
+
+struct Fiber {
+  char* stack = nullptr;  // kStackBytes, behind a guard page
+  Context context{};
+  void* fake_stack = nullptr;  // the address sanitizer's
+  State state = State::kDone;
+  Place place{};
+  unsigned mask = 0;
+};
+
+struct Warp {
+  unsigned arrived = 0;
+  uint64_t handed_in[32] = {};
+  uint64_t values[32] = {};
+};
+
+std::vector<Fiber> fibers;
+std::vector<Warp> warps;
+Context scheduler;
+#if ALLMEM_ASAN
+const void* scheduler_stack = nullptr;
+size_t scheduler_stack_bytes = 0;
+void* scheduler_fake_stack = nullptr;
+#endif
+unsigned current = 0, threads = 0;
+Body body{};
+void* shared = nullptr;
+char error[512] = "";
+bool failed = false;
+int order = 0;  // 0: ascending, 1: descending, others seed a shuffle
+
+void fail(const char* format, ...) {
+  if (failed) return;
+  failed = true;
+  va_list list;
+  va_start(list, format);
+  vsnprintf(error, sizeof error, format, list);
+  va_end(list);
+}
+
+void switch_context(Context& save, Context& load) {
+#if defined(__x86_64__)
+  allmem_shim_switch(&save, load);
+#else
+  swapcontext(&save, &load);
+#endif
+}
+
+void to_scheduler() {
+  Fiber& fiber = fibers[current];
+#if ALLMEM_ASAN
+  __sanitizer_start_switch_fiber(&fiber.fake_stack, scheduler_stack, scheduler_stack_bytes);
+#endif
+  switch_context(fiber.context, scheduler);
+#if ALLMEM_ASAN
+  __sanitizer_finish_switch_fiber(fiber.fake_stack, &scheduler_stack, &scheduler_stack_bytes);
+#endif
+}
+
+void resume(unsigned thread) {
+  current = thread;
+  threadIdx.x = thread % blockDim.x;
+  threadIdx.y = thread / blockDim.x % blockDim.y;
+  threadIdx.z = thread / blockDim.x / blockDim.y;
+  Fiber& fiber = fibers[thread];
+#if ALLMEM_ASAN
+  __sanitizer_start_switch_fiber(&scheduler_fake_stack, fiber.stack, kStackBytes);
+#endif
+  switch_context(scheduler, fiber.context);
+#if ALLMEM_ASAN
+  __sanitizer_finish_switch_fiber(scheduler_fake_stack, nullptr, nullptr);
+#endif
+}
+
+// A fiber serves one thread of every block in turn.
+void fiber_main() {
+#if ALLMEM_ASAN
+  __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_stack_bytes);
+#endif
+  for (;;) {
+    body.run(body.closure);
+    fibers[current].state = State::kDone;
+    to_scheduler();
+  }
+}
+
+void start(Fiber& fiber) {
+  if (fiber.stack == nullptr) {
+    const size_t guard = (size_t)sysconf(_SC_PAGESIZE);
+    void* const block = mmap(nullptr, guard + kStackBytes, PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (block == MAP_FAILED || mprotect(block, guard, PROT_NONE) != 0) abort();
+    fiber.stack = static_cast<char*>(block) + guard;
+  }
+#if ALLMEM_ASAN
+  __asan_unpoison_memory_region(fiber.stack, kStackBytes);
+#endif
+#if defined(__x86_64__)
+  // Six registers, the address to return to, and a caller of that, which is never returned to.
+  // A function expects the stack 8 past a multiple of 16 at its first instruction.
+  void** const top = reinterpret_cast<void**>(fiber.stack + kStackBytes - 32);
+  memset(top - 6, 0, 8 * sizeof(void*));
+  top[0] = reinterpret_cast<void*>(&fiber_main);
+  fiber.context = top - 6;
+#else
+  getcontext(&fiber.context);
+  fiber.context.uc_stack.ss_sp = fiber.stack;
+  fiber.context.uc_stack.ss_size = kStackBytes;
+  makecontext(&fiber.context, fiber_main, 0);
+#endif
+}
+
+const char* state_text(const Fiber& fiber) {
+  switch (fiber.state) {
+    case State::kAtBarrier:
+      return "waits at a barrier";
+    case State::kInWarp:
+      return "waits in a warp operation";
+    case State::kDone:
+      return "has ended";
+    default:
+      return "is ready";
+  }
+}
+
+// Nobody can go on: either the barrier opens, or two threads that wait for each other are named.
+void open_barrier() {
+  unsigned waiting = threads;
+  for (unsigned t = 0; t < threads; ++t) {
+    if (fibers[t].state == State::kAtBarrier) waiting = t;
+  }
+  if (waiting == threads) {
+    for (waiting = 0; fibers[waiting].state != State::kInWarp;) ++waiting;
+  }
+  const Fiber& one = fibers[waiting];
+  for (unsigned t = 0; t < threads; ++t) {
+    const Fiber& other = fibers[t];
+    const bool meets = one.state == State::kAtBarrier
+                           ? other.state == State::kAtBarrier && other.place.line == one.place.line
+                           : t / 32 != waiting / 32 || !(one.mask >> t % 32 & 1) ||
+                                 (other.state == State::kInWarp && other.mask == one.mask &&
+                                  other.place.line == one.place.line);
+    if (meets) continue;
+    fail("block (%u, %u, %u): thread %u %s at %s:%d, but thread %u %s (%s:%d)", blockIdx.x,
+         blockIdx.y, blockIdx.z, waiting, state_text(one), one.place.file, one.place.line, t,
+         state_text(other), other.place.file ? other.place.file : "", other.place.line);
+    return;
+  }
+  if (one.state != State::kAtBarrier) {
+    fail("block (%u, %u, %u): the mask %08x at %s:%d names lanes that the block does not have",
+         blockIdx.x, blockIdx.y, blockIdx.z, one.mask, one.place.file, one.place.line);
+    return;
+  }
+  for (unsigned t = 0; t < threads; ++t) fibers[t].state = State::kReady;
+}
+
+void run_block(const std::vector<unsigned>& turns) {
+  for (unsigned t = 0; t < threads; ++t) {
+    fibers[t].state = State::kReady;
+    fibers[t].place = {};
+  }
+  for (Warp& warp : warps) warp.arrived = 0;
+  while (!failed) {
+    bool ran = false, all_done = true;
+    for (const unsigned t : turns) {
+      if (fibers[t].state == State::kReady) {
+        ran = true;
+        resume(t);
+        if (failed) return;
+      }
+      all_done = all_done && fibers[t].state == State::kDone;
+    }
+    if (all_done) return;
+    if (!ran) open_barrier();
+  }
+}
+
+bool within_limits(dim3 grid, dim3 block, size_t shared_bytes) {
+  const uint64_t count = (uint64_t)block.x * block.y * block.z;
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > kMostGridX || grid.y > kMostGridYZ ||
+      grid.z > kMostGridYZ) {
+    fail("a grid of (%u, %u, %u) blocks is outside CUDA's limits", grid.x, grid.y, grid.z);
+  } else if (count == 0 || count > kMostThreads || block.z > 64) {
+    fail("a block of (%u, %u, %u) threads is outside CUDA's limits", block.x, block.y, block.z);
+  } else if (shared_bytes > kMostSharedBytes) {
+    fail("%zu bytes of dynamic shared memory are more than the %zu that all cards from compute "
+         "capability 8.6 have",
+         shared_bytes, kMostSharedBytes);
+  }
+  return !failed;
+}
+
+std::vector<unsigned> turns_of(unsigned count) {
+  std::vector<unsigned> turns(count);
+  for (unsigned t = 0; t < count; ++t) turns[t] = order == 1 ? count - 1 - t : t;
+  if (order > 1) std::shuffle(turns.begin(), turns.end(), std::mt19937((unsigned)order));
+  return turns;
+}
+
+}  // namespace
+
+void launch(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t, Body what) {
+  if (failed || !within_limits(grid, block, shared_bytes)) return;
+  threads = block.x * block.y * block.z;
+  const size_t had = fibers.size();
+  if (had < threads) fibers.resize(threads);
+  for (size_t t = had; t < threads; ++t) start(fibers[t]);
+  warps.assign((threads + 31) / 32, Warp());
+  gridDim = grid;
+  blockDim = block;
+  body = what;
+  const std::vector<unsigned> turns = turns_of(threads);
+  const uint64_t blocks = (uint64_t)grid.x * grid.y * grid.z;
+  for (uint64_t i = 0; i < blocks && !failed; ++i) {
+    const uint64_t b = order == 0 ? i : blocks - 1 - i;
+    blockIdx = {(unsigned)(b % grid.x), (unsigned)(b / grid.x % grid.y),
+                (unsigned)(b / grid.x / grid.y)};
+    shared = malloc(shared_bytes);
+    if (shared != nullptr) memset(shared, 0xff, shared_bytes);
+    run_block(turns);
+    free(shared);
+  }
+  if (failed) {  // fibers stand in the middle of the kernel
+    for (Fiber& fiber : fibers) start(fiber);
+  }
+}
+
+void* dynamic_shared() { return shared; }
+
+unsigned thread_rank() { return current; }
+
+void block_barrier(Place place) {
+  fibers[current].place = place;
+  fibers[current].state = State::kAtBarrier;
+  to_scheduler();
+}
+
+const uint64_t* warp_exchange(unsigned mask, uint64_t value, Place place) {
+  const unsigned own = current;
+  Warp& warp = warps[own / 32];
+  Fiber& fiber = fibers[own];
+  fiber.place = place;
+  fiber.mask = mask;
+  fiber.state = State::kInWarp;
+  if (!(mask >> own % 32 & 1)) {
+    fail("thread %u calls a warp operation at %s:%d with a mask of %08x, which leaves it out", own,
+         place.file, place.line, mask);
+    to_scheduler();
+  }
+  warp.handed_in[own % 32] = value;
+  warp.arrived |= 1u << own % 32;
+  bool complete = (warp.arrived & mask) == mask;
+  for (unsigned i = 0; i < 32 && complete; ++i) {
+    if (!(mask >> i & 1)) continue;
+    const Fiber& other = fibers[own / 32 * 32 + i];
+    complete = other.mask == mask && other.place.line == place.line;
+  }
+  if (complete) {
+    // Copied, because the first lane to go on may hand in its next value before others read.
+    for (unsigned i = 0; i < 32; ++i) {
+      if (mask >> i & 1) {
+        warp.values[i] = warp.handed_in[i];
+        fibers[own / 32 * 32 + i].state = State::kReady;
+      }
+    }
+    warp.arrived &= ~mask;
+  }
+  to_scheduler();
+  return warp.values;
+}
+
+}  // namespace shim
+}  // namespace allmem
+
+cudaError_t cudaPeekAtLastError() {
+  return allmem::shim::failed ? cudaErrorLaunchFailure : cudaSuccess;
+}
+
+cudaError_t cudaGetLastError() {
+  const cudaError_t last = cudaPeekAtLastError();
+  allmem::shim::failed = false;
+  return last;
+}
+
+const char* cudaGetErrorString(cudaError_t code) {
+  return code == cudaSuccess ? "no error" : allmem::shim::error;
+}
+
+// For whoever loads kernels and shim as one library: takes the failure (nullptr if none), and sets
+// the order in which threads and blocks take turns (0 ascending, 1 descending, others at random).
+extern "C" const char* allmem_shim_take_error() {
+  return cudaGetLastError() == cudaSuccess ? nullptr : allmem::shim::error;
+}
+extern "C" void allmem_shim_set_order(int order) { allmem::shim::order = order; }

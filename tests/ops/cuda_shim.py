@@ -1,0 +1,94 @@
+"""CUDA sources compiled for the CPU: built with g++ and the shim, loaded with ctypes.
+
+Libraries lie in ``build/cuda_shim``, named after all that went into them, and are made again when
+any of it changes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CUDA = ROOT / "custom_ops" / "src" / "cuda"
+SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
+FLAGS = ("-std=c++17", "-fPIC", "-shared", "-ffp-contract=fast", "-fno-math-errno")
+WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas")
+
+
+def compiler() -> str:
+    """g++, or a skip that says why these tests need it."""
+    found = shutil.which("g++")
+    if found is None:
+        pytest.skip("g++ is not on the PATH; the CUDA-on-CPU shim is built with it")
+    return found
+
+
+def build(name: str, sources: tuple[str, ...], *options: str) -> Path:
+    """The library of some files of ``custom_ops/src/cuda`` and the shim, built if it is not there.
+
+    Args:
+        name: of the library.
+        sources: paths below the folder of the CUDA sources.
+        options: for g++, ``-O1`` or ``SANITIZERS`` for example.
+    """
+    gcc = compiler()
+    flags = [*FLAGS, *WARNINGS, *options]
+    known = hashlib.sha256(repr((sources, flags)).encode())
+    known.update(subprocess.run([gcc, "--version"], capture_output=True).stdout)
+    for path in sorted(CUDA.rglob("*")):
+        if path.suffix in (".cu", ".cc", ".h"):
+            known.update(path.read_bytes())
+    folder = ROOT / "build" / "cuda_shim"
+    library = folder / f"{name}-{known.hexdigest()[:16]}.so"
+    if library.exists():
+        return library
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob(f"{name}-*.so"):
+        stale.unlink(missing_ok=True)
+    handle, made = tempfile.mkstemp(suffix=".part", dir=folder)
+    os.close(handle)
+    files = [str(CUDA / path) for path in ("shim/cuda_on_cpu.cc", *sources)]
+    command = [gcc, *flags, "-x", "c++", *files, "-o", made]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        os.unlink(made)
+        raise AssertionError(f"{' '.join(command)}\n{done.stderr[-6000:]}")
+    os.replace(made, library)  # several test processes may build at once
+    return library
+
+
+class ShimError(RuntimeError):
+    """A launch failed in the shim; the text says which thread did what."""
+
+
+class ShimLibrary:
+    """A built library; calls of its functions raise what the shim reports."""
+
+    def __init__(self, path: Path) -> None:
+        self._library = ctypes.CDLL(str(path))
+        self._library.allmem_shim_take_error.restype = ctypes.c_char_p
+
+    def set_order(self, order: int) -> None:
+        """Order of threads and blocks: 0 ascending, 1 descending, others seed a shuffle.
+
+        A result that depends on it comes from a missing barrier.
+        """
+        self._library.allmem_shim_set_order(order)
+
+    def call(self, function: str, *arguments: object, returns: type | None = None) -> object:
+        """Call a function; raise ``ShimError`` if a launch in it failed."""
+        entry = self._library[function]
+        entry.restype = returns
+        result = entry(*arguments)
+        error = self._library.allmem_shim_take_error()
+        if error is not None:
+            raise ShimError(error.decode())
+        return result
