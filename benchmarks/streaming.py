@@ -28,6 +28,7 @@ from benchmarks.memory import resident_mib
 
 GREEDY = 64
 CHECKPOINTS = 40
+ROUNDS = 9
 
 
 def text_ids(model: Model, text: Path, count: int) -> list[int]:
@@ -100,25 +101,31 @@ def decode_speed(session: Session, tokens: int = 96) -> float:
     return 1 / statistics.median(times)
 
 
-def length(model: Model, ids: list[int], marks: list[int]) -> list[dict[str, float]]:
-    """Memory and speed at depths."""
-    session, rows = model.session(undo=False), []
+def length(model: Model, ids: list[int], marks: list[int]) -> Iterator[dict[str, float]]:
+    """Memory and speed at depths; then decode speed at the first and the last, in turns."""
+    session, near, resident = model.session(undo=False), None, {}
     for mark in marks:
         started, before = time.perf_counter(), session.position
         session.feed(ids[before:mark])
         seconds = time.perf_counter() - started
-        decode = decode_speed(session)
-        rows.append(
-            {
-                "tokens read": mark,
-                "resident MiB": resident_mib(),
-                "state MiB": model.state_bytes / 2**20,
-                "prefill tokens/s": (mark - before) / seconds,
-                "decode tokens/s": decode,
-            }
-        )
-        click.echo(json.dumps(rows[-1]))
-    return rows
+        near = near or session.fork()
+        resident[mark] = resident_mib()
+        yield {
+            "tokens read": mark,
+            "resident MiB": resident[mark],
+            "state MiB": model.state_bytes / 2**20,
+            "prefill tokens/s": (mark - before) / seconds,
+            "decode tokens/s": decode_speed(session),
+        }
+    assert near is not None
+    ratios = [decode_speed(session, 48) / decode_speed(near, 48) for _ in range(ROUNDS)]
+    after = [mib for mark, mib in resident.items() if mark >= 10_000]
+    yield {
+        "resident growth after 10k, MiB": max(after) - after[0],
+        f"decode speed at {marks[-1]} / {marks[0]}, median": statistics.median(ratios),
+        "lowest": min(ratios),
+        "highest": max(ratios),
+    }
 
 
 def resume(model: Model, folder: Path, ids: list[int]) -> dict[str, object]:
@@ -201,12 +208,8 @@ def main(model: Path, text: Path, only: str, cut_tokens: int, far: int, seed: in
     if "length" in wanted:
         marks = [2_000, 10_000, 25_000, 50_000, 100_000, 150_000, 200_000]
         marks = [mark for mark in marks if mark < far] + [far]
-        rows = length(native, text_ids(native, text, far), marks)
-        after = [row for row in rows if row["tokens read"] >= 10_000]
-        growth = max(r["resident MiB"] for r in after) - after[0]["resident MiB"]
-        ratio = rows[-1]["decode tokens/s"] / rows[0]["decode tokens/s"]
-        summary = {"resident growth after 10k, MiB": growth, "decode speed, last/first": ratio}
-        click.echo(json.dumps(summary))
+        for row in length(native, text_ids(native, text, far), marks):
+            click.echo(json.dumps(row))
 
 
 if __name__ == "__main__":
