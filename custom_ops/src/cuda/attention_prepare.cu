@@ -1,0 +1,85 @@
+// The first launch of a piece: norms and rotates queries and keys, rounds keys and values.
+#include "attention_device.h"
+
+namespace allmem {
+namespace cuda {
+namespace {
+
+constexpr int kTokens = 4;  // of a block: they share the rotation to the clamped position
+constexpr int kWarps = kAttentionThreads / kWarp;
+constexpr int kMostHalf = kMostHeadDim / 2;
+
+template <typename Cache>
+__global__ void __launch_bounds__(kAttentionThreads)
+    prepare(AttentionArgs args, AttentionScratch scratch, int64_t token_blocks) {
+  __shared__ float cosine[kTokens + 1][kMostHalf], sine[kTokens + 1][kMostHalf];
+  const int64_t position = attention_position(args), true_until = last_true_sink_position(args);
+  const int64_t batch = blockIdx.x / token_blocks;
+  const int64_t begin = blockIdx.x % token_blocks * kTokens;
+  const int tokens = (int)smaller<int64_t>(kTokens, args.time - begin);
+  const bool clamps =
+      scratch.sink_queries != scratch.queries && position + begin + tokens - 1 > true_until;
+  const int half = (int)args.rotary_half;
+  for (int i = (int)threadIdx.x; i < (kTokens + 1) * half; i += kAttentionThreads) {
+    const int row = i / half, j = i % half;
+    if (row < tokens) rotation(args, position + begin + row, j, &cosine[row][j], &sine[row][j]);
+    if (row == kTokens && clamps) rotation(args, true_until, j, &cosine[row][j], &sine[row][j]);
+  }
+  __syncthreads();
+
+  const int64_t heads = args.query_heads + 2 * args.kv_heads, dim = args.head_dim;
+  const int lane = (int)threadIdx.x % kWarp;
+  for (int64_t item = threadIdx.x / kWarp; item < tokens * heads; item += kWarps) {
+    const int row = (int)(item / heads);
+    const int64_t head = item % heads, token = begin + row;
+    const int64_t from = packed_offset(args, batch, token, head);
+    if (head < args.query_heads) {
+      const int64_t to =
+          ((batch * args.query_heads + head) * args.time + token) * scratch.query_stride;
+      float* const query = scratch.queries + to;
+      float* const sink_query = scratch.sink_queries + to;
+      const bool clamped = clamps && position + token > true_until;
+      const float scale = args.scale * kLog2E;
+      turn_head(args, from, args.query_norm, scale, cosine[row], sine[row],
+                [&](int64_t d, float x) {
+                  query[d] = x;
+                  if (!clamped) sink_query[d] = x;
+                });
+      if (clamped) {
+        turn_head(args, from, args.query_norm, scale, cosine[kTokens], sine[kTokens],
+                  [&](int64_t d, float x) { sink_query[d] = x; });
+      }
+      for (int64_t d = dim + lane; d < scratch.query_stride; d += kWarp) {
+        query[d] = sink_query[d] = 0.0f;
+      }
+      continue;
+    }
+    const bool is_key = head < args.query_heads + args.kv_heads;
+    const int64_t kv_head = head - args.query_heads - (is_key ? 0 : args.kv_heads);
+    const int64_t to = ((batch * args.kv_heads + kv_head) * args.time + token) * dim;
+    if (is_key) {
+      Cache* const key = static_cast<Cache*>(scratch.keys) + to;
+      turn_head(args, from, args.key_norm, 1.0f, cosine[row], sine[row],
+                [&](int64_t d, float x) { key[d] = from_float<Cache>(x); });
+    } else {
+      Cache* const value = static_cast<Cache*>(scratch.values) + to;
+      for (int64_t d = lane; d < dim; d += kWarp) {
+        value[d] = from_float<Cache>(load_element(args.activation, args.qkv, from + d));
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void launch_prepare(const AttentionArgs& args, const AttentionScratch& scratch, Stream stream) {
+  with_type(args.cache, [&](auto type) {
+    const auto kernel = prepare<decltype(type)>;
+    const int64_t token_blocks = divide_up(args.time, kTokens);
+    ALLMEM_LAUNCH(kernel, (unsigned)(args.batch * token_blocks), kAttentionThreads, 0, stream, args,
+                  scratch, token_blocks);
+  });
+}
+
+}  // namespace cuda
+}  // namespace allmem
