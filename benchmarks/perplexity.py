@@ -3,7 +3,9 @@
     python -m benchmarks.perplexity demo/model ORIGINAL.gguf TEXT --tokens 30000
 
 The original reads with full attention through transformers; the converted model (alpha 0, so
-window and sinks alone) through the runtime. Same weights, same tokens.
+window and sinks alone) through the runtime. Same weights, same tokens. Some parts of a text are
+harder than others, so the converted model also reads each part anew, near the beginning of a
+session: what the distance costs is the ratio of these two.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import numpy as np
 from allmem_runtime import load
 
 PIECE = 512
+LEAD = 2_000
 
 
 def losses(logits: np.ndarray, following: np.ndarray) -> np.ndarray:
@@ -33,6 +36,21 @@ def converted(folder: Path, ids: list[int]) -> np.ndarray:
     for logits in session.logits_all(ids[:-1]):
         found.append(losses(logits, np.array(ids[at + 1 : at + 1 + len(logits)])))
         at += len(logits)
+    return np.concatenate(found)
+
+
+def near(folder: Path, ids: list[int], width: int) -> np.ndarray:
+    """The same losses, each bucket read in a session of its own after ``LEAD`` tokens of lead."""
+    model, found = load(folder), []
+    for first in range(1, len(ids), width):
+        start = max(0, first - LEAD)
+        piece = ids[start : first + width]
+        session, at, kept = model.session(undo=False), start, []
+        for logits in session.logits_all(piece[:-1]):
+            following = np.array(ids[at + 1 : at + 1 + len(logits)])
+            kept.append(losses(logits, following))
+            at += len(logits)
+        found.append(np.concatenate(kept)[first - start - 1 :])
     return np.concatenate(found)
 
 
@@ -72,7 +90,7 @@ def main(model: Path, gguf: Path, text: Path, tokens: int, bucket: int,
     """Print perplexities by position, one JSON object a line."""
     ids = load(model).tokenizer.encode_text(text.read_text(encoding="utf-8", errors="replace"))
     ids = ids[:tokens]
-    curves = {"converted": converted(model, ids)}
+    curves = {"converted": converted(model, ids), "converted, near": near(model, ids, bucket)}
     if not without_original:
         curves["original"] = original(gguf, ids)
     tables = {name: dict(buckets(found, bucket)) for name, found in curves.items()}
@@ -80,10 +98,13 @@ def main(model: Path, gguf: Path, text: Path, tokens: int, bucket: int,
         row = {name: round(table[first], 2) for name, table in tables.items()}
         click.echo(json.dumps({"from": first, **row}))
     for name, found in curves.items():
-        near = float(np.exp(found[1_000:8_000].mean()))
-        far = float(np.exp(found[8_000:].mean())) if len(found) > 8_000 else float("nan")
-        summary = {"model": name, "1k-8k": near, f"8k-{len(ids)}": far, "ratio": far / near}
+        early = float(np.exp(found[1_000:8_000].mean()))
+        late = float(np.exp(found[8_000:].mean())) if len(found) > 8_000 else float("nan")
+        summary = {"model": name, "1k-8k": early, f"8k-{len(ids)}": late, "ratio": late / early}
         click.echo(json.dumps(summary))
+    if len(ids) > 8_000:
+        gain = curves["converted"][8_000:].mean() - curves["converted, near"][8_000:].mean()
+        click.echo(json.dumps({"cost of distance past 8k, ratio": float(np.exp(gain))}))
 
 
 if __name__ == "__main__":
