@@ -18,7 +18,7 @@
 #define __constant__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
-#define __align__(n) alignas(n)
+#define __align__(n) __attribute__((aligned(n)))
 // One copy for all threads of a block, since blocks do not overlap; a global for sanitizers.
 #define __shared__ static
 

@@ -1,0 +1,166 @@
+"""TTTMemory's CUDA kernels, run on the CPU through the shim, against the float64 reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cases import MEMORY_CASES, Arrays, Case, MemorySizes, relative_rms, run_pieces, run_reference
+from cuda_memory import ELEMENTS, SOURCES, run_memory
+from cuda_shim import ShimLibrary, build
+
+TOLERANCE = 2e-6
+"""Float32 products of depth 128 at most, in a chain of three: measured errors are 1e-7 to 5e-7."""
+
+OUTPUT_TOLERANCE = {"float16": 2e-3, "bfloat16": 1e-2}
+"""The output is rounded to the activations' type, by up to 5e-4 and 4e-3 of each number."""
+
+NAMES = {case.name: case for case in MEMORY_CASES}
+
+
+class CudaMemory:
+    """The kernels as a backend."""
+
+    def __init__(self) -> None:
+        self.library = ShimLibrary(build("memory", SOURCES, "-O1"))
+
+    def run(
+        self,
+        operator: object,
+        inputs: Arrays,
+        attributes: object,
+        *,
+        in_place: bool = False,
+        element: str = "float32",
+    ) -> Arrays:
+        return run_memory(
+            self.library, operator, inputs, attributes, in_place=in_place, element=element
+        )
+
+
+@pytest.fixture(scope="module")
+def backend() -> CudaMemory:
+    return CudaMemory()
+
+
+@pytest.mark.parametrize("case", MEMORY_CASES, ids=lambda case: case.name)
+def test_kernel_agrees_with_reference_in_and_out_of_place(backend: CudaMemory, case: Case) -> None:
+    inputs = case.inputs()
+    want = run_reference(case.operator, inputs, case.attributes)
+    got = backend.run(case.operator, inputs, case.attributes)
+    errors = {name: relative_rms(got[name], want[name]) for name in want}
+    assert all(error <= TOLERANCE for error in errors.values()), errors
+    same = backend.run(case.operator, inputs, case.attributes, in_place=True)
+    for name in got:
+        np.testing.assert_array_equal(same[name], got[name], err_msg=name)
+
+
+@pytest.mark.parametrize("time", [1, 6, 70])
+@pytest.mark.parametrize("loss", ["neg_dot", "l2"])
+@pytest.mark.parametrize(("dim", "hidden"), [(64, 200), (129, 65), (930, 3), (2, 2500)], ids=str)
+def test_wide_and_narrow_heads_agree_with_reference(
+    backend: CudaMemory, dim: int, hidden: int, loss: str, time: int
+) -> None:
+    # Tiles of 64, slices of 32 rows and at most 64 of them, and heads too wide for the token form.
+    sizes = MemorySizes(time=time, memory_dim=dim, hidden=hidden)
+    case = Case("wide", sizes, {"chunk": 128, "inner_loss": loss}, 128 - time)
+    inputs = case.inputs()
+    want = run_reference(case.operator, inputs, case.attributes)
+    got = backend.run(case.operator, inputs, case.attributes)
+    errors = {name: relative_rms(got[name], want[name]) for name in want}
+    # Sums of up to 2500 terms instead of 128.
+    assert all(error <= 2 * TOLERANCE for error in errors.values()), errors
+
+
+@pytest.mark.parametrize("time", [0, 1, 2, 16, 100, 300])
+@pytest.mark.parametrize("element", ["float16", "bfloat16"])
+def test_small_activations_change_the_output_by_their_rounding_alone(
+    backend: CudaMemory, element: str, time: int
+) -> None:
+    sizes = MemorySizes(batch=2, time=time, memory_dim=20, hidden=40)
+    case = Case("small", sizes, {"chunk": 300}, 300 - time)
+    inputs = case.inputs()
+    for name in ("qkv", "control"):  # the reference sees what the kernels see
+        inputs[name] = inputs[name].astype(ELEMENTS[element]).astype(np.float32)
+    want = run_reference(case.operator, inputs, case.attributes)
+    got = backend.run(case.operator, inputs, case.attributes, element=element)
+    same = backend.run(case.operator, inputs, case.attributes, element=element, in_place=True)
+    assert relative_rms(got["output"], want["output"]) <= OUTPUT_TOLERANCE[element]
+    for name in want:
+        np.testing.assert_array_equal(same[name], got[name], err_msg=name)
+        if name != "output":  # states are computed and kept in float32 whatever comes in
+            assert relative_rms(got[name], want[name]) <= TOLERANCE, name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tiles_time_193",
+        "dim_64_hidden_128_time_1",
+        "dim_64_hidden_128_time_6",
+        "batch_of_three_time_1",
+        "clip_active_time_1",
+        "inner_loss_l2_at_15_time_1",
+        "post_normalized_l2_time_6",
+        "read_norm_write_normalized_neg_dot_time_1",
+        "kernel_9_time_2",
+    ],
+)
+def test_order_of_threads_and_blocks_does_not_change_a_bit(backend: CudaMemory, name: str) -> None:
+    # It would, if a barrier were missing or blocks of a launch needed each other's results.
+    case = NAMES[name]
+    inputs = case.inputs()
+    want = backend.run(case.operator, inputs, case.attributes)
+    for order in (1, 2, 3):
+        backend.library.set_order(order)
+        try:
+            got = backend.run(case.operator, inputs, case.attributes, in_place=True)
+        finally:
+            backend.library.set_order(0)
+        for output in want:
+            np.testing.assert_array_equal(got[output], want[output], err_msg=f"{output} {order}")
+
+
+@pytest.mark.parametrize("cuts", [(), tuple(range(1, 48)), (1,), (3, 10, 20, 31, 33)], ids=str)
+@pytest.mark.parametrize("loss", ["neg_dot", "l2"])
+def test_result_does_not_depend_on_how_tokens_are_cut(
+    backend: CudaMemory, cuts: tuple[int, ...], loss: str
+) -> None:
+    sizes = MemorySizes(time=48, memory_dim=12, hidden=20)
+    case = Case("streamed", sizes, {"chunk": 16, "inner_loss": loss}, 0, special="blank_state")
+    inputs = case.inputs()
+    edges = (16, 32)  # a piece may not cross a chunk
+    whole = run_pieces(backend, case, inputs, edges)
+    parts = run_pieces(backend, case, inputs, tuple(sorted({*cuts, *edges})), in_place=True)
+    truth = run_pieces(
+        type("Truth", (), {"run": staticmethod(run_reference)})(), case, inputs, edges
+    )
+    # Three chunks feed each other, so rounding grows a little from commit to commit.
+    for name in whole:
+        assert relative_rms(parts[name], whole[name]) <= 2 * TOLERANCE, name
+        assert relative_rms(parts[name], truth[name]) <= 2 * TOLERANCE, name
+
+
+@pytest.mark.parametrize("time", [1, 6])
+def test_nan_in_a_token_reaches_output_and_gradient_of_its_head(
+    backend: CudaMemory, time: int
+) -> None:
+    case = Case("nan", MemorySizes(time=time), {"chunk": 16}, 3)
+    inputs = case.inputs()
+    inputs["qkv"][0, -1, 16] = np.nan  # key channel 0, head 0
+    got = backend.run(case.operator, inputs, case.attributes)
+    assert np.isfinite(got["output"]).all()  # reads use queries alone
+    assert np.isnan(got["present_gradient"][0, 0]).any()
+    assert np.isfinite(got["present_gradient"][0, 1]).all()
+
+
+@pytest.mark.parametrize("time", [1, 6])
+def test_nan_in_the_weights_is_not_hidden_by_their_normalisation(
+    backend: CudaMemory, time: int
+) -> None:
+    case = Case("nan", MemorySizes(time=time), {"chunk": 16, "norm_schedule": "post"}, 16 - time)
+    inputs = case.inputs()
+    inputs["past_weights"][0, 0, :, 2, 3] = np.nan
+    got = backend.run(case.operator, inputs, case.attributes)
+    for matrix in range(3):
+        assert np.isnan(got["present_weights"][0, 0, matrix]).any()
+    assert np.isnan(got["output"].reshape(time, 2, 8)[:, 0]).all()
