@@ -23,6 +23,19 @@ FLAGS = ("-std=c++17", "-fPIC", "-shared", "-ffp-contract=fast", "-fno-math-errn
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas")
 
 
+def sanitizer_environment() -> dict[str, str]:
+    """Variables under which a Python process builds and loads these libraries with sanitizers."""
+    runtime = subprocess.run(
+        [compiler(), "-print-file-name=libasan.so"], capture_output=True, text=True
+    ).stdout.strip()
+    return {
+        **os.environ,
+        "LD_PRELOAD": runtime,
+        "ASAN_OPTIONS": "detect_leaks=0",  # Python itself keeps memory to the end
+        "ALLMEM_SHIM_SANITIZE": "1",
+    }
+
+
 def compiler() -> str:
     """g++, or a skip that says why these tests need it."""
     found = shutil.which("g++")
@@ -37,9 +50,12 @@ def build(name: str, sources: tuple[str, ...], *options: str) -> Path:
     Args:
         name: of the library.
         sources: paths below the folder of the CUDA sources.
-        options: for g++, ``-O1`` or ``SANITIZERS`` for example.
+        options: for g++, ``-O1`` for example; with ``ALLMEM_SHIM_SANITIZE=1`` in the environment
+            also ``SANITIZERS``, whose runtime must then be loaded first.
     """
     gcc = compiler()
+    if os.environ.get("ALLMEM_SHIM_SANITIZE") == "1":
+        name, options = f"{name}-sanitized", (*options, *SANITIZERS)
     flags = [*FLAGS, *WARNINGS, *options]
     known = hashlib.sha256(repr((sources, flags)).encode())
     known.update(subprocess.run([gcc, "--version"], capture_output=True).stdout)
@@ -51,7 +67,7 @@ def build(name: str, sources: tuple[str, ...], *options: str) -> Path:
     if library.exists():
         return library
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.glob(f"{name}-*.so"):
+    for stale in folder.glob(f"{name}-{'?' * 16}.so"):
         stale.unlink(missing_ok=True)
     handle, made = tempfile.mkstemp(suffix=".part", dir=folder)
     os.close(handle)

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from cuda_shim import SANITIZERS, ShimError, ShimLibrary, build, compiler
+from cuda_shim import SANITIZERS, ShimError, ShimLibrary, build, sanitizer_environment
 
 SOURCES = ("shim/self_test.cu",)
 
@@ -131,9 +131,6 @@ def test_bfloat16_is_rounded_to_nearest_even(shim: ShimLibrary) -> None:
 )
 def test_reads_past_shared_memory_are_seen_by_the_sanitizers(which: int, says: str) -> None:
     library = build("self_test_asan", SOURCES, "-O1", *SANITIZERS)
-    runtime = subprocess.run(
-        [compiler(), "-print-file-name=libasan.so"], capture_output=True, text=True
-    ).stdout.strip()
     program = (
         "import ctypes, sys\n"
         f"shim = ctypes.CDLL({str(library)!r})\n"
@@ -143,13 +140,12 @@ def test_reads_past_shared_memory_are_seen_by_the_sanitizers(which: int, says: s
         "shim.allmem_shim_take_error.restype = ctypes.c_char_p\n"
         "print(shim.allmem_shim_take_error(), out[0])\n"
     )
-    environment = {"LD_PRELOAD": runtime, "ASAN_OPTIONS": "detect_leaks=0", "PATH": "/usr/bin:/bin"}
     done = [
         subprocess.run(
             [sys.executable, "-c", program, str(index)],
             capture_output=True,
             text=True,
-            env=environment,
+            env=sanitizer_environment(),
         )
         for index in (7, 8)
     ]
