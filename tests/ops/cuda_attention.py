@@ -16,6 +16,7 @@ SOURCES = (
     "attention.cu",
     "attention_prepare.cu",
     "attention_prefill.cu",
+    "attention_prefill_tensor.cu",
     "attention_decode.cu",
     "attention_ring.cu",
 )

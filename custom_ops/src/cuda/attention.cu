@@ -25,7 +25,31 @@ class Cutter {
   size_t used_ = 0;
 };
 
+// Compute capability 7.5 has matrix instructions for float16 only.
+bool has_bfloat16_matrices() {
+#ifdef __CUDACC__
+  int device = 0, major = 0;
+  return cudaGetDevice(&device) == cudaSuccess &&
+         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) ==
+             cudaSuccess &&
+         major >= 8;
+#else
+  return true;
+#endif
+}
+
 }  // namespace
+
+int64_t tensor_width(const AttentionArgs& args) {
+  if (args.cache == Element::kFloat32 || args.cache != args.activation) return 0;
+  if (args.head_dim % 8 != 0 || !rows_aligned(args, element_bytes(args.cache), 16)) return 0;
+  if (args.cache == Element::kBFloat16 && !has_bfloat16_matrices()) return 0;
+  constexpr int64_t kWidths[] = {64, 80, 96, 128};
+  for (const int64_t width : kWidths) {
+    if (args.head_dim <= width) return width;
+  }
+  return 0;
+}
 
 AttentionScratch::AttentionScratch(const AttentionArgs& args) : AttentionScratch{} {
   Cutter cutter(args.scratch);
@@ -33,11 +57,15 @@ AttentionScratch::AttentionScratch(const AttentionArgs& args) : AttentionScratch
   keys = cutter.take<char>(piece * (int64_t)element_bytes(args.cache));
   values = cutter.take<char>(piece * (int64_t)element_bytes(args.cache));
   if (args.time > 1) {
+    // Room for float32 whatever is used: how tensors will be aligned is not known beforehand.
     query_stride = round_up(args.head_dim, kQueryChunk);
     const int64_t count = args.batch * args.query_heads * args.time * query_stride;
     queries = cutter.take<float>(count);
     const bool clamps = args.clamp_sinks && args.sinks > 0;
     sink_queries = clamps ? cutter.take<float>(count) : queries;
+    const int64_t width = tensor_width(args);
+    tensor = width > 0;
+    if (tensor) query_stride = width;  // of 16 bits, so less than there is room for
   } else if (args.time == 1) {
     const int64_t slots = args.sinks + args.window;
     slice_slots = larger(kLeastSliceSlots, round_up(divide_up(slots, kMostSlices), 64));
@@ -66,7 +94,11 @@ void attention(const AttentionArgs& args, Stream stream) {
     launch_join(args, scratch, stream);
   } else {
     launch_prepare(args, scratch, stream);
-    launch_prefill(args, scratch, stream);
+    if (scratch.tensor) {
+      launch_prefill_tensor(args, scratch, stream);
+    } else {
+      launch_prefill(args, scratch, stream);
+    }
     launch_ring(args, scratch, stream);  // last: the piece attends to what it overwrites
   }
 }

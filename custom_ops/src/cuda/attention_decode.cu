@@ -18,12 +18,8 @@ struct Running {
   float high = -INFINITY, total = 0.0f;
   float sums[kWidth] = {};
 
-  // What exponents are taken from: nothing has been seen while `high` is minus infinity.
-  static __device__ __forceinline__ float zero_of(float high) {
-    return high == -INFINITY ? 0.0f : high;
-  }
   __device__ __forceinline__ void rescale(float new_high) {
-    const float factor = exp2f(high - zero_of(new_high));
+    const float factor = exp2f(high - exponent_zero(new_high));
     high = new_high;
     total *= factor;
 #pragma unroll
@@ -40,10 +36,10 @@ struct Running {
 
 // Team: lanes that read a slot together; they hold Team * kWidth >= head_dim coordinates.
 template <typename Cache, int Team, int Heads, bool Aligned>
-__global__ void __launch_bounds__(kAttentionThreads)
+__global__ void __launch_bounds__(kAttentionThreads, Heads > 2 ? 3 : 4)
     attend_slice(AttentionArgs args, AttentionScratch scratch, int64_t head_blocks) {
   constexpr int kDim = Team * kWidth, kTeams = kAttentionThreads / Team;
-  constexpr int kSlots = sizeof(Cache) == 4 ? 2 : 4;  // that a team has in flight
+  constexpr int kSlots = sizeof(Cache) == 4 || !Aligned ? 2 : 4;  // that a team has in flight
   alignas(16) __shared__ Cache new_key[kDim], new_value[kDim];
   __shared__ float cosine[2][kDim / 2], sine[2][kDim / 2];
   alignas(16) __shared__ float queries[2][Heads][kDim];  // at the token, at the sinks
@@ -74,29 +70,32 @@ __global__ void __launch_bounds__(kAttentionThreads)
     (&queries[0][0][0])[i] = 0.0f;
   }
   __syncthreads();
-  for (int item = (int)threadIdx.x / kWarp; item < Heads + 2; item += kWarps) {
+  for (int items = 0; items < Heads + 2; items += kWarps) {  // the queries, the key, the value
+    const int item = smaller(items + (int)threadIdx.x / kWarp, Heads + 1);
+    const int64_t head = item < heads   ? first_head + item
+                         : item < Heads ? first_head
+                                        : args.query_heads + ring % args.kv_heads +
+                                              (item == Heads ? 0 : args.kv_heads);
+    const int64_t from = packed_offset(args, batch, 0, head);
+    const float factor = head_norm_factor(args, from);
     if (item < heads) {
-      const int64_t from = packed_offset(args, batch, 0, first_head + item);
       const float scale = args.scale * kLog2E;
-      turn_head(args, from, args.query_norm, scale, cosine[0], sine[0], [&](int64_t d, float x) {
-        queries[0][item][d] = x;
-        if (!clamped) queries[1][item][d] = x;
-      });
+      turn_head(args, from, factor, args.query_norm, scale, cosine[0], sine[0],
+                [&](int64_t d, float x) {
+                  queries[0][item][d] = x;
+                  if (!clamped) queries[1][item][d] = x;
+                });
       if (clamped) {
-        turn_head(args, from, args.query_norm, scale, cosine[1], sine[1],
+        turn_head(args, from, factor, args.query_norm, scale, cosine[1], sine[1],
                   [&](int64_t d, float x) { queries[1][item][d] = x; });
       }
     } else if (item >= Heads && brings) {
-      const bool is_key = item == Heads;
-      const int64_t kv_head = ring % args.kv_heads + (is_key ? 0 : args.kv_heads);
-      const int64_t from = packed_offset(args, batch, 0, args.query_heads + kv_head);
-      Cache* const to = is_key ? new_key : new_value;
-      if (is_key) {
-        turn_head(args, from, args.key_norm, 1.0f, cosine[0], sine[0],
-                  [&](int64_t d, float x) { to[d] = from_float<Cache>(x); });
+      if (item == Heads) {
+        turn_head(args, from, factor, args.key_norm, 1.0f, cosine[0], sine[0],
+                  [&](int64_t d, float x) { new_key[d] = from_float<Cache>(x); });
       } else {
         for (int64_t d = threadIdx.x % kWarp; d < dim; d += kWarp) {
-          to[d] = from_float<Cache>(load_element(args.activation, args.qkv, from + d));
+          new_value[d] = from_float<Cache>(load_element(args.activation, args.qkv, from + d));
         }
       }
     }
@@ -164,7 +163,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
         running[h].rescale(high);
 #pragma unroll
         for (int u = 0; u < kSlots; ++u) {
-          const float weight = exp2f(scores[u][h] - Running::zero_of(high));
+          const float weight = exp2f(scores[u][h] - exponent_zero(high));
           running[h].total += weight;
 #pragma unroll
           for (int i = 0; i < kWidth; ++i) {
@@ -194,7 +193,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
     for (int w = 0; w < kWarps; ++w) high = fmaxf(high, warp_high[w][h]);
 #pragma unroll
     for (int w = 0; w < kWarps; ++w) {
-      const float factor = exp2f(warp_high[w][h] - Running::zero_of(high));
+      const float factor = exp2f(warp_high[w][h] - exponent_zero(high));
       total = fmaf(warp_total[w][h], factor, total);
       sum = fmaf(warp_sums[w][h][d], factor, sum);
     }
@@ -225,7 +224,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
   float high = -INFINITY;
   for (int s = 0; s < slices; ++s) high = fmaxf(high, scratch.high[first + s]);
   for (int s = (int)threadIdx.x; s < slices; s += kAttentionThreads) {
-    factors[s] = exp2f(scratch.high[first + s] - Running::zero_of(high));
+    factors[s] = exp2f(scratch.high[first + s] - exponent_zero(high));
     totals[s] = scratch.total[first + s] * factors[s];
   }
   __syncthreads();

@@ -59,8 +59,10 @@ __device__ __forceinline__ int64_t packed_offset(const AttentionArgs& args, int6
   return ((batch * args.time + token) * heads + head) * args.head_dim;
 }
 
-// One warp: 1 / the root mean square of a head.
+// One warp: what a head is multiplied with, its norm (if the model has one) without the gain.
+// The whole block must come here: only then does the compiler know that no warp is divided.
 __device__ __forceinline__ float head_norm_factor(const AttentionArgs& args, int64_t offset) {
+  if (args.norm_epsilon == 0.0f) return 1.0f;
   float sum = 0.0f;
   for (int64_t d = threadIdx.x % kWarp; d < args.head_dim; d += kWarp) {
     const float x = load_element(args.activation, args.qkv, offset + d);
@@ -73,11 +75,10 @@ __device__ __forceinline__ float head_norm_factor(const AttentionArgs& args, int
 // Coordinate j turns with coordinate j + rotary_half; those past 2 * rotary_half pass. The
 // multiply-adds are spelt out, so that every kernel rounds a key to the same bits.
 template <typename Store>
-__device__ __forceinline__ void turn_head(const AttentionArgs& args, int64_t offset,
+__device__ __forceinline__ void turn_head(const AttentionArgs& args, int64_t offset, float factor,
                                           const float* gain, float scale, const float* cosine,
                                           const float* sine, Store store) {
   const bool normal = args.norm_epsilon != 0.0f;
-  const float factor = normal ? head_norm_factor(args, offset) : 1.0f;
   const auto element = [&](int64_t d) {
     const float x = load_element(args.activation, args.qkv, offset + d);
     return (normal ? x * factor * gain[d] : x) * scale;
@@ -89,6 +90,11 @@ __device__ __forceinline__ void turn_head(const AttentionArgs& args, int64_t off
     store(half + j, fmaf(first, sine[j], second * cosine[j]));
   }
   for (int64_t d = 2 * half + lane; d < args.head_dim; d += kWarp) store(d, element(d));
+}
+
+// Where exponents are taken from: a row that has seen no key yet has a maximum of minus infinity.
+__device__ __forceinline__ float exponent_zero(float high) {
+  return high == -INFINITY ? 0.0f : high;
 }
 
 // Elements of a row, as lanes load them: eight or four neighbours at once where rows are aligned.

@@ -1,10 +1,8 @@
 // SlidingWindowAttention over a piece of several tokens: tiles of keys, online softmax in float32.
 //
-// The query rows of one key/value head (tokens x query heads of its group) are cut into blocks;
-// a block walks over the sinks and over the window of its rows, and every tile of keys and values
-// that it stages serves all its rows. Eight neighbouring lanes own a row from its scores to its
-// output, so that maxima and sums stay within a warp.
-#include "attention_device.h"
+// For any types and sizes. Eight neighbouring lanes own a query row from its scores to its output,
+// so that maxima and sums stay within a warp.
+#include "attention_tiles.h"
 
 namespace allmem {
 namespace cuda {
@@ -30,43 +28,7 @@ __device__ __forceinline__ float4 multiply_add(float a, float4 b, float4 sum) {
                      fmaf(a, b.w, sum.w));
 }
 
-// A tile of tokens [at, at + count), which a thread stages rows of.
-template <typename Cache>
-struct Tile {
-  const Cache* keys[kStagedKeys];
-  const Cache* values[kStagedKeys];
-
-  // `ring` is batch and key/value head. All visible tokens of the past lie less than a window
-  // before the piece, so that one subtraction brings a slot back into the ring.
-  __device__ __forceinline__ Tile(const AttentionArgs& args, const AttentionScratch& scratch,
-                                  int64_t position, int64_t ring, int64_t at, int count) {
-    const int64_t past = ring * (args.sinks + args.window), piece = ring * args.time;
-    const int64_t turn = at < args.sinks ? 0 : (at - args.sinks) % args.window;
-#pragma unroll
-    for (int k = 0; k < kStagedKeys; ++k) {
-      const int n = (int)threadIdx.x / kRowLanes + k * kRowGroups;
-      const int64_t t = at + n;
-      keys[k] = values[k] = nullptr;
-      if (n >= count) continue;
-      if (t >= position) {
-        const int64_t row = (piece + t - position) * args.head_dim;
-        keys[k] = static_cast<const Cache*>(scratch.keys) + row;
-        values[k] = static_cast<const Cache*>(scratch.values) + row;
-      } else {
-        int64_t slot = t;
-        if (t >= args.sinks) {
-          const int64_t turned = turn + n;
-          slot = args.sinks + (turned < args.window ? turned : turned - args.window);
-        }
-        const int64_t row = (past + slot) * args.head_dim;
-        keys[k] = static_cast<const Cache*>(args.past_key) + row;
-        values[k] = static_cast<const Cache*>(args.past_value) + row;
-      }
-    }
-  }
-};
-
-// Chunk number `chunk` of the rows, as float32; missing rows and coordinates become 0.
+// Chunk number `chunk` of the rows, as float32; missing rows (nullptr) and coordinates become 0.
 template <typename Cache>
 __device__ __forceinline__ void stage(const Cache* const (&rows)[kStagedKeys], int chunk,
                                       int64_t head_dim, bool aligned, float* staged) {
@@ -75,8 +37,9 @@ __device__ __forceinline__ void stage(const Cache* const (&rows)[kStagedKeys], i
   Pack<Cache, 4> packs[kStagedKeys];
 #pragma unroll
   for (int k = 0; k < kStagedKeys; ++k) {
-    packs[k] = load_pack<Cache, 4>(rows[k] + (rows[k] == nullptr ? 0 : at),
-                                   rows[k] == nullptr ? 0 : head_dim - at, aligned);
+    const bool exists = rows[k] != nullptr;
+    packs[k] =
+        load_pack<Cache, 4>(rows[k] + (exists ? at : 0), exists ? head_dim - at : 0, aligned);
   }
 #pragma unroll
   for (int k = 0; k < kStagedKeys; ++k) {
@@ -89,34 +52,18 @@ __device__ __forceinline__ void stage(const Cache* const (&rows)[kStagedKeys], i
 
 // Chunks: of kChunk coordinates that hold a head. Rows: of a thread.
 template <typename Cache, int Chunks, int Rows>
-__global__ void __launch_bounds__(kAttentionThreads)
+__global__ void __launch_bounds__(kAttentionThreads, 2)
     attend(AttentionArgs args, AttentionScratch scratch, int64_t row_blocks, bool aligned) {
   constexpr int kRows = Rows * kRowGroups;
   alignas(16) __shared__ float staged_queries[kRows * kStageStride];
   alignas(16) __shared__ float staged[kKeys * kStageStride];
   alignas(16) __shared__ float weights[kRows * kWeightStride];
   const int lane = (int)threadIdx.x % kRowLanes, row_group = (int)threadIdx.x / kRowLanes;
-  const int64_t group = args.query_heads / args.kv_heads, rows = args.time * group;
-  const int64_t ring = blockIdx.x / row_blocks;
-  const int64_t first_row = blockIdx.x % row_blocks * kRows;
-  const int64_t position = attention_position(args);
-  const int64_t first = position + first_row / group;  // token of the first row
-  const int64_t last = position + smaller(first_row + kRows - 1, rows - 1) / group;
-
   const int chunks = (int)(scratch.query_stride / kChunk);
-
-  int token[Rows];         // counted from `first`
-  int64_t query_at[Rows];  // row of the queries; rows past the end repeat the last one
-  int64_t output_at[Rows];
+  const RowBlock block(args, row_blocks, kRows);
+  QueryRow rows[Rows];
 #pragma unroll
-  for (int i = 0; i < Rows; ++i) {
-    const int64_t row = smaller(first_row + row_group + i * kRowGroups, rows - 1);
-    const int64_t t = row / group, head = ring % args.kv_heads * group + row % group;
-    const int64_t batch = ring / args.kv_heads;
-    token[i] = (int)(position + t - first);
-    query_at[i] = ((batch * args.query_heads + head) * args.time + t) * scratch.query_stride;
-    output_at[i] = ((batch * args.time + t) * args.query_heads + head) * args.head_dim;
-  }
+  for (int i = 0; i < Rows; ++i) rows[i] = block.row(args, scratch, row_group + i * kRowGroups);
 
   float4 sums[Rows][Chunks];
   float high[Rows], total[Rows];
@@ -128,15 +75,16 @@ __global__ void __launch_bounds__(kAttentionThreads)
     for (int c = 0; c < Chunks; ++c) sums[i][c] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
   }
 
-  // First the sinks, then the tokens from the window of the first row on.
-  const int64_t sinks_end = smaller(args.sinks, last + 1);
-  const int64_t window_begin = larger(args.sinks, first - args.window + 1);
-  int64_t at = sinks_end > 0 ? 0 : window_begin;
-  while (at <= last) {
-    const bool in_sinks = at < sinks_end;
-    const int count = (int)smaller<int64_t>(kKeys, (in_sinks ? sinks_end : last + 1) - at);
-    const Tile<Cache> tile(args, scratch, position, ring, at, count);
-    const float* const queries = in_sinks ? scratch.sink_queries : scratch.queries;
+  for (Walk walk(args, block, kKeys); !walk.done(); walk.next()) {
+    const TileRows<Cache> tile(args, scratch, block, walk);
+    const Cache* staged_rows[kStagedKeys];
+#pragma unroll
+    for (int k = 0; k < kStagedKeys; ++k) {
+      const int n = row_group + k * kRowGroups;
+      staged_rows[k] = n < walk.count ? tile.key(n) : nullptr;
+    }
+    const float* const queries =
+        static_cast<const float*>(walk.in_sinks ? scratch.sink_queries : scratch.queries);
 
     float scores[Rows][kLaneKeys];
 #pragma unroll
@@ -149,12 +97,12 @@ __global__ void __launch_bounds__(kAttentionThreads)
       __syncthreads();  // the chunk before has been read
 #pragma unroll
       for (int i = 0; i < Rows; ++i) {
-        *reinterpret_cast<float4*>(staged_queries + (row_group + i * kRowGroups) * kStageStride +
-                                   lane * 4) = load4(queries + query_at[i] + c * kChunk + lane * 4);
+        float* const to = staged_queries + (row_group + i * kRowGroups) * kStageStride + lane * 4;
+        *reinterpret_cast<float4*>(to) = load4(queries + rows[i].query + c * kChunk + lane * 4);
       }
-      stage(tile.keys, c, args.head_dim, aligned, staged);
+      stage(staged_rows, c, args.head_dim, aligned, staged);
       __syncthreads();
-#pragma unroll
+#pragma unroll 2
       for (int d = 0; d < kChunk; d += 4) {
         float4 query[Rows];
 #pragma unroll
@@ -170,20 +118,16 @@ __global__ void __launch_bounds__(kAttentionThreads)
       }
     }
 
-    // Keys as seen from the first row's token; sinks may lie further back than an int reaches.
-    const int first_key = (int)larger(at - first, -(int64_t{1} << 30));
-    const int reach = in_sinks ? INT32_MAX : (int)args.window;
 #pragma unroll
     for (int i = 0; i < Rows; ++i) {
       float top = high[i];
 #pragma unroll
       for (int k = 0; k < kLaneKeys; ++k) {
-        const int n = lane + k * kRowLanes, behind = token[i] - (first_key + n);
-        if (n >= count || behind < 0 || behind >= reach) scores[i][k] = -INFINITY;
+        if (!walk.sees(rows[i], lane + k * kRowLanes)) scores[i][k] = -INFINITY;
         top = fmaxf(top, scores[i][k]);
       }
       top = warp_reduce<Max, kRowLanes>(top);
-      const float zero = top == -INFINITY ? 0.0f : top;  // the row sees none of these keys yet
+      const float zero = exponent_zero(top);
       const float rescale = exp2f(high[i] - zero);
       high[i] = top;
       total[i] *= rescale;
@@ -204,12 +148,17 @@ __global__ void __launch_bounds__(kAttentionThreads)
     }
 
 #pragma unroll
+    for (int k = 0; k < kStagedKeys; ++k) {
+      const int n = row_group + k * kRowGroups;
+      staged_rows[k] = n < walk.count ? tile.value(n) : nullptr;
+    }
+#pragma unroll
     for (int c = 0; c < Chunks; ++c) {
       if (c >= chunks) break;
       __syncthreads();  // what was staged before has been read; the weights are written
-      stage(tile.values, c, args.head_dim, aligned, staged);
+      stage(staged_rows, c, args.head_dim, aligned, staged);
       __syncthreads();
-#pragma unroll 4
+#pragma unroll 2
       for (int n = 0; n < kKeys; n += 4) {
         float4 value[4];
 #pragma unroll
@@ -224,14 +173,12 @@ __global__ void __launch_bounds__(kAttentionThreads)
         }
       }
     }
-    at += count;
-    if (in_sinks && at >= sinks_end) at = window_begin;
   }
 
 #pragma unroll
   for (int i = 0; i < Rows; ++i) {
     const float inverse = 1.0f / warp_reduce<Sum, kRowLanes>(total[i]);
-    if (first_row + row_group + i * kRowGroups >= rows) continue;
+    if (!rows[i].exists) continue;
 #pragma unroll
     for (int c = 0; c < Chunks; ++c) {
       const float values[4] = {sums[i][c].x, sums[i][c].y, sums[i][c].z, sums[i][c].w};
@@ -239,7 +186,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
       for (int e = 0; e < 4; ++e) {
         const int64_t d = c * kChunk + lane * 4 + e;
         if (d < args.head_dim) {
-          store_element(args.activation, args.output, output_at[i] + d, values[e] * inverse);
+          store_element(args.activation, args.output, rows[i].output + d, values[e] * inverse);
         }
       }
     }

@@ -10,7 +10,16 @@ constexpr int kWarps = kAttentionThreads / kWarp;
 constexpr int kMostHalf = kMostHeadDim / 2;
 
 template <typename Cache>
-__global__ void __launch_bounds__(kAttentionThreads)
+__device__ __forceinline__ void store_query(bool tensor, void* to, int64_t index, float x) {
+  if (tensor) {
+    static_cast<Cache*>(to)[index] = from_float<Cache>(x);
+  } else {
+    static_cast<float*>(to)[index] = x;
+  }
+}
+
+template <typename Cache>
+__global__ void __launch_bounds__(kAttentionThreads, 4)
     prepare(AttentionArgs args, AttentionScratch scratch, int64_t token_blocks) {
   __shared__ float cosine[kTokens + 1][kMostHalf], sine[kTokens + 1][kMostHalf];
   const int64_t position = attention_position(args), true_until = last_true_sink_position(args);
@@ -29,28 +38,32 @@ __global__ void __launch_bounds__(kAttentionThreads)
 
   const int64_t heads = args.query_heads + 2 * args.kv_heads, dim = args.head_dim;
   const int lane = (int)threadIdx.x % kWarp;
-  for (int64_t item = threadIdx.x / kWarp; item < tokens * heads; item += kWarps) {
+  for (int64_t items = 0; items < tokens * heads; items += kWarps) {
+    // Warps without an item of their own repeat the last one.
+    const int64_t item = smaller(items + threadIdx.x / kWarp, tokens * heads - 1);
     const int row = (int)(item / heads);
     const int64_t head = item % heads, token = begin + row;
     const int64_t from = packed_offset(args, batch, token, head);
+    const float factor = head_norm_factor(args, from);
     if (head < args.query_heads) {
       const int64_t to =
           ((batch * args.query_heads + head) * args.time + token) * scratch.query_stride;
-      float* const query = scratch.queries + to;
-      float* const sink_query = scratch.sink_queries + to;
       const bool clamped = clamps && position + token > true_until;
-      const float scale = args.scale * kLog2E;
-      turn_head(args, from, args.query_norm, scale, cosine[row], sine[row],
+      const float scale = scratch.tensor ? 1.0f : args.scale * kLog2E;
+      turn_head(args, from, factor, args.query_norm, scale, cosine[row], sine[row],
                 [&](int64_t d, float x) {
-                  query[d] = x;
-                  if (!clamped) sink_query[d] = x;
+                  store_query<Cache>(scratch.tensor, scratch.queries, to + d, x);
+                  if (!clamped) store_query<Cache>(scratch.tensor, scratch.sink_queries, to + d, x);
                 });
       if (clamped) {
-        turn_head(args, from, args.query_norm, scale, cosine[kTokens], sine[kTokens],
-                  [&](int64_t d, float x) { sink_query[d] = x; });
+        turn_head(args, from, factor, args.query_norm, scale, cosine[kTokens], sine[kTokens],
+                  [&](int64_t d, float x) {
+                    store_query<Cache>(scratch.tensor, scratch.sink_queries, to + d, x);
+                  });
       }
       for (int64_t d = dim + lane; d < scratch.query_stride; d += kWarp) {
-        query[d] = sink_query[d] = 0.0f;
+        store_query<Cache>(scratch.tensor, scratch.queries, to + d, 0.0f);
+        store_query<Cache>(scratch.tensor, scratch.sink_queries, to + d, 0.0f);
       }
       continue;
     }
@@ -59,7 +72,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
     const int64_t to = ((batch * args.kv_heads + kv_head) * args.time + token) * dim;
     if (is_key) {
       Cache* const key = static_cast<Cache*>(scratch.keys) + to;
-      turn_head(args, from, args.key_norm, 1.0f, cosine[row], sine[row],
+      turn_head(args, from, factor, args.key_norm, 1.0f, cosine[row], sine[row],
                 [&](int64_t d, float x) { key[d] = from_float<Cache>(x); });
     } else {
       Cache* const value = static_cast<Cache*>(scratch.values) + to;
