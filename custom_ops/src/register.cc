@@ -4,6 +4,9 @@
 
 #include "common/operator.h"
 #include "cpu/ort_pool.h"
+#if defined(ALLMEM_WITH_CUDA)
+#include "cuda/register/operators.h"
+#endif
 
 #if defined(_WIN32)
 #define ALLMEM_EXPORT extern "C" __declspec(dllexport)
@@ -27,6 +30,11 @@ const std::vector<std::unique_ptr<Operator>>& operators() {
     add(cpu_attention(kCpuProvider, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT));
     add(cpu_attention(kCpuProvider, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16));
     add(cpu_memory(kCpuProvider));
+#if defined(ALLMEM_WITH_CUDA)
+    for (OperatorDescription& description : cuda_operators("CUDAExecutionProvider")) {
+      add(std::move(description));
+    }
+#endif
     return made;
   }();
   return *all;

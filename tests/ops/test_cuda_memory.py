@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import cuda_backend  # noqa: F401  (adds itself to BACKENDS)
 import numpy as np
 import pytest
-from cases import MEMORY_CASES, Arrays, Case, MemorySizes, relative_rms, run_pieces, run_reference
+from cases import (
+    BACKENDS,
+    MEMORY_CASES,
+    Backend,
+    Case,
+    MemorySizes,
+    relative_rms,
+    run_pieces,
+    run_reference,
+)
 from cuda_memory import ELEMENTS, SOURCES, run_memory
 from cuda_shim import ShimLibrary, build
 
@@ -17,33 +27,18 @@ OUTPUT_TOLERANCE = {"float16": 2e-3, "bfloat16": 1e-2}
 NAMES = {case.name: case for case in MEMORY_CASES}
 
 
-class CudaMemory:
-    """The kernels as a backend."""
-
-    def __init__(self) -> None:
-        self.library = ShimLibrary(build("memory", SOURCES, "-O1"))
-
-    def run(
-        self,
-        operator: object,
-        inputs: Arrays,
-        attributes: object,
-        *,
-        in_place: bool = False,
-        element: str = "float32",
-    ) -> Arrays:
-        return run_memory(
-            self.library, operator, inputs, attributes, in_place=in_place, element=element
-        )
+@pytest.fixture(scope="module")
+def library() -> ShimLibrary:
+    return ShimLibrary(build("memory", SOURCES, "-O1"))
 
 
 @pytest.fixture(scope="module")
-def backend() -> CudaMemory:
-    return CudaMemory()
+def backend() -> Backend:
+    return BACKENDS["cuda shim"]()
 
 
 @pytest.mark.parametrize("case", MEMORY_CASES, ids=lambda case: case.name)
-def test_kernel_agrees_with_reference_in_and_out_of_place(backend: CudaMemory, case: Case) -> None:
+def test_kernel_agrees_with_reference_in_and_out_of_place(backend: Backend, case: Case) -> None:
     inputs = case.inputs()
     want = run_reference(case.operator, inputs, case.attributes)
     got = backend.run(case.operator, inputs, case.attributes)
@@ -58,7 +53,7 @@ def test_kernel_agrees_with_reference_in_and_out_of_place(backend: CudaMemory, c
 @pytest.mark.parametrize("loss", ["neg_dot", "l2"])
 @pytest.mark.parametrize(("dim", "hidden"), [(64, 200), (129, 65), (930, 3), (2, 2500)], ids=str)
 def test_wide_and_narrow_heads_agree_with_reference(
-    backend: CudaMemory, dim: int, hidden: int, loss: str, time: int
+    backend: Backend, dim: int, hidden: int, loss: str, time: int
 ) -> None:
     # Tiles of 64, slices of 32 rows and at most 64 of them, and heads too wide for the token form.
     sizes = MemorySizes(time=time, memory_dim=dim, hidden=hidden)
@@ -74,7 +69,7 @@ def test_wide_and_narrow_heads_agree_with_reference(
 @pytest.mark.parametrize("time", [0, 1, 2, 16, 100, 300])
 @pytest.mark.parametrize("element", ["float16", "bfloat16"])
 def test_small_activations_change_the_output_by_their_rounding_alone(
-    backend: CudaMemory, element: str, time: int
+    library: ShimLibrary, element: str, time: int
 ) -> None:
     sizes = MemorySizes(batch=2, time=time, memory_dim=20, hidden=40)
     case = Case("small", sizes, {"chunk": 300}, 300 - time)
@@ -82,8 +77,12 @@ def test_small_activations_change_the_output_by_their_rounding_alone(
     for name in ("qkv", "control"):  # the reference sees what the kernels see
         inputs[name] = inputs[name].astype(ELEMENTS[element]).astype(np.float32)
     want = run_reference(case.operator, inputs, case.attributes)
-    got = backend.run(case.operator, inputs, case.attributes, element=element)
-    same = backend.run(case.operator, inputs, case.attributes, element=element, in_place=True)
+    got, same = (
+        run_memory(
+            library, case.operator, inputs, case.attributes, in_place=in_place, element=element
+        )
+        for in_place in (False, True)
+    )
     assert relative_rms(got["output"], want["output"]) <= OUTPUT_TOLERANCE[element]
     for name in want:
         np.testing.assert_array_equal(same[name], got[name], err_msg=name)
@@ -105,17 +104,17 @@ def test_small_activations_change_the_output_by_their_rounding_alone(
         "kernel_9_time_2",
     ],
 )
-def test_order_of_threads_and_blocks_does_not_change_a_bit(backend: CudaMemory, name: str) -> None:
+def test_order_of_threads_and_blocks_does_not_change_a_bit(library: ShimLibrary, name: str) -> None:
     # It would, if a barrier were missing or blocks of a launch needed each other's results.
     case = NAMES[name]
     inputs = case.inputs()
-    want = backend.run(case.operator, inputs, case.attributes)
+    want = run_memory(library, case.operator, inputs, case.attributes)
     for order in (1, 2, 3):
-        backend.library.set_order(order)
+        library.set_order(order)
         try:
-            got = backend.run(case.operator, inputs, case.attributes, in_place=True)
+            got = run_memory(library, case.operator, inputs, case.attributes, in_place=True)
         finally:
-            backend.library.set_order(0)
+            library.set_order(0)
         for output in want:
             np.testing.assert_array_equal(got[output], want[output], err_msg=f"{output} {order}")
 
@@ -123,7 +122,7 @@ def test_order_of_threads_and_blocks_does_not_change_a_bit(backend: CudaMemory, 
 @pytest.mark.parametrize("cuts", [(), tuple(range(1, 48)), (1,), (3, 10, 20, 31, 33)], ids=str)
 @pytest.mark.parametrize("loss", ["neg_dot", "l2"])
 def test_result_does_not_depend_on_how_tokens_are_cut(
-    backend: CudaMemory, cuts: tuple[int, ...], loss: str
+    backend: Backend, cuts: tuple[int, ...], loss: str
 ) -> None:
     sizes = MemorySizes(time=48, memory_dim=12, hidden=20)
     case = Case("streamed", sizes, {"chunk": 16, "inner_loss": loss}, 0, special="blank_state")
@@ -142,7 +141,7 @@ def test_result_does_not_depend_on_how_tokens_are_cut(
 
 @pytest.mark.parametrize("time", [1, 6])
 def test_nan_in_a_token_reaches_output_and_gradient_of_its_head(
-    backend: CudaMemory, time: int
+    backend: Backend, time: int
 ) -> None:
     case = Case("nan", MemorySizes(time=time), {"chunk": 16}, 3)
     inputs = case.inputs()
@@ -155,7 +154,7 @@ def test_nan_in_a_token_reaches_output_and_gradient_of_its_head(
 
 @pytest.mark.parametrize("time", [1, 6])
 def test_nan_in_the_weights_is_not_hidden_by_their_normalisation(
-    backend: CudaMemory, time: int
+    backend: Backend, time: int
 ) -> None:
     case = Case("nan", MemorySizes(time=time), {"chunk": 16, "norm_schedule": "post"}, 16 - time)
     inputs = case.inputs()

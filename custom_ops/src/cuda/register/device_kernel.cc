@@ -1,0 +1,42 @@
+// What a kernel on a CUDA device needs of ONNX Runtime.
+#include "device_kernel.h"
+
+#include "../common/failure.h"
+
+namespace allmem {
+
+cuda::Element cuda_element(ONNXTensorElementDataType type) {
+  switch (type) {
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16:
+      return cuda::Element::kFloat16;
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16:
+      return cuda::Element::kBFloat16;
+    default:
+      return cuda::Element::kFloat32;
+  }
+}
+
+DeviceCall::DeviceCall(const OrtApi& api, OrtKernelContext* context)
+    : api_(api), context_(context) {
+  void* stream = nullptr;
+  require(api, api.KernelContext_GetGPUComputeStream(context, &stream));
+  stream_ = static_cast<cuda::Stream>(stream);
+  const OrtValue* value = nullptr;
+  require(api, api.KernelContext_GetInput(context, 0, &value));
+  require(api, api.GetTensorMemoryInfo(value, &memory_));
+}
+
+ScratchBuffer DeviceCall::scratch(size_t bytes) const {
+  constexpr size_t kAlignment = 256;  // of both operators' scratch
+  return ScratchBuffer(api_, context_, memory_, bytes, kAlignment);
+}
+
+void check_launches(const char* op) {
+  const char* const reason = cuda::take_failure();
+  if (reason == nullptr) return;
+  throw RuntimeFailure(ORT_FAIL, text(op, ": CUDA refused a launch: ", reason,
+                                      "; the driver must serve CUDA 13 and the card be of compute "
+                                      "capability 7.5 or newer"));
+}
+
+}  // namespace allmem
