@@ -44,7 +44,7 @@ int64_t tensor_width(const AttentionArgs& args) {
   if (args.cache == Element::kFloat32 || args.cache != args.activation) return 0;
   if (args.head_dim % 8 != 0 || !rows_aligned(args, element_bytes(args.cache), 16)) return 0;
   if (args.cache == Element::kBFloat16 && !has_bfloat16_matrices()) return 0;
-  constexpr int64_t kWidths[] = {64, 80, 96, 128};
+  constexpr int64_t kWidths[] = {64, 80, 96, 128, kMostHeadDim};
   for (const int64_t width : kWidths) {
     if (args.head_dim <= width) return width;
   }

@@ -102,7 +102,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
       }
       stage(staged_rows, c, args.head_dim, aligned, staged);
       __syncthreads();
-#pragma unroll 2
+#pragma unroll 1
       for (int d = 0; d < kChunk; d += 4) {
         float4 query[Rows];
 #pragma unroll
@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
       float top = high[i];
 #pragma unroll
       for (int k = 0; k < kLaneKeys; ++k) {
-        if (!walk.sees(rows[i], lane + k * kRowLanes)) scores[i][k] = -INFINITY;
+        if (!walk.whole && !walk.sees(rows[i], lane + k * kRowLanes)) scores[i][k] = -INFINITY;
         top = fmaxf(top, scores[i][k]);
       }
       top = warp_reduce<Max, kRowLanes>(top);
@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
       __syncthreads();  // what was staged before has been read; the weights are written
       stage(staged_rows, c, args.head_dim, aligned, staged);
       __syncthreads();
-#pragma unroll 2
+#pragma unroll 1
       for (int n = 0; n < kKeys; n += 4) {
         float4 value[4];
 #pragma unroll

@@ -11,10 +11,15 @@ namespace allmem {
 namespace cuda {
 namespace {
 
-constexpr int kKeys = 64;  // of a tile
 constexpr int kWarpRows = 16;
 constexpr int kRows = kAttentionThreads / kWarp * kWarpRows;
 constexpr int kPad = 8;  // 16 bytes: the eight rows of a matrix lie in different banks
+
+// Of a tile: as many as leave its keys and values within 48 KiB, and all sums in registers (without
+// asynchronous copies, on 7.5, copies need some as well).
+__host__ __device__ constexpr int tile_keys(int width) {
+  return width <= 128 ? 64 : (ALLMEM_DEVICE_ARCH == 750 ? 16 : 32);
+}
 
 // Starts the copy of a tile's keys or values; rows past the end and coordinates past the head
 // become 0.
@@ -23,7 +28,7 @@ __device__ __forceinline__ void start_copy(const AttentionArgs& args,
                                            const AttentionScratch& scratch, const RowBlock& block,
                                            const Walk& walk, T* tile) {
   const TileRows<T> rows(args, scratch, block, walk);
-  constexpr int kParts = Width / 8;
+  constexpr int kKeys = tile_keys(Width), kParts = Width / 8;
 #pragma unroll 2
   for (int i = (int)threadIdx.x; i < kKeys * kParts; i += kAttentionThreads) {
     const int n = i / kParts, d = i % kParts * 8;
@@ -37,7 +42,10 @@ __device__ __forceinline__ void start_copy(const AttentionArgs& args,
 template <typename T, int Width>
 __global__ void __launch_bounds__(kAttentionThreads, 2)
     attend_tensor(AttentionArgs args, AttentionScratch scratch, int64_t row_blocks) {
+  constexpr int kKeys = tile_keys(Width);
   constexpr int kSteps = Width / 16, kColumns = Width / 8, kStride = Width + kPad;
+  constexpr bool kHoldQueries = Width <= 128;  // in registers; wider heads need them for sums
+  [[maybe_unused]] constexpr int kUnrolledSteps = kHoldQueries ? kSteps : 1;  // nvcc's pragma
   alignas(16) __shared__ T keys[kKeys * kStride];
   alignas(16) __shared__ T values[kKeys * kStride];
   const int lane = (int)threadIdx.x % kWarp, warp = (int)threadIdx.x / kWarp;
@@ -56,22 +64,23 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
 #pragma unroll
     for (int e = 0; e < 4; ++e) sums[c][e] = 0.0f;
   }
-  unsigned queries[kSteps][4];
+  unsigned queries[kHoldQueries ? kSteps : 1][4];
   bool loaded = false, loaded_sinks = false;
 
   Walk walk(args, block, kKeys);
   start_copy<T, Width, false>(args, scratch, block, walk, keys);
   while (!walk.done()) {
-    if (!loaded || loaded_sinks != walk.in_sinks) {  // twice at most
-      const T* const from =
-          static_cast<const T*>(walk.in_sinks ? scratch.sink_queries : scratch.queries);
+    const T* const from =
+        static_cast<const T*>(walk.in_sinks ? scratch.sink_queries : scratch.queries);
+    const auto load_queries = [&](int step, unsigned(&to)[4]) {
 #pragma unroll
-      for (int s = 0; s < kSteps; ++s) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          queries[s][i] = load_pair(from + rows[i % 2].query + s * 16 + i / 2 * 8 + pair);
-        }
+      for (int i = 0; i < 4; ++i) {
+        to[i] = load_pair(from + rows[i % 2].query + step * 16 + i / 2 * 8 + pair);
       }
+    };
+    if (kHoldQueries && (!loaded || loaded_sinks != walk.in_sinks)) {  // twice at most
+#pragma unroll
+      for (int s = 0; s < (kHoldQueries ? kSteps : 0); ++s) load_queries(s, queries[s]);
       loaded = true;
       loaded_sinks = walk.in_sinks;
     }
@@ -85,30 +94,37 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
 #pragma unroll
       for (int e = 0; e < 4; ++e) scores[n][e] = 0.0f;
     }
-#pragma unroll
+#pragma unroll kUnrolledSteps
     for (int s = 0; s < kSteps; ++s) {
+      constexpr int kHeld = kHoldQueries ? 1 : 0;
+      if (!kHoldQueries) load_queries(s, queries[0]);
 #pragma unroll
       for (int n = 0; n < kKeys / 16; ++n) {
         unsigned part[4];  // two blocks of 8 keys, each 16 coordinates
         load_matrices<false>(
             keys + (n * 16 + matrix / 2 * 8 + matrix_row) * kStride + s * 16 + matrix % 2 * 8,
             part);
-        multiply(T{}, scores[2 * n], queries[s], part[0], part[1]);
-        multiply(T{}, scores[2 * n + 1], queries[s], part[2], part[3]);
+        multiply(T{}, scores[2 * n], queries[s * kHeld], part[0], part[1]);
+        multiply(T{}, scores[2 * n + 1], queries[s * kHeld], part[2], part[3]);
       }
     }
 
+#pragma unroll
+    for (int n = 0; n < kKeys / 8; ++n) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        scores[n][e] *= factor;
+        if (!walk.whole && !walk.sees(rows[e / 2], n * 8 + pair + e % 2)) {
+          scores[n][e] = -INFINITY;
+        }
+      }
+    }
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       float top = high[i];
 #pragma unroll
       for (int n = 0; n < kKeys / 8; ++n) {
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          float& score = scores[n][2 * i + e];
-          score = walk.sees(rows[i], n * 8 + pair + e) ? score * factor : -INFINITY;
-          top = fmaxf(top, score);
-        }
+        top = fmaxf(top, fmaxf(scores[n][2 * i], scores[n][2 * i + 1]));
       }
       top = warp_reduce<Max, 4>(top);
       const float zero = exponent_zero(top), rescale = exp2f(high[i] - zero);
@@ -187,8 +203,10 @@ void launch_type(const AttentionArgs& args, const AttentionScratch& scratch, Str
       return launch<T, 80>(args, scratch, stream);
     case 96:
       return launch<T, 96>(args, scratch, stream);
-    default:
+    case 128:
       return launch<T, 128>(args, scratch, stream);
+    default:
+      return launch<T, kMostHeadDim>(args, scratch, stream);
   }
 }
 

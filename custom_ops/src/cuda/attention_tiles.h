@@ -51,6 +51,7 @@ struct Walk {
   int64_t at;      // first token of the tile
   int count;       // tokens of the tile, at most `keys`
   bool in_sinks;
+  bool whole;      // every row of the block sees every key of a full tile
   int first_key;   // first token, seen from the block's first; sinks may lie further back than
                    // an int reaches, where the exact distance does not matter
   int reach;       // a row sees keys that lie fewer than this many tokens behind it
@@ -81,6 +82,7 @@ struct Walk {
     count = (int)smaller<int64_t>(keys, (in_sinks ? sinks_end : last + 1) - at);
     first_key = (int)larger(at - first, -(int64_t{1} << 30));
     reach = in_sinks ? INT32_MAX : window;
+    whole = count == keys && first_key + keys - 1 <= 0 && (in_sinks || last - at < window);
   }
 };
 
