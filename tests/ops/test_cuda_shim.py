@@ -13,9 +13,10 @@ from cuda_shim import SANITIZERS, ShimError, ShimLibrary, build, sanitizer_envir
 SOURCES = ("shim/self_test.cu",)
 
 
-@pytest.fixture(scope="module")
-def shim() -> ShimLibrary:
-    return ShimLibrary(build("self_test", SOURCES, "-O1"))
+@pytest.fixture(scope="module", params=["switched_by_hand", "ucontext"])
+def shim(request: pytest.FixtureRequest) -> ShimLibrary:
+    portable = ("-DALLMEM_SHIM_UCONTEXT",) if request.param == "ucontext" else ()
+    return ShimLibrary(build(f"self_test_{request.param}", SOURCES, "-O1", *portable))
 
 
 def pointer(array: np.ndarray) -> ctypes.c_void_p:

@@ -11,7 +11,11 @@
 #include <random>
 #include <vector>
 
-#if !defined(__x86_64__)
+// By hand where possible: swapcontext asks the kernel to keep signal masks, at every switch.
+#if defined(__x86_64__) && !defined(ALLMEM_SHIM_UCONTEXT)
+#define ALLMEM_HAND_SWITCH 1
+#else
+#define ALLMEM_HAND_SWITCH 0
 #include <ucontext.h>
 #endif
 
@@ -37,7 +41,7 @@ constexpr unsigned kMostGridX = 0x7fffffffu, kMostGridYZ = 65535;
 
 enum class State { kReady, kAtBarrier, kInWarp, kDone };
 
-#if defined(__x86_64__)
+#if ALLMEM_HAND_SWITCH
 // Saves what a call must preserve on this stack, leaves its address in *save, goes on at `load`.
 extern "C" void allmem_shim_switch(void** save, void* load);
 asm(R"(
@@ -108,7 +112,7 @@ void fail(const char* format, ...) {
 }
 
 void switch_context(Context& save, Context& load) {
-#if defined(__x86_64__)
+#if ALLMEM_HAND_SWITCH
   allmem_shim_switch(&save, load);
 #else
   swapcontext(&save, &load);
@@ -164,7 +168,7 @@ void start(Fiber& fiber) {
 #if ALLMEM_ASAN
   __asan_unpoison_memory_region(fiber.stack, kStackBytes);
 #endif
-#if defined(__x86_64__)
+#if ALLMEM_HAND_SWITCH
   // Six registers, the address to return to, and a caller of that, which is never returned to.
   // A function expects the stack 8 past a multiple of 16 at its first instruction.
   void** const top = reinterpret_cast<void**>(fiber.stack + kStackBytes - 32);
