@@ -125,6 +125,24 @@ def test_matrix_instructions_agree_with_reference(
     assert_same_bits(backend.run(case.operator, inputs, case.attributes, in_place=True), got)
 
 
+@pytest.mark.parametrize("position", [61, 62, 63, 64])
+@pytest.mark.parametrize("element", ["float32", "float16"])
+def test_tiles_that_end_beside_the_first_token_hide_what_lies_ahead(
+    backend: CudaAttention, element: str, position: int
+) -> None:
+    sizes = AttentionSizes(time=3, query_heads=1, kv_heads=1, cache=element)
+    attributes = {"window": 500, "sinks": 0, "scale": 0.35}
+    case = Case("beside_the_first_token", sizes, attributes, position)
+    inputs = case.inputs()
+    inputs["qkv"] = inputs["qkv"].astype(element)
+    inputs["qkv"].reshape(3, 3, 8)[1:, 2] = 40  # values that would stand out
+    got = backend.run(case.operator, inputs, case.attributes)
+    want = run_reference(case.operator, inputs, case.attributes)
+    tolerance = ACTIVATION_TOLERANCE.get(element, TOLERANCE)
+    assert relative_rms(got["output"][:, :1], want["output"][:, :1]) <= tolerance
+    assert relative_rms(got["output"], want["output"]) <= tolerance
+
+
 @pytest.mark.parametrize("group", [1, 2, 3, 4, 5, 9, 71])
 @pytest.mark.parametrize("time", [1, 3])
 @pytest.mark.parametrize("head_dim", [6, 8])
