@@ -377,7 +377,8 @@ def test_what_is_no_file_of_the_folder_is_refused(
 def test_link_within_the_folder_is_allowed(folder: Path) -> None:
     (folder / "tokenizer.json").rename(folder / "other.json")
     (folder / "tokenizer.json").symlink_to("other.json")
-    load(folder, device="cpu", operators="portable")
+    model = load(folder, device="cpu", operators="portable")
+    assert model.tokenizer.decode(model.tokenizer.encode_text("linked")) == "linked"
 
 
 def hub_cache(folder: Path, root: Path) -> Path:
@@ -423,7 +424,8 @@ def test_impossible_path_is_refused(path: str) -> None:
 
 @pytest.mark.parametrize("name", ["Modell größer 🙂", "with space", "a" * 200])
 def test_folder_of_any_name_opens(make_toy: Callable[..., Path], name: str) -> None:
-    load(make_toy(name), device="cpu", operators="portable")
+    folder = make_toy(name)
+    assert load(folder, device="cpu", operators="portable").package.folder.samefile(folder)
 
 
 # Companions -----------------------------------------------------------------------------------

@@ -107,7 +107,9 @@ def test_nothing_a_user_writes_becomes_a_turn(text: str) -> None:
     ],
 )
 def test_what_published_templates_use_is_there(template: str) -> None:
-    ChatTemplate.from_model(template, {}).opening("s")
+    parts = ChatTemplate.from_model(template, {}).opening("s")
+    assert all(isinstance(part.text, str) for part in parts)
+    assert parts, "something stands before the first question"
 
 
 HOSTILE = {
