@@ -18,3 +18,7 @@ class ConversionError(AllMemError):
 
 class ExportError(AllMemError):
     """A checkpoint that cannot be exported, or an export that does not agree with it."""
+
+
+class DataError(AllMemError):
+    """Training data, or a recipe for it, that is missing, damaged or not meant so."""

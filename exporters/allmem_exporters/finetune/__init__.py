@@ -1,0 +1,1 @@
+"""Training of the memory: data, distillation from the model's own full attention, adapters."""

@@ -1,0 +1,50 @@
+"""What a shard folder holds: file names, versions and types, shared by its writer and reader.
+
+``tokens.bin`` is all sequences' token ids one after another, ``counts.bin`` one byte a token,
+``index.json`` says where each sequence starts. All numbers are little-endian.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from allmem_exporters.errors import DataError
+
+FORMAT = "allmem-shards"
+VERSION = 1
+
+TOKENS_FILE = "tokens.bin"
+COUNTS_FILE = "counts.bin"
+INDEX_FILE = "index.json"
+
+TOKEN_TYPES: dict[str, np.dtype[Any]] = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
+
+
+def token_type(vocab_size: int) -> str:
+    """Name of the smallest type that holds every id of a vocabulary."""
+    return "uint16" if vocab_size <= 1 << 16 else "uint32"
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tokenizer_digest(checkpoint: Path) -> str:
+    """SHA-256 of a checkpoint's ``tokenizer.json``: shards fit models with this one only.
+
+    Raises:
+        DataError: the checkpoint has no such file.
+    """
+    path = checkpoint / "tokenizer.json"
+    if not path.is_file():
+        raise DataError(
+            f"{checkpoint} has no tokenizer.json.",
+            "Name a checkpoint folder made by `allmem convert`.",
+        )
+    return file_digest(path)
