@@ -89,6 +89,7 @@ class Manifest:
     end_tokens: tuple[int, ...]
     files: dict[str, FileRecord]
     source: dict[str, str] = field(default_factory=dict)
+    activations: ElementType = "float32"
     spec_version: int = SPEC_VERSION
 
     @property
@@ -152,6 +153,8 @@ class _Reader:
                 f"{self.origin}: spec_version is {version!r}; this runtime reads {SPEC_VERSION}.",
                 "Export the model again with this version, or install the matching runtime.",
             )
+        # Models exported before there was a choice do not say it.
+        data.setdefault("activations", "float32")
         self.keys(data, Manifest, "")
         backbone, memory = self.table(data, "backbone"), self.table(data, "memory")
         self.keys(backbone, Backbone, "backbone.")
@@ -175,13 +178,14 @@ class _Reader:
             window=self.number(data, "window", "window"),
             sinks=self.number(data, "sinks", "sinks"),
             chunk=self.number(data, "chunk", "chunk"),
-            cache=self.cache(data),
+            cache=self.element(data, "cache"),
             weights=self.text(data, "weights"),
             operators=self.operators(data),
             begin_tokens=self.tokens(data, "begin_tokens", backbone),
             end_tokens=self.tokens(data, "end_tokens", backbone),
             files=self.files(data),
             source=self.source(data),
+            activations=self.element(data, "activations"),
         )
         self.relations(manifest)
         return manifest
@@ -226,10 +230,10 @@ class _Reader:
             )
         return value
 
-    def cache(self, data: dict[str, Any]) -> ElementType:
-        value = data["cache"]
+    def element(self, data: dict[str, Any], key: str) -> ElementType:
+        value = data[key]
         if value not in get_args(ElementType):
-            raise self.fail(f"cache is {value!r}; allowed: {', '.join(get_args(ElementType))}")
+            raise self.fail(f"{key} is {value!r}; allowed: {', '.join(get_args(ElementType))}")
         return value  # type: ignore[no-any-return]
 
     def operators(self, data: dict[str, Any]) -> dict[str, int]:

@@ -82,6 +82,7 @@ def package_info(package: Package) -> dict[str, Any]:
             "cache": manifest.cache,
             "parts": state_parts(manifest),
         },
+        "activations": manifest.activations,
         "operators": dict(manifest.operators),
         "full_attention": [
             {"tokens": tokens, "bytes": full_attention_bytes(manifest, tokens)}
@@ -107,7 +108,10 @@ def model_lines(info: dict[str, Any]) -> Iterator[str]:
         f"layer, renewed every {shape['chunk']:,} tokens"
     )
     weights = info["weights"]
-    yield f"weights    {size(weights['bytes'])}, {weights['element']}"
+    yield (
+        f"weights    {size(weights['bytes'])}, {weights['element']}; "
+        f"activations {info['activations']}, cache {info['state']['cache']}"
+    )
     names = [f"{name} {version}" for name, version in sorted(info["operators"].items())]
     yield f"operators  {', '.join(names) or 'none of our own'}"
     yield f"state      {size(info['state']['bytes'])}, whatever the length of the text"

@@ -221,6 +221,8 @@ BAD_MANIFESTS = [
     (drop("memory"), "'memory'"),
     (put("cache", "float8"), "cache"),
     (put("cache", ["float16"]), "cache"),
+    (put("activations", "float8"), "activations"),
+    (put("activations", None), "activations"),
     (put("name", 5), "name"),
     (put("name", "n" * 2000), "name"),
     (put("weights", {}), "weights"),
