@@ -8,12 +8,13 @@ from typing import Any
 
 from allmem_runtime.config import Manifest
 from allmem_runtime.engine import devices
+from allmem_runtime.engine.memory_limit import device_bytes
+from allmem_runtime.engine.pieces import piece_length
 from allmem_runtime.engine.probe import probe_cuda
 from allmem_runtime.engine.step import Engine
 from allmem_runtime.errors import ModelFileError, UsageError
 from allmem_runtime.files.package import Package, open_package
 from allmem_runtime.generation.sampling import Sampling
-from allmem_runtime.session.cursor import piece_length
 from allmem_runtime.session.session import Session
 from allmem_runtime.spec import GENERATION_FILE
 from allmem_runtime.text.chat import ChatTemplate
@@ -25,7 +26,13 @@ _DRAWING = ("temperature", "top_k", "top_p", "min_p")
 
 
 def load(
-    path: str | Path, *, device: str = "auto", operators: str = "auto", threads: int | None = None
+    path: str | Path,
+    *,
+    device: str = "auto",
+    operators: str = "auto",
+    threads: int | None = None,
+    cuda_graph: bool | None = None,
+    device_memory: str | int | None = None,
 ) -> Model:
     """Open a model.
 
@@ -35,16 +42,23 @@ def load(
         operators: ``auto`` (native if the library is there), ``native``, ``portable``, or the
             path of a library.
         threads: CPU threads of one step; None leaves it to ONNX Runtime.
+        cuda_graph: capture the step of one token as a CUDA graph and replay it; None does so on
+            CUDA. Where it cannot be done, ``model.engine.notices`` says why.
+        device_memory: most device memory for weights and work, in bytes or like ``4GiB``. The
+            state of each session comes on top.
 
     Raises:
+        UsageError: an option has no such value, or does not go with the device.
         ModelFileError: the folder is not a model of ours, or damaged.
         DeviceError: the device cannot be used.
         OperatorLibraryError: the operators asked for cannot be used.
     """
+    limit = None if device_memory is None else device_bytes(device_memory)
     package = open_package(path)
     chosen = devices.choose(device, probe_cuda)
     log.info("Device %s. %s", chosen, chosen.why)
-    return Model(package, Engine(package, chosen, operators, threads))
+    engine = Engine(package, chosen, operators, threads, cuda_graph=cuda_graph, device_memory=limit)
+    return Model(package, engine)
 
 
 class Model:

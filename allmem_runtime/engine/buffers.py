@@ -1,78 +1,19 @@
-"""State tensors on a device, bound to the graph as inputs and outputs once."""
+"""The memory of one session: state tensors bound to the graph as inputs and outputs once."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
 from allmem_runtime import spec
+from allmem_runtime.engine.decode import UNCAPTURED, CapturedStep, run_options
 from allmem_runtime.engine.devices import Device
+from allmem_runtime.engine.pieces import Ids, Logits, piece_length
+from allmem_runtime.engine.tensors import DeviceTensors
 from allmem_runtime.files.package import Package
-from allmem_runtime.state import Tensors
+from allmem_runtime.state import zero
 
-Ids = NDArray[np.int64]
-Logits = NDArray[np.float32]
-
-
-class DeviceTensors:
-    """One OrtValue per state tensor, on one device; blank.
-
-    Args:
-        state: which tensors there are.
-        device: where they lie.
-        lender: whose memory the tensors named in ``shared`` use instead of their own.
-        shared: names of such tensors.
-    """
-
-    def __init__(
-        self,
-        state: spec.StateSpec,
-        device: Device,
-        lender: DeviceTensors | None = None,
-        shared: frozenset[str] = frozenset(),
-    ) -> None:
-        self.values: dict[str, ort.OrtValue] = {}
-        self.nbytes = 0
-        self._arrays: dict[str, NDArray[Any]] = {}
-        for layer, tensor in state:
-            name = spec.past_name(layer, tensor.name)
-            if lender is not None and name in shared:
-                self.values[name] = lender.values[name]
-                if name in lender._arrays:
-                    self._arrays[name] = lender._arrays[name]
-                continue
-            array = np.zeros(tensor.shape, tensor.element)
-            self.nbytes += tensor.nbytes
-            if device.name == "cpu":  # the OrtValue then uses the array's memory
-                self._arrays[name] = array
-                self.values[name] = ort.OrtValue.ortvalue_from_numpy(array)
-            else:
-                self.values[name] = ort.OrtValue.ortvalue_from_numpy(
-                    array, device.name, device.index
-                )
-
-    def read(self, name: str) -> NDArray[Any]:
-        """The tensor as a host array: the memory itself on the CPU, a copy on a GPU."""
-        array = self._arrays.get(name)
-        if array is None:
-            array = self.values[name].numpy()
-        return array
-
-    def write(self, name: str, values: NDArray[Any]) -> None:
-        """Overwrite the tensor; shape and type must be its own."""
-        array = self._arrays.get(name)
-        if array is None:
-            self.values[name].update_inplace(values)
-        else:
-            np.copyto(array, values, casting="no")
-
-    def copy_from(self, other: Tensors) -> None:
-        """Overwrite all tensors with those of another state of the same model."""
-        for name in self.values:
-            self.write(name, other.read(name))
+__all__ = ["DeviceBuffers", "DeviceTensors", "Ids", "Logits"]
 
 
 class DeviceBuffers:
@@ -81,17 +22,32 @@ class DeviceBuffers:
     Where one of our own kernels renews a tensor, input and output share the buffer. Everywhere
     else a graph may still read the old state after it wrote the new one, so a second set takes
     turns with the first.
+
+    Args:
+        session: the loaded model.
+        package: its files.
+        device: where it runs.
+        in_place: whether our own kernels do the work.
+        graphs: whether the session was loaded with CUDA graphs.
     """
 
     def __init__(
-        self, session: ort.InferenceSession, package: Package, device: Device, in_place: bool
+        self,
+        session: ort.InferenceSession,
+        package: Package,
+        device: Device,
+        in_place: bool,
+        graphs: bool = False,
     ) -> None:
-        state = package.manifest.state
+        self._session = session
+        self._state = package.manifest.state
         self._vocab = package.manifest.backbone.vocab_size
-        self._sets = [DeviceTensors(state, device)]
+        self._longest = piece_length(package.manifest)
+        self._device = device
+        self._sets = [DeviceTensors(self._state, device)]
         shared = package.scan.in_place if in_place else frozenset[str]()
-        if any(spec.past_name(layer, t.name) not in shared for layer, t in state):
-            self._sets.append(DeviceTensors(state, device, self._sets[0], shared))
+        if any(spec.past_name(layer, t.name) not in shared for layer, t in self._state):
+            self._sets.append(DeviceTensors(self._state, device, self._sets[0], shared))
         self.nbytes = sum(tensors.nbytes for tensors in self._sets)
         self._position = np.zeros(1, np.int64)
         self._position_value = ort.OrtValue.ortvalue_from_numpy(self._position)
@@ -99,27 +55,68 @@ class DeviceBuffers:
         self._row = np.zeros((1, 1, self._vocab), np.float32)
         self._row_value = ort.OrtValue.ortvalue_from_numpy(self._row)
         self._at = 0
-        self._bindings = [self._bind(session, state, i) for i in range(len(self._sets))]
+        self._bindings = [self._bind(i) for i in range(len(self._sets))]
+        for binding in self._bindings:
+            binding.bind_ortvalue_input(spec.POSITION, self._position_value)
+        self._options = run_options(UNCAPTURED) if graphs else None
+        self._captured: CapturedStep | None = None
 
     @property
     def current(self) -> DeviceTensors:
         """The state after the last step."""
         return self._sets[self._at]
 
-    def _bind(
-        self, session: ort.InferenceSession, state: spec.StateSpec, index: int
-    ) -> ort.IOBinding:
-        binding = session.io_binding()
+    @property
+    def captured(self) -> bool:
+        """Whether single tokens replay a CUDA graph."""
+        return self._captured is not None
+
+    def _bind(self, index: int) -> ort.IOBinding:
+        binding = self._session.io_binding()
         old, new = self._sets[index], self._sets[(index + 1) % len(self._sets)]
-        for layer, tensor in state:
+        for layer, tensor in self._state:
             name = spec.past_name(layer, tensor.name)
             binding.bind_ortvalue_input(name, old.values[name])
             binding.bind_ortvalue_output(spec.present_name(layer, tensor.name), new.values[name])
-        binding.bind_ortvalue_input(spec.POSITION, self._position_value)
         return binding
 
-    def run(self, session: ort.InferenceSession, ids: Ids, position: int, rows: Ids) -> Logits:
+    def clear(self) -> None:
+        """Make the state blank."""
+        zero(self._state, self.current)
+
+    def warm_up(self) -> None:
+        """Run the longest piece, so that no later one needs more device memory.
+
+        The state is blank before and after.
+        """
+        zeros = np.zeros(self._longest, np.int64)
+        self.run(zeros, 0, zeros[:1])
+        self.clear()
+
+    def capture(self) -> None:
+        """Capture the step of one token; the state is blank before and after.
+
+        Raises:
+            What ONNX Runtime raises: nothing was captured, and steps run as they did before.
+        """
+        step = CapturedStep(self._session, self._bind, len(self._sets), self._vocab, self._device)
+        try:
+            step.capture()
+            self._captured = step
+        finally:
+            for tensors in self._sets:
+                zero(self._state, tensors)
+
+    def run(self, ids: Ids, position: int, rows: Ids) -> Logits:
         """One step; on return ``current`` is the new state."""
+        if self._captured is not None and len(ids) == len(rows) == 1:
+            logits = self._captured.run(self._at, int(ids[0]), position)
+        else:
+            logits = self._run_piece(ids, position, rows)
+        self._at = (self._at + 1) % len(self._bindings)
+        return logits
+
+    def _run_piece(self, ids: Ids, position: int, rows: Ids) -> Logits:
         binding = self._bindings[self._at]
         self._position[0] = position
         binding.bind_ortvalue_input(spec.INPUT_IDS, self._input(spec.INPUT_IDS, ids[None]))
@@ -130,8 +127,7 @@ class DeviceBuffers:
             logits = np.empty((1, len(rows), self._vocab), np.float32)
             value = ort.OrtValue.ortvalue_from_numpy(logits)
         binding.bind_ortvalue_output(spec.LOGITS, value)
-        session.run_with_iobinding(binding)
-        self._at = (self._at + 1) % len(self._bindings)
+        self._session.run_with_iobinding(binding, self._options)
         rows_of_logits: Logits = logits[0]
         return rows_of_logits
 

@@ -9,14 +9,21 @@ from allmem_ops.library import LibraryError, LibraryInfo, check_library
 from allmem_ops.schema import OPERATORS
 from allmem_runtime.errors import OperatorLibraryError
 
+KERNELS_REMEDY = (
+    "install the package with `pip install . -C cmake.define.ALLMEM_CUDA=ON`, where nvcc is"
+)
 
-def find_library(operators: str, wanted: Mapping[str, int]) -> LibraryInfo | str | None:
+
+def find_library(
+    operators: str, wanted: Mapping[str, int], device: str = "cpu"
+) -> LibraryInfo | str | None:
     """The native operators, checked to be those this package and this model speak of.
 
     Args:
         operators: ``auto``, ``native``, ``portable``, or the path of a library. A model cannot
             name one: libraries are code.
         wanted: operator versions of the model.
+        device: ``cpu`` or ``cuda``, where the operators are to run.
 
     Returns:
         The library, None for ``portable``, or the reason why it cannot be used.
@@ -36,6 +43,9 @@ def find_library(operators: str, wanted: Mapping[str, int]) -> LibraryInfo | str
         if name not in OPERATORS or OPERATORS[name].version != version:
             return f"the model wants version {version} of {name}, which this package does not know"
     try:
-        return check_library(named)
+        library = check_library(named)
     except LibraryError as error:
         return str(error).rstrip(".")
+    if device == "cuda" and not getattr(library, "cuda", True):
+        return f"{library.path} was built without CUDA kernels ({KERNELS_REMEDY})"
+    return library

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable
-from typing import Any
+from collections import deque
 
 import onnxruntime as ort
 
 from allmem_ops.library import LibraryInfo
-from allmem_runtime.engine.buffers import DeviceBuffers, Ids, Logits
-from allmem_runtime.engine.devices import CUDA_REMEDY, Device, misplaced
-from allmem_runtime.engine.failures import FATAL, ORT_ERRORS, STEP_ERRORS, first_line
+from allmem_runtime.engine.buffers import DeviceBuffers
+from allmem_runtime.engine.devices import CPU_PROVIDER, CUDA_REMEDY, Device, misplaced
+from allmem_runtime.engine.failures import ORT_ERRORS, STEP_ERRORS, first_line
+from allmem_runtime.engine.lane import lane_of
+from allmem_runtime.engine.memory_limit import exhausted, is_exhausted
+from allmem_runtime.engine.opening import (
+    GraphsRefused,
+    Wanted,
+    open_graph,
+    operators_by_provider,
+)
 from allmem_runtime.engine.operators import find_library
+from allmem_runtime.engine.pieces import Ids, Logits, check_piece
 from allmem_runtime.errors import (
-    AllMemError,
     DeviceError,
-    ModelFileError,
     OperatorLibraryError,
     SessionStateError,
     UsageError,
@@ -27,9 +32,11 @@ from allmem_runtime.files.signature import Argument, check_signature
 
 log = logging.getLogger(__name__)
 
+_RECOVER = "Take the session back with rollback(), or start again with reset()."
+
 
 class Engine:
-    """A model's graph, ready to run; immutable, so any number of sessions may share it.
+    """A model's graph, ready to run; any number of sessions may share it, in any threads.
 
     Args:
         package: the checked model folder.
@@ -38,62 +45,185 @@ class Engine:
             ``portable`` uses the function bodies in the graph, anything else is the path of a
             library to load.
         threads: CPU threads of one step; None leaves it to ONNX Runtime.
+        cuda_graph: capture the step of one token as a CUDA graph; None does so on CUDA.
+        device_memory: bytes of device memory for weights and work; None is no limit.
 
     Attributes:
         operators: ``native`` or ``portable``, what is used in fact.
-        notice: why it is not what ``auto`` prefers; empty if it is.
+        cuda_graph: whether single tokens replay CUDA graphs, in fact.
+        notices: why something is not as ``auto`` prefers it; sentences for the user.
 
     Raises:
+        UsageError: an option does not go with the device.
         ModelFileError: the graph does not load, or its inputs and outputs are not the state's.
         OperatorLibraryError: the library was insisted on and does not load.
-        DeviceError: ONNX Runtime would have run the model elsewhere.
+        DeviceError: ONNX Runtime would have run the model elsewhere, or it does not fit.
     """
 
     def __init__(
-        self, package: Package, device: Device, operators: str = "auto", threads: int | None = None
+        self,
+        package: Package,
+        device: Device,
+        operators: str = "auto",
+        threads: int | None = None,
+        *,
+        cuda_graph: bool | None = None,
+        device_memory: int | None = None,
     ) -> None:
-        if threads is not None and (isinstance(threads, bool) or not 1 <= threads <= 1024):
-            raise UsageError(f"threads is {threads!r}.", "It must be 1 to 1024.")
+        _check_options(device, threads, cuda_graph, device_memory)
         self.package = package
         self.device = device
-        self.notice = ""
-        library = find_library(operators, package.manifest.operators)
+        self.notices: list[str] = []
+        self._chunk = package.manifest.chunk
+        self._wanted = Wanted(package, device, threads, device_memory)
+        self._lane = lane_of(device.name)
+        self._idle: deque[DeviceBuffers] = deque()
+        self.cuda_graph = device.name == "cuda" and cuda_graph is not False
         self.operators = "native"
-        if isinstance(library, LibraryInfo):
-            problem = self._open(threads, library)
-        else:
-            problem = library or ""
-        if library is None or problem:
-            if problem:
-                self._without_library(operators, problem)
-            self.operators = "portable"
-            problem = self._open(threads, None)
-            if problem:
-                raise DeviceError(f"{package.graph}: {problem}.", CUDA_REMEDY)
+        self._library = self._choose_operators(operators)
         check_signature(
             package,
             [Argument(a.name, a.type, tuple(a.shape)) for a in self._session.get_inputs()],
             [Argument(a.name, a.type, tuple(a.shape)) for a in self._session.get_outputs()],
         )
+        if device.name != "cpu":
+            self._lane.do(self._prepare)
 
-    def _open(self, threads: int | None, library: LibraryInfo | None) -> str:
+    @property
+    def notice(self) -> str:
+        """All notices in one text; empty if there are none."""
+        return " ".join(self.notices)
+
+    # Loading -----------------------------------------------------------------------------
+
+    def _choose_operators(self, operators: str) -> LibraryInfo | None:
+        """Load the graph with the operators asked for, or what ``auto`` falls back to."""
+        library = find_library(operators, self.package.manifest.operators, self.device.name)
+        if isinstance(library, LibraryInfo):
+            problem = self._open(library)
+            if not problem:
+                return library
+        else:
+            problem = library or ""
+        if problem and operators != "auto":
+            raise OperatorLibraryError(
+                f"The native operators cannot be used: {problem}.",
+                "Install the package with its library, or use --operators portable.",
+            )
+        if problem:
+            self._say(f"Using the portable operators, which are slower: {problem}.")
+        self.operators = "portable"
+        problem = self._open(None)
+        if problem:
+            raise DeviceError(f"{self.package.graph}: {problem}.", CUDA_REMEDY)
+        return None
+
+    def _open(self, library: LibraryInfo | None) -> str:
         """Load the graph; the result says why it should not be used like that, if it should not."""
-        options = _options(threads)
-        if library is not None:
+        refused = False
+        try:
             try:
-                options.register_custom_ops_library(str(library.path))
-            except ORT_ERRORS as error:
-                return f"{library.path} does not load ({first_line(error)})"
-        self._session = self._load(options)
+                self._session = self._load(library, self.cuda_graph)
+            except GraphsRefused:
+                refused = True
+                self._session = self._load(library, graphs=False)
+        except ORT_ERRORS as error:
+            assert library is not None
+            return f"{library.path} does not load ({first_line(error)})"
         names = misplaced(self.device, self.providers())
-        if not names:
-            return ""
-        return f"{', '.join(names)} would run on the CPU, not on {self.device}"
+        if names:
+            return f"{', '.join(names)} would run on the CPU, not on {self.device}"
+        if refused:
+            self.cuda_graph = False
+            names = self.providers().get(CPU_PROVIDER, ["some operators"])
+            self._say(
+                f"Running without CUDA graphs: {', '.join(names)} cannot run on {self.device}. "
+                "Exporting the model again may help."
+            )
+        return ""
+
+    def _load(self, library: LibraryInfo | None, graphs: bool) -> ort.InferenceSession:
+        path = None if library is None else library.path
+        return self._lane.do(lambda: open_graph(self._wanted, path, graphs))
+
+    def _prepare(self) -> None:
+        """Take all device memory that steps will need, and capture, before there is any state."""
+        try:
+            buffers = self._new_buffers()
+            buffers.warm_up()
+            if self.cuda_graph:
+                try:
+                    buffers.capture()
+                except STEP_ERRORS as error:
+                    # What a failed capture leaves of the stream is not to be trusted.
+                    self._without_graphs(error)
+                    self._session = self._load(self._library, graphs=False)
+                    buffers = self._new_buffers()
+                    buffers.warm_up()
+        except STEP_ERRORS as error:
+            reason, remedy = first_line(error), CUDA_REMEDY
+            if is_exhausted(error):
+                reason, remedy = exhausted(self._wanted.device_memory, str(self.device))
+            raise DeviceError(
+                f"{self.package.graph} does not run on {self.device}: {reason}.", remedy
+            ) from error
+        self._idle.append(buffers)
+
+    def _without_graphs(self, error: BaseException) -> None:
+        self.cuda_graph = False
+        self._say(f"Running without CUDA graphs: capturing failed ({first_line(error)}).")
+
+    def _say(self, notice: str) -> None:
+        self.notices.append(notice)
+        log.warning("%s", notice)
+
+    # Running -----------------------------------------------------------------------------
 
     def buffers(self) -> DeviceBuffers:
-        """Memory for one session, blank."""
+        """Memory for one session, blank.
+
+        Raises:
+            DeviceError: there is not enough device memory.
+        """
+        try:
+            return self._lane.do(self._take_buffers)
+        except STEP_ERRORS as error:
+            reason, remedy = first_line(error), CUDA_REMEDY
+            if is_exhausted(error):
+                reason = f"the memory of {self.device} is exhausted"
+                remedy = "Close a session, or make sessions without undo."
+            raise DeviceError(f"There is no room for a session: {reason}.", remedy) from error
+
+    def _take_buffers(self) -> DeviceBuffers:
+        try:
+            buffers = self._idle.pop()
+        except IndexError:
+            buffers = self._new_buffers()
+            if self.cuda_graph:
+                try:
+                    buffers.capture()
+                except STEP_ERRORS as error:
+                    self._without_graphs(error)
+        else:
+            buffers.clear()
+        return buffers
+
+    def give_back(self, buffers: DeviceBuffers) -> None:
+        """The session of these buffers is gone; another may have them.
+
+        ONNX Runtime keeps a captured graph, and the memory of the state, as long as the model is
+        loaded. So both serve again: there are never more than sessions at the same time.
+        """
+        if self.device.name != "cpu":
+            self._idle.append(buffers)
+
+    def _new_buffers(self) -> DeviceBuffers:
         return DeviceBuffers(
-            self._session, self.package, self.device, in_place=self.operators == "native"
+            self._session,
+            self.package,
+            self.device,
+            in_place=self.operators == "native",
+            graphs=self.cuda_graph,
         )
 
     def run(self, buffers: DeviceBuffers, ids: Ids, position: int, rows: Ids) -> Logits:
@@ -109,14 +239,19 @@ class Engine:
             [rows, vocab_size]; valid until the next step of the same buffers.
 
         Raises:
+            UsageError: the piece is none that can be fed; the state is as it was.
             SessionStateError: ONNX Runtime reported an error; the state is not to be trusted.
         """
+        check_piece(self._chunk, ids, position, rows)
         try:
-            return buffers.run(self._session, ids, position, rows)
+            return self._lane.do(lambda: buffers.run(ids, position, rows))
         except STEP_ERRORS as error:
+            reason, remedy = first_line(error), _RECOVER
+            if self.device.name != "cpu" and is_exhausted(error):
+                reason, more = exhausted(self._wanted.device_memory, str(self.device))
+                remedy = f"{_RECOVER} {more}"
             raise SessionStateError(
-                f"The step at position {position} failed: {first_line(error)}.",
-                "Take the session back with rollback(), or start again with reset().",
+                f"The step at position {position} failed: {reason}.", remedy
             ) from error
 
     def providers(self) -> dict[str, list[str]]:
@@ -125,67 +260,22 @@ class Engine:
         Returns:
             Provider names to sorted operator names; empty if this version cannot tell.
         """
-        ask: Callable[[], Any] | None = getattr(
-            self._session, "get_provider_graph_assignment_info", None
-        )
-        if ask is None:
-            return {}
-        found: dict[str, set[str]] = {}
-        for part in ask():
-            names = found.setdefault(part.ep_name, set())
-            names.update(f"{node.domain}:{node.op_type}".lstrip(":") for node in part.get_nodes())
-        return {provider: sorted(names) for provider, names in found.items()}
+        return operators_by_provider(self._session)
 
-    def _without_library(self, operators: str, reason: str) -> None:
-        """Either an error or, under ``auto``, a notice."""
-        if operators != "auto":
-            raise OperatorLibraryError(
-                f"The native operators cannot be used: {reason}.",
-                "Install the package with its library, or use --operators portable.",
+
+def _check_options(
+    device: Device, threads: int | None, cuda_graph: bool | None, device_memory: int | None
+) -> None:
+    if threads is not None and (isinstance(threads, bool) or not 1 <= threads <= 1024):
+        raise UsageError(f"threads is {threads!r}.", "It must be 1 to 1024.")
+    if device.name == "cuda":
+        return
+    for given, what in (
+        (cuda_graph is True, "CUDA graphs are"),
+        (device_memory is not None, "A limit of device memory is"),
+    ):
+        if given:
+            raise UsageError(
+                f"{what} for a CUDA device, and the model runs on {device}: {device.why}",
+                "Leave the option out, or use --device cuda.",
             )
-        self.notice = f"Using the portable operators, which are slower: {reason}."
-        log.warning("%s", self.notice)
-
-    def _load(self, options: ort.SessionOptions) -> ort.InferenceSession:
-        provider: Any = self.device.provider
-        if self.device.name == "cuda":
-            provider = (
-                provider,
-                {
-                    "device_id": str(self.device.index),
-                    # Growing by powers of two would double the memory of a long piece.
-                    "arena_extend_strategy": "kSameAsRequested",
-                },
-            )
-        graph = self.package.graph
-        try:
-            session = ort.InferenceSession(
-                os.fspath(graph), options, providers=[provider], enable_fallback=0
-            )
-        except ORT_ERRORS as error:
-            raise self._load_error(error) from None
-        if self.device.provider not in session.get_providers():
-            raise DeviceError(f"{graph} could not be loaded on {self.device}.", CUDA_REMEDY)
-        return session
-
-    def _load_error(self, error: Exception) -> AllMemError:
-        hint = "Export the model again, or fetch an intact copy."
-        if self.operators == "portable" and self.package.scan.operators:
-            hint = (
-                "If it was exported without function bodies it needs the native operators: "
-                "install the package with its library. Otherwise export it again."
-            )
-        return ModelFileError(f"{self.package.graph} does not load: {first_line(error)}.", hint)
-
-
-def _options(threads: int | None) -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.log_severity_level = FATAL
-    options.intra_op_num_threads = threads or 0
-    options.inter_op_num_threads = 1
-    # A pattern is kept for every length of a piece ever seen.
-    options.enable_mem_pattern = False
-    # A spinning thread takes the core from whatever else the machine is doing, us included.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    return options

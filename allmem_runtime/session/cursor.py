@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -14,11 +15,11 @@ import numpy as np
 from allmem_runtime.config import Manifest
 from allmem_runtime.engine import interrupts
 from allmem_runtime.engine.buffers import DeviceBuffers, DeviceTensors, Logits
+from allmem_runtime.engine.pieces import piece_length
 from allmem_runtime.engine.step import Engine
 from allmem_runtime.errors import SessionStateError, UsageError
 from allmem_runtime.state import Place, not_finite, zero
 
-DEFAULT_PIECE = 256
 _MEMORY = ("weights", "momentum", "gradient")
 _RECOVER = "Take the session back with rollback(), or start again with reset()."
 
@@ -48,6 +49,7 @@ class Cursor:
         self.stop = threading.Event()
         self._lock = lock
         self._buffers: DeviceBuffers = engine.buffers()
+        weakref.finalize(self, engine.give_back, self._buffers).atexit = False
         self._piece = piece_length(manifest)
 
     @property
@@ -174,8 +176,3 @@ class Cursor:
         self.tensors.copy_from(tensors)
         self.place = place.copy()
         self.failure = ""
-
-
-def piece_length(manifest: Manifest) -> int:
-    """Most tokens fed at once."""
-    return min(DEFAULT_PIECE, manifest.chunk)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from session_tools import DOCUMENT, assert_same, fed_tokens, read
 
 from allmem_runtime import Model, SourceError, UsageError, load
-from allmem_runtime.session import cursor
+from allmem_runtime.engine import pieces
 from allmem_runtime.text.reading import DIGEST_BYTES
 
 BYTES = DOCUMENT.encode()
@@ -215,7 +215,7 @@ def test_empty_source_ends_at_once(toy: Model) -> None:
 def test_pieces_end_at_absolute_places_and_never_cross_a_chunk(
     toy: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cursor, "DEFAULT_PIECE", 20)
+    monkeypatch.setattr(pieces, "DEFAULT_PIECE", 20)
     chunk = toy.manifest.chunk
     session = toy.session()
     session.feed([5] * 7)

@@ -1,0 +1,133 @@
+"""Opening a graph with ONNX Runtime: options, provider, and what its refusals mean."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+
+from allmem_runtime.engine.devices import CUDA_REMEDY, Device
+from allmem_runtime.engine.failures import FATAL, ORT_ERRORS, first_line
+from allmem_runtime.engine.memory_limit import exhausted, is_exhausted
+from allmem_runtime.errors import DeviceError, ModelFileError
+from allmem_runtime.files.package import Package
+
+_NO_GRAPHS = ("graph capture feature", "cuda graph feature")
+"""In what ONNX Runtime says when a graph cannot be captured because of its nodes."""
+
+
+class GraphsRefused(Exception):
+    """The model has nodes that cannot be captured; it runs without CUDA graphs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How a graph is to be opened.
+
+    Attributes:
+        package: the model.
+        device: where it is to run.
+        threads: CPU threads of one step; None leaves it to ONNX Runtime.
+        device_memory: bytes of device memory for weights and work; None is no limit.
+    """
+
+    package: Package
+    device: Device
+    threads: int | None = None
+    device_memory: int | None = None
+
+
+def open_graph(wanted: Wanted, library: Path | None, graphs: bool) -> ort.InferenceSession:
+    """Open a model.
+
+    Args:
+        wanted: what and where.
+        library: operators to register; None for the function bodies in the graph.
+        graphs: make CUDA graphs possible.
+
+    Raises:
+        GraphsRefused: ``graphs`` is not possible for this model.
+        DeviceError: the device is not there, or has too little memory.
+        ModelFileError: the graph does not load.
+        Exception: what ONNX Runtime raised for the library.
+    """
+    options = _options(wanted.threads)
+    if library is not None:
+        options.register_custom_ops_library(str(library))
+    device, graph = wanted.device, wanted.package.graph
+    try:
+        session = ort.InferenceSession(
+            os.fspath(graph),
+            options,
+            providers=[(device.provider, _provider_options(wanted, graphs))],
+            enable_fallback=0,
+        )
+    except ORT_ERRORS as error:
+        if graphs and any(words in str(error).lower() for words in _NO_GRAPHS):
+            raise GraphsRefused from None
+        raise _load_error(error, wanted, library is None) from None
+    if device.provider not in session.get_providers():
+        raise DeviceError(f"{graph} could not be loaded on {device}.", CUDA_REMEDY)
+    return session
+
+
+def operators_by_provider(session: ort.InferenceSession) -> dict[str, list[str]]:
+    """Which operators run on which provider, as ONNX Runtime recorded it.
+
+    Returns:
+        Provider names to sorted operator names; empty if this version cannot tell.
+    """
+    ask: Callable[[], Any] | None = getattr(session, "get_provider_graph_assignment_info", None)
+    if ask is None:
+        return {}
+    found: dict[str, set[str]] = {}
+    for part in ask():
+        names = found.setdefault(part.ep_name, set())
+        names.update(f"{node.domain}:{node.op_type}".lstrip(":") for node in part.get_nodes())
+    return {provider: sorted(names) for provider, names in found.items()}
+
+
+def _provider_options(wanted: Wanted, graphs: bool) -> dict[str, str]:
+    if wanted.device.name != "cuda":
+        return {}
+    options = {
+        "device_id": str(wanted.device.index),
+        # Growing by powers of two would double the memory of a long piece.
+        "arena_extend_strategy": "kSameAsRequested",
+    }
+    if wanted.device_memory is not None:
+        options["gpu_mem_limit"] = str(wanted.device_memory)
+    if graphs:
+        options["enable_cuda_graph"] = "1"
+    return options
+
+
+def _load_error(error: Exception, wanted: Wanted, portable: bool) -> DeviceError | ModelFileError:
+    graph = wanted.package.graph
+    if wanted.device.name != "cpu" and is_exhausted(error):
+        reason, remedy = exhausted(wanted.device_memory, str(wanted.device))
+        return DeviceError(f"{graph} does not load: {reason}.", remedy)
+    hint = "Export the model again, or fetch an intact copy."
+    if portable and wanted.package.scan.operators:
+        hint = (
+            "If it was exported without function bodies it needs the native operators: "
+            "install the package with its library. Otherwise export it again."
+        )
+    return ModelFileError(f"{graph} does not load: {first_line(error)}.", hint)
+
+
+def _options(threads: int | None) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = FATAL
+    options.intra_op_num_threads = threads or 0
+    options.inter_op_num_threads = 1
+    # A pattern is kept for every length of a piece ever seen.
+    options.enable_mem_pattern = False
+    # A spinning thread takes the core from whatever else the machine is doing, us included.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    return options
