@@ -47,12 +47,16 @@ class LibraryInfo:
         version: version of the package it was built from.
         operator_version: version of the operator contract.
         cpu_path: kernels that run on this CPU: ``generic``, ``avx2`` or ``avx512``.
+        cuda_architectures: what its CUDA kernels were compiled for; empty if it has none.
+            ``sm_86`` is machine code for compute capability 8.6 (and 8.7 to 8.9), ``compute_120``
+            is PTX, which the driver compiles for 12.0 and everything later.
     """
 
     path: Path
     version: str
     operator_version: int
     cpu_path: str
+    cuda_architectures: tuple[str, ...] = ()
 
 
 def library_name() -> str:
@@ -126,7 +130,16 @@ def check_library(path: Path | None = None) -> LibraryInfo:
             f"ALLMEM_CPU is {wanted!r}, and {path} has no such kernels for this CPU. "
             "Unset it, or use generic, avx2 or avx512."
         )
-    return LibraryInfo(path, version, operator_version, cpu.decode())
+    return LibraryInfo(path, version, operator_version, cpu.decode(), _cuda_architectures(library))
+
+
+def _cuda_architectures(library: ctypes.CDLL) -> tuple[str, ...]:
+    try:
+        architectures_of = library.allmem_ops_cuda_architectures
+    except AttributeError:  # a library from before there were CUDA kernels
+        return ()
+    architectures_of.restype = ctypes.c_char_p
+    return tuple(architectures_of().decode().split())
 
 
 def cpu_path(path: Path | None = None) -> str:

@@ -4,7 +4,7 @@
 
 #include "common/operator.h"
 #include "cpu/ort_pool.h"
-#if defined(ALLMEM_WITH_CUDA)
+#if defined(ALLMEM_CUDA_ARCHITECTURES)
 #include "cuda/register/operators.h"
 #endif
 
@@ -30,7 +30,7 @@ const std::vector<std::unique_ptr<Operator>>& operators() {
     add(cpu_attention(kCpuProvider, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT));
     add(cpu_attention(kCpuProvider, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16));
     add(cpu_memory(kCpuProvider));
-#if defined(ALLMEM_WITH_CUDA)
+#if defined(ALLMEM_CUDA_ARCHITECTURES)
     for (OperatorDescription& description : cuda_operators("CUDAExecutionProvider")) {
       add(std::move(description));
     }
@@ -74,4 +74,13 @@ ALLMEM_EXPORT const char* allmem_ops_cpu_path() {
   const char* problem = nullptr;
   const allmem::CpuKernels* const kernels = allmem::cpu_kernels(&problem);
   return kernels == nullptr ? nullptr : kernels->name;
+}
+
+// What the CUDA kernels were compiled for, as "sm_86 compute_120"; empty if there are none.
+ALLMEM_EXPORT const char* allmem_ops_cuda_architectures() {
+#if defined(ALLMEM_CUDA_ARCHITECTURES)
+  return ALLMEM_CUDA_ARCHITECTURES;
+#else
+  return "";
+#endif
 }

@@ -154,7 +154,7 @@ AttentionArgs attention_args(const Case& one, const Arrays& arrays) {
   args.norm_epsilon = one.real("norm_epsilon");
   args.clamp_sinks = one.whole("clamp_sinks") != 0;
   args.cache =
-      one.whole("float16") ? allmem::CacheType::kFloat16 : allmem::CacheType::kFloat32;
+      one.whole("float16") ? allmem::Element::kFloat16 : allmem::Element::kFloat32;
   args.qkv = arrays.floats("qkv");
   args.inverse_frequencies = arrays.floats("inverse_frequencies");
   args.query_norm = arrays.floats("query_norm");
@@ -186,8 +186,8 @@ MemoryArgs memory_args(const Case& one, const Arrays& arrays) {
   args.activate_query_key = one.whole("activate_query_key") != 0;
   args.activate_value = one.whole("activate_value") != 0;
   args.out_norm = one.whole("out_norm") != 0;
-  args.value_norm = static_cast<allmem::Normalize>(one.whole("value_norm"));
-  args.out_gate = static_cast<allmem::Gate>(one.whole("out_gate"));
+  args.value_norm = static_cast<allmem::ValueNorm>(one.whole("value_norm"));
+  args.out_gate = static_cast<allmem::OutGate>(one.whole("out_gate"));
   args.clip = one.real("clip");
   args.epsilon = one.real("epsilon");
   args.qkv = arrays.floats("qkv");

@@ -18,6 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 CUDA = ROOT / "custom_ops" / "src" / "cuda"
+COMMON = CUDA.parent / "common"
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
 FLAGS = ("-std=c++17", "-fPIC", "-shared", "-ffp-contract=fast", "-fno-math-errno")
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas")
@@ -59,7 +60,7 @@ def build(name: str, sources: tuple[str, ...], *options: str) -> Path:
     flags = [*FLAGS, *WARNINGS, *options]
     known = hashlib.sha256(repr((sources, flags)).encode())
     known.update(subprocess.run([gcc, "--version"], capture_output=True).stdout)
-    for path in sorted(CUDA.rglob("*")):
+    for path in sorted([*CUDA.rglob("*"), *COMMON.glob("*.h")]):
         if path.suffix in (".cu", ".cc", ".h"):
             known.update(path.read_bytes())
     folder = ROOT / "build" / "cuda_shim"

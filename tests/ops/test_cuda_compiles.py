@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cuda_shim import CUDA, ROOT
+from cuda_shim import COMMON, CUDA, ROOT
 
 FILES = sorted(path.name for path in CUDA.glob("*.cu"))
 TARGETS = ("75", "80", "86", "89", "90", "120")
@@ -47,7 +47,7 @@ def compile_report(source: str, target: str) -> str:
     compiler = nvcc()
     known = hashlib.sha256(repr((source, target, FLAGS)).encode())
     known.update(subprocess.run([compiler, "--version"], capture_output=True).stdout)
-    for path in sorted(CUDA.rglob("*")):
+    for path in sorted([*CUDA.rglob("*"), *COMMON.glob("*.h")]):
         if path.suffix == ".h" or path.name == source:
             known.update(path.read_bytes())
     folder = ROOT / "build" / "cuda_ptxas"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,25 @@ def test_library_speaks_the_version_of_the_table(built: Path) -> None:
     assert info.path == built
     assert info.operator_version == 1
     assert info.cpu_path in ("generic", "avx2", "avx512")
+    assert all(re.fullmatch(r"(sm|compute)_\d+[af]?", each) for each in info.cuda_architectures)
+
+
+@pytest.mark.parametrize(
+    ("said", "architectures"),
+    [("", ()), ("sm_75 sm_120 compute_120", ("sm_75", "sm_120", "compute_120"))],
+)
+def test_library_says_what_its_cuda_kernels_were_compiled_for(
+    tmp_path: Path, said: str, architectures: tuple[str, ...]
+) -> None:
+    path = fake_library(
+        tmp_path,
+        'const char *allmem_ops_version(void) { return "0.1.0"; }\n'
+        "int allmem_ops_operator_version(void) { return 1; }\n"
+        'const char *allmem_ops_cpu_path(void) { return "generic"; }\n'
+        f'const char *allmem_ops_cuda_architectures(void) {{ return "{said}"; }}\n'
+        "void RegisterCustomOps(void) {}\n",
+    )
+    assert library.check_library(path).cuda_architectures == architectures
 
 
 def test_registering_hands_the_checked_path_to_the_options(built: Path) -> None:

@@ -40,6 +40,28 @@ const char* element_text(ONNXTensorElementDataType type) {
   }
 }
 
+ONNXTensorElementDataType onnx_type(Element element) {
+  switch (element) {
+    case Element::kFloat16:
+      return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
+    case Element::kBFloat16:
+      return ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16;
+    default:
+      return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+  }
+}
+
+Element element_of(ONNXTensorElementDataType type) {
+  switch (type) {
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16:
+      return Element::kFloat16;
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16:
+      return Element::kBFloat16;
+    default:
+      return Element::kFloat32;
+  }
+}
+
 InputTensor read_input(const OrtApi& api, const OrtKernelContext* context, size_t index,
                        const char* name) {
   const OrtValue* value = nullptr;

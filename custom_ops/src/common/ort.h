@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "element.h"
 #include "error.h"
 
 namespace allmem {
@@ -57,6 +58,8 @@ using Shape = std::vector<int64_t>;
 
 std::string shape_text(const Shape& shape);
 const char* element_text(ONNXTensorElementDataType type);
+ONNXTensorElementDataType onnx_type(Element element);
+Element element_of(ONNXTensorElementDataType type);  // float32 for what is none of the three
 
 // An input as the checks see it.
 struct InputTensor {

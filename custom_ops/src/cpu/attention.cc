@@ -89,12 +89,12 @@ static void run(const AttentionArgs& args, const Parallel& parallel, void* scrat
 }
 
 size_t attention_scratch(const AttentionArgs& args, int workers) {
-  return args.cache == CacheType::kFloat32 ? scratch_for<float>(args, workers)
+  return args.cache == Element::kFloat32 ? scratch_for<float>(args, workers)
                                            : scratch_for<Half>(args, workers);
 }
 
 void attention(const AttentionArgs& args, const Parallel& parallel, void* scratch) {
-  if (args.cache == CacheType::kFloat32) {
+  if (args.cache == Element::kFloat32) {
     run<float>(args, parallel, scratch);
   } else {
     run<Half>(args, parallel, scratch);

@@ -71,8 +71,8 @@ void to_unit(const MemoryArgs& args, const float* gain, float* x) {
 
 void normalize_value(const MemoryArgs& args, float* value) {
   const int64_t dim = args.memory_dim;
-  if (args.value_norm == Normalize::kL2) to_unit(args, nullptr, value);
-  if (args.value_norm == Normalize::kRms) {
+  if (args.value_norm == ValueNorm::kL2) to_unit(args, nullptr, value);
+  if (args.value_norm == ValueNorm::kRms) {
     const float mean = sum_of_squares(value, dim) / (float)dim;
     const float factor = 1.0f / sqrtf(mean + args.epsilon);
     for (int64_t d = 0; d < dim; ++d) value[d] *= factor;

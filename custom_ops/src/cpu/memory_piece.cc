@@ -194,8 +194,8 @@ class Tile {
     for (int v = 0; v < vectors_; ++v) {
       const Vector logit = load(bench_.control + kOutputGate * kTile + v * kLanes);
       Vector factor = splat(1.0f);
-      if (args_.out_gate == Gate::kSigmoid) factor = sigmoid(logit);
-      if (args_.out_gate == Gate::kSilu) factor = silu(logit);
+      if (args_.out_gate == OutGate::kSigmoid) factor = sigmoid(logit);
+      if (args_.out_gate == OutGate::kSilu) factor = silu(logit);
       if (args_.out_norm) {
         Vector sum = zero();
         for (int64_t d = 0; d < dim; ++d) {

@@ -169,8 +169,8 @@ void run_head(const MemoryArgs& args, const Layout& layout, const Bench& bench, 
   }
   const Vector logit = splat(logits[kOutputGate * args.heads]);
   float factor = 1.0f;
-  if (args.out_gate == Gate::kSigmoid) factor = one_lane(sigmoid(logit));
-  if (args.out_gate == Gate::kSilu) factor = one_lane(silu(logit));
+  if (args.out_gate == OutGate::kSigmoid) factor = one_lane(sigmoid(logit));
+  if (args.out_gate == OutGate::kSilu) factor = one_lane(silu(logit));
   if (args.out_norm) {
     const float mean = sum_of_squares(bench.read, dim) / (float)dim;
     factor /= sqrtf(mean + args.epsilon);

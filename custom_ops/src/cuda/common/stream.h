@@ -1,5 +1,7 @@
-// The stream's type, for files that include no CUDA header.
+// The stream's type and the element types, for files that include no CUDA header.
 #pragma once
+
+#include "../../common/element.h"
 
 struct CUstream_st;
 
@@ -8,8 +10,7 @@ namespace cuda {
 
 using Stream = CUstream_st*;  // cudaStream_t
 
-// Types of activations and caches in arguments that say so at run time.
-enum class Element { kFloat32, kFloat16, kBFloat16 };
+using allmem::Element;
 
 }  // namespace cuda
 }  // namespace allmem

@@ -4,8 +4,7 @@
 // it is not negative.
 #include "../attention.h"
 
-#include "../../common/attention_arguments.h"
-#include "../../common/shapes.h"
+#include "../../common/attention_call.h"
 #include "device_kernel.h"
 #include "operators.h"
 
@@ -18,51 +17,22 @@ constexpr auto kInt64 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
 
 class AttentionKernel : public Kernel {
  public:
-  AttentionKernel(const OrtApi& api, const OrtKernelInfo* info, ONNXTensorElementDataType activation,
-                  ONNXTensorElementDataType cache)
+  AttentionKernel(const OrtApi& api, const OrtKernelInfo* info, Element activation, Element cache)
       : api_(api),
         attributes_(AttentionAttributes::read(api, info)),
         activation_(activation),
         cache_(cache) {}
 
   void compute(OrtKernelContext* context) override {
-    InputTensor inputs[kAttentionInputs];
-    for (size_t i = 0; i < kAttentionInputs; ++i) {
-      inputs[i] = read_input(api_, context, i, kAttentionInputNames[i]);
-    }
-    const AttentionSizes sizes = AttentionSizes::check(attributes_, inputs, activation_, cache_);
-    check_input(kName, inputs[kAttentionPosition], kInt64, {1}, "[1]");
-    if (sizes.head_dim > cuda::kMostHeadDim) {
-      throw InvalidArgument(text(kName, ": heads are ", sizes.head_dim,
+    const AttentionCall node(api_, context, attributes_, activation_, cache_);
+    if (node.sizes().head_dim > cuda::kMostHeadDim) {
+      throw InvalidArgument(text(kName, ": heads are ", node.sizes().head_dim,
                                  " wide, and the CUDA kernels go up to ", cuda::kMostHeadDim,
                                  "; run this model on the CPU"));
     }
     cuda::AttentionArgs args{};
-    args.batch = sizes.batch;
-    args.time = sizes.time;
-    args.query_heads = sizes.query_heads;
-    args.kv_heads = sizes.kv_heads;
-    args.head_dim = sizes.head_dim;
-    args.rotary_half = sizes.rotary_half;
-    args.window = attributes_.window;
-    args.sinks = attributes_.sinks;
-    args.scale = attributes_.scale;
-    args.rope_amplitude = attributes_.rope_amplitude;
-    args.norm_epsilon = attributes_.norm_epsilon;
-    args.clamp_sinks = attributes_.clamp_sinks;
-    args.activation = cuda_element(activation_);
-    args.cache = cuda_element(cache_);
-    args.position = static_cast<const int64_t*>(inputs[kAttentionPosition].data);
-    args.qkv = inputs[kAttentionQkv].data;
-    args.inverse_frequencies = static_cast<const float*>(inputs[kInverseFrequencies].data);
-    args.query_norm = static_cast<const float*>(inputs[kQueryNorm].data);
-    args.key_norm = static_cast<const float*>(inputs[kKeyNorm].data);
-    args.past_key = inputs[kPastKey].data;
-    args.past_value = inputs[kPastValue].data;
-    args.output =
-        open_output(api_, context, 0, {sizes.batch, sizes.time, sizes.query_heads * sizes.head_dim});
-    args.present_key = open_output(api_, context, 1, inputs[kPastKey].shape);
-    args.present_value = open_output(api_, context, 2, inputs[kPastValue].shape);
+    node.fill(args);
+    args.position = static_cast<const int64_t*>(node.position().data);
 
     const DeviceCall call(api_, context);
     const ScratchBuffer scratch = call.scratch(cuda::attention_scratch_bytes(args));
@@ -74,7 +44,7 @@ class AttentionKernel : public Kernel {
  private:
   const OrtApi& api_;
   const AttentionAttributes attributes_;
-  const ONNXTensorElementDataType activation_, cache_;
+  const Element activation_, cache_;
 };
 
 }  // namespace
@@ -87,8 +57,8 @@ OperatorDescription cuda_attention(const char* provider, ONNXTensorElementDataTy
           {activation, cache, cache},
           [](const OperatorDescription& description, const OrtApi& api,
              const OrtKernelInfo* info) -> Kernel* {
-            return new AttentionKernel(api, info, description.inputs[kAttentionQkv],
-                                       description.inputs[kPastKey]);
+            return new AttentionKernel(api, info, element_of(description.inputs[kAttentionQkv]),
+                                       element_of(description.inputs[kPastKey]));
           }};
 }
 

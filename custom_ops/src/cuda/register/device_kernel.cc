@@ -5,17 +5,6 @@
 
 namespace allmem {
 
-cuda::Element cuda_element(ONNXTensorElementDataType type) {
-  switch (type) {
-    case ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16:
-      return cuda::Element::kFloat16;
-    case ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16:
-      return cuda::Element::kBFloat16;
-    default:
-      return cuda::Element::kFloat32;
-  }
-}
-
 DeviceCall::DeviceCall(const OrtApi& api, OrtKernelContext* context)
     : api_(api), context_(context) {
   void* stream = nullptr;

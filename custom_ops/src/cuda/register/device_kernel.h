@@ -6,8 +6,6 @@
 
 namespace allmem {
 
-cuda::Element cuda_element(ONNXTensorElementDataType type);
-
 // The stream of the call and memory of the device that lies there until the call returns. The
 // arena may hand it out again at once: whatever gets it next is put on the same stream, behind.
 class DeviceCall {

@@ -1,5 +1,5 @@
-// TTTMemory's attributes and sizes, checked.
-#include "memory_arguments.h"
+// TTTMemory's attributes and inputs, checked.
+#include "memory_call.h"
 
 #include <limits>
 
@@ -10,7 +10,7 @@ namespace allmem {
 
 static constexpr char kName[] = "TTTMemory";
 
-const char* const kMemoryInputNames[kMemoryInputs] = {
+static constexpr const char* kInputNames[kMemoryInputs] = {
     "qkv",           "control",       "position",      "conv_weight",
     "norm_gain",     "initial_weights", "initial_norms", "past_weights",
     "past_momentum", "past_gradient", "past_momentum_sum", "past_conv_tail"};
@@ -35,8 +35,8 @@ MemoryAttributes MemoryAttributes::read(const OrtApi& api, const OrtKernelInfo* 
   return out;
 }
 
-MemorySizes MemorySizes::check(const InputTensor (&inputs)[kMemoryInputs],
-                               ONNXTensorElementDataType activation) {
+static MemorySizes check(const InputTensor (&inputs)[kMemoryInputs],
+                         ONNXTensorElementDataType activation) {
   constexpr auto kFloat = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
   const InputTensor& qkv = inputs[kMemoryQkv];
   const InputTensor& initial = inputs[kInitialWeights];
@@ -78,12 +78,23 @@ MemorySizes MemorySizes::check(const InputTensor (&inputs)[kMemoryInputs],
               "[batch, heads]");
   check_input(kName, inputs[kPastConvTail], kFloat, {sizes.batch, 3, sizes.kernel - 1, width},
               "[batch, 3, kernel - 1, width]");
+  check_input(kName, inputs[kMemoryPosition], ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64, {1}, "[1]");
   return sizes;
 }
 
-void check_chunk(int64_t chunk, int64_t position, int64_t time) {
-  if (time > chunk - position % chunk) {
-    throw InvalidArgument(text(kName, ": a piece of ", time, " tokens at input position ",
+MemoryCall::MemoryCall(const OrtApi& api, OrtKernelContext* context,
+                       const MemoryAttributes& attributes, Element activation)
+    : api_(api), context_(context), attributes_(attributes), activation_(activation) {
+  for (size_t i = 0; i < kMemoryInputs; ++i) {
+    inputs_[i] = read_input(api, context, i, kInputNames[i]);
+  }
+  sizes_ = check(inputs_, onnx_type(activation));
+}
+
+void MemoryCall::check_chunk(int64_t position) const {
+  const int64_t chunk = attributes_.chunk;
+  if (sizes_.time > chunk - position % chunk) {
+    throw InvalidArgument(text(kName, ": a piece of ", sizes_.time, " tokens at input position ",
                                position, " crosses the boundary of its chunk of ", chunk,
                                "; cut it there"));
   }

@@ -1,5 +1,5 @@
-// SlidingWindowAttention's attributes and sizes, checked.
-#include "attention_arguments.h"
+// SlidingWindowAttention's attributes and inputs, checked.
+#include "attention_call.h"
 
 #include <limits>
 
@@ -11,7 +11,7 @@ namespace allmem {
 static constexpr char kName[] = "SlidingWindowAttention";
 static constexpr int64_t kMostSlots = int64_t{1} << 30;  // of window and of sinks
 
-const char* const kAttentionInputNames[kAttentionInputs] = {
+static constexpr const char* kInputNames[kAttentionInputs] = {
     "qkv",      "position", "inverse_frequencies", "query_norm",
     "key_norm", "past_key", "past_value"};
 
@@ -28,10 +28,10 @@ AttentionAttributes AttentionAttributes::read(const OrtApi& api, const OrtKernel
   return out;
 }
 
-AttentionSizes AttentionSizes::check(const AttentionAttributes& attributes,
-                                     const InputTensor (&inputs)[kAttentionInputs],
-                                     ONNXTensorElementDataType activation,
-                                     ONNXTensorElementDataType cache) {
+static AttentionSizes check(const AttentionAttributes& attributes,
+                            const InputTensor (&inputs)[kAttentionInputs],
+                            ONNXTensorElementDataType activation,
+                            ONNXTensorElementDataType cache) {
   constexpr auto kFloat = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
   const InputTensor& qkv = inputs[kAttentionQkv];
   const InputTensor& key = inputs[kPastKey];
@@ -70,7 +70,22 @@ AttentionSizes AttentionSizes::check(const AttentionAttributes& attributes,
   }
   check_input(kName, inputs[kQueryNorm], kFloat, {sizes.head_dim}, "[head_dim]");
   check_input(kName, inputs[kKeyNorm], kFloat, {sizes.head_dim}, "[head_dim]");
+  check_input(kName, inputs[kAttentionPosition], ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64, {1}, "[1]");
   return sizes;
+}
+
+AttentionCall::AttentionCall(const OrtApi& api, OrtKernelContext* context,
+                             const AttentionAttributes& attributes, Element activation,
+                             Element cache)
+    : api_(api),
+      context_(context),
+      attributes_(attributes),
+      activation_(activation),
+      cache_(cache) {
+  for (size_t i = 0; i < kAttentionInputs; ++i) {
+    inputs_[i] = read_input(api, context, i, kInputNames[i]);
+  }
+  sizes_ = check(attributes, inputs_, onnx_type(activation), onnx_type(cache));
 }
 
 }  // namespace allmem

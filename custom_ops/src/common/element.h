@@ -1,0 +1,8 @@
+// Element types of activations and caches, for arguments that say so at run time.
+#pragma once
+
+namespace allmem {
+
+enum class Element { kFloat32, kFloat16, kBFloat16 };
+
+}  // namespace allmem

@@ -1,0 +1,136 @@
+// From a node of TTTMemory to its kernels' arguments: the same checks everywhere.
+#pragma once
+
+#include <cstdint>
+
+#include "memory_args.h"
+#include "ort.h"
+
+namespace allmem {
+
+// The values are the indices of the operator table's choices.
+struct MemoryAttributes {
+  enum class Loss { kNegDot, kL2 };
+  enum class Schedule { kReadNormWrite, kPost, kPre, kNone };
+  enum class GradientAt { kNormalized, kRaw };
+  enum class Reduce { kSum, kMean };
+  enum class ConvActivation { kSilu, kSiluQk, kNone };
+
+  int64_t chunk;
+  Loss inner_loss;
+  Schedule norm_schedule;
+  GradientAt grad_at;
+  float clip;
+  Reduce lr_reduce;
+  bool residual;
+  ConvActivation conv_activation;
+  ValueNorm value_norm;
+  bool out_norm;
+  OutGate out_gate;
+  float epsilon;
+
+  static MemoryAttributes read(const OrtApi& api, const OrtKernelInfo* info);
+};
+
+enum MemoryInput : size_t {
+  kMemoryQkv,
+  kControl,
+  kMemoryPosition,
+  kConvWeight,
+  kNormGain,
+  kInitialWeights,
+  kInitialNorms,
+  kPastWeights,
+  kPastMomentum,
+  kPastGradient,
+  kPastMomentumSum,
+  kPastConvTail,
+  kMemoryInputs,
+};
+constexpr size_t kMemoryOutputs = 6;
+
+struct MemorySizes {
+  int64_t batch, time, heads, memory_dim, hidden, kernel;
+};
+
+// One call: its inputs, which fit the operator table.
+class MemoryCall {
+ public:
+  // Throws InvalidArgument at the first input that does not fit. The position's value, which may
+  // lie on a device, is not looked at; see check_chunk.
+  MemoryCall(const OrtApi& api, OrtKernelContext* context, const MemoryAttributes& attributes,
+             Element activation);
+
+  const MemorySizes& sizes() const { return sizes_; }
+  const InputTensor& position() const { return inputs_[kMemoryPosition]; }
+
+  // Throws if the piece crosses a multiple of the chunk.
+  void check_chunk(int64_t position) const;
+
+  // Opens the outputs and fills every field but the position.
+  template <typename Activation, typename Position>
+  void fill(MemoryFields<Activation, Position>& args) const;
+
+ private:
+  const float* floats(MemoryInput input) const {
+    return static_cast<const float*>(inputs_[input].data);
+  }
+  float* open_state(size_t output, MemoryInput past) const {
+    return static_cast<float*>(open_output(api_, context_, output, inputs_[past].shape));
+  }
+
+  const OrtApi& api_;
+  OrtKernelContext* const context_;
+  const MemoryAttributes& attributes_;
+  const Element activation_;
+  InputTensor inputs_[kMemoryInputs];
+  MemorySizes sizes_{};
+};
+
+template <typename Activation, typename Position>
+void MemoryCall::fill(MemoryFields<Activation, Position>& args) const {
+  using A = MemoryAttributes;
+  const A::Schedule schedule = attributes_.norm_schedule;
+  args.batch = sizes_.batch;
+  args.time = sizes_.time;
+  args.heads = sizes_.heads;
+  args.memory_dim = sizes_.memory_dim;
+  args.hidden = sizes_.hidden;
+  args.kernel = sizes_.kernel;
+  args.chunk = attributes_.chunk;
+  args.loss_l2 = attributes_.inner_loss == A::Loss::kL2;
+  args.read_normal = schedule == A::Schedule::kPost || schedule == A::Schedule::kPre;
+  args.gradient_normal =
+      schedule != A::Schedule::kNone && attributes_.grad_at == A::GradientAt::kNormalized;
+  args.commit_normal = schedule == A::Schedule::kReadNormWrite || schedule == A::Schedule::kPost;
+  args.mean_gradient = attributes_.lr_reduce == A::Reduce::kMean;
+  args.residual = attributes_.residual;
+  args.activate_query_key = attributes_.conv_activation != A::ConvActivation::kNone;
+  args.activate_value = attributes_.conv_activation == A::ConvActivation::kSilu;
+  args.out_norm = attributes_.out_norm;
+  args.value_norm = attributes_.value_norm;
+  args.out_gate = attributes_.out_gate;
+  args.activation = activation_;
+  args.clip = attributes_.clip;
+  args.epsilon = attributes_.epsilon;
+  args.qkv = static_cast<const Activation*>(inputs_[kMemoryQkv].data);
+  args.control = static_cast<const Activation*>(inputs_[kControl].data);
+  args.conv_weight = floats(kConvWeight);
+  args.norm_gain = floats(kNormGain);
+  args.initial_weights = floats(kInitialWeights);
+  args.initial_norms = floats(kInitialNorms);
+  args.past_weights = floats(kPastWeights);
+  args.past_momentum = floats(kPastMomentum);
+  args.past_gradient = floats(kPastGradient);
+  args.past_momentum_sum = floats(kPastMomentumSum);
+  args.past_conv_tail = floats(kPastConvTail);
+  const Shape joined = {sizes_.batch, sizes_.time, sizes_.heads * sizes_.memory_dim};
+  args.output = static_cast<Activation*>(open_output(api_, context_, 0, joined));
+  args.present_weights = open_state(1, kPastWeights);
+  args.present_momentum = open_state(2, kPastMomentum);
+  args.present_gradient = open_state(3, kPastGradient);
+  args.present_momentum_sum = open_state(4, kPastMomentumSum);
+  args.present_conv_tail = open_state(5, kPastConvTail);
+}
+
+}  // namespace allmem
