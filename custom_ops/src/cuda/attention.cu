@@ -105,15 +105,3 @@ void attention(const AttentionArgs& args, Stream stream) {
 
 }  // namespace cuda
 }  // namespace allmem
-
-#ifndef __CUDACC__
-
-// For whoever loads kernels and shim as one library.
-extern "C" size_t allmem_cuda_attention_scratch(const allmem::cuda::AttentionArgs* args) {
-  return allmem::cuda::attention_scratch_bytes(*args);
-}
-extern "C" void allmem_cuda_attention(const allmem::cuda::AttentionArgs* args) {
-  allmem::cuda::attention(*args, nullptr);
-}
-
-#endif
