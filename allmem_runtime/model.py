@@ -8,6 +8,7 @@ from typing import Any
 
 from allmem_runtime.config import Manifest
 from allmem_runtime.engine import devices
+from allmem_runtime.engine.card import find_card
 from allmem_runtime.engine.memory_limit import device_bytes
 from allmem_runtime.engine.pieces import piece_length
 from allmem_runtime.engine.probe import probe_cuda
@@ -55,7 +56,7 @@ def load(
     """
     limit = None if device_memory is None else device_bytes(device_memory)
     package = open_package(path)
-    chosen = devices.choose(device, probe_cuda)
+    chosen = devices.choose(device, probe_cuda, find_card)
     log.info("Device %s. %s", chosen, chosen.why)
     engine = Engine(package, chosen, operators, threads, cuda_graph=cuda_graph, device_memory=limit)
     return Model(package, engine)

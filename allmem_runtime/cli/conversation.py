@@ -111,7 +111,8 @@ class Conversation:
         info = self._session.info()
         _tell(
             f"{info['model']} on {info['device']}, {info['operators']} operators; "
-            f"{info['position']:,} tokens read; state {size(info['state_bytes'])} (constant)"
+            f"{info['position']:,} tokens read; state {size(info['state_bytes'])} (constant). "
+            f"{info['device_reason']}"
         )
 
 

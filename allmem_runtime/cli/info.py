@@ -1,4 +1,4 @@
-"""``allmem info``: what a model or a saved session is."""
+"""``allmem info``: what a model or a saved session is, and what a shape costs."""
 
 from __future__ import annotations
 
@@ -7,23 +7,47 @@ from pathlib import Path
 
 import click
 
+from allmem_runtime import flops
+from allmem_runtime.errors import UsageError
+from allmem_runtime.files.package import open_package
 from allmem_runtime.info import is_session, model_info, model_lines, session_info, session_lines
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("path", type=click.Path(path_type=Path), metavar="MODEL|SESSION")
+@click.argument("path", type=click.Path(path_type=Path), metavar="MODEL|SESSION", required=False)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
-def info(path: Path, as_json: bool) -> None:
+@click.option("--flops", "work", is_flag=True, help="Operations per token instead, of a model.")
+@click.option(
+    "--shape",
+    type=click.Choice(sorted(flops.SHAPES)),
+    help="Operations per token of a published decoder; no model is needed.",
+)
+def info(path: Path | None, as_json: bool, work: bool, shape: str | None) -> None:
     """Say what a model or a saved session is, without loading it.
 
     For a model: its architecture, the parts of its state in bytes (they never grow), weights,
     operators, where it came from, and the cache of full attention that the state replaces. For a
     session: how much it has read of what, its model and the session it was forked from. A
     session file holds no text.
+
+    With --flops, or for a --shape: operations per token at 4k, 37k and 128k, full attention
+    beside AllMem, and the cache.
     """
-    if is_session(path):
+    if shape is not None:
+        if path is not None:
+            raise UsageError("--shape goes without a model.", "Leave one of the two out.")
+        values = flops.account(flops.SHAPES[shape])
+        lines = flops.lines(values)
+    elif path is None:
+        raise UsageError("There is nothing to describe.", "Name a model, a session or a --shape.")
+    elif is_session(path):
+        if work:
+            raise UsageError("--flops is for models.", "Name the session's model.")
         values = session_info(path)
         lines = session_lines(values)
+    elif work:
+        values = flops.account(flops.Shape.of(open_package(path).manifest))
+        lines = flops.lines(values)
     else:
         values = model_info(path)
         lines = model_lines(values)

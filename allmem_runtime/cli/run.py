@@ -56,6 +56,16 @@ Answers go to standard output, all else to standard error."""
     show_default=True,
     help="auto, native, portable, or the path of a library.",
 )
+@click.option(
+    "--cuda-graph/--no-cuda-graph",
+    default=None,
+    help="Replay the step of one token as a CUDA graph.  [default: on CUDA]",
+)
+@click.option(
+    "--device-memory",
+    metavar="SIZE",
+    help="Most device memory for weights and work, such as 4GiB; states come on top.",
+)
 @click.option("--threads", type=int, help="CPU threads; the default suits the machine.")
 @click.option("--max-tokens", type=int, help="Longest answer in tokens.")
 @click.option("--temperature", type=float, help="0 takes the most probable token every time.")

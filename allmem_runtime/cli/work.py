@@ -38,6 +38,8 @@ class Work:
             device=options.device,
             operators=options.operators,
             threads=options.threads,
+            cuda_graph=options.cuda_graph,
+            device_memory=options.device_memory,
         )
         self._sampling = dataclasses.replace(model.sampling, **options.sampling)  # type: ignore[arg-type]
         self._session: Session
@@ -53,13 +55,15 @@ class Work:
             device=str(model.device),
             device_reason=model.device.why,
             operators=model.operators,
+            cuda_graph=model.engine.cuda_graph,
+            notices=model.engine.notices,
             state_bytes=model.state_bytes,
             position=self._session.position,
             resumed=resumed,
         )
         out.notice(f"{model.name} on {model.device}: {model.device.why}")
-        if model.engine.notice:
-            out.notice(model.engine.notice)
+        for notice in model.engine.notices:
+            out.notice(notice)
         self._system = options.system
         if self._system is not None and self._session.info()["turn"] != "start":
             out.notice("--system opened the conversation when the session began; not given again.")

@@ -23,6 +23,8 @@ _OURS = "ai.allmem:"
 
 Probe = Callable[[int], str | None]
 """Try a CUDA device by number; None if a graph ran on it, else the reason why not."""
+Describe = Callable[[int], object]
+"""What a CUDA device is, for people; None if nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,13 @@ class Device:
         return f"cuda:{self.index}" if self.name == "cuda" else "cpu"
 
 
-def choose(wanted: str, probe: Probe) -> Device:
+def choose(wanted: str, probe: Probe, describe: Describe = lambda index: None) -> Device:
     """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:1`` into a device that works.
 
     Args:
         wanted: what the user asked for.
         probe: tries a CUDA device.
+        describe: names a CUDA device that works.
 
     Raises:
         UsageError: no such device name.
@@ -64,7 +67,9 @@ def choose(wanted: str, probe: Probe) -> Device:
     if wanted == "auto":
         problem = probe(0)
         if problem is None:
-            return Device("cuda", 0, "A CUDA device works, and auto prefers it.")
+            return Device(
+                "cuda", 0, f"A CUDA device works, and auto prefers it{_what(describe(0))}."
+            )
         return Device("cpu", 0, f"CUDA cannot be used: {problem}.")
     match = _CUDA.match(wanted)
     if not match:
@@ -73,7 +78,11 @@ def choose(wanted: str, probe: Probe) -> Device:
     problem = probe(index)
     if problem is not None:
         raise DeviceError(f"CUDA device {index} cannot be used: {problem}.", CUDA_REMEDY)
-    return Device("cuda", index, f"CUDA device {index} was asked for.")
+    return Device("cuda", index, f"CUDA device {index} was asked for{_what(describe(index))}.")
+
+
+def _what(description: object) -> str:
+    return "" if description is None else f" ({description})"
 
 
 def misplaced(device: Device, providers: Mapping[str, Sequence[str]]) -> list[str]:

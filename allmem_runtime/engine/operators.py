@@ -46,6 +46,11 @@ def find_library(
         library = check_library(named)
     except LibraryError as error:
         return str(error).rstrip(".")
-    if device == "cuda" and not getattr(library, "cuda", True):
+    if device == "cuda" and not cuda_kernels(library):
         return f"{library.path} was built without CUDA kernels ({KERNELS_REMEDY})"
     return library
+
+
+def cuda_kernels(library: LibraryInfo) -> tuple[str, ...]:
+    """The architectures that a library has CUDA kernels for; none if it was built without."""
+    return tuple(getattr(library, "cuda", ("unknown architectures",)))

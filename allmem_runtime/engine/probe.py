@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from allmem_runtime.engine.devices import CUDA_PROVIDER, Device
 from allmem_runtime.engine.failures import FATAL, ORT_ERRORS, WARNING, first_line
+from allmem_runtime.engine.lane import lane_of
 from allmem_runtime.errors import OperatorLibraryError
 
 # A graph of a single Neg on one float: IR 8, opset 13. Small enough to try a device with.
@@ -45,20 +46,27 @@ def probe_cuda(index: int) -> str | None:
                 ort.preload_dlls()
         options = ort.SessionOptions()
         options.log_severity_level = FATAL
-        session = ort.InferenceSession(
-            _PROBE_GRAPH,
-            options,
-            providers=[(CUDA_PROVIDER, {"device_id": str(index)})],
-            enable_fallback=0,
-        )
-        if CUDA_PROVIDER not in session.get_providers():
+        if not lane_of("cuda").do(lambda: _runs_on(index, options)):
             return _missing_library(messages.getvalue())
-        session.run(None, {"x": np.ones(1, np.float32)})
     except ORT_ERRORS as error:
         return first_line(error)
     finally:
         ort.set_default_logger_severity(WARNING)
     return None
+
+
+def _runs_on(index: int, options: ort.SessionOptions) -> bool:
+    """Whether a CUDA device runs a graph; ONNX Runtime may raise anything."""
+    session = ort.InferenceSession(
+        _PROBE_GRAPH,
+        options,
+        providers=[(CUDA_PROVIDER, {"device_id": str(index)})],
+        enable_fallback=0,
+    )
+    if CUDA_PROVIDER not in session.get_providers():
+        return False
+    session.run(None, {"x": np.ones(1, np.float32)})
+    return True
 
 
 def _missing_library(messages: str) -> str:
@@ -86,10 +94,19 @@ def run_once(
     """
     options = ort.SessionOptions()
     options.log_severity_level = FATAL
+    provider: Any = device.provider
+    if device.name == "cuda":
+        # The CPU would do the work unseen, and rightly.
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        provider = (provider, {"device_id": str(device.index)})
+
+    def run() -> list[NDArray[Any]]:
+        session = ort.InferenceSession(model, options, providers=[provider], enable_fallback=0)
+        return [np.asarray(value) for value in session.run(None, dict(inputs))]
+
     try:
         options.register_custom_ops_library(str(library))
-        session = ort.InferenceSession(model, options, providers=[device.provider])
-        return [np.asarray(value) for value in session.run(None, dict(inputs))]
+        return lane_of(device.name).do(run)
     except ORT_ERRORS as error:
         raise OperatorLibraryError(
             f"{library} does not run on {device}: {first_line(error)}.",

@@ -21,7 +21,9 @@ import numpy as np
 
 from allmem_ops import library
 from allmem_ops.schema import OPERATORS
+from allmem_runtime.engine.card import find_card
 from allmem_runtime.engine.devices import Device
+from allmem_runtime.engine.operators import KERNELS_REMEDY, cuda_kernels
 from allmem_runtime.engine.probe import probe_cuda, run_once, runtime_version
 from allmem_runtime.errors import AllMemError
 from allmem_runtime.files.package import open_package
@@ -36,6 +38,7 @@ _CUDA_HINT = (
     "Only a machine with an NVIDIA card needs it: install the driver, and the CUDA libraries with "
     "`pip install 'onnxruntime-gpu[cuda,cudnn]'`."
 )
+_NO_KERNELS = "the library has no CUDA kernels, so models run on portable operators there"
 MODEL_TOLERANCE = 1e-2
 """Largest relative RMS difference of logits between native and portable operators.
 
@@ -63,7 +66,8 @@ def examine(model: Path | None = None) -> Iterator[Check]:
     yield Check("cpu", "ok", _processor())
     cuda = probe_cuda(0)
     if cuda is None:
-        yield Check("cuda", "ok", _graphics() or "a CUDA device works")
+        card = find_card(0)
+        yield Check("cuda", "ok", _graphics() or (str(card) if card else "a CUDA device works"))
     else:
         yield Check("cuda", "warn", f"not usable: {cuda}. {_CUDA_HINT}")
     yield from _operators(has_cuda=cuda is None)
@@ -85,9 +89,17 @@ def _operators(*, has_cuda: bool) -> Iterator[Check]:
         "ok",
         f"{info.path.name} {info.version}, operators {info.operator_version}, {info.cpu_path}",
     )
-    for device in [_CPU, *([Device("cuda", 0, "")] if has_cuda else [])]:
-        for name in OPERATORS:
-            yield _operator(name, device, info.path)
+    for name in OPERATORS:
+        yield _operator(name, _CPU, info.path)
+    if not has_cuda:
+        return
+    kernels = cuda_kernels(info)
+    if not kernels:
+        yield Check("operators on cuda", "warn", f"{_NO_KERNELS}: {KERNELS_REMEDY}.")
+        return
+    yield Check("operators on cuda", "ok", f"kernels for {', '.join(kernels)}")
+    for name in OPERATORS:
+        yield _operator(name, Device("cuda", 0, ""), info.path)
 
 
 def _operator(name: str, device: Device, path: Path) -> Check:

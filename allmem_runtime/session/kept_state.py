@@ -143,7 +143,10 @@ class KeptState:
         return {
             "model": self.model.name,
             "device": str(self.model.device),
+            "device_reason": self.model.device.why,
             "operators": self.model.operators,
+            "cuda_graph": self.model.engine.cuda_graph,
+            "notices": list(self.model.engine.notices),
             "position": place.position,
             "pending": len(place.pending),
             "turn": place.turn,

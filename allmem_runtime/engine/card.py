@@ -1,0 +1,58 @@
+"""What the driver says of a CUDA device: its name, compute capability and memory.
+
+ONNX Runtime does not tell. The driver's library is asked directly: it numbers devices as ONNX
+Runtime does, whatever CUDA_VISIBLE_DEVICES says.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from dataclasses import dataclass
+
+_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A CUDA device.
+
+    Attributes:
+        name: as its maker calls it.
+        capability: compute capability, such as ``8.6``.
+        memory: bytes in all.
+    """
+
+    name: str
+    capability: str
+    memory: int
+
+    def __str__(self) -> str:
+        memory = f"{self.memory / 2**30:.1f} GiB"
+        return f"{self.name}, compute capability {self.capability}, {memory}"
+
+
+def find_card(index: int) -> Card | None:
+    """The device of this number; None if the driver is not there or knows no such device."""
+    try:
+        driver = ctypes.CDLL(_LIBRARY)
+        ask = driver.cuDeviceGetAttribute
+        total_of = driver.cuDeviceTotalMem_v2
+        name_of, get, start = driver.cuDeviceGetName, driver.cuDeviceGet, driver.cuInit
+    except (OSError, AttributeError):
+        return None
+    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    memory, name = ctypes.c_size_t(), ctypes.create_string_buffer(128)
+    calls = (
+        lambda: start(0),
+        lambda: get(ctypes.byref(device), index),
+        lambda: name_of(name, len(name), device),
+        lambda: ask(ctypes.byref(major), _MAJOR, device),
+        lambda: ask(ctypes.byref(minor), _MINOR, device),
+        lambda: total_of(ctypes.byref(memory), device),
+    )
+    if any(call() for call in calls):
+        return None
+    text = name.value.decode("ascii", "replace")
+    return Card(text, f"{major.value}.{minor.value}", memory.value)
