@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
@@ -44,7 +45,7 @@ def find_card(index: int) -> Card | None:
         return None
     device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
     memory, name = ctypes.c_size_t(), ctypes.create_string_buffer(128)
-    calls = (
+    calls: tuple[Callable[[], int], ...] = (
         lambda: start(0),
         lambda: get(ctypes.byref(device), index),
         lambda: name_of(name, len(name), device),
