@@ -21,8 +21,11 @@
 
 #include "../shim/cuda_on_cpu.h"
 
+// Whoever has streams to put launches on defines it before, with -include.
+#ifndef ALLMEM_LAUNCH
 #define ALLMEM_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
   ::allmem::shim::launch(grid, block, shared_bytes, stream, [&] { kernel(__VA_ARGS__); })
+#endif
 
 #define ALLMEM_DYNAMIC_SHARED(type, name) \
   type* const name = static_cast<type*>(::allmem::shim::dynamic_shared())
