@@ -8,10 +8,11 @@ from pathlib import Path
 import torch
 
 from allmem_exporters.errors import ExportError
+from allmem_exporters.graph import DTYPES
 from allmem_exporters.modeling import AllMemForCausalLM
 from allmem_exporters.trace import trace
 from allmem_exporters.validate import validate
-from allmem_exporters.weights import store
+from allmem_exporters.weights import STORAGE, store
 from allmem_exporters.write import replacing, write_folder
 from allmem_runtime.config import Manifest
 
@@ -20,7 +21,8 @@ def export(
     checkpoint: str | Path,
     out: str | Path,
     *,
-    weights: str = "float32",
+    weights: str | None = None,
+    activations: str = "float32",
     cache: str | None = None,
     check: bool = True,
     check_tokens: int | None = None,
@@ -32,7 +34,10 @@ def export(
     Args:
         checkpoint: folder made by ``convert`` or ``save_pretrained``.
         out: folder to write; it appears only when everything, the check included, went well.
-        weights: ``float32`` or ``float16``, how matrices are stored.
+        weights: ``float32`` or ``float16``, how matrices are stored; None for float32, or for
+            float16 where the activations are.
+        activations: ``float32``, or ``float16`` for GPUs; see docs/float16.md. Float16 activations
+            need float16 weights; the cache may have either type.
         cache: ``float16`` or ``float32``, the type keys and values are kept in; None takes the
             checkpoint's own.
         check: run the graph against PyTorch (see ``validate``).
@@ -44,8 +49,11 @@ def export(
         The manifest of the exported model.
 
     Raises:
-        ExportError: the checkpoint cannot be read, the folder not written, or the check failed.
+        ExportError: the checkpoint cannot be read, the folder not written, the options contradict
+            each other, or the check failed.
     """
+    weights = weights or activations
+    _check_types(weights, activations)
     checkpoint, out = Path(checkpoint), Path(out)
     if not (checkpoint / "config.json").is_file():
         raise ExportError(
@@ -54,16 +62,42 @@ def export(
         )
     report(f"loading {checkpoint}")
     changes = {} if cache is None else {"cache_dtype": cache}
-    model = AllMemForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, **changes).eval()
+    # Unchecked, large models take half the memory: nothing needs them in float32.
+    dtype = torch.float32 if check or activations == "float32" else "auto"
+    model = AllMemForCausalLM.from_pretrained(checkpoint, dtype=dtype, **changes).eval()
     with replacing(out, force=force) as folder:
         report("tracing")
-        graph = trace(model)
-        store(graph, weights)
+        graph = trace(model, activations)
+        if activations == "float32":
+            store(graph, weights)
         report(f"writing {out}")
-        manifest = write_folder(graph, model.config, checkpoint, folder, weights)
+        manifest = write_folder(graph, model.config, checkpoint, folder, weights, activations)
         del graph
         if check:
             report("checking against PyTorch (relative RMS differences)")
-            validate(folder, model, storage=weights, tokens=check_tokens, report=report)
+            validate(
+                folder,
+                model,
+                storage=weights,
+                activations=activations,
+                tokens=check_tokens,
+                report=report,
+            )
     report(f"done: {out}, state {manifest.state.nbytes / 2**20:.1f} MiB whatever is read")
     return manifest
+
+
+def _check_types(weights: str, activations: str) -> None:
+    if activations not in DTYPES:
+        raise ExportError(
+            f"activations is {activations!r}; allowed: {', '.join(DTYPES)}.",
+            "A GPU is fastest with float16, a CPU with float32.",
+        )
+    if weights not in STORAGE:
+        raise ExportError(f"weights is {weights!r}; allowed: {', '.join(STORAGE)}.")
+    if activations == "float16" and weights != "float16":
+        raise ExportError(
+            f"Weights stored as {weights} do not go with activations in float16: the products "
+            "need both in one type.",
+            "Leave --weights out, or export with --activations float32.",
+        )

@@ -28,18 +28,23 @@ IR_VERSION = 10
 """The newest that every ONNX Runtime since 1.17 loads."""
 
 
-def trace(model: AllMemForCausalLM) -> ir.Model:
+def trace(model: AllMemForCausalLM, activations: str = "float32") -> ir.Model:
     """Trace one step of ``model``.
 
     Args:
-        model: any AllMem model; it is read as float32.
+        model: any AllMem model.
+        activations: ``float32`` or ``float16``, the type of the token stream; its matrices have
+            the same type.
+
+    Raises:
+        ExportError: float16 cannot hold one of the weights.
 
     Returns:
         A graph with the inputs and outputs of ``allmem_runtime.spec``: time and the number of
         logit rows are dynamic, everything else is of constant shape. The weights lie in memory.
     """
     config = model.config
-    graph = StepGraph(model).eval()
+    graph = StepGraph(model, activations).eval()
     state = list(AllMemState.blank(config))
     names = [(layer, tensor.name) for layer, tensor in state_spec(config)]
     dynamic = torch.export.Dim.DYNAMIC
@@ -70,7 +75,7 @@ def trace(model: AllMemForCausalLM) -> ir.Model:
     traced.graph.name = "step"
     _name_dimensions(traced)
     _forget_traces(traced)
-    for function in _functions(model):
+    for function in _functions(model, activations):
         traced.functions[function.identifier()] = function
     return traced
 
@@ -115,15 +120,16 @@ def _forget_traces(model: ir.Model) -> None:
     for node in model.graph:
         node.metadata_props.clear()
         if node.op_type == "SkipSimplifiedLayerNormalization":
-            for output in node.outputs[1:3]:
-                output.name = ""
+            for output in node.outputs[1:]:
+                if not output.uses():
+                    output.name = ""
     for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
         value.metadata_props.clear()
     model.metadata_props.clear()
     model.graph.metadata_props.clear()
 
 
-def _functions(model: AllMemForCausalLM) -> list[ir.Function]:
+def _functions(model: AllMemForCausalLM, activations: str) -> list[ir.Function]:
     config = model.config
     bodies = [
         attention_function(
@@ -132,6 +138,7 @@ def _functions(model: AllMemForCausalLM) -> list[ir.Function]:
             head_dim=config.head_dim,
             rotary_half=config.rotary_dim // 2,
             attributes=model.model.layers[0].self_attn.attributes,
+            activation=activations,
             cache=config.cache_dtype,
         ),
         memory_function(
@@ -140,6 +147,7 @@ def _functions(model: AllMemForCausalLM) -> list[ir.Function]:
             hidden=config.mem_hidden,
             kernel=config.conv_kernel,
             attributes=config.memory_attributes(),
+            activation=activations,
         ),
     ]
     return [ir.from_proto(body) for body in bodies]

@@ -42,6 +42,8 @@ float64 shows the same. A wrong mask, position, boundary or layout shows as 1e-1
 NARROW_WEIGHTS_TOLERANCE = 1e-2
 """The same for weights stored as float16: rounding them moves everything by some 1e-3."""
 
+NARROW_ACTIVATIONS_TOLERANCE = 1e-1
+
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
@@ -126,6 +128,7 @@ def validate(
     model: AllMemForCausalLM,
     *,
     storage: str = "float32",
+    activations: str = "float32",
     tokens: int | None = None,
     seed: int = 0,
     report: Callable[[str], None] = lambda line: None,
@@ -136,6 +139,7 @@ def validate(
         folder: the export.
         model: in float32.
         storage: how the export's weights are stored.
+        activations: type of the export's token stream.
         tokens: length of the random text; by default long enough for the window to go round.
         seed: of the text and of the random cutting.
         report: is told each result as a line.
@@ -159,6 +163,8 @@ def validate(
     tolerance = TOLERANCE[config.cache_dtype]
     if storage != "float32":
         tolerance = NARROW_WEIGHTS_TOLERANCE
+    if activations != "float32":
+        tolerance = NARROW_ACTIVATIONS_TOLERANCE
     results = []
     for native in (True, False):
         runner = GraphRunner(folder, state_spec(config), native=native)

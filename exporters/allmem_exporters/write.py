@@ -76,7 +76,12 @@ def replacing(out: Path, *, force: bool) -> Iterator[Path]:
 
 
 def write_folder(
-    model: ir.Model, config: AllMemConfig, checkpoint: Path, folder: Path, storage: str
+    model: ir.Model,
+    config: AllMemConfig,
+    checkpoint: Path,
+    folder: Path,
+    storage: str,
+    activations: str = "float32",
 ) -> Manifest:
     """Fill ``folder`` with a model that the runtime opens.
 
@@ -86,6 +91,7 @@ def write_folder(
         checkpoint: folder it came from, for tokenizer, templates and provenance.
         folder: an empty folder.
         storage: how the weights are stored, for the manifest.
+        activations: type of the token stream, for the manifest.
 
     Returns:
         The manifest, which also lies in the graph's metadata.
@@ -109,7 +115,7 @@ def write_folder(
         for name in (TOKENIZER_FILE, CHAT_TEMPLATE_FILE, GENERATION_FILE):
             if (checkpoint / name).is_file():
                 shutil.copyfile(checkpoint / name, folder / name)
-        manifest = _manifest(config, checkpoint, folder, storage)
+        manifest = _manifest(config, checkpoint, folder, storage, activations)
         _embed(folder / GRAPH_FILE, manifest)
         (folder / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
     except OSError as error:
@@ -127,7 +133,9 @@ def _embed(graph: Path, manifest: Manifest) -> None:
     graph.write_bytes(proto.SerializeToString())
 
 
-def _manifest(config: AllMemConfig, checkpoint: Path, folder: Path, storage: str) -> Manifest:
+def _manifest(
+    config: AllMemConfig, checkpoint: Path, folder: Path, storage: str, activations: str
+) -> Manifest:
     source = _provenance(checkpoint)
     return Manifest(
         name=source.get("name", checkpoint.name).removesuffix(".gguf"),
@@ -153,6 +161,7 @@ def _manifest(config: AllMemConfig, checkpoint: Path, folder: Path, storage: str
         chunk=config.chunk,
         cache=config.cache_dtype,  # type: ignore[arg-type]
         weights=storage,
+        activations=activations,  # type: ignore[arg-type]
         operators={operator.name: operator.version for operator in OPERATORS.values()},
         begin_tokens=_begin_tokens(folder / TOKENIZER_FILE),
         end_tokens=_end_tokens(config, folder / GENERATION_FILE),

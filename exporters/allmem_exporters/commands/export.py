@@ -13,9 +13,15 @@ import click
 @click.option(
     "--weights",
     type=click.Choice(["float32", "float16"]),
+    help="How matrices are stored. float16 halves the file; arithmetic stays float32.  "
+    "[default: float32, or the activations' type]",
+)
+@click.option(
+    "--activations",
+    type=click.Choice(["float32", "float16"]),
     default="float32",
     show_default=True,
-    help="How matrices are stored. float16 halves the file; arithmetic stays float32.",
+    help="Type of everything between tokens and logits: float16 for GPUs.",
 )
 @click.option(
     "--cache",
@@ -33,7 +39,8 @@ import click
 def export(
     checkpoint: Path,
     out: Path,
-    weights: str,
+    weights: str | None,
+    activations: str,
     cache: str | None,
     check: bool,
     check_tokens: int | None,
@@ -50,6 +57,7 @@ def export(
         checkpoint,
         out,
         weights=weights,
+        activations=activations,
         cache=cache,
         check=check,
         check_tokens=check_tokens,
