@@ -100,6 +100,10 @@ class ShimLibrary:
         """
         self._library.allmem_shim_set_order(order)
 
+    def set_capability(self, capability: int) -> None:
+        """The device's compute capability, 86 for 8.6; kernels are chosen by it."""
+        self._library.allmem_shim_set_capability(capability)
+
     def call(self, function: str, *arguments: object, returns: type | None = None) -> object:
         """Call a function; raise ``ShimError`` if a launch in it failed."""
         entry = self._library[function]

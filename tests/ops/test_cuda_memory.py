@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import cuda_backend  # noqa: F401  (adds itself to BACKENDS)
+from collections.abc import Iterator, Mapping
+
 import numpy as np
 import pytest
 from cases import (
-    BACKENDS,
     MEMORY_CASES,
+    Arrays,
     Backend,
     Case,
     MemorySizes,
@@ -18,6 +19,8 @@ from cases import (
 from cuda_memory import ELEMENTS, SOURCES, run_memory
 from cuda_shim import ShimLibrary, build
 
+from allmem_ops.schema import Operator, Value
+
 TOLERANCE = 2e-6
 """Float32 products of depth 128 at most, in a chain of three: measured are 3.2e-7 at most."""
 
@@ -27,14 +30,38 @@ OUTPUT_TOLERANCE = {"float16": 2e-3, "bfloat16": 1e-2}
 NAMES = {case.name: case for case in MEMORY_CASES}
 
 
-@pytest.fixture(scope="module")
-def library() -> ShimLibrary:
-    return ShimLibrary(build("memory", SOURCES, "-O1"))
+CORES = {"ordinary_cores": 86, "matrix_instructions": 90}
+"""Compute capabilities that choose either form of a piece's products."""
 
 
-@pytest.fixture(scope="module")
-def backend() -> Backend:
-    return BACKENDS["cuda shim"]()
+class Memory:
+    """The kernels for one compute capability as a backend."""
+
+    def __init__(self, library: ShimLibrary) -> None:
+        self._library = library
+
+    def run(
+        self,
+        operator: Operator,
+        inputs: Arrays,
+        attributes: Mapping[str, Value],
+        *,
+        in_place: bool = False,
+    ) -> Arrays:
+        return run_memory(self._library, operator, inputs, attributes, in_place=in_place)
+
+
+@pytest.fixture(scope="module", params=CORES.values(), ids=CORES)
+def library(request: pytest.FixtureRequest) -> Iterator[ShimLibrary]:
+    library = ShimLibrary(build("memory", SOURCES, "-O1"))
+    library.set_capability(request.param)
+    yield library
+    library.set_capability(90)
+
+
+@pytest.fixture
+def backend(library: ShimLibrary) -> Memory:
+    return Memory(library)
 
 
 @pytest.mark.parametrize("case", MEMORY_CASES, ids=lambda case: case.name)

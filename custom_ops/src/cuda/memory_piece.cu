@@ -1,4 +1,4 @@
-// TTTMemory over a piece of several tokens, as a chain of tiled matrix products in float32.
+// TTTMemory over a piece of several tokens, as a chain of tiled matrix products.
 //
 // Tokens are taken in panels, which bounds the scratch; of each panel
 //   prepare    q, k, v of every token and head; for neg_dot the error -v
@@ -9,6 +9,7 @@
 //   output     norm, gain and gate
 // and around them the scales of n(W) before, the clip factors and the commit after. Products with
 // n(W) are products with W whose rows or columns are scaled. A block serves one head.
+#include "common/capability.h"
 #include "memory_product.h"
 #include "memory_steps.h"
 
@@ -153,7 +154,8 @@ __host__ __device__ inline Tiles tiles_of(int64_t rows, int64_t columns) {
   return {divide_up(columns, kTile), divide_up(rows, kTile) * divide_up(columns, kTile)};
 }
 
-__global__ void __launch_bounds__(kProductThreads)
+template <bool matrices>
+__global__ void __launch_bounds__(kProductThreads, 2)
     activate(MemoryArgs args, Layout layout, Panel panel) {
   const int64_t dim = args.memory_dim, hidden = args.hidden, size = matrix_size(args);
   const Tiles tiles = tiles_of(panel.tokens, hidden);
@@ -164,12 +166,12 @@ __global__ void __launch_bounds__(kProductThreads)
   const float* const scales = layout.scales + task.unit * norm_count(args);
   const bool normal = keys ? args.gradient_normal : args.read_normal;
   const int64_t at = task.unit * layout.panel;
-  const Operand x{(keys ? layout.key : layout.query) + at * dim, dim, 1};
-  const Operand gate_up[2] = {{weights, dim, 1}, {weights + size, dim, 1}};
+  const Deep x{(keys ? layout.key : layout.query) + at * dim, dim};
+  const Deep gate_up[2] = {{weights, dim}, {weights + size, dim}};
   float* const active = layout.active + at * hidden;
   float* const left = layout.left + 3 * at * hidden;
   const int64_t matrix = layout.panel * hidden;
-  tile_product(x, gate_up, panel.tokens, hidden, dim, tile / tiles.across * kTile,
+  tile_product<matrices>(x, gate_up, panel.tokens, hidden, dim, tile / tiles.across * kTile,
                tile % tiles.across * kTile,
                [&](int64_t token, int64_t j, const float(&sums)[2]) {
                  const float a = normal ? sums[0] * scales[j] : sums[0];
@@ -186,7 +188,8 @@ __global__ void __launch_bounds__(kProductThreads)
                });
 }
 
-__global__ void __launch_bounds__(kProductThreads)
+template <bool matrices>
+__global__ void __launch_bounds__(kProductThreads, 2)
     read(MemoryArgs args, Layout layout, Panel panel) {
   const int64_t dim = args.memory_dim, hidden = args.hidden;
   const Tiles tiles = tiles_of(panel.tokens, dim);
@@ -198,9 +201,9 @@ __global__ void __launch_bounds__(kProductThreads)
   const bool normal = keys ? args.gradient_normal : args.read_normal;
   const int64_t at = task.unit * layout.panel;
   const float* const key_active = layout.left + (3 * at + kDown * layout.panel) * hidden;
-  const Operand active{keys ? key_active : layout.active + at * hidden, hidden, 1};
-  const Operand down[1] = {{weights + kDown * matrix_size(args), 1, dim}};
-  tile_product(active, down, panel.tokens, dim, hidden, tile / tiles.across * kTile,
+  const Deep active{keys ? key_active : layout.active + at * hidden, hidden};
+  const SideBySide down[1] = {{weights + kDown * matrix_size(args), dim}};
+  tile_product<matrices>(active, down, panel.tokens, dim, hidden, tile / tiles.across * kTile,
                tile % tiles.across * kTile,
                [&](int64_t token, int64_t d, const float(&sums)[1]) {
                  const int64_t to = (at + token) * dim + d;
@@ -216,18 +219,19 @@ __global__ void __launch_bounds__(kProductThreads)
                });
 }
 
-__global__ void __launch_bounds__(kProductThreads)
+template <bool matrices>
+__global__ void __launch_bounds__(kProductThreads, 2)
     back(MemoryArgs args, Layout layout, Panel panel) {
   const int64_t dim = args.memory_dim, hidden = args.hidden;
   const Tiles tiles = tiles_of(panel.tokens, hidden);
   const Task task = task_of(args, tiles.count);
   const float* const weights = weights_of(args, Position{args.position}.first(), task.head);
   const int64_t at = task.unit * layout.panel;
-  const Operand error{layout.value + at * dim, dim, 1};
-  const Operand down[1] = {{weights + kDown * matrix_size(args), dim, 1}};
+  const Deep error{layout.value + at * dim, dim};
+  const Deep down[1] = {{weights + kDown * matrix_size(args), dim}};
   float* const left = layout.left + 3 * at * hidden;
   const int64_t matrix = layout.panel * hidden;
-  tile_product(error, down, panel.tokens, hidden, dim, task.index / tiles.across * kTile,
+  tile_product<matrices>(error, down, panel.tokens, hidden, dim, task.index / tiles.across * kTile,
                task.index % tiles.across * kTile,
                [&](int64_t token, int64_t j, const float(&sums)[1]) {
                  const float* const rates = layout.rates + (at + token) * 3;
@@ -237,19 +241,20 @@ __global__ void __launch_bounds__(kProductThreads)
                });
 }
 
-__global__ void __launch_bounds__(kProductThreads)
+template <bool matrices>
+__global__ void __launch_bounds__(kProductThreads, 2)
     gradient(MemoryArgs args, Layout layout, Panel panel) {
   const int64_t dim = args.memory_dim, hidden = args.hidden;
   const Tiles tiles = tiles_of(hidden, dim);
   const Task task = task_of(args, 3 * tiles.count);
   const int64_t matrix = task.index / tiles.count, tile = task.index % tiles.count;
   const int64_t at = task.unit * layout.panel;
-  const Operand left{layout.left + (3 * at + matrix * layout.panel) * hidden, 1, hidden};
+  const SideBySide left{layout.left + (3 * at + matrix * layout.panel) * hidden, hidden};
   const float* const rows = matrix == kDown ? layout.error : layout.key;
-  const Operand right[1] = {{rows + at * dim, 1, dim}};
+  const SideBySide right[1] = {{rows + at * dim, dim}};
   const int64_t state = (task.unit * 3 + matrix) * matrix_size(args);
   const float* const from = panel.begin == 0 ? args.past_gradient : args.present_gradient;
-  tile_product(left, right, hidden, dim, panel.tokens, tile / tiles.across * kTile,
+  tile_product<matrices>(left, right, hidden, dim, panel.tokens, tile / tiles.across * kTile,
                tile % tiles.across * kTile,
                [&](int64_t j, int64_t d, const float(&sums)[1]) {
                  const int64_t to = state + j * dim + d;
@@ -343,7 +348,7 @@ __global__ void __launch_bounds__(kThreads) finish(MemoryArgs args, Layout layou
   }
 }
 
-template <typename T>
+template <typename T, bool matrices>
 void launch(const MemoryArgs& args, Stream stream, void* scratch) {
   const Layout layout(args, scratch);
   const int64_t units = units_of(args);
@@ -360,11 +365,11 @@ void launch(const MemoryArgs& args, Stream stream, void* scratch) {
     const int64_t narrow = tiles_of(panel.tokens, args.memory_dim).count;
     const int64_t state = tiles_of(args.hidden, args.memory_dim).count;
     ALLMEM_LAUNCH(prepare<T>, rows, kThreads, 0, stream, args, layout, panel);
-    ALLMEM_LAUNCH(activate, grid(2 * wide), kProductThreads, 0, stream, args, layout, panel);
-    ALLMEM_LAUNCH(read, grid(args.loss_l2 ? 2 * narrow : narrow), kProductThreads, 0, stream,
+    ALLMEM_LAUNCH(activate<matrices>, grid(2 * wide), kProductThreads, 0, stream, args, layout, panel);
+    ALLMEM_LAUNCH(read<matrices>, grid(args.loss_l2 ? 2 * narrow : narrow), kProductThreads, 0, stream,
                   args, layout, panel);
-    ALLMEM_LAUNCH(back, grid(wide), kProductThreads, 0, stream, args, layout, panel);
-    ALLMEM_LAUNCH(gradient, grid(3 * state), kProductThreads, 0, stream, args, layout, panel);
+    ALLMEM_LAUNCH(back<matrices>, grid(wide), kProductThreads, 0, stream, args, layout, panel);
+    ALLMEM_LAUNCH(gradient<matrices>, grid(3 * state), kProductThreads, 0, stream, args, layout, panel);
     ALLMEM_LAUNCH(output<T>, rows, kThreads, 0, stream, args, layout, panel);
   }
   ALLMEM_LAUNCH(find_factors<T>, grid(3), kThreads, 0, stream, args, layout);
@@ -377,7 +382,11 @@ void launch(const MemoryArgs& args, Stream stream, void* scratch) {
 size_t piece_scratch_bytes(const MemoryArgs& args) { return Layout(args, nullptr).bytes; }
 
 void launch_piece(const MemoryArgs& args, Stream stream, void* scratch) {
-  with_type(args.activation, [&](auto type) { launch<decltype(type)>(args, stream, scratch); });
+  const bool matrices = has_fast_tf32(capability());
+  with_type(args.activation, [&](auto type) {
+    using T = decltype(type);
+    matrices ? launch<T, true>(args, stream, scratch) : launch<T, false>(args, stream, scratch);
+  });
 }
 
 }  // namespace cuda

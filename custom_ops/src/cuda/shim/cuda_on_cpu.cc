@@ -100,6 +100,7 @@ Body body{};
 void* shared = nullptr;
 char error[512] = "";
 bool failed = false;
+int capability = 90;
 int order = 0;  // 0: ascending, 1: descending, others seed a shuffle
 
 void fail(const char* format, ...) {
@@ -302,6 +303,13 @@ void* dynamic_shared() { return shared; }
 
 unsigned thread_rank() { return current; }
 
+void need_capability(int least, const char* what) {
+  if (capability >= least) return;
+  fail("%s needs compute capability %d.%d, and the device has %d.%d", what, least / 10, least % 10,
+       capability / 10, capability % 10);
+  to_scheduler();
+}
+
 void block_barrier(Place place) {
   fibers[current].place = place;
   fibers[current].state = State::kAtBarrier;
@@ -359,9 +367,23 @@ const char* cudaGetErrorString(cudaError_t code) {
   return code == cudaSuccess ? "no error" : allmem::shim::error;
 }
 
+cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  const int capability = allmem::shim::capability;
+  *value = attribute == cudaDevAttrComputeCapabilityMajor ? capability / 10 : capability % 10;
+  return cudaSuccess;
+}
+
 // For whoever loads kernels and shim as one library: takes the failure (nullptr if none), and sets
 // the order in which threads and blocks take turns (0 ascending, 1 descending, others at random).
 extern "C" const char* allmem_shim_take_error() {
   return cudaGetLastError() == cudaSuccess ? nullptr : allmem::shim::error;
 }
 extern "C" void allmem_shim_set_order(int order) { allmem::shim::order = order; }
+extern "C" void allmem_shim_set_capability(int capability) {
+  allmem::shim::capability = capability;  // 86 for 8.6
+}

@@ -55,6 +55,13 @@ enum cudaError_t { cudaSuccess = 0, cudaErrorLaunchFailure = 719 };
 cudaError_t cudaGetLastError();
 cudaError_t cudaPeekAtLastError();
 const char* cudaGetErrorString(cudaError_t);
+// One device, of the compute capability that a test has set.
+enum cudaDeviceAttr {
+  cudaDevAttrComputeCapabilityMajor = 75,
+  cudaDevAttrComputeCapabilityMinor = 76
+};
+cudaError_t cudaGetDevice(int* device);
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 
 namespace allmem {
 namespace shim {
@@ -98,8 +105,29 @@ T shuffle(unsigned mask, T value, int source, bool valid, Place place) {
   return result;
 }
 
+// Reports a kernel that uses what the device's compute capability does not have.
+void need_capability(int least, const char* what);
+
 unsigned thread_rank();
 inline int lane() { return (int)(thread_rank() % 32); }
+
+// What all lanes of a warp hold, for twins of instructions that read other lanes' registers: from
+// the moment when all have come until the last of them has done.
+template <typename T>
+class Lanes {
+ public:
+  explicit Lanes(const T* own, const char* file = __builtin_FILE(), int line = __builtin_LINE())
+      : place_{file, line}, all_(warp_exchange(~0u, (uint64_t)(uintptr_t)own, place_)) {}
+  ~Lanes() { warp_exchange(~0u, 0, place_); }
+  Lanes(const Lanes&) = delete;
+  Lanes& operator=(const Lanes&) = delete;
+
+  const T& operator[](int lane) const { return *(const T*)(uintptr_t)all_[lane]; }
+
+ private:
+  const Place place_;
+  const uint64_t* const all_;
+};
 
 }  // namespace shim
 }  // namespace allmem
