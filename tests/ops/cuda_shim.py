@@ -82,6 +82,10 @@ def build(name: str, sources: tuple[str, ...], *options: str) -> Path:
     return library
 
 
+ORDERS = (1, 5, -1, -2, -9)
+"""For ``ShimLibrary.set_order``: of every two warps, each is once far ahead of the other."""
+
+
 class ShimError(RuntimeError):
     """A launch failed in the shim; the text says which thread did what."""
 
@@ -94,9 +98,11 @@ class ShimLibrary:
         self._library.allmem_shim_take_error.restype = ctypes.c_char_p
 
     def set_order(self, order: int) -> None:
-        """Order of threads and blocks: 0 ascending, 1 descending, others seed a shuffle.
+        """Order of threads and blocks: 0 ascending, 1 descending, greater ones seed a shuffle.
 
-        A result that depends on it comes from a missing barrier.
+        Below 0 warps run one after the other, each as far ahead of the next as barriers allow:
+        -1 ascending, -2 descending, lesser ones seed a shuffle. A result that depends on the order
+        comes from a missing barrier.
         """
         self._library.allmem_shim_set_order(order)
 

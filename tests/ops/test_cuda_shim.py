@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from cuda_shim import SANITIZERS, ShimError, ShimLibrary, build, sanitizer_environment
+from cuda_shim import ORDERS, SANITIZERS, ShimError, ShimLibrary, build, sanitizer_environment
 
 SOURCES = ("shim/self_test.cu",)
 
@@ -23,7 +23,7 @@ def pointer(array: np.ndarray) -> ctypes.c_void_p:
     return ctypes.c_void_p(array.ctypes.data)
 
 
-@pytest.mark.parametrize("order", [0, 1, 7])
+@pytest.mark.parametrize("order", [0, *ORDERS])
 @pytest.mark.parametrize("width", [1, 31, 96, 97, 500])
 def test_softmax_by_shuffles_and_barriers_is_exact(
     shim: ShimLibrary, width: int, order: int
@@ -82,6 +82,19 @@ def test_a_missing_barrier_shows_as_a_result_that_depends_on_the_order(shim: Shi
         shim.set_order(0)
         results.append(out)
     assert not np.array_equal(*results)
+
+
+@pytest.mark.parametrize(
+    ("order", "seen"), [(0, [2, 2, 2]), (1, [2, 2, 2]), (-1, [0, 1, 2]), (-2, [2, 1, 0])], ids=str
+)
+def test_one_warp_can_run_ahead_of_the_others_past_warp_operations(
+    shim: ShimLibrary, order: int, seen: list[int]
+) -> None:
+    out = np.zeros(3, np.float32)  # how many others have begun when a warp has come far
+    shim.set_order(order)
+    shim.call("test_run_ahead", pointer(out))
+    shim.set_order(0)
+    assert out.tolist() == seen
 
 
 def test_dynamic_shared_memory_nobody_wrote_is_nan(shim: ShimLibrary) -> None:

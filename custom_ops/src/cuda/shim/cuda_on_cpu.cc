@@ -101,7 +101,7 @@ void* shared = nullptr;
 char error[512] = "";
 bool failed = false;
 int capability = 90;
-int order = 0;  // 0: ascending, 1: descending, others seed a shuffle
+int order = 0;  // see allmem_shim_set_order
 
 void fail(const char* format, ...) {
   if (failed) return;
@@ -228,24 +228,34 @@ void open_barrier() {
   for (unsigned t = 0; t < threads; ++t) fibers[t].state = State::kReady;
 }
 
-void run_block(const std::vector<unsigned>& turns) {
+// Each group's threads take turns until all of them wait at a barrier or have ended, then the next
+// group's. Groups are whole warps, or the block.
+void run_block(const std::vector<std::vector<unsigned>>& groups) {
   for (unsigned t = 0; t < threads; ++t) {
     fibers[t].state = State::kReady;
     fibers[t].place = {};
   }
   for (Warp& warp : warps) warp.arrived = 0;
-  while (!failed) {
-    bool ran = false, all_done = true;
-    for (const unsigned t : turns) {
-      if (fibers[t].state == State::kReady) {
-        ran = true;
-        resume(t);
-        if (failed) return;
+  for (;;) {
+    for (const std::vector<unsigned>& group : groups) {
+      bool ran = true;
+      while (ran) {
+        ran = false;
+        for (const unsigned t : group) {
+          if (fibers[t].state != State::kReady) continue;
+          ran = true;
+          resume(t);
+          if (failed) return;
+        }
       }
+    }
+    bool all_done = true;
+    for (unsigned t = 0; t < threads; ++t) {
       all_done = all_done && fibers[t].state == State::kDone;
     }
     if (all_done) return;
-    if (!ran) open_barrier();
+    open_barrier();
+    if (failed) return;
   }
 }
 
@@ -264,11 +274,26 @@ bool within_limits(dim3 grid, dim3 block, size_t shared_bytes) {
   return !failed;
 }
 
-std::vector<unsigned> turns_of(unsigned count) {
-  std::vector<unsigned> turns(count);
-  for (unsigned t = 0; t < count; ++t) turns[t] = order == 1 ? count - 1 - t : t;
-  if (order > 1) std::shuffle(turns.begin(), turns.end(), std::mt19937((unsigned)order));
-  return turns;
+void arrange(std::vector<unsigned>& turns, int by) {
+  if (by == 1) std::reverse(turns.begin(), turns.end());
+  if (by > 1) std::shuffle(turns.begin(), turns.end(), std::mt19937((unsigned)by));
+}
+
+std::vector<std::vector<unsigned>> turns_of(unsigned count) {
+  const bool by_warp = order < 0;
+  const int by = by_warp ? -1 - order : order;
+  const unsigned each = by_warp ? 32 : count;
+  std::vector<unsigned> first(by_warp ? (count + 31) / 32 : 1);
+  for (unsigned g = 0; g < first.size(); ++g) first[g] = g * each;
+  arrange(first, by);
+  std::vector<std::vector<unsigned>> groups;
+  for (const unsigned begin : first) {
+    std::vector<unsigned> turns(std::min(each, count - begin));
+    for (unsigned t = 0; t < turns.size(); ++t) turns[t] = begin + t;
+    arrange(turns, by);
+    groups.push_back(turns);
+  }
+  return groups;
 }
 
 }  // namespace
@@ -283,7 +308,7 @@ void launch(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t, Body what)
   gridDim = grid;
   blockDim = block;
   body = what;
-  const std::vector<unsigned> turns = turns_of(threads);
+  const std::vector<std::vector<unsigned>> turns = turns_of(threads);
   const uint64_t blocks = (uint64_t)grid.x * grid.y * grid.z;
   for (uint64_t i = 0; i < blocks && !failed; ++i) {
     const uint64_t b = order == 0 ? i : blocks - 1 - i;
@@ -378,11 +403,13 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   return cudaSuccess;
 }
 
-// For whoever loads kernels and shim as one library: takes the failure (nullptr if none), and sets
-// the order in which threads and blocks take turns (0 ascending, 1 descending, others at random).
+// For whoever loads kernels and shim as one library: takes the failure (nullptr if none).
 extern "C" const char* allmem_shim_take_error() {
   return cudaGetLastError() == cudaSuccess ? nullptr : allmem::shim::error;
 }
+// The order in which threads and blocks take turns. All threads of a block, from one barrier or warp
+// operation to the next: 0 ascending, 1 descending, others at random. Warps one after the other,
+// the first to a barrier of the block or its end before the second begins: -1, -2, others.
 extern "C" void allmem_shim_set_order(int order) { allmem::shim::order = order; }
 extern "C" void allmem_shim_set_capability(int capability) {
   allmem::shim::capability = capability;  // 86 for 8.6

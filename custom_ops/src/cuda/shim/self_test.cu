@@ -71,6 +71,18 @@ __global__ void race(float* out) {
   board[threadIdx.x] = (float)threadIdx.x;
   out[threadIdx.x] = board[(threadIdx.x + 1) % kThreads];
 }
+// How many other warps have begun when a warp has been through some warp operations.
+__global__ void run_ahead(float* out) {
+  __shared__ float begun[kThreads / kWarp];
+  const int warp = (int)threadIdx.x / kWarp;
+  if (threadIdx.x < kThreads / kWarp) begun[threadIdx.x] = 0.0f;
+  __syncthreads();
+  begun[warp] = 1.0f;
+  for (int i = 0; i < 4; ++i) __syncwarp();
+  float others = -1.0f;
+  for (int w = 0; w < kThreads / kWarp; ++w) others += begun[w];
+  if (threadIdx.x % kWarp == 0) out[warp] = others;
+}
 template <typename T>
 __global__ void round_trip(const float* in, float* out, int count) {
   const int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
@@ -101,6 +113,9 @@ extern "C" void test_misuse(int which, float* out, int index) {
   }
 }
 extern "C" void test_race(float* out) { ALLMEM_LAUNCH(race, 1, kThreads, 0, nullptr, out); }
+extern "C" void test_run_ahead(float* out) {
+  ALLMEM_LAUNCH(run_ahead, 1, kThreads, 0, nullptr, out);
+}
 extern "C" void test_round_trip(int element, const float* in, float* out, int count) {
   with_type((Element)element, [&](auto type) {
     const auto kernel = round_trip<decltype(type)>;
