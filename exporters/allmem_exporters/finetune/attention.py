@@ -1,0 +1,139 @@
+"""Attention over a whole sequence for training: full for the teacher, windowed for the student.
+
+The same frozen projections serve both. Nothing of the size length x length is ever made.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from allmem_exporters.layers import WindowAttention
+from allmem_exporters.operators.attention import head_norm, rotate
+
+QUERY_BLOCK = 512
+"""Queries whose scores are held at a time: 512 x (window + 512) numbers a head."""
+
+
+class Heads(NamedTuple):
+    """What a layer's attention works on; each [batch, heads, time, head_dim].
+
+    ``query`` is not yet rotated, because sinks are seen from another position than the rest.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+
+
+class Rotary(NamedTuple):
+    """Frequencies [rotary_half] in radians per position, and the amplitude."""
+
+    frequencies: Tensor
+    amplitude: float
+
+    def __call__(self, x: Tensor, positions: Tensor) -> Tensor:
+        """Rotate x [batch, heads, time, head_dim] at positions [time]."""
+        turned = rotate(x.transpose(1, 2), positions, self.frequencies, self.amplitude)
+        return turned.transpose(1, 2)
+
+
+def project(attention: WindowAttention, x: Tensor, rotary: Rotary) -> Heads:
+    """Queries, rotated keys and values of x [batch, time, hidden_size]."""
+    batch, time, _ = x.shape
+
+    def heads(projection: torch.nn.Linear) -> Tensor:
+        return projection(x).reshape(batch, time, -1, attention.head_dim)
+
+    query, key, value = (heads(p) for p in (attention.q_proj, attention.k_proj, attention.v_proj))
+    if attention.head_norms:
+        epsilon = attention.attributes["norm_epsilon"]
+        query = head_norm(query, attention.q_norm.weight, epsilon)
+        key = head_norm(key, attention.k_norm.weight, epsilon)
+    positions = torch.arange(time, device=x.device)
+    query, key, value = (h.transpose(1, 2) for h in (query, key, value))
+    return Heads(query, rotary(key, positions), value)
+
+
+def full_attention(attention: WindowAttention, heads: Heads, rotary: Rotary) -> Tensor:
+    """What the pretrained model does: [batch, time, hidden_size]."""
+    positions = torch.arange(heads.query.shape[2], device=heads.query.device)
+    mixed = functional.scaled_dot_product_attention(
+        rotary(heads.query, positions),
+        heads.key,
+        heads.value,
+        is_causal=True,
+        scale=attention.attributes["scale"],
+        enable_gqa=True,
+    )
+    return _back(attention, mixed)
+
+
+def windowed_attention(
+    attention: WindowAttention, heads: Heads, rotary: Rotary, window: int, sinks: int
+) -> Tensor:
+    """What SlidingWindowAttention does, over a whole sequence: [batch, time, hidden_size].
+
+    Args:
+        attention: of the layer; its own window and sinks are not looked at.
+        heads: of the sequence, which begins at position 0.
+        rotary: frequencies.
+        window: tokens seen, the token itself included.
+        sinks: first tokens seen by all.
+    """
+    time, device = heads.query.shape[2], heads.query.device
+    positions = torch.arange(time, device=device)
+    turned = rotary(heads.query, positions)
+    clamped = attention.attributes["sink_rope"] == "clamped"
+    at_sinks = positions.clamp(max=sinks + window - 1) if clamped else positions
+    from_sinks = rotary(heads.query, at_sinks) if sinks else turned
+    blocks = [
+        _block(attention, heads, turned, from_sinks, start, window, sinks)
+        for start in range(0, time, QUERY_BLOCK)
+    ]
+    return _back(attention, torch.cat(blocks, dim=2))
+
+
+def _block(
+    attention: WindowAttention,
+    heads: Heads,
+    turned: Tensor,
+    from_sinks: Tensor,
+    start: int,
+    window: int,
+    sinks: int,
+) -> Tensor:
+    """The queries of one block: [batch, heads, block, head_dim]."""
+    time, device = turned.shape[2], turned.device
+    end = min(start + QUERY_BLOCK, time)
+    first = max(0, start - window + 1)
+    apart = min(sinks, first)  # sinks that lie before the block's keys
+    now = torch.arange(start, end, device=device)[:, None]
+    columns = torch.cat(
+        [torch.arange(apart, device=device), torch.arange(first, end, device=device)]
+    )
+    keys = torch.cat([heads.key[:, :, :apart], heads.key[:, :, first:end]], dim=2)
+    values = torch.cat([heads.value[:, :, :apart], heads.value[:, :, first:end]], dim=2)
+    is_sink = columns < sinks
+    scores = _grouped(turned[:, :, start:end], keys)
+    if bool(is_sink.any()):
+        count = int(is_sink.sum())  # they come first
+        scores = torch.cat(
+            [_grouped(from_sinks[:, :, start:end], keys[:, :, :count]), scores[..., count:]], dim=-1
+        )
+    visible = (columns <= now) & ((now - columns < window) | is_sink)
+    scores = (scores.float() * attention.attributes["scale"]).masked_fill(~visible, float("-inf"))
+    weights = scores.softmax(-1).to(values.dtype)
+    return (weights @ values[:, :, None]).flatten(1, 2)
+
+
+def _grouped(query: Tensor, key: Tensor) -> Tensor:
+    """Scores [batch, kv_heads, group, queries, keys]; each key head serves its group."""
+    return query.unflatten(1, (key.shape[1], -1)) @ key[:, :, None].mT
+
+
+def _back(attention: WindowAttention, mixed: Tensor) -> Tensor:
+    return attention.o_proj(mixed.transpose(1, 2).flatten(2))

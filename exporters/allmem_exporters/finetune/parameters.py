@@ -1,0 +1,56 @@
+"""The memory's parameters: which there are, how each learns, and how they are kept."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from allmem_exporters.finetune.recall import silence_writes
+from allmem_exporters.finetune.settings import Optimizer
+from allmem_exporters.modeling import AllMemForCausalLM
+
+MEMORY = ".allmem."
+_DECAYED = ("q_proj.weight", "k_proj.weight", "v_proj.weight", "o_proj.weight",
+            "lr_proj.weight", "mom_proj.weight", "gate_proj.weight")  # fmt: skip
+
+
+def memory_parameters(model: AllMemForCausalLM) -> dict[str, torch.nn.Parameter]:
+    """All parameters of the memories by name."""
+    return {name: p for name, p in model.named_parameters() if MEMORY in name}
+
+
+def prepare(model: AllMemForCausalLM, precision: torch.dtype, writes: bool) -> None:
+    """Freeze the decoder in ``precision``; the memories learn in float32.
+
+    Args:
+        model: changed in place.
+        precision: of the decoder's weights and products.
+        writes: False makes the memories read only, which is the twin to compare with.
+    """
+    for name, parameter in model.named_parameters():
+        inside = MEMORY in name
+        parameter.requires_grad_(inside)
+        parameter.data = parameter.data.to(torch.float32 if inside else precision)
+    model.tie_weights()
+    if not writes:
+        for layer in model.model.layers:
+            silence_writes(layer.allmem)
+
+
+def make_optimizer(model: AllMemForCausalLM, settings: Optimizer) -> torch.optim.AdamW:
+    """AdamW over the memories' parameters, in the order of their names."""
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for name, parameter in memory_parameters(model).items():
+        if not parameter.requires_grad:
+            continue
+        rate = settings.alpha_learning_rate if name.endswith("alpha") else settings.learning_rate
+        decay = settings.weight_decay if name.endswith(_DECAYED) else 0.0
+        groups.setdefault((rate, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": members, "lr": rate, "base": rate, "weight_decay": decay}
+            for (rate, decay), members in groups.items()
+        ],
+        betas=settings.betas,
+        eps=1e-10,  # the gradients of single channels are far below AdamW's usual 1e-8
+    )
