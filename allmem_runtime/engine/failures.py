@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 FATAL = 4  # ORT's own messages also come as exceptions; printed they would end up in answers
@@ -17,6 +22,20 @@ ORT_ERRORS: tuple[type[Exception], ...] = (
     ValueError,
 )
 STEP_ERRORS: tuple[type[Exception], ...] = (*ORT_ERRORS, MemoryError)
+
+
+_HUSHING = threading.Lock()
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Keep ONNX Runtime from printing what concerns no user, such as plug-ins it lacks."""
+    with _HUSHING:
+        ort.set_default_logger_severity(FATAL)
+        try:
+            yield
+        finally:
+            ort.set_default_logger_severity(WARNING)
 
 
 def first_line(error: BaseException) -> str:

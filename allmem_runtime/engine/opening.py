@@ -11,7 +11,7 @@ from typing import Any
 import onnxruntime as ort
 
 from allmem_runtime.engine.devices import CUDA_REMEDY, Device
-from allmem_runtime.engine.failures import FATAL, ORT_ERRORS, first_line
+from allmem_runtime.engine.failures import FATAL, ORT_ERRORS, first_line, hushed
 from allmem_runtime.engine.memory_limit import exhausted, is_exhausted
 from allmem_runtime.errors import DeviceError, ModelFileError
 from allmem_runtime.files.package import Package
@@ -60,12 +60,13 @@ def open_graph(wanted: Wanted, library: Path | None, graphs: bool) -> ort.Infere
         options.register_custom_ops_library(str(library))
     device, graph = wanted.device, wanted.package.graph
     try:
-        session = ort.InferenceSession(
-            os.fspath(graph),
-            options,
-            providers=[(device.provider, _provider_options(wanted, graphs))],
-            enable_fallback=0,
-        )
+        with hushed():
+            session = ort.InferenceSession(
+                os.fspath(graph),
+                options,
+                providers=[(device.provider, _provider_options(wanted, graphs))],
+                enable_fallback=0,
+            )
     except ORT_ERRORS as error:
         if graphs and any(words in str(error).lower() for words in _NO_GRAPHS):
             raise GraphsRefused from None

@@ -53,4 +53,4 @@ def find_library(
 
 def cuda_kernels(library: LibraryInfo) -> tuple[str, ...]:
     """The architectures that a library has CUDA kernels for; none if it was built without."""
-    return tuple(getattr(library, "cuda", ("unknown architectures",)))
+    return library.cuda_architectures

@@ -14,7 +14,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from allmem_runtime.engine.devices import CUDA_PROVIDER, Device
-from allmem_runtime.engine.failures import FATAL, ORT_ERRORS, WARNING, first_line
+from allmem_runtime.engine.failures import FATAL, ORT_ERRORS, first_line, hushed
 from allmem_runtime.engine.lane import lane_of
 from allmem_runtime.errors import OperatorLibraryError
 
@@ -39,19 +39,17 @@ def probe_cuda(index: int) -> str | None:
     if CUDA_PROVIDER not in ort.get_available_providers():
         return f"onnxruntime {ort.__version__} was built without CUDA"
     messages = io.StringIO()
-    ort.set_default_logger_severity(FATAL)
     try:
-        if hasattr(ort, "preload_dlls"):
-            with contextlib.redirect_stdout(messages):  # it prints what it does not find
-                ort.preload_dlls()
-        options = ort.SessionOptions()
-        options.log_severity_level = FATAL
-        if not lane_of("cuda").do(lambda: _runs_on(index, options)):
-            return _missing_library(messages.getvalue())
+        with hushed():
+            if hasattr(ort, "preload_dlls"):
+                with contextlib.redirect_stdout(messages):  # it prints what it does not find
+                    ort.preload_dlls()
+            options = ort.SessionOptions()
+            options.log_severity_level = FATAL
+            if not lane_of("cuda").do(lambda: _runs_on(index, options)):
+                return _missing_library(messages.getvalue())
     except ORT_ERRORS as error:
         return first_line(error)
-    finally:
-        ort.set_default_logger_severity(WARNING)
     return None
 
 
@@ -101,7 +99,8 @@ def run_once(
         provider = (provider, {"device_id": str(device.index)})
 
     def run() -> list[NDArray[Any]]:
-        session = ort.InferenceSession(model, options, providers=[provider], enable_fallback=0)
+        with hushed():
+            session = ort.InferenceSession(model, options, providers=[provider], enable_fallback=0)
         return [np.asarray(value) for value in session.run(None, dict(inputs))]
 
     try:

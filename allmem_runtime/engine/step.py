@@ -136,9 +136,10 @@ class Engine:
         if refused:
             self.cuda_graph = False
             names = self.providers().get(CPU_PROVIDER, ["some operators"])
+            remedy = "" if library else " The native operators do without them."
             self._say(
-                f"Running without CUDA graphs: {', '.join(names)} cannot run on {self.device}. "
-                "Exporting the model again may help."
+                f"Running without CUDA graphs, more slowly: {', '.join(names)} of the graph run on "
+                f"the CPU, where nothing can be captured.{remedy}"
             )
         return ""
 
