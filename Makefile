@@ -14,12 +14,16 @@ BOOK ?= $(ESSAY)
 QUESTION ?= $(if $(filter $(ESSAY),$(BOOK)),What was it like to leave YC?,What is said last?)
 SOURCES := pyproject.toml $(shell find custom_ops -name '*.cc' -o -name '*.h' -o -name '*.cmake' -o -name CMakeLists.txt)
 
-.PHONY: help install demo model test test-long lint clean
+# A GPU machine has a PyTorch of its own; nothing is installed into it.
+GPU_PYTHON ?= $(PYTHON)
+
+.PHONY: help install demo model test test-long gpu-test lint clean
 
 help:
 	@echo "make demo [BOOK=path]  convert and export a chat model, read a text, answer two questions"
 	@echo "make test              style, types and all tests that end in minutes"
 	@echo "make test-long         the tests that take longer"
+	@echo "make gpu-test          on a machine with a GPU: all that needs one (GPU_PYTHON=python with torch)"
 	@echo "make model             only convert and export the demo's model (demo/model)"
 	@echo "make clean             remove .venv, build and demo"
 
@@ -65,6 +69,9 @@ test: $(VENV)/.installed
 
 test-long: $(VENV)/.installed demo/model/allmem.json
 	$(BIN)/python -m pytest -m long
+
+gpu-test:
+	$(GPU_PYTHON) tests/gpu/run.py
 
 clean:
 	rm -rf $(VENV) build demo

@@ -1,4 +1,4 @@
-"""What a machine must have for the tests marked ``gpu``; what is missing is said, with the remedy."""
+"""What tests marked ``gpu`` need of a machine; what is missing is said, with the remedy."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def model_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
             pytest.skip("demo/model is not there: make model")
         return folder
     pytest.importorskip("onnxscript", reason="exporting needs onnxscript: pip install '.[export]'")
-    from models import write_tiny
+    from model_checks import write_tiny
 
     activations = "float16" if request.param == "tiny_float16" else "float32"
     return write_tiny(tmp_path_factory.mktemp(request.param) / "model", activations)
