@@ -1,5 +1,5 @@
-// cuBLAS and the driver, as far as ONNX Runtime's CUDA provider calls them: every product is one
-// launch on its stream that does nothing.
+// cuBLAS as far as ONNX Runtime's CUDA provider calls it: every product is one launch on its stream
+// that does nothing.
 #include <cstdlib>
 #include <cstring>
 
@@ -80,5 +80,3 @@ CUBLAS(cublasLtMatrixTransform)(void*, void*, const void*, const void*, void*, c
                                 const void*, void*, void*, void*, void* stream) {
   return launch(stream);
 }
-
-extern "C" int cuTensorMapEncodeTiled() { return 0; }

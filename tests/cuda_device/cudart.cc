@@ -11,6 +11,11 @@ using device::Error;
 using device::Graph;
 using device::Kind;
 using device::Stream;
+using device::capability;
+using device::kProcessors;
+using device::kShared;
+using device::kSharedOptIn;
+using device::kThreads;
 
 namespace {
 
@@ -42,13 +47,6 @@ Error answer(Error error) {
   if (error != device::kSuccess) last = error;
   return error;
 }
-
-int capability() {
-  const char* const text = getenv("ALLMEM_DEVICE_CAPABILITY");
-  return text == nullptr ? 86 : atoi(text);
-}
-
-constexpr int kProcessors = 28, kThreads = 1024, kShared = 48 << 10, kSharedOptIn = 99 << 10;
 
 Error copy(void* to, const void* from, size_t bytes, int kind, void* stream) {
   using namespace device;
@@ -110,7 +108,7 @@ CUDA(cudaRuntimeGetVersion)(int* version) { return *version = 13000, 0; }
 CUDA(cudaGetDeviceProperties)(char* properties, int index) {
   if (index != 0) return answer(device::kInvalidDevice);
   memset(properties, 0, 1008);  // sizeof(cudaDeviceProp); below are offsets into it
-  strcpy(properties, "stand-in device");
+  strcpy(properties, device::kName);
   const auto put = [&](size_t offset, auto value) {
     memcpy(properties + offset, &value, sizeof(value));
   };
@@ -135,20 +133,8 @@ CUDA(cudaGetDeviceProperties)(char* properties, int index) {
   put(688, 16);               // blocks of a processor
   return 0;
 }
-CUDA(cudaDeviceGetAttribute)(int* value, int attribute, int) {
-  switch (attribute) {
-    case 1: *value = kThreads; break;
-    case 8: *value = kShared; break;
-    case 10: *value = 32; break;
-    case 16: *value = kProcessors; break;
-    case 39: *value = 1536; break;
-    case 75: *value = capability() / 10; break;
-    case 76: *value = capability() % 10; break;
-    case 95: *value = 1; break;
-    case 97: *value = kSharedOptIn; break;
-    default: *value = 0;
-  }
-  return 0;
+CUDA(cudaDeviceGetAttribute)(int* value, int number, int) {
+  return *value = device::attribute(number), 0;
 }
 
 // Errors

@@ -86,6 +86,33 @@ void execute(const Work& work, bool of_graph) {
 
 }  // namespace
 
+int capability() { return static_cast<int>(setting("ALLMEM_DEVICE_CAPABILITY", 86)); }
+
+int attribute(int number) {
+  switch (number) {
+    case 1:  // threads of a block
+      return kThreads;
+    case 8:  // shared memory of a block
+      return kShared;
+    case 10:  // lanes of a warp
+      return 32;
+    case 16:
+      return kProcessors;
+    case 39:  // threads of a processor
+      return 1536;
+    case 75:
+      return capability() / 10;
+    case 76:
+      return capability() % 10;
+    case 95:  // cooperative launches
+      return 1;
+    case 97:  // shared memory of a block that asks for more
+      return kSharedOptIn;
+    default:
+      return 0;
+  }
+}
+
 void count(Counter counter, long long amount) { counters[counter] += amount; }
 
 Error problem(Counter counter, Error error, const std::string& text) {

@@ -29,6 +29,12 @@ enum Error : int {
   kCapturedEvent = 907,
 };
 
+// What the device is like.
+constexpr char kName[] = "stand-in device";
+constexpr int kProcessors = 28, kThreads = 1024, kShared = 48 << 10, kSharedOptIn = 99 << 10;
+int capability();           // 86 for 8.6
+int attribute(int number);  // cudaDeviceAttr, and the driver's attributes; 0 if not known
+
 // All of them only grow, except those of memory.
 #define DEVICE_COUNTERS(X)                                                                  \
   X(allocations)         /* cudaMalloc */                                                   \

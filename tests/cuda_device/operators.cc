@@ -28,3 +28,4 @@ EXPORTED OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const OrtApiBa
 EXPORTED const char* allmem_ops_version() { return "stand-in"; }
 EXPORTED int allmem_ops_operator_version() { return allmem::kOperatorVersion; }
 EXPORTED const char* allmem_ops_cpu_path() { return "none"; }
+EXPORTED const char* allmem_ops_cuda_architectures() { return "sm_86"; }
