@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
@@ -32,6 +32,29 @@ class Card:
     def __str__(self) -> str:
         memory = f"{self.memory / 2**30:.1f} GiB"
         return f"{self.name}, compute capability {self.capability}, {memory}"
+
+
+def has_kernels(architectures: Sequence[str], card: Card | None) -> bool:
+    """Whether kernels compiled for some architectures run on a card; yes if it is not known.
+
+    Args:
+        architectures: such as ``sm_86``, for cards of that generation from this number on, or
+            ``compute_120``, for all later ones.
+        card: where they are to run.
+    """
+    if card is None:
+        return bool(architectures)
+    major, minor = (int(part) for part in card.capability.split("."))
+    for name in architectures:
+        kind, _, number = name.partition("_")
+        digits = number.rstrip("af")
+        if not digits.isdecimal():
+            continue
+        generation, step = divmod(int(digits), 10)
+        same = generation == major and step <= minor
+        if same or (kind == "compute" and (generation, step) <= (major, minor)):
+            return True
+    return False
 
 
 def find_card(index: int) -> Card | None:

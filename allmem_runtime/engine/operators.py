@@ -7,6 +7,8 @@ from pathlib import Path
 
 from allmem_ops.library import LibraryError, LibraryInfo, check_library
 from allmem_ops.schema import OPERATORS
+from allmem_runtime.engine.card import find_card, has_kernels
+from allmem_runtime.engine.devices import Device
 from allmem_runtime.errors import OperatorLibraryError
 
 KERNELS_REMEDY = (
@@ -15,7 +17,7 @@ KERNELS_REMEDY = (
 
 
 def find_library(
-    operators: str, wanted: Mapping[str, int], device: str = "cpu"
+    operators: str, wanted: Mapping[str, int], device: Device | None = None
 ) -> LibraryInfo | str | None:
     """The native operators, checked to be those this package and this model speak of.
 
@@ -23,7 +25,7 @@ def find_library(
         operators: ``auto``, ``native``, ``portable``, or the path of a library. A model cannot
             name one: libraries are code.
         wanted: operator versions of the model.
-        device: ``cpu`` or ``cuda``, where the operators are to run.
+        device: where the operators are to run; the CPU by default.
 
     Returns:
         The library, None for ``portable``, or the reason why it cannot be used.
@@ -46,8 +48,12 @@ def find_library(
         library = check_library(named)
     except LibraryError as error:
         return str(error).rstrip(".")
-    if device == "cuda" and not cuda_kernels(library):
-        return f"{library.path} was built without CUDA kernels ({KERNELS_REMEDY})"
+    if device is not None and device.name == "cuda":
+        card, kernels = find_card(device.index), cuda_kernels(library)
+        if not kernels:
+            return f"{library.path} was built without CUDA kernels ({KERNELS_REMEDY})"
+        if not has_kernels(kernels, card):
+            return f"{library.path} has kernels for {', '.join(kernels)}, not for {card}"
     return library
 
 

@@ -98,7 +98,7 @@ class Engine:
 
     def _choose_operators(self, operators: str) -> LibraryInfo | None:
         """Load the graph with the operators asked for, or what ``auto`` falls back to."""
-        library = find_library(operators, self.package.manifest.operators, self.device.name)
+        library = find_library(operators, self.package.manifest.operators, self.device)
         if isinstance(library, LibraryInfo):
             problem = self._open(library)
             if not problem:
