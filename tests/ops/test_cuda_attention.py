@@ -125,6 +125,41 @@ def test_matrix_instructions_agree_with_reference(
     assert_same_bits(backend.run(case.operator, inputs, case.attributes, in_place=True), got)
 
 
+@pytest.mark.parametrize("element", ["float16", "bfloat16"])
+@pytest.mark.parametrize("capability", [75, 80, 86, 89, 90, 120])
+def test_every_card_runs_kernels_that_it_has(
+    library: ShimLibrary, backend: CudaAttention, capability: int, element: str
+) -> None:
+    # The shim refuses a matrix instruction for bfloat16 on 7.5.
+    sizes = AttentionSizes(time=40, query_heads=2, kv_heads=1, head_dim=64, cache=element)
+    case = Case("cards", sizes, {"window": 30, "sinks": 3, "scale": 0.125}, 100)
+    inputs = case.inputs()
+    inputs["qkv"] = inputs["qkv"].astype(element)
+    library.set_capability(capability)
+    try:
+        got = backend.run(case.operator, inputs, case.attributes)
+    finally:
+        library.set_capability(90)
+    want = run_reference(case.operator, inputs, case.attributes)
+    assert relative_rms(got["output"], want["output"]) <= ACTIVATION_TOLERANCE[element]
+
+
+@pytest.mark.parametrize("time", [2, 17, 90])
+@pytest.mark.parametrize("head_dim", [128, 136, 256])
+def test_tiles_of_compute_capability_7_5_agree_with_reference(head_dim: int, time: int) -> None:
+    backend = CudaAttention(
+        ShimLibrary(build("attention_75", SOURCES, "-O1", "-DALLMEM_SHIM_ARCH=750"))
+    )
+    sizes = AttentionSizes(time=time, query_heads=3, kv_heads=1, head_dim=head_dim, cache="float16")
+    attributes = {"window": 70, "sinks": 5, "scale": head_dim**-0.5, "norm_epsilon": 1e-6}
+    case = Case("matrix_instructions", sizes, attributes, 300)
+    inputs = case.inputs()
+    inputs["qkv"] = inputs["qkv"].astype("float16")
+    got = backend.run(case.operator, inputs, case.attributes)
+    want = run_reference(case.operator, inputs, case.attributes)
+    assert relative_rms(got["output"], want["output"]) <= ACTIVATION_TOLERANCE["float16"]
+
+
 @pytest.mark.parametrize("position", [61, 62, 63, 64])
 @pytest.mark.parametrize("element", ["float32", "float16"])
 def test_tiles_that_end_beside_the_first_token_hide_what_lies_ahead(

@@ -146,6 +146,28 @@ def test_order_of_threads_and_blocks_does_not_change_a_bit(library: ShimLibrary,
             np.testing.assert_array_equal(got[output], want[output], err_msg=f"{output} {order}")
 
 
+@pytest.mark.parametrize(
+    ("capability", "matrices"),
+    [(75, 0), (80, 1), (86, 0), (89, 0), (90, 1), (120, 0)],
+)
+def test_matrix_instructions_serve_the_cards_where_they_are_fast(
+    capability: int, matrices: int
+) -> None:
+    # The twins cut sums where ordinary cores round them, so the two cores differ in last bits.
+    library = ShimLibrary(build("memory", SOURCES, "-O1"))
+    case = NAMES["dim_64_hidden_128_time_6"]
+    bits = {}
+    try:
+        for chosen in (86, 90, capability):
+            library.set_capability(chosen)
+            outputs = run_memory(library, case.operator, case.inputs(), case.attributes)
+            bits[chosen] = outputs["present_momentum"].tobytes()
+    finally:
+        library.set_capability(90)
+    assert bits[86] != bits[90]
+    assert bits[capability] == bits[90 if matrices else 86]
+
+
 @pytest.mark.parametrize("cuts", [(), tuple(range(1, 48)), (1,), (3, 10, 20, 31, 33)], ids=str)
 @pytest.mark.parametrize("loss", ["neg_dot", "l2"])
 def test_result_does_not_depend_on_how_tokens_are_cut(

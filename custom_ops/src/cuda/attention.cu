@@ -1,6 +1,6 @@
 // SlidingWindowAttention on a CUDA device: scratch, and the order of the launches.
 #include "attention_launch.h"
-#include "common/cuda.h"
+#include "common/capability.h"
 
 namespace allmem {
 namespace cuda {
@@ -25,25 +25,12 @@ class Cutter {
   size_t used_ = 0;
 };
 
-// Compute capability 7.5 has matrix instructions for float16 only.
-bool has_bfloat16_matrices() {
-#ifdef __CUDACC__
-  int device = 0, major = 0;
-  return cudaGetDevice(&device) == cudaSuccess &&
-         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) ==
-             cudaSuccess &&
-         major >= 8;
-#else
-  return true;
-#endif
-}
-
 }  // namespace
 
 int64_t tensor_width(const AttentionArgs& args) {
   if (args.cache == Element::kFloat32 || args.cache != args.activation) return 0;
   if (args.head_dim % 8 != 0 || !rows_aligned(args, element_bytes(args.cache), 16)) return 0;
-  if (args.cache == Element::kBFloat16 && !has_bfloat16_matrices()) return 0;
+  if (args.cache == Element::kBFloat16 && !has_bfloat16_matrices(capability())) return 0;
   constexpr int64_t kWidths[] = {64, 80, 96, 128, kMostHeadDim};
   for (const int64_t width : kWidths) {
     if (args.head_dim <= width) return width;

@@ -12,6 +12,11 @@
 #else
 #define ALLMEM_DEVICE_ARCH 0
 #endif
+#if defined(ALLMEM_SHIM_ARCH) && !defined(__CUDACC__)
+#define ALLMEM_TILE_ARCH ALLMEM_SHIM_ARCH  // whose tiles the twins try
+#else
+#define ALLMEM_TILE_ARCH ALLMEM_DEVICE_ARCH
+#endif
 
 namespace allmem {
 namespace cuda {
@@ -43,26 +48,20 @@ __device__ __forceinline__ unsigned load_pair(const T* from) {
 //   a[0..3]: columns pair, pair + 1 of rows quad and quad + 8, then columns pair + 8, pair + 9
 //   b0, b1:  column quad of rows pair, pair + 1, then pair + 8, pair + 9.
 // Source: PTX ISA, "Matrix fragments for mma.m16n8k16 with floating point type".
+#ifndef __CUDACC__
 template <typename T>
-__device__ __forceinline__ void multiply_twin(float (&c)[4], const unsigned (&a)[4], unsigned b0,
-                                              unsigned b1) {
-  const int quad = (int)threadIdx.x % kWarp / 4, pair = (int)threadIdx.x % 4 * 2;
-#pragma unroll
+inline void multiply_twin(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  struct Held {
+    const unsigned* a;
+    unsigned b[2];
+  } const own = {a, {b0, b1}};
+  const int lane = (int)threadIdx.x % kWarp, quad = lane / 4, pair = lane % 4 * 2;
+  const shim::Lanes<Held> lanes(&own);
   for (int step = 0; step < 4; ++step) {
-    unsigned rows[4], columns[2][2];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) rows[i] = __shfl_sync(kAllLanes, a[i], quad * 4 + step);
-#pragma unroll
-    for (int n = 0; n < 2; ++n) {
-      columns[n][0] = __shfl_sync(kAllLanes, b0, (pair + n) * 4 + step);
-      columns[n][1] = __shfl_sync(kAllLanes, b1, (pair + n) * 4 + step);
-    }
-#pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const Pack<T, 2> row = pair_of<T>(rows[i]);
-#pragma unroll
+      const Pack<T, 2> row = pair_of<T>(lanes[quad * 4 + step].a[i]);
       for (int n = 0; n < 2; ++n) {
-        const Pack<T, 2> column = pair_of<T>(columns[n][i / 2]);
+        const Pack<T, 2> column = pair_of<T>(lanes[(pair + n) * 4 + step].b[i / 2]);
         float& sum = c[i % 2 * 2 + n];
         sum = fmaf(to_float(row.values[0]), to_float(column.values[0]), sum);
         sum = fmaf(to_float(row.values[1]), to_float(column.values[1]), sum);
@@ -70,6 +69,7 @@ __device__ __forceinline__ void multiply_twin(float (&c)[4], const unsigned (&a)
     }
   }
 }
+#endif
 
 __device__ __forceinline__ void multiply(Half, float (&c)[4], const unsigned (&a)[4], unsigned b0,
                                          unsigned b1) {
@@ -90,7 +90,7 @@ __device__ __forceinline__ void multiply(Half, float (&c)[4], const unsigned (&a
       "{%0, %1, %2, %3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[2]), "r"(a[3]), "r"(b1));
-#else
+#elif !defined(__CUDACC__)
   multiply_twin<Half>(c, a, b0, b1);
 #endif
 }
@@ -105,7 +105,8 @@ __device__ __forceinline__ void multiply(BFloat16, float (&c)[4], const unsigned
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 #elif ALLMEM_DEVICE_ARCH > 0
   __trap();
-#else
+#elif !defined(__CUDACC__)
+  shim::need_capability(80, "a matrix instruction for bfloat16");
   multiply_twin<BFloat16>(c, a, b0, b1);
 #endif
 }

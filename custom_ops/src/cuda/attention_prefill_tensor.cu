@@ -18,7 +18,7 @@ constexpr int kPad = 8;  // 16 bytes: the eight rows of a matrix lie in differen
 // Of a tile: as many as leave its keys and values within 48 KiB, and all sums in registers (without
 // asynchronous copies, on 7.5, copies need some as well).
 __host__ __device__ constexpr int tile_keys(int width) {
-  return width <= 128 ? 64 : (ALLMEM_DEVICE_ARCH == 750 ? 16 : 32);
+  return width <= 128 ? 64 : (ALLMEM_TILE_ARCH == 750 ? 16 : 32);
 }
 
 // Starts the copy of a tile's keys or values; rows past the end and coordinates past the head
