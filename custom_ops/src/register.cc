@@ -3,7 +3,8 @@
 #include <vector>
 
 #include "common/operator.h"
-#include "cpu/ort_pool.h"
+#include "cpu/kernels.h"
+#include "cpu/operators.h"
 #if defined(ALLMEM_CUDA_ARCHITECTURES)
 #include "cuda/register/operators.h"
 #endif
@@ -18,7 +19,6 @@ namespace allmem {
 namespace {
 
 constexpr char kDomain[] = "ai.allmem";
-constexpr const char* kCpuProvider = nullptr;  // what ONNX Runtime calls its CPU provider
 
 // Kept for the life of the process, because sessions hold pointers into it.
 const std::vector<std::unique_ptr<Operator>>& operators() {
@@ -27,9 +27,7 @@ const std::vector<std::unique_ptr<Operator>>& operators() {
     const auto add = [made](OperatorDescription description) {
       made->push_back(std::make_unique<Operator>(std::move(description)));
     };
-    add(cpu_attention(kCpuProvider, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT));
-    add(cpu_attention(kCpuProvider, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16));
-    add(cpu_memory(kCpuProvider));
+    for (OperatorDescription& description : cpu_operators()) add(std::move(description));
 #if defined(ALLMEM_CUDA_ARCHITECTURES)
     for (OperatorDescription& description : cuda_operators("CUDAExecutionProvider")) {
       add(std::move(description));

@@ -10,7 +10,7 @@
 //     expect NAME BYTES TOLERANCE       likewise float32 or float16 (as the input) outputs
 //     end
 // Every case runs in and out of place, with one worker and with several, on each kind of kernels
-// that this CPU has.
+// that this CPU has. Conversion of float16 is tried on every value there is.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -280,6 +280,38 @@ int check(const Case& one, const CpuKernels& kernels, bool in_place, int workers
   return failures;
 }
 
+// Widens every float16 there is and narrows it again; `count` leaves a tail for every vector.
+int check_halves(const CpuKernels& kernels, size_t count) {
+  const Block halves(2 * count), widened(4 * count), narrowed(2 * count);
+  const auto bits = [&](const Block& block, size_t i) {
+    uint16_t value;
+    std::memcpy(&value, block.data() + 2 * i, 2);
+    return value;
+  };
+  for (size_t i = 0; i < count; ++i) {
+    const uint16_t value = static_cast<uint16_t>(i);
+    std::memcpy(halves.data() + 2 * i, &value, 2);
+  }
+  const Parallel parallel{run_threads, nullptr, 3};
+  float* const floats = reinterpret_cast<float*>(widened.data());
+  kernels.widen(halves.data(), floats, static_cast<int64_t>(count), parallel);
+  kernels.narrow(floats, narrowed.data(), static_cast<int64_t>(count), parallel);
+  int failures = 0;
+  for (size_t i = 0; i < count; ++i) {
+    const double want = half_value(bits(halves, i));
+    const bool nan = std::isnan(want);
+    const bool wide = nan ? std::isnan(floats[i]) : floats[i] == want;
+    const bool narrow = nan ? std::isnan(half_value(bits(narrowed, i)))
+                            : bits(narrowed, i) == bits(halves, i);
+    failures += !wide || !narrow;
+  }
+  if (failures > 0) {
+    std::cerr << failures << " of " << count << " float16 are converted wrongly (" << kernels.name
+              << ")\n";
+  }
+  return failures;
+}
+
 }  // namespace
 
 int main(int count, char** names) {
@@ -310,6 +342,9 @@ int main(int count, char** names) {
         failures += check(one, *kernels, true, 3);
       }
     }
+  }
+  for (const CpuKernels* kernels : all) {
+    for (const size_t size : {0, 1, 17, 40007, 65536}) failures += check_halves(*kernels, size);
   }
   std::cout << cases << " cases on";
   for (const CpuKernels* kernels : all) std::cout << " " << kernels->name;

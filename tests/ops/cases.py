@@ -407,6 +407,12 @@ ATTENTION_CASES: tuple[Case, ...] = tuple(_attention_cases())
 MEMORY_CASES: tuple[Case, ...] = tuple(_memory_cases())
 
 
+def with_activations(operator: Operator, inputs: Arrays, element: str) -> Arrays:
+    """The same inputs with the token stream rounded to ``element``, as a graph of it feeds them."""
+    streams = [tensor.name for tensor in operator.inputs if tensor.element == "activation"]
+    return {**inputs, **{name: inputs[name].astype(element) for name in streams}}
+
+
 class Backend(Protocol):
     """One form of the operators."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnxruntime
 import pytest
@@ -17,6 +18,7 @@ from allmem_ops.schema import Operator, Value
 ELEMENT = {
     np.dtype(np.float32): TensorProto.FLOAT,
     np.dtype(np.float16): TensorProto.FLOAT16,
+    np.dtype(ml_dtypes.bfloat16): TensorProto.BFLOAT16,
     np.dtype(np.float64): TensorProto.DOUBLE,
     np.dtype(np.int64): TensorProto.INT64,
     np.dtype(np.int32): TensorProto.INT32,
@@ -25,8 +27,11 @@ ELEMENT = {
 
 def node_model(operator: Operator, inputs: Arrays, attributes: Mapping[str, Value]) -> bytes:
     """A model of one node whose input types are those of ``inputs``; sizes stay open."""
-    cache = inputs["past_key"].dtype if "past_key" in inputs else np.dtype(np.float32)
-    element = {"activation": np.dtype(np.float32), "float32": np.dtype(np.float32), "cache": cache}
+
+    def output_type(name: str) -> int:
+        past = name.replace("present_", "past_", 1)
+        return ELEMENT[inputs[past if past in inputs else "qkv"].dtype]
+
     graph = helper.make_graph(
         [
             helper.make_node(
@@ -43,7 +48,7 @@ def node_model(operator: Operator, inputs: Arrays, attributes: Mapping[str, Valu
             for t in operator.inputs
         ],
         [
-            helper.make_tensor_value_info(t.name, ELEMENT[element[t.element]], None)
+            helper.make_tensor_value_info(t.name, output_type(t.name), None)
             for t in operator.outputs
         ],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from cases import Arrays, AttentionSizes, Case, MemorySizes
@@ -172,8 +173,7 @@ def test_impossible_attribute_is_refused_when_the_model_is_opened(
 @pytest.mark.parametrize(
     ("case", "name", "dtype"),
     [
-        (ATTENTION, "qkv", np.float16),
-        (ATTENTION, "past_value", np.float16),
+        (ATTENTION, "qkv", np.float64),
         (ATTENTION, "past_key", np.float64),
         (ATTENTION, "position", np.int32),
         (MEMORY, "past_weights", np.float16),
@@ -189,6 +189,43 @@ def test_unsupported_element_types_are_refused_when_the_model_is_opened(
     with pytest.raises((InvalidGraph, NotImplemented, Fail)) as refusal:
         backend.session(case.operator, inputs, case.attributes)
     assert case.operator.name in str(refusal.value) or name in str(refusal.value)
+
+
+ONLY_CUDA = "bfloat16 needs CUDA"
+
+
+@pytest.mark.parametrize(
+    ("case", "types", "words"),
+    [
+        (MEMORY, {"qkv": "float16"}, ["qkv is float16", "control float32", "both must be"]),
+        (MEMORY, {"control": "float16"}, ["qkv is float32", "control float16", "both must be"]),
+        (MEMORY, {"qkv": "bfloat16", "control": "bfloat16"}, ["qkv is bfloat16", ONLY_CUDA]),
+        (MEMORY, {"qkv": "bfloat16"}, ["qkv is bfloat16", "control float32"]),
+        (ATTENTION, {"qkv": "bfloat16"}, ["qkv is bfloat16", ONLY_CUDA]),
+        (ATTENTION, {"past_value": "float16"}, ["past_key float32", "past_value float16", "both"]),
+        (
+            ATTENTION,
+            {"qkv": "float16", "past_key": "float16"},
+            ["qkv is float16", "past_key float16", "past_value float32"],
+        ),
+        (
+            ATTENTION,
+            {"past_key": "bfloat16", "past_value": "bfloat16"},
+            ["past_key bfloat16", ONLY_CUDA],
+        ),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_element_types_without_kernels_on_the_cpu_are_refused_in_words(
+    backend: Native, case: Case, types: dict[str, str], words: list[str]
+) -> None:
+    inputs = case.inputs()
+    for name, element in types.items():
+        inputs[name] = inputs[name].astype(ml_dtypes.bfloat16 if "b" in element else element)
+    with pytest.raises((NotImplemented, RuntimeException)) as refusal:
+        backend.session(case.operator, inputs, case.attributes)
+    for word in (case.operator.name, *words):
+        assert word in str(refusal.value)
 
 
 def test_omitted_attributes_take_the_defaults_of_the_table(backend: Native) -> None:

@@ -7,6 +7,7 @@
 
 namespace allmem {
 
+constexpr const char* kCpuProvider = nullptr;  // what ONNX Runtime calls its CPU provider
 constexpr int kOperatorVersion = 1;  // VERSION of allmem_ops/schema.py
 
 // A node's kernel. Made once per node, called once per run; calls may come from several threads.
@@ -18,7 +19,7 @@ class Kernel {
 
 struct OperatorDescription {
   const char* name;
-  const char* provider;  // nullptr: the CPU
+  const char* provider;
   std::vector<ONNXTensorElementDataType> inputs, outputs;
   // Checks the attributes and makes the kernel; may throw.
   Kernel* (*create)(const OperatorDescription& description, const OrtApi& api,

@@ -1,43 +1,53 @@
 // SlidingWindowAttention as an operator of the CPU: inputs checked, outputs opened, kernel called.
 #include "../common/attention_call.h"
 #include "../common/shapes.h"
+#include "operators.h"
 #include "ort_pool.h"
 
 namespace allmem {
 namespace {
 
 constexpr char kName[] = "SlidingWindowAttention";
-constexpr auto kFloat = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
 
 class AttentionKernel : public CpuKernelBase {
  public:
-  AttentionKernel(const OrtApi& api, const OrtKernelInfo* info, Element cache)
-      : CpuKernelBase(api), attributes_(AttentionAttributes::read(api, info)), cache_(cache) {}
+  AttentionKernel(const OrtApi& api, const OrtKernelInfo* info, Element activation, Element cache)
+      : CpuKernelBase(api),
+        attributes_(AttentionAttributes::read(api, info)),
+        activation_(activation),
+        cache_(cache) {}
 
   void compute(OrtKernelContext* context) override {
-    const AttentionCall node(api_, context, attributes_, Element::kFloat32, cache_);
+    const AttentionCall node(api_, context, attributes_, activation_, cache_);
+    const AttentionSizes& sizes = node.sizes();
     AttentionArgs args{};
-    args.position = read_position(kName, node.position(), node.sizes().time);
+    args.position = read_position(kName, node.position(), sizes.time);
     node.fill(args);
-    launch(context, args, kernels_->attention_scratch, kernels_->attention);
+    const int64_t queries = sizes.batch * sizes.time * sizes.query_heads * sizes.head_dim;
+    const int64_t keys = sizes.batch * sizes.time * sizes.kv_heads * sizes.head_dim;
+    launch(context, args, kernels_->attention_scratch, kernels_->attention,
+           {{&AttentionArgs::qkv, queries + 2 * keys}}, queries);
   }
 
  private:
   const AttentionAttributes attributes_;
-  const Element cache_;
+  const Element activation_, cache_;
 };
 
 }  // namespace
 
-OperatorDescription cpu_attention(const char* provider, ONNXTensorElementDataType cache) {
+OperatorDescription cpu_attention(ONNXTensorElementDataType activation,
+                                  ONNXTensorElementDataType cache) {
+  constexpr auto kFloat = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
   constexpr auto kInt64 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
   return {kName,
-          provider,
-          {kFloat, kInt64, kFloat, kFloat, kFloat, cache, cache},
-          {kFloat, cache, cache},
+          kCpuProvider,
+          {activation, kInt64, kFloat, kFloat, kFloat, cache, cache},
+          {activation, cache, cache},
           [](const OperatorDescription& description, const OrtApi& api,
              const OrtKernelInfo* info) -> Kernel* {
-            return new AttentionKernel(api, info, element_of(description.inputs[kPastKey]));
+            return new AttentionKernel(api, info, element_of(description.inputs[kAttentionQkv]),
+                                       element_of(description.inputs[kPastKey]));
           }};
 }
 

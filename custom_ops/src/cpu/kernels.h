@@ -10,6 +10,7 @@
 
 namespace allmem {
 
+// Kernels compute on float32 activations, whatever `activation` says; see widen and narrow.
 using AttentionArgs = AttentionFields<float, int64_t>;
 using MemoryArgs = MemoryFields<float, int64_t>;
 
@@ -21,6 +22,9 @@ struct CpuKernels {
   void (*attention)(const AttentionArgs& args, const Parallel& parallel, void* scratch);
   size_t (*memory_scratch)(const MemoryArgs& args, int workers);
   void (*memory)(const MemoryArgs& args, const Parallel& parallel, void* scratch);
+  // Arrays of float16 to float32, and back to the nearest float16 (ties to even).
+  void (*widen)(const void* from, float* to, int64_t count, const Parallel& parallel);
+  void (*narrow)(const float* from, void* to, int64_t count, const Parallel& parallel);
 };
 
 constexpr size_t kScratchAlignment = 64;

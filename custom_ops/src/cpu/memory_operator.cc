@@ -1,41 +1,52 @@
 // TTTMemory as an operator of the CPU: inputs checked, outputs opened, kernel called.
 #include "../common/memory_call.h"
 #include "../common/shapes.h"
+#include "operators.h"
 #include "ort_pool.h"
 
 namespace allmem {
 namespace {
 
 constexpr char kName[] = "TTTMemory";
-constexpr auto kFloat = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
 
 class MemoryKernel : public CpuKernelBase {
  public:
-  MemoryKernel(const OrtApi& api, const OrtKernelInfo* info)
-      : CpuKernelBase(api), attributes_(MemoryAttributes::read(api, info)) {}
+  MemoryKernel(const OrtApi& api, const OrtKernelInfo* info, Element activation)
+      : CpuKernelBase(api),
+        attributes_(MemoryAttributes::read(api, info)),
+        activation_(activation) {}
 
   void compute(OrtKernelContext* context) override {
-    const MemoryCall node(api_, context, attributes_, Element::kFloat32);
+    const MemoryCall node(api_, context, attributes_, activation_);
+    const MemorySizes& sizes = node.sizes();
     MemoryArgs args{};
-    args.position = read_position(kName, node.position(), node.sizes().time);
+    args.position = read_position(kName, node.position(), sizes.time);
     node.check_chunk(args.position);
     node.fill(args);
-    launch(context, args, kernels_->memory_scratch, kernels_->memory);
+    const int64_t tokens = sizes.batch * sizes.time, width = sizes.heads * sizes.memory_dim;
+    launch(context, args, kernels_->memory_scratch, kernels_->memory,
+           {{&MemoryArgs::qkv, tokens * 3 * width}, {&MemoryArgs::control, tokens * 5 * sizes.heads}},
+           tokens * width);
   }
 
  private:
   const MemoryAttributes attributes_;
+  const Element activation_;
 };
 
 }  // namespace
 
-OperatorDescription cpu_memory(const char* provider) {
+OperatorDescription cpu_memory(ONNXTensorElementDataType activation) {
+  constexpr auto kFloat = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
   std::vector<ONNXTensorElementDataType> inputs(kMemoryInputs, kFloat);
+  inputs[kMemoryQkv] = inputs[kControl] = activation;
   inputs[kMemoryPosition] = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
-  return {kName, provider, std::move(inputs),
-          std::vector<ONNXTensorElementDataType>(kMemoryOutputs, kFloat),
-          [](const OperatorDescription&, const OrtApi& api, const OrtKernelInfo* info) -> Kernel* {
-            return new MemoryKernel(api, info);
+  std::vector<ONNXTensorElementDataType> outputs(kMemoryOutputs, kFloat);
+  outputs[0] = activation;
+  return {kName, kCpuProvider, std::move(inputs), std::move(outputs),
+          [](const OperatorDescription& description, const OrtApi& api,
+             const OrtKernelInfo* info) -> Kernel* {
+            return new MemoryKernel(api, info, element_of(description.inputs[kMemoryQkv]));
           }};
 }
 

@@ -1,6 +1,8 @@
 // ONNX Runtime's own threads as the kernels' pool, and a kernel's dispatch and scratch.
 #pragma once
 
+#include <initializer_list>
+
 #include "../common/operator.h"
 #include "kernels.h"
 
@@ -13,10 +15,19 @@ class CpuKernelBase : public Kernel {
   ~CpuKernelBase() override;
 
  protected:
-  // Calls `run` with a pool over the context's threads and scratch of the size `measure` gives.
   template <typename Args>
-  void launch(OrtKernelContext* context, const Args& args, size_t (*measure)(const Args&, int),
-              void (*run)(const Args&, const Parallel&, void*)) const;
+  struct Activations {
+    const float* Args::*field;
+    int64_t count;
+  };
+
+  // Calls `run` with a pool over the context's threads and scratch of the size `measure` gives.
+  // Where args.activation is float16, `inputs` and the output (of `output_count`) are addresses of
+  // float16, and the kernel gets float32 copies.
+  template <typename Args>
+  void launch(OrtKernelContext* context, Args args, size_t (*measure)(const Args&, int),
+              void (*run)(const Args&, const Parallel&, void*),
+              std::initializer_list<Activations<Args>> inputs, int64_t output_count) const;
 
   const OrtApi& api_;
   const CpuKernels* kernels_;
@@ -25,9 +36,6 @@ class CpuKernelBase : public Kernel {
   OrtMemoryInfo* memory_ = nullptr;
   int workers_;
 };
-
-OperatorDescription cpu_attention(const char* provider, ONNXTensorElementDataType cache);
-OperatorDescription cpu_memory(const char* provider);
 
 struct OrtPool {
   const OrtApi& api;
@@ -47,12 +55,35 @@ struct OrtPool {
 };
 
 template <typename Args>
-void CpuKernelBase::launch(OrtKernelContext* context, const Args& args,
+void CpuKernelBase::launch(OrtKernelContext* context, Args args,
                            size_t (*measure)(const Args&, int),
-                           void (*run)(const Args&, const Parallel&, void*)) const {
-  const ScratchBuffer scratch(api_, context, memory_, measure(args, workers_), kScratchAlignment);
+                           void (*run)(const Args&, const Parallel&, void*),
+                           std::initializer_list<Activations<Args>> inputs,
+                           int64_t output_count) const {
+  const auto floats = [](int64_t count) {
+    constexpr size_t kStep = kScratchAlignment / sizeof(float);
+    return (static_cast<size_t>(count) + kStep - 1) / kStep * kStep;
+  };
+  const bool half = args.activation == Element::kFloat16;
+  size_t copied = half ? floats(output_count) : 0;
+  for (const auto& input : inputs) copied += half ? floats(input.count) : 0;
+  const ScratchBuffer scratch(api_, context, memory_,
+                              copied * sizeof(float) + measure(args, workers_), kScratchAlignment);
   OrtPool pool{api_, context};
-  run(args, Parallel{OrtPool::run, &pool, workers_}, scratch.data());
+  const Parallel parallel{OrtPool::run, &pool, workers_};
+  float* const copies = static_cast<float*>(scratch.data());
+  void* const output = args.output;
+  if (half) {
+    args.output = copies;
+    float* next = copies + floats(output_count);
+    for (const auto& input : inputs) {
+      kernels_->widen(args.*input.field, next, input.count, parallel);
+      args.*input.field = next;
+      next += floats(input.count);
+    }
+  }
+  run(args, parallel, copies == nullptr ? nullptr : copies + copied);
+  if (half) kernels_->narrow(args.output, output, output_count, parallel);
   require(api_, pool.failure);
 }
 

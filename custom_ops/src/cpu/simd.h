@@ -213,6 +213,15 @@ ALLMEM_INLINE Vector load_first(const Half* p, int64_t count) {
   memcpy(all, p, (size_t)count * 2);
   return load(all);
 }
+ALLMEM_INLINE void store(Half* p, Vector v) {
+#if defined(__AVX512F__)
+  _mm256_storeu_si256((__m256i*)p, _mm512_maskz_cvtps_ph(0xffff, (__m512)v, 0));
+#elif defined(__AVX2__) && defined(__F16C__)
+  _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph((__m256)v, 0));
+#else
+  for (int i = 0; i < kLanes; ++i) p[i] = float_to_half(v[i]);
+#endif
+}
 ALLMEM_INLINE float to_float(float x) { return x; }
 ALLMEM_INLINE float to_float(Half x) { return half_to_float(x); }
 ALLMEM_INLINE void from_float(float x, float* out) { *out = x; }

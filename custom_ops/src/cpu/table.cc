@@ -11,10 +11,12 @@ size_t attention_scratch(const AttentionArgs& args, int workers);
 void attention(const AttentionArgs& args, const Parallel& parallel, void* scratch);
 size_t memory_scratch(const MemoryArgs& args, int workers);
 void memory(const MemoryArgs& args, const Parallel& parallel, void* scratch);
+void widen(const void* from, float* to, int64_t count, const Parallel& parallel);
+void narrow(const float* from, void* to, int64_t count, const Parallel& parallel);
 
 extern const CpuKernels kKernels;
-const CpuKernels kKernels = {ALLMEM_NAME(ALLMEM_TARGET), attention_scratch, attention,
-                             memory_scratch, memory};
+const CpuKernels kKernels = {
+    ALLMEM_NAME(ALLMEM_TARGET), attention_scratch, attention, memory_scratch, memory, widen, narrow};
 
 }  // namespace ALLMEM_TARGET
 }  // namespace allmem
