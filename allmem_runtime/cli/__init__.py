@@ -17,7 +17,10 @@ _COMMANDS = {
     "info": ("allmem_runtime.cli.info", "info", "Say what a model or a saved session is."),
     "fork": ("allmem_runtime.cli.fork", "fork", "Copy a saved session, noting its parent."),
     "doctor": ("allmem_runtime.cli.doctor", "doctor", "Check that everything works here."),
+    "eval": ("allmem_runtime.cli.evaluate", "evaluate", "Measure what models remember."),
     "convert": ("allmem_exporters.cli", "convert", "Make an AllMem checkpoint of a decoder."),
+    "finetune": ("allmem_exporters.cli", "finetune", "Train the memories of a checkpoint."),
+    "data": ("allmem_exporters.cli", "data", "Make training data as a recipe says."),
     "export": ("allmem_exporters.cli", "export", "Make a model folder of a checkpoint."),
 }
 

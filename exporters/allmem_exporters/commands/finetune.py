@@ -1,0 +1,82 @@
+"""`allmem finetune`: train a checkpoint's memories against its own full attention."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--settings",
+    "settings_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A TOML file; options given here win over it.",
+)
+@click.option("--stage", help="layers or model.  [default: model]")
+@click.option("--steps", type=int, help="Optimizer steps.  [default: 1000]")
+@click.option("--batch", type=int, help="Sequences of a step.  [default: 1]")
+@click.option("--length", type=int, help="Cut sequences to this many tokens.")
+@click.option("--seed", type=int, help="Of order and draws.  [default: 0]")
+@click.option("--precision", help="auto, float32 or bfloat16.  [default: auto]")
+@click.option("--writes/--no-writes", default=None, help="Train the twin that never writes.")
+@click.option(
+    "--start",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Begin with this adapter.",
+)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads.")
+@click.option("--json", "as_json", is_flag=True, help="Print the adapter's manifest as JSON.")
+def finetune(
+    checkpoint: Path,
+    data: Path,
+    out: Path,
+    settings_file: Path | None,
+    start: Path | None,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+    **changes: Any,
+) -> None:
+    """Train the memories of CHECKPOINT on DATA; the adapter and the run go to OUT.
+
+    The decoder stays frozen and is its own teacher: the memories learn to make up for what the
+    window hides. Interrupt it at any time; the same command goes on.
+    """
+    import torch
+
+    from allmem_exporters.finetune.run import ADAPTER_FILE
+    from allmem_exporters.finetune.run import finetune as run
+    from allmem_exporters.finetune.settings import from_dict, read_settings
+    from allmem_exporters.finetune.trainer import Step
+
+    given = {name: value for name, value in changes.items() if value is not None}
+    settings = read_settings(settings_file, given) if settings_file else from_dict(given)
+    if threads:
+        torch.set_num_threads(threads)
+    began, first = time.monotonic(), [0]
+
+    def show(step: Step) -> None:
+        first[0] = first[0] or step.number
+        done = step.number - first[0] + 1
+        left = (time.monotonic() - began) / done * (step.steps - step.number)
+        skipped = f"  {step.skipped} skipped" if step.skipped else ""
+        click.echo(
+            f"step {step.number}/{step.steps}  loss {step.loss:.4f}  {step.tokens:,} tokens  "
+            f"{step.seconds:.1f} s a step  {left / 60:.0f} min left{skipped}",
+            err=True,
+        )
+
+    manifest = run(
+        checkpoint, data, out, settings, start=start, device=device, show=show,
+        report=lambda line: click.echo(line, err=True),
+    )  # fmt: skip
+    click.echo(json.dumps(manifest) if as_json else str(out / ADAPTER_FILE))

@@ -1,0 +1,77 @@
+"""Figures of a run as JSON lines, and a plot of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+class MetricsFile:
+    """One JSON object a line: ``{"what": "step" or "heldout", "step": …, …}``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def add(self, what: str, step: int, **figures: Any) -> None:
+        """Append a line."""
+        line = json.dumps({"what": what, "step": step, **_rounded(figures)})
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def keep_until(self, step: int) -> None:
+        """Drop what was written after the step from which a run goes on."""
+        if not self.path.exists():
+            return
+        kept = [line for line in self.read() if line["step"] <= step] if step else []
+        partial = self.path.with_suffix(".part")
+        partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        os.replace(partial, self.path)
+
+    def read(self) -> list[dict[str, Any]]:
+        """All lines; one that a kill cut short is left out."""
+        lines = []
+        for text in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(text))
+            except ValueError:
+                continue
+        return lines
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_rounded(part) for part in value]
+    return value
+
+
+def plot(metrics: MetricsFile, path: Path) -> None:
+    """Draw loss, held-out KL and the memories' writing over the steps.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    from matplotlib.figure import Figure
+
+    lines = metrics.read()
+    steps = [line for line in lines if line["what"] == "step"]
+    heldout = [line for line in lines if line["what"] == "heldout"]
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    axes = figure.subplots(2, 2)
+    loss, kl, alpha, growth = axes.flat
+    loss.plot([s["step"] for s in steps], [s["loss"] for s in steps], linewidth=0.8)
+    loss.set(title="training loss", xlabel="step")
+    for name, label in (("kl", "with memories"), ("kl_window", "window and sinks only")):
+        kl.plot([h["step"] for h in heldout], [h[name] for h in heldout], marker=".", label=label)
+    kl.set(title="held-out KL past the window (nats)", xlabel="step", ylim=(0, None))
+    kl.legend()
+    for axis, name, title in ((alpha, "alpha", "norm of alpha, a line a layer"),
+                              (growth, "growth", "growth of the fast weights' rows")):  # fmt: skip
+        axis.plot([h["step"] for h in heldout], [h[name] for h in heldout], linewidth=0.7)
+        axis.set(title=title, xlabel="step")
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,122 @@
+"""`allmem finetune`: from a checkpoint and training data to a memory adapter."""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from allmem_exporters.errors import ConversionError, DataError
+from allmem_exporters.finetune.adapter import Adapter, base_digest, save_adapter
+from allmem_exporters.finetune.data import Shards
+from allmem_exporters.finetune.metrics import MetricsFile, plot
+from allmem_exporters.finetune.resume import RunFile
+from allmem_exporters.finetune.settings import Settings
+from allmem_exporters.finetune.trainer import Step, Trainer
+from allmem_exporters.modeling import AllMemForCausalLM
+
+ADAPTER_FILE = "memory.safetensors"
+RUN_FILE = "run.safetensors"
+METRICS_FILE = "metrics.jsonl"
+PLOT_FILE = "metrics.png"
+
+
+def finetune(
+    checkpoint: Path,
+    data: Path,
+    out: Path,
+    settings: Settings,
+    *,
+    start: Path | None = None,
+    device: str = "cpu",
+    report: Callable[[str], None] = lambda line: None,
+    show: Callable[[Step], None] = lambda step: None,
+) -> dict[str, Any]:
+    """Train the memories of a checkpoint and write them as an adapter.
+
+    A run that was cut off goes on where it was saved last, to the same end.
+
+    Args:
+        checkpoint: folder made by ``convert``; it stays as it is.
+        data: shard folder made by `allmem data`.
+        out: folder for the adapter, the run and its figures.
+        settings: of the run.
+        start: an adapter to begin with instead of the checkpoint's own memories.
+        device: ``cpu`` or ``cuda``.
+        report: is told what happens, a line at a time.
+        show: is given every step.
+
+    Returns:
+        The manifest of the adapter.
+
+    Raises:
+        ConversionError: the checkpoint or the adapter to begin with cannot be read or do not fit.
+        DataError: the data cannot be read, is not for this model, or a run of another kind is in
+            the folder.
+    """
+    if not (checkpoint / "config.json").is_file():
+        raise ConversionError(
+            f"{checkpoint} is no checkpoint: it has no config.json.",
+            "Make one with `allmem convert SOURCE CHECKPOINT`.",
+        )
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConversionError(
+            "PyTorch finds no CUDA device.", "Install a CUDA build of PyTorch, or use --device cpu."
+        )
+    report(f"loading {checkpoint}")
+    model = AllMemForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    train = Shards(data, split="train", vocab_size=model.config.vocab_size)
+    heldout = Shards(data, split="heldout", vocab_size=model.config.vocab_size)
+    if not len(train):
+        raise DataError(f"{data} holds no training sequence.", "Make it with `allmem data`.")
+    base = base_digest(model)
+    if start is not None:
+        Adapter(start).apply(model)
+    model.to(device)
+    out.mkdir(parents=True, exist_ok=True)
+    identity = {
+        "settings": settings.as_dict(),
+        "data": _file_digest(data / "index.json"),
+        "decoder": base,
+        "start": _file_digest(start) if start else "",
+    }
+    metrics = MetricsFile(out / METRICS_FILE)
+    trainer = Trainer(model, train, heldout, settings, RunFile(out / RUN_FILE, identity), metrics)
+    if trainer.standing.step:
+        report(f"going on after step {trainer.standing.step} of {settings.steps}")
+    found = trainer.run(show)
+    manifest = {
+        "settings": settings.as_dict(),
+        "data": identity["data"],
+        "started_from": identity["start"],
+        "steps": trainer.standing.step,
+        "tokens": trainer.standing.tokens,
+        "skipped": trainer.standing.skipped,
+        "writes": settings.writes,
+        "heldout": {k: v for k, v in found.items() if isinstance(v, float)},
+        "peak_memory_bytes": peak_memory(device),
+    }
+    save_adapter(model, out / ADAPTER_FILE, manifest, base)
+    report(f"wrote {out / ADAPTER_FILE}")
+    try:
+        plot(metrics, out / PLOT_FILE)
+    except ImportError:
+        report(f"no {PLOT_FILE}: matplotlib is not installed")
+    return manifest
+
+
+def peak_memory(device: str) -> int:
+    """Most bytes used so far: of the device, or of this process on a CPU."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _file_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

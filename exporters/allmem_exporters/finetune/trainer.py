@@ -1,0 +1,181 @@
+"""The training loop. A step is a function of the parameters, the moments and its number alone."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from allmem_exporters.finetune.data import Sequence, Shards
+from allmem_exporters.finetune.evaluate import evaluate
+from allmem_exporters.finetune.interrupts import StopRequest
+from allmem_exporters.finetune.losses import Loss, layer_losses, model_loss
+from allmem_exporters.finetune.metrics import MetricsFile
+from allmem_exporters.finetune.parameters import make_optimizer, memory_parameters, prepare
+from allmem_exporters.finetune.passes import Passes
+from allmem_exporters.finetune.resume import RunFile, Standing
+from allmem_exporters.finetune.schedule import draw_shape, learning_rate_factor, order
+from allmem_exporters.finetune.settings import Settings
+from allmem_exporters.modeling import AllMemForCausalLM
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step did, for whoever shows it.
+
+    Attributes:
+        number: counted from 1.
+        steps: of the whole run.
+        loss: mean over the batch.
+        tokens: read since the run began.
+        seconds: of this step.
+        skipped: steps left out so far because something was not finite.
+    """
+
+    number: int
+    steps: int
+    loss: float
+    tokens: int
+    seconds: float
+    skipped: int
+
+
+class Trainer:
+    """One run: a model whose memories learn, its optimizer and where it stands.
+
+    Args:
+        model: a converted checkpoint, or one trained before; changed in place.
+        train: sequences to learn from.
+        heldout: sequences to judge on; may be empty.
+        settings: of the run.
+        run: where the run is kept.
+        metrics: where its figures go.
+    """
+
+    def __init__(
+        self,
+        model: AllMemForCausalLM,
+        train: Shards,
+        heldout: Shards,
+        settings: Settings,
+        run: RunFile,
+        metrics: MetricsFile,
+    ) -> None:
+        self.settings, self.run_file, self.metrics = settings, run, metrics
+        self.train, self.heldout = train, heldout
+        cuda = next(model.parameters()).device.type == "cuda"
+        wanted = settings.precision
+        wanted = ("bfloat16" if cuda else "float32") if wanted == "auto" else wanted
+        prepare(model, PRECISIONS[wanted], settings.writes)
+        self.model = model
+        self.passes = Passes(model)
+        self.optimizer = make_optimizer(model, settings.optimizer)
+        self.standing = run.load(model, self.optimizer) or Standing()
+        metrics.keep_until(self.standing.step)
+
+    def run(self, show: Callable[[Step], None] = lambda step: None) -> dict[str, Any]:
+        """Train to the end.
+
+        Returns:
+            The last evaluation.
+
+        Raises:
+            KeyboardInterrupt: somebody asked to stop; the step was finished and the run kept.
+        """
+        settings = self.settings
+        found: dict[str, Any] = {}
+        if self.standing.step == 0:
+            found = self._evaluate()
+        with StopRequest() as stop:
+            while self.standing.step < settings.steps:
+                show(self._step())
+                if stop.asked:
+                    self.save()
+                    raise KeyboardInterrupt
+                if self.standing.step % settings.evaluate_every == 0:
+                    found = self._evaluate()
+                if self.standing.step % settings.save_every == 0:
+                    self.save()
+        if not found or self.standing.step % settings.evaluate_every:
+            found = self._evaluate()
+        self.save()
+        return found
+
+    def save(self) -> None:
+        """Keep the run, so that it goes on from here."""
+        self.run_file.save(self.model, self.optimizer, self.standing)
+
+    def _sequences(self) -> list[Sequence]:
+        first = self.standing.step * self.settings.batch
+        chosen = []
+        for number in range(first, first + self.settings.batch):
+            epoch, place = divmod(number, len(self.train))
+            sequence = self.train[order(len(self.train), self.settings.seed, epoch)[place]]
+            chosen.append(cut(sequence, self.settings.length))
+        return chosen
+
+    def _loss(self, sequence: Sequence, scale: float) -> Loss:
+        settings = self.settings
+        shape = draw_shape(settings.draws, settings.seed, self.standing.step)
+        if settings.stage == "layers":
+            return layer_losses(self.passes, sequence, shape, scale)
+        return model_loss(
+            self.passes, sequence, shape, settings.beyond_window, settings.cross_entropy, scale
+        )
+
+    def _step(self) -> Step:
+        began, settings, standing = time.perf_counter(), self.settings, self.standing
+        self.optimizer.zero_grad()
+        sequences = self._sequences()
+        losses = [self._loss(sequence, 1 / len(sequences)) for sequence in sequences]
+        value = sum(loss.value for loss in losses) / len(losses)
+        parameters = [p for p in memory_parameters(self.model).values() if p.grad is not None]
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.optimizer.clip))
+        factor = learning_rate_factor(
+            standing.step, settings.steps, settings.optimizer.warmup, settings.optimizer.decay
+        )
+        skipped = not (math.isfinite(value) and math.isfinite(norm))
+        if not skipped:
+            for group in self.optimizer.param_groups:
+                group["lr"] = factor * group["base"]
+            self.optimizer.step()
+        tokens = sum(len(sequence) for sequence in sequences)
+        self.standing = Standing(
+            standing.step + 1, standing.tokens + tokens, standing.skipped + skipped
+        )
+        seconds = time.perf_counter() - began
+        self.metrics.add(
+            "step", self.standing.step,
+            loss=value, gradient_norm=norm, rate_factor=factor, tokens=self.standing.tokens,
+            counted=sum(loss.tokens for loss in losses), seconds=seconds,
+            skipped=self.standing.skipped, kind=",".join(s.kind for s in sequences),
+        )  # fmt: skip
+        return Step(
+            self.standing.step, settings.steps, value, self.standing.tokens, seconds,
+            self.standing.skipped,
+        )  # fmt: skip
+
+    def _evaluate(self) -> dict[str, Any]:
+        count = min(self.settings.evaluate_sequences, len(self.heldout))
+        sequences = [cut(self.heldout[i], self.settings.length) for i in range(count)]
+        if not sequences:
+            return {}
+        found = evaluate(self.passes, sequences, self.settings)
+        self.metrics.add("heldout", self.standing.step, **found)
+        return found
+
+
+def cut(sequence: Sequence, length: int) -> Sequence:
+    """The first ``length`` tokens, or all if it is 0."""
+    if not length or len(sequence) <= length:
+        return sequence
+    return Sequence(
+        sequence.ids[:length], sequence.counts[:length], sequence.kind, sequence.split,
+        sequence.source,
+    )  # fmt: skip
