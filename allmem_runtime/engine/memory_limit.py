@@ -6,7 +6,7 @@ import re
 
 from allmem_runtime.errors import UsageError
 
-_SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,3})?)\s*([KMGT]?)(I?)(B?)\Z", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,3})?)\s*([KMGT]?)(I?)(B?)\Z", re.IGNORECASE | re.ASCII)
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _LEAST = 1 << 20
 _REMEDY = "Write it like 4GiB, 512MiB or 4294967296."
