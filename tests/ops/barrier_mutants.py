@@ -1,7 +1,7 @@
-"""Removes one barrier after the other from the CUDA kernels, and tells which removals are noticed.
+"""Takes one barrier or wait for copies after the other out of the CUDA kernels: which are missed?
 
 ``python tests/ops/barrier_mutants.py [memory|attention]``: takes minutes, run by hand. A removal is
-noticed if a case gives other bits in another order of threads, or the shim reports an error. Those
+noticed if a case gives other bits in another order of threads, or NaN, or the shim reports an error. Those
 not noticed are listed in custom_ops/src/cuda/README.md with the reason why each is harmless.
 """
 
@@ -23,13 +23,17 @@ from cuda_memory import SOURCES as MEMORY_SOURCES
 from cuda_memory import run_memory
 from cuda_shim import CUDA, FLAGS, ORDERS, ShimError, ShimLibrary
 
-BARRIER = re.compile(r"__sync(threads|warp)\(\);")
+BARRIER = re.compile(r"__sync(threads|warp)\(\);|^ *copies_arrived\(\);")
 SOURCES = {"memory": MEMORY_SOURCES, "attention": ATTENTION_SOURCES}
 
 
 def barriers(operator: str) -> list[tuple[Path, int]]:
     """Files below the CUDA folder and lines with a barrier of the operator's kernels."""
-    headers = (f"{operator}*.h", f"{operator}*.cu", "common/*.h")
+    headers = (
+        f"{operator}*.h",
+        f"{operator}*.cu",
+        *(("common/*.h",) if operator == "memory" else ()),
+    )
     return [
         (path.relative_to(CUDA), number)
         for path in sorted(p for pattern in headers for p in CUDA.glob(pattern))
@@ -137,7 +141,9 @@ def noticed(operator: str, library: Path) -> str:
         for number, outputs in enumerate(results(operator, library)):
             for order, output in zip((0, *ORDERS), outputs, strict=True):
                 for name, array in output.items():
-                    if not np.array_equal(array, outputs[0][name], equal_nan=True):
+                    if not np.isfinite(array).all():
+                        return f"case {number}, order {order}: {name} is not finite"
+                    if not np.array_equal(array, outputs[0][name]):
                         return f"case {number}, order {order}: other bits in {name}"
     except ShimError as error:
         return str(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import ml_dtypes  # noqa: F401  (with it numpy knows bfloat16)
 import numpy as np
 import pytest
 from cases import (

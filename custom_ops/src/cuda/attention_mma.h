@@ -150,6 +150,8 @@ __device__ __forceinline__ void copy_16_bytes(T* to, const T* from, bool exists)
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from),
                "r"(exists ? 16 : 0)
                : "memory");
+#elif ALLMEM_TILE_ARCH == 0 && !defined(__CUDACC__)
+  shim::copy_later(to, exists ? from : nullptr, 16);
 #else
   *reinterpret_cast<Pack<T, 8>*>(to) = load_pack<T, 8>(from, exists ? 8 : 0, true);
 #endif
@@ -157,6 +159,8 @@ __device__ __forceinline__ void copy_16_bytes(T* to, const T* from, bool exists)
 __device__ __forceinline__ void copies_arrived() {
 #if ALLMEM_DEVICE_ARCH >= 800
   asm volatile("cp.async.wait_all;" ::: "memory");
+#elif ALLMEM_TILE_ARCH == 0 && !defined(__CUDACC__)
+  shim::copies_arrive();
 #endif
 }
 

@@ -72,6 +72,12 @@ using Context = void*;
 using Context = ucontext_t;
 #endif
 
+struct Copy {
+  void* to;
+  const void* from;
+  size_t bytes;
+};
+
 struct Fiber {
   char* stack = nullptr;  // kStackBytes, behind a guard page
   Context context{};
@@ -79,6 +85,7 @@ struct Fiber {
   State state = State::kDone;
   Place place{};
   unsigned mask = 0;
+  std::vector<Copy> copies;  // that have not arrived
 };
 
 struct Warp {
@@ -234,6 +241,7 @@ void run_block(const std::vector<std::vector<unsigned>>& groups) {
   for (unsigned t = 0; t < threads; ++t) {
     fibers[t].state = State::kReady;
     fibers[t].place = {};
+    fibers[t].copies.clear();
   }
   for (Warp& warp : warps) warp.arrived = 0;
   for (;;) {
@@ -327,6 +335,22 @@ void launch(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t, Body what)
 void* dynamic_shared() { return shared; }
 
 unsigned thread_rank() { return current; }
+
+void copy_later(void* to, const void* from, size_t bytes) {
+  memset(to, 0xff, bytes);
+  fibers[current].copies.push_back({to, from, bytes});
+}
+
+void copies_arrive() {
+  for (const Copy& copy : fibers[current].copies) {
+    if (copy.from == nullptr) {
+      memset(copy.to, 0, copy.bytes);
+    } else {
+      memcpy(copy.to, copy.from, copy.bytes);
+    }
+  }
+  fibers[current].copies.clear();
+}
 
 void need_capability(int least, const char* what) {
   if (capability >= least) return;

@@ -105,6 +105,11 @@ T shuffle(unsigned mask, T value, int source, bool valid, Place place) {
   return result;
 }
 
+// A copy to shared memory that is made when the thread waits for its copies, and no sooner; until
+// then NaN is there. From nullptr come zeros.
+void copy_later(void* to, const void* from, size_t bytes);
+void copies_arrive();
+
 // Reports a kernel that uses what the device's compute capability does not have.
 void need_capability(int least, const char* what);
 
