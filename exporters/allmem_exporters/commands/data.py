@@ -1,0 +1,85 @@
+"""`allmem data`: make training data from texts, questions and tasks, as a recipe says."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    help="Folder with the tokenizer and chat template; by default the recipe's.",
+)
+@click.option("--length", type=click.IntRange(min=64), help="Tokens of a sequence.")
+@click.option("--only", type=click.Choice(["train", "heldout"]), help="Make one split only.")
+@click.option("--force", is_flag=True, help="Replace OUT if it holds training data.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def data(
+    recipe: Path,
+    out: Path,
+    checkpoint: Path | None,
+    length: int | None,
+    only: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Make training data in the folder OUT from what RECIPE lists.
+
+    RECIPE is a TOML file; relative paths in it start where it lies.
+    """
+    from allmem_exporters.errors import DataError
+    from allmem_exporters.finetune.data.build import build
+    from allmem_exporters.finetune.data.recipe import read_recipe
+    from allmem_exporters.finetune.data.sequence import SPLITS
+    from allmem_exporters.finetune.data.tokens import Tokens
+
+    read = read_recipe(recipe)
+    folder = checkpoint or read.checkpoint
+    if folder is None:
+        raise DataError(
+            f"{recipe} names no checkpoint.", "Name one with --checkpoint, or in the recipe."
+        )
+    terminal = sys.stderr.isatty()
+
+    def progress(done: int, total: int, name: str) -> None:
+        if terminal and (done % 8 == 0 or done == total):
+            click.echo(f"\r{done:>6} of {total} sequences  {name[:40]:<40}", nl=False, err=True)
+
+    tallies = build(
+        read,
+        Tokens(folder),
+        out,
+        length=length,
+        splits=(only,) if only else SPLITS,
+        force=force,
+        progress=progress,
+    )
+    if terminal:
+        click.echo(err=True)
+    rows = [
+        {"source": name, "split": split, "wanted": t.wanted, "sequences": t.sequences,
+         "tokens": t.tokens, "counted": t.counted}
+        for (name, split), t in tallies.items()
+    ]  # fmt: skip
+    if as_json:
+        click.echo(json.dumps({"folder": str(out), "sources": rows}))
+        return
+    click.echo(f"{'source':<16}{'split':<9}{'sequences':>10}{'tokens':>12}{'loss tokens':>13}")
+    for row in rows:
+        click.echo(
+            f"{row['source']:<16}{row['split']:<9}{row['sequences']:>10}{row['tokens']:>12}"
+            f"{row['counted']:>13}"
+        )
+    for (name, split), tally in tallies.items():
+        if tally.sequences < tally.wanted:
+            click.echo(
+                f"{name} has material for {tally.sequences} of {tally.wanted} {split} sequences.",
+                err=True,
+            )
