@@ -267,4 +267,5 @@ class StepGraph(nn.Module):
             shape=(rows.shape[0], self.vocab_size),
             version=13,
         )
-        return (logits.float()[None], *present)
+        # In this order the cast writes the output; the other way round, the logits would be copied.
+        return (logits[None].float(), *present)

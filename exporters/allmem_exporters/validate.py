@@ -42,7 +42,14 @@ float64 shows the same. A wrong mask, position, boundary or layout shows as 1e-1
 NARROW_WEIGHTS_TOLERANCE = 1e-2
 """The same for weights stored as float16: rounding them moves everything by some 1e-3."""
 
-NARROW_ACTIVATIONS_TOLERANCE = 1e-1
+NARROW_ACTIVATIONS_TOLERANCE = 3e-2
+"""The same for float16 activations, which bring float16 weights with them.
+
+Every layer rounds the stream some ten times, by 2e-4 each, and later layers amplify that. In
+SmolLM2-135M 1,601 random tokens end with 1.2e-3 in the logits and 1.3e-2 in the values of layer 19;
+after 700 tokens it is 1e-3 and 4e-3 where PyTorch's own float16 has 1e-3 and 5e-3. What is wrong
+shows as 1e-1 and more here, too, and what overflows as not finite.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,53 @@
+"""Tiny checkpoints in which nothing is zero or one that training would change: biases, gains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tiny import tiny_config, tiny_model, write_tiny_checkpoint
+
+from allmem_exporters import AllMemConfig, AllMemForCausalLM
+
+FAMILIES = {
+    "llama": tiny_config(),
+    "qwen2": tiny_config(backbone="qwen2", num_attention_heads=6, hidden_size=36),
+    "qwen3, untied, other head size": tiny_config(
+        backbone="qwen3", tie_word_embeddings=False, head_dim=12
+    ),
+    "llama, float32 cache, no sinks": tiny_config(cache_dtype="float32", sinks=0),
+    "llama, biases, gelu, one memory head": tiny_config(
+        attention_bias=True, mlp_bias=True, hidden_act="gelu", mem_heads=1
+    ),
+    "llama, relu, every other choice": tiny_config(
+        inner_loss="l2",
+        norm_schedule="post",
+        lr_groups="shared",
+        lr_reduce="mean",
+        out_gate="none",
+        v_norm="rms",
+        conv_act="silu_qk",
+        sink_rope="true",
+        hidden_act="relu",
+    ),
+    "llama, gelu_pytorch_tanh": tiny_config(hidden_act="gelu_pytorch_tanh"),
+}
+
+
+def lively_model(config: AllMemConfig | None = None, seed: int = 0) -> AllMemForCausalLM:
+    """A tiny model with random biases and gains as well."""
+    model = tiny_model(config, seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name:
+                parameter.normal_(1.0, 0.2)
+            elif name.endswith("bias") and "lr_proj" not in name:
+                parameter.normal_(0.0, 0.3)
+    return model
+
+
+def write_lively(folder: Path, config: AllMemConfig | None = None, seed: int = 0) -> Path:
+    """Its checkpoint folder, with tokenizer and template."""
+    write_tiny_checkpoint(folder, config, seed)
+    lively_model(config, seed).save_pretrained(folder)
+    return folder
