@@ -28,6 +28,15 @@ def device_backend() -> object:
 
 
 @pytest.fixture(scope="session")
+def shim_kernels() -> Path:
+    """The library that runs the kernels on the CPU, with the same C interface."""
+    from cuda_shim import CUDA, build
+
+    sources = [*sorted(CUDA.glob("*.cu")), *sorted((CUDA / "entry").glob("*.cu"))]
+    return build("kernels", tuple(str(path.relative_to(CUDA)) for path in sources), "-O1")
+
+
+@pytest.fixture(scope="session")
 def cuda_runtime() -> None:
     """ONNX Runtime with CUDA, and the operator library with the CUDA kernels."""
     from benchmarks.gpu.machine import runtime_problem

@@ -6,6 +6,7 @@ The same functions run on the CPU, through the shim, in ``test_rehearsal.py``.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,14 +23,17 @@ from cases import (
     run_reference,
 )
 from cuda_device import CudaDevice, to_array
+from numpy.typing import NDArray
 
 TOLERANCE = {"float32": 2e-6, "float16": 2e-3, "bfloat16": 1e-2}
 """Float32 sums of a few hundred terms; the 16-bit types round the output itself, by up to 5e-4
 and 4e-3, and matrix instructions round queries and weights as well."""
 
-CACHE_TOLERANCE = {"float32": 2e-6, "float16": 2e-5, "bfloat16": 2e-4}
-"""The reference rounds keys from float64, the kernels from float32: now and then to the other
-neighbour."""
+MANTISSA = {"float16": 10, "bfloat16": 7}
+OTHER_NEIGHBOUR = 1 / 100
+"""The reference rounds keys from float64, the kernels from float32: about one key in 3000 lies so
+close to a border that it goes to the other neighbour; of small keys, which are a difference of
+large numbers, more do. Each may be one step away, and few may be."""
 
 SHARPENED = "scale_large"
 """A scale of 3 turns the rounding of a query to 16 bits into a few hundredths in the exponent of
@@ -62,11 +66,22 @@ def tolerances(case: Case, element: str) -> dict[str, float]:
     """Largest relative RMS by output; states of the memory are float32 whatever comes in."""
     bounds = {t.name: TOLERANCE["float32"] for t in case.operator.outputs}
     bounds["output"] = TOLERANCE[element]
-    if isinstance(case.sizes, AttentionSizes):
-        for name in ("present_key", "present_value"):
-            bounds[name] = CACHE_TOLERANCE[case.sizes.cache]
-        bounds["output"] = max(bounds["output"], CACHE_TOLERANCE[case.sizes.cache])
+    if isinstance(case.sizes, AttentionSizes) and case.sizes.cache != "float32":
+        del bounds["present_key"], bounds["present_value"]  # see check_rounded
+        # A key that was rounded the other way is met by every query.
+        bounds["output"] = max(bounds["output"], 2e-5)
     return bounds
+
+
+def check_rounded(got: NDArray[Any], want: NDArray[Any], element: str) -> None:
+    """Keys or values kept in 16 bits: equal but for a few, which are the next number."""
+    truth = want.astype(np.float64)
+    error = np.abs(got.astype(np.float64) - truth)
+    _, exponent = np.frexp(truth)
+    step = np.ldexp(1.0, np.maximum(exponent - 1, -14) - MANTISSA[element])
+    size = np.sqrt(np.mean(truth**2)) if truth.size else 0.0
+    assert (error <= step + TOLERANCE["float32"] * size).all(), (error / step).max()
+    assert np.count_nonzero(error) <= max(2, OTHER_NEIGHBOUR * error.size), np.count_nonzero(error)
 
 
 def check_against_reference(backend: Backend, case: Case, element: str) -> None:
@@ -75,8 +90,11 @@ def check_against_reference(backend: Backend, case: Case, element: str) -> None:
     want = run_reference(case.operator, inputs, case.attributes)
     got = backend.run(case.operator, inputs, case.attributes)
     bounds = tolerances(case, element)
-    errors = {name: relative_rms(got[name], want[name]) for name in want}
-    assert all(errors[name] <= bounds[name] for name in want), errors
+    errors = {name: relative_rms(got[name], want[name]) for name in bounds}
+    assert all(errors[name] <= bounds[name] for name in bounds), errors
+    if isinstance(case.sizes, AttentionSizes) and case.sizes.cache != "float32":
+        for name in ("present_key", "present_value"):
+            check_rounded(got[name], want[name], case.sizes.cache)
     for in_place in (True, False):
         again = backend.run(case.operator, inputs, case.attributes, in_place=in_place)
         for name in got:
@@ -101,11 +119,11 @@ def check_cuts(backend: Backend, case: Case, element: str, cuts: tuple[int, ...]
     whole = backend.run(case.operator, inputs, case.attributes)
     parts = run_pieces(backend, case, inputs, cuts, in_place=True)
     for name, bound in tolerances(case, element).items():
-        if name in ("present_key", "present_value"):  # rounded alike, whatever the cuts
+        # Each side may lie that far from the truth.
+        assert relative_rms(parts[name], whole[name]) <= 2 * bound, name
+    for name in ("present_key", "present_value"):
+        if name in whole:  # computed and rounded alike, whatever the cuts
             np.testing.assert_array_equal(parts[name], whole[name], err_msg=name)
-        else:
-            # Each side may lie that far from the truth.
-            assert relative_rms(parts[name], whole[name]) <= 2 * bound, name
 
 
 def check_captured_steps(backend: CudaDevice, case: Case, element: str, steps: int) -> None:

@@ -10,12 +10,19 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 
-os.environ["PYTORCH_NO_CUDA_MEMORY_CACHING"] = "1"
+if __name__ == "__main__":  # before PyTorch is there
+    os.environ["PYTORCH_NO_CUDA_MEMORY_CACHING"] = "1"
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / part) for part in (".", "custom_ops", "tests/ops", "tests/gpu")]
+
+from cuda_device import CudaDevice, cuda_device, to_tensor  # noqa: E402
+from kernel_checks import cases_in, inputs_in  # noqa: E402
+
+from benchmarks.gpu.bound import BoundOperator  # noqa: E402
+
+ELEMENTS = ("float32", "float16")
 
 NAMES = frozenset(
     {
@@ -27,30 +34,22 @@ NAMES = frozenset(
 )
 
 
-def main(device: str = "cuda") -> int:
-    """Run them; the number of cases."""
-    from cuda_device import CudaDevice, cuda_device, to_tensor
-    from kernel_checks import cases_in, inputs_in
-
-    from benchmarks.gpu.bound import BoundOperator
-
-    backend: CudaDevice = cuda_device()
-    count = 0
-    for element in ("float32", "float16"):
+def run(backend: CudaDevice) -> list[str]:
+    """Run them; the names of those that ran."""
+    ran = []
+    for element in ELEMENTS:
         for case in cases_in(element):
             if case.name not in NAMES:
                 continue
-            case = replace(case)
             tensors = {
                 name: to_tensor(array, backend.device)
                 for name, array in inputs_in(case, element).items()
             }
-            bound = BoundOperator(backend.library, case.operator, tensors, case.attributes)
-            bound.launch()
+            BoundOperator(backend.library, case.operator, tensors, case.attributes).launch()
             backend.wait()
-            count += 1
-    return count
+            ran.append(case.name)
+    return ran
 
 
 if __name__ == "__main__":
-    print(f"{main()} cases ran")
+    print(f"{len(run(cuda_device()))} cases ran")

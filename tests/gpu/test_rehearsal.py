@@ -6,11 +6,12 @@ It proves the harness and the C interface, and of the kernels only what the shim
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import sanitized_cases
 from cases import ATTENTION_CASES, MEMORY_CASES, Case
 from cuda_device import CudaDevice
-from cuda_shim import CUDA, build
 from kernel_checks import (
     cases_in,
     check_against_reference,
@@ -26,10 +27,8 @@ NAMES = ("ring_at_8_time_9", "position_2_to_33_time_1", "no_token", "chunk_at_4_
 
 
 @pytest.fixture(scope="module")
-def rehearsal() -> CudaDevice:
-    sources = [*sorted(CUDA.glob("*.cu")), *sorted((CUDA / "entry").glob("*.cu"))]
-    names = tuple(str(path.relative_to(CUDA)) for path in sources)
-    return CudaDevice(KernelLibrary(build("kernels", names, "-O1")), "cpu")
+def rehearsal(shim_kernels: Path) -> CudaDevice:
+    return CudaDevice(KernelLibrary(shim_kernels), "cpu")
 
 
 def chosen(element: str) -> Iterator[Case]:
@@ -48,9 +47,9 @@ def test_cases_agree_with_reference_through_the_c_interface(
 
 @pytest.mark.parametrize("which", [0, 1], ids=["attention", "memory"])
 def test_cuts_and_single_steps_agree(rehearsal: CudaDevice, which: int) -> None:
-    case = split_cases("float16")[which]
-    check_cuts(rehearsal, case, "float16", (4, 5, 13))
-    check_captured_steps(rehearsal, case, "float16", steps=40)
+    case = split_cases("bfloat16")[which]
+    check_cuts(rehearsal, case, "bfloat16", (4, 5, 13))
+    check_captured_steps(rehearsal, case, "bfloat16", steps=40)
 
 
 def test_a_wrong_result_is_noticed(rehearsal: CudaDevice) -> None:
@@ -70,3 +69,8 @@ def test_every_shared_case_is_asked_of_a_device() -> None:
     assert len(cases_in("float32")) == len(ATTENTION_CASES) + len(MEMORY_CASES)
     left_out = len(cases_in("float32")) - len(cases_in("float16"))
     assert left_out == 2  # see kernel_checks.SHARPENED
+
+
+def test_every_case_for_the_sanitizer_exists_and_runs(rehearsal: CudaDevice) -> None:
+    ran = sanitized_cases.run(rehearsal)
+    assert sorted(ran) == sorted([*sanitized_cases.NAMES] * len(sanitized_cases.ELEMENTS))
