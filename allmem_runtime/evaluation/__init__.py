@@ -1,0 +1,1 @@
+"""Measuring what a model remembers, through the same runtime that serves it."""
