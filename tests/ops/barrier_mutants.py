@@ -1,8 +1,8 @@
 """Takes one barrier or wait for copies after the other out of the CUDA kernels: which are missed?
 
 ``python tests/ops/barrier_mutants.py [memory|attention]``: takes minutes, run by hand. A removal is
-noticed if a case gives other bits in another order of threads, or NaN, or the shim reports an error. Those
-not noticed are listed in custom_ops/src/cuda/README.md with the reason why each is harmless.
+noticed if a case gives other bits in another order of threads, or NaN, or the shim reports an
+error. custom_ops/src/cuda/README.md lists the one that is not noticed, and why.
 """
 
 from __future__ import annotations

@@ -313,3 +313,21 @@ def test_position_outside_its_range_touches_no_memory_but_the_operators(
     case = replace(with_time(named("more_sinks_than_tokens"), time), position=position)
     got = backend.run(case.operator, case.inputs(), case.attributes)
     assert np.isfinite(got["output"]).all()
+
+
+@pytest.mark.parametrize("time", [6, 90])
+@pytest.mark.parametrize("element", ["float32", "float16"])
+def test_nan_in_a_key_stays_with_the_tokens_that_see_it(
+    backend: CudaAttention, element: str, time: int
+) -> None:
+    sizes = AttentionSizes(batch=2, time=time, head_dim=64, cache=element)
+    case = Case("nan_key", sizes, {"window": 500, "sinks": 2, "scale": 0.125}, 50)
+    inputs = case.inputs()
+    inputs["qkv"] = inputs["qkv"].astype(element)
+    heads = inputs["qkv"].reshape(2, time, 8, 64)
+    heads[0, time - 2, 4] = np.nan  # key head 0
+    heads[0, time - 2, 7] = np.nan  # value head 1
+    got = backend.run(case.operator, inputs, case.attributes)["output"].reshape(2, time, 4, 64)
+    assert np.isnan(got[0, time - 2 :]).all()
+    assert np.isfinite(got[0, : time - 2, :2]).all()
+    assert np.isfinite(got[1]).all()
