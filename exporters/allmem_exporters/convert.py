@@ -18,6 +18,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from allmem_exporters.config import AllMemConfig
 from allmem_exporters.errors import ConfigError, ConversionError
+from allmem_exporters.finetune.adapter import Adapter
 from allmem_exporters.initialize import calibrate_values, initialize_memories
 from allmem_exporters.modeling import AllMemForCausalLM
 from allmem_exporters.sources import backbone_options, open_source
@@ -46,6 +47,7 @@ def convert(
     dtype: str | None = None,
     revision: str | None = None,
     calibration_text: str | None = None,
+    memory: str | os.PathLike[str] | None = None,
     force: bool = False,
     **options: Any,
 ) -> Path:
@@ -60,6 +62,8 @@ def convert(
         revision: branch, tag or commit on the hub.
         calibration_text: a text of the kind the model will read, on which the memory's values
             are scaled to a root mean square of 1.
+        memory: an adapter made by ``finetune``: its memories instead of fresh ones. It brings the
+            options of the memory that it was trained with.
         force: write into a folder that holds other things; what we do not write stays.
         options: fields named in ``MEMORY_OPTIONS``. A window given without a chunk shortens the
             chunk to its own length if need be.
@@ -81,8 +85,11 @@ def convert(
         raise ConfigError(f"dtype is {dtype!r}; allowed: {', '.join(DTYPES)}.")
     folder = Path(out)
     check_destination(folder, force)
+    adapter = Adapter(Path(memory)) if memory is not None else None
     opened = open_source(os.fspath(source), revision)
     chosen = {name: value for name, value in options.items() if value is not None}
+    if adapter is not None:
+        chosen = {**adapter.config, **chosen}
     window = chosen.get("window")
     if isinstance(window, int) and "chunk" not in chosen:  # a chunk never outlasts the window
         chosen["chunk"] = min(AllMemConfig.chunk, window)
@@ -91,6 +98,8 @@ def convert(
     wanted = DTYPES[dtype] if dtype else None
     model = assemble(config, opened.tensors(), wanted, opened.provenance["name"])
     warm = initialize_memories(model, seed)
+    if adapter is not None:
+        adapter.apply(model)
 
     with _staging(folder) as stage:
         opened.write_texts(stage)
@@ -102,7 +111,7 @@ def convert(
         record = {
             **opened.provenance,
             "dtype": str(model.dtype).removeprefix("torch."),
-            "memory": "untrained, " + ("from the attention" if warm else "random"),
+            "memory": _origin_of_memory(adapter, warm),
             "seed": str(seed),
             "calibrated": "yes" if calibration_text is not None else "no",
         }
@@ -112,6 +121,12 @@ def convert(
         )
         _publish(stage, folder)
     return folder
+
+
+def _origin_of_memory(adapter: Adapter | None, warm: bool) -> str:
+    if adapter is None:
+        return "untrained, " + ("from the attention" if warm else "random")
+    return f"{adapter.path.name}, {adapter.manifest.get('steps', '?')} training steps"
 
 
 def convert_model(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from allmem_exporters.config import AllMemConfig
 from allmem_exporters.errors import ExportError
 from allmem_exporters.graph import DTYPES
+from allmem_exporters.memory_switch import MEMORIES, restrain
 from allmem_exporters.modeling import AllMemForCausalLM
 from allmem_exporters.trace import trace
 from allmem_exporters.validate import validate
@@ -24,6 +27,10 @@ def export(
     weights: str | None = None,
     activations: str = "float32",
     cache: str | None = None,
+    window: int | None = None,
+    sinks: int | None = None,
+    chunk: int | None = None,
+    memory: str = "on",
     check: bool = True,
     check_tokens: int | None = None,
     force: bool = False,
@@ -40,6 +47,13 @@ def export(
             need float16 weights; the cache may have either type.
         cache: ``float16`` or ``float32``, the type keys and values are kept in; None takes the
             checkpoint's own.
+        window: tokens the attention sees; None takes the checkpoint's own. A window as long as
+            all that is read makes the attention full.
+        sinks: first tokens that stay visible; None takes the checkpoint's own.
+        chunk: tokens between two commits; None takes the checkpoint's own, or the window if that
+            is shorter.
+        memory: ``on``; ``frozen``, it is read and never written; ``silent``, it is not heard. The
+            latter two show what the memory is worth.
         check: run the graph against PyTorch (see ``validate``).
         check_tokens: length of the text for that; None for a bit more than the window.
         force: replace ``out`` even if it holds no export.
@@ -54,6 +68,8 @@ def export(
     """
     weights = weights or activations
     _check_types(weights, activations)
+    if memory not in MEMORIES:
+        raise ExportError(f"memory is {memory!r}; allowed: {', '.join(MEMORIES)}.")
     checkpoint, out = Path(checkpoint), Path(out)
     if not (checkpoint / "config.json").is_file():
         raise ExportError(
@@ -61,10 +77,11 @@ def export(
             "Make one with `allmem convert SOURCE CHECKPOINT`.",
         )
     report(f"loading {checkpoint}")
-    changes = {} if cache is None else {"cache_dtype": cache}
+    changes = _changes(checkpoint, window, sinks, chunk, cache)
     # Unchecked, large models take half the memory: nothing needs them in float32.
     dtype = torch.float32 if check or activations == "float32" else "auto"
     model = AllMemForCausalLM.from_pretrained(checkpoint, dtype=dtype, **changes).eval()
+    restrain(model, memory)
     with replacing(out, force=force) as folder:
         report("tracing")
         graph = trace(model, activations)
@@ -85,6 +102,18 @@ def export(
             )
     report(f"done: {out}, state {manifest.state.nbytes / 2**20:.1f} MiB whatever is read")
     return manifest
+
+
+def _changes(
+    checkpoint: Path, window: int | None, sinks: int | None, chunk: int | None, cache: str | None
+) -> dict[str, int | str]:
+    """Fields of the configuration that an export may change."""
+    given = {"window": window, "sinks": sinks, "chunk": chunk, "cache_dtype": cache}
+    changes = {key: value for key, value in given.items() if value is not None}
+    if window is not None and chunk is None:
+        kept = json.loads((checkpoint / "config.json").read_text(encoding="utf-8")).get("chunk")
+        changes["chunk"] = min(kept or AllMemConfig.chunk, window)
+    return changes
 
 
 def _check_types(weights: str, activations: str) -> None:

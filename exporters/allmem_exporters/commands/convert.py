@@ -33,6 +33,11 @@ import click
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A text file on which the memory's values are scaled.",
 )
+@click.option(
+    "--memory",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A memory adapter made by `allmem finetune`.",
+)
 @click.option("--force", is_flag=True, help="Write into a folder that holds other things.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def convert(
@@ -42,6 +47,7 @@ def convert(
     seed: int,
     revision: str | None,
     calibrate: Path | None,
+    memory: Path | None,
     force: bool,
     as_json: bool,
     **options: Any,
@@ -63,6 +69,7 @@ def convert(
         seed=seed,
         revision=revision,
         calibration_text=text,
+        memory=memory,
         force=force,
         **{name: value for name, value in options.items() if value is not None},
     )

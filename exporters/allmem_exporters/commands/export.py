@@ -28,6 +28,16 @@ import click
     type=click.Choice(["float16", "float32"]),
     help="Type of cached keys and values; by default the checkpoint's, usually float16.",
 )
+@click.option("--window", type=int, help="Tokens the attention sees.  [default: checkpoint's]")
+@click.option("--sinks", type=int, help="First tokens that stay visible.")
+@click.option("--chunk", type=int, help="Tokens between commits.")
+@click.option(
+    "--memory",
+    type=click.Choice(["on", "frozen", "silent"]),
+    default="on",
+    show_default=True,
+    help="frozen: read, never written. silent: not heard. To compare with.",
+)
 @click.option(
     "--check/--no-check",
     default=True,
@@ -42,6 +52,10 @@ def export(
     weights: str | None,
     activations: str,
     cache: str | None,
+    window: int | None,
+    sinks: int | None,
+    chunk: int | None,
+    memory: str,
     check: bool,
     check_tokens: int | None,
     force: bool,
@@ -59,6 +73,10 @@ def export(
         weights=weights,
         activations=activations,
         cache=cache,
+        window=window,
+        sinks=sinks,
+        chunk=chunk,
+        memory=memory,
         check=check,
         check_tokens=check_tokens,
         force=force,

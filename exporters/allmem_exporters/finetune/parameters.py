@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from allmem_exporters.finetune.recall import silence_writes
 from allmem_exporters.finetune.settings import Optimizer
+from allmem_exporters.memory_switch import freeze_writes
 from allmem_exporters.modeling import AllMemForCausalLM
 
 MEMORY = ".allmem."
@@ -34,7 +34,8 @@ def prepare(model: AllMemForCausalLM, precision: torch.dtype, writes: bool) -> N
     model.tie_weights()
     if not writes:
         for layer in model.model.layers:
-            silence_writes(layer.allmem)
+            freeze_writes(layer.allmem)
+            layer.allmem.lr_proj.requires_grad_(False)
 
 
 def make_optimizer(model: AllMemForCausalLM, settings: Optimizer) -> torch.optim.AdamW:

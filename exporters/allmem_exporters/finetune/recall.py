@@ -13,9 +13,6 @@ from allmem_exporters.layers import exact
 from allmem_exporters.layers_memory import Memory
 from allmem_exporters.operators.memory import memory_step
 
-SILENCED_RATE = -100.0
-"""A logit whose softplus is nothing: a memory with this learning rate never writes."""
-
 
 @dataclass(frozen=True, slots=True)
 class Writing:
@@ -137,11 +134,3 @@ def linear(layer: torch.nn.Linear, x: Tensor, *, wide: bool = False) -> Tensor:
         x = exact(x)
     bias = None if layer.bias is None else layer.bias.to(x.dtype)
     return functional.linear(x, layer.weight.to(x.dtype), bias)
-
-
-def silence_writes(memory: Memory) -> None:
-    """Make a memory that only reads its initial weights; its rate is no longer to be trained."""
-    with torch.no_grad():
-        memory.lr_proj.weight.zero_()
-        memory.lr_proj.bias.fill_(SILENCED_RATE)
-    memory.lr_proj.requires_grad_(False)

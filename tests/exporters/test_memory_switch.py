@@ -1,0 +1,114 @@
+"""Exports without the memory's writing or voice, with another window, and trained memories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from checkpoints import write_folder
+from tiny import tiny_config, write_tiny_checkpoint
+
+from allmem_exporters import AllMemForCausalLM
+from allmem_exporters.convert import convert
+from allmem_exporters.errors import ConversionError, ExportError
+from allmem_exporters.export import export
+from allmem_exporters.finetune.adapter import base_digest, save_adapter
+from allmem_exporters.memory_switch import restrain
+from allmem_runtime import load
+
+IDS = np.arange(3, 103) % 300
+# Float16 keys and values would hide small differences.
+EXACT = {"cache": "float32", "check": False}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("switch") / "checkpoint"
+    return write_tiny_checkpoint(folder, tiny_config(lr_init=0.05, theta_rel=1.0))
+
+
+def last_logits(folder: Path) -> np.ndarray:
+    session = load(folder, device="cpu").session()
+    return session.feed(IDS.tolist(), logits="last")
+
+
+def pytorch(checkpoint: Path, memory: str, **changes: object) -> torch.Tensor:
+    model = AllMemForCausalLM.from_pretrained(checkpoint, cache_dtype="float32", **changes).eval()
+    restrain(model, memory)
+    with torch.no_grad():
+        return model(torch.as_tensor(IDS)[None]).logits[0, -1]
+
+
+def test_switches_change_what_the_model_says(checkpoint: Path) -> None:
+    on, frozen, silent = (pytorch(checkpoint, m) for m in ("on", "frozen", "silent"))
+    assert (on - frozen).abs().max() > 1e-2 and (frozen - silent).abs().max() > 1e-2
+
+
+def test_frozen_memory_keeps_its_first_weights(checkpoint: Path) -> None:
+    model = AllMemForCausalLM.from_pretrained(checkpoint).eval()
+    restrain(model, "frozen")
+    with torch.no_grad():
+        state = model(torch.as_tensor(IDS)[None]).state
+    for layer, tensors in zip(model.model.layers, state.layers, strict=True):
+        first = layer.allmem.constants()[2]
+        assert float(tensors.momentum.abs().max()) < 1e-30
+        assert torch.allclose(tensors.weights[0], first, rtol=1e-6, atol=1e-6)
+
+
+def test_silent_memory_with_a_window_over_everything_is_the_original(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    manifest = export(checkpoint, tmp_path / "full", window=128, sinks=0, memory="silent", **EXACT)
+    assert (manifest.window, manifest.sinks, manifest.chunk) == (128, 0, 16)
+    wanted = pytorch(checkpoint, "silent", window=512, sinks=0)
+    np.testing.assert_allclose(last_logits(tmp_path / "full"), wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("memory", ["on", "frozen", "silent"])
+def test_export_follows_the_switch(checkpoint: Path, tmp_path: Path, memory: str) -> None:
+    export(checkpoint, tmp_path / "model", memory=memory, window=20, chunk=10, **EXACT)
+    wanted = pytorch(checkpoint, memory, window=20, chunk=10)
+    np.testing.assert_allclose(last_logits(tmp_path / "model"), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_window_shorter_than_the_chunk_shortens_it(checkpoint: Path, tmp_path: Path) -> None:
+    assert export(checkpoint, tmp_path / "model", window=8, **EXACT).chunk == 8
+
+
+def test_unknown_switch_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="allowed: on, frozen, silent"):
+        export(checkpoint, tmp_path / "model", memory="off")
+
+
+def test_conversion_takes_trained_memories(tmp_path: Path) -> None:
+    write_folder(tmp_path / "pretrained")
+    options = {"window": 32, "sinks": 4, "chunk": 16}
+    plain = convert(tmp_path / "pretrained", tmp_path / "plain", mem_width=16, inner_loss="l2",
+                    **options)  # fmt: skip
+    model = AllMemForCausalLM.from_pretrained(plain)
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.allmem.alpha.normal_()
+    save_adapter(model, tmp_path / "memory.safetensors", {"steps": 7}, base_digest(model))
+    out = convert(
+        tmp_path / "pretrained", tmp_path / "out", memory=tmp_path / "memory.safetensors", **options
+    )
+    trained = AllMemForCausalLM.from_pretrained(out)
+    assert trained.config.inner_loss == "l2" and trained.config.mem_width == 16
+    for layer, source in zip(trained.model.layers, model.model.layers, strict=True):
+        assert torch.equal(layer.allmem.alpha, source.allmem.alpha)
+        # Matrices are kept in float16.
+        assert torch.allclose(layer.allmem.k_proj.weight, source.allmem.k_proj.weight, rtol=1e-3)
+    assert "7 training steps" in (out / "provenance.json").read_text()
+
+
+def test_conversion_refuses_memories_of_another_decoder(tmp_path: Path) -> None:
+    write_folder(tmp_path / "pretrained")
+    options = {"window": 32, "sinks": 4, "chunk": 16}
+    plain = convert(tmp_path / "pretrained", tmp_path / "plain", mem_width=16, **options)
+    save_adapter(AllMemForCausalLM.from_pretrained(plain), tmp_path / "m", {}, "another")
+    with pytest.raises(ConversionError, match="another decoder"):
+        convert(tmp_path / "pretrained", tmp_path / "out", memory=tmp_path / "m", **options)
+    assert not (tmp_path / "out").exists()
