@@ -9,7 +9,7 @@ from allmem_runtime import spec
 from allmem_runtime.engine.decode import UNCAPTURED, CapturedStep, run_options
 from allmem_runtime.engine.devices import Device
 from allmem_runtime.engine.pieces import Ids, Logits, piece_length
-from allmem_runtime.engine.tensors import DeviceTensors
+from allmem_runtime.engine.tensors import DeviceTensors, on_device
 from allmem_runtime.files.package import Package
 from allmem_runtime.state import zero
 
@@ -50,7 +50,7 @@ class DeviceBuffers:
             self._sets.append(DeviceTensors(self._state, device, self._sets[0], shared))
         self.nbytes = sum(tensors.nbytes for tensors in self._sets)
         self._position = np.zeros(1, np.int64)
-        self._position_value = ort.OrtValue.ortvalue_from_numpy(self._position)
+        self._position_value = on_device(self._position, device)
         self._inputs: dict[str, tuple[Ids, ort.OrtValue]] = {}
         self._row = np.zeros((1, 1, self._vocab), np.float32)
         self._row_value = ort.OrtValue.ortvalue_from_numpy(self._row)
@@ -119,6 +119,9 @@ class DeviceBuffers:
     def _run_piece(self, ids: Ids, position: int, rows: Ids) -> Logits:
         binding = self._bindings[self._at]
         self._position[0] = position
+        if self._device.name != "cpu":
+            self._position_value.update_inplace(self._position)
+        # Host memory is copied to a device when it is bound, not when the model runs.
         binding.bind_ortvalue_input(spec.INPUT_IDS, self._input(spec.INPUT_IDS, ids[None]))
         binding.bind_ortvalue_input(spec.LOGIT_INDEX, self._input(spec.LOGIT_INDEX, rows))
         if len(rows) == 1:

@@ -1,9 +1,10 @@
 """ONNX Runtime as it behaves on CUDA, played on the CPU.
 
-Memory of the device is memory of its own, every copy to, from and within it is counted, and CUDA
-graphs do what ONNX Runtime documents and does: a first run under a graph id executes the model
-three times; later ones use the addresses of the first, whatever is bound by then; graphs belong to
-the thread that captured them and are never let go.
+Memory of the device is memory of its own, and every copy to, from and within it is counted. Inputs
+in host memory are copied when they are bound, not when the model runs. CUDA graphs do what ONNX
+Runtime does: a first run under a graph id executes the model three times; later ones use the
+addresses of the first, whatever is bound by then; graphs belong to the thread that captured them
+and are never let go.
 """
 
 from __future__ import annotations
@@ -118,6 +119,8 @@ class FakeBinding:
         self.outputs: dict[str, Any] = {}
 
     def bind_ortvalue_input(self, name: str, value: Any) -> None:
+        if not isinstance(value, FakeValue):
+            value = onnxruntime.OrtValue.ortvalue_from_numpy(value.numpy().copy())
         self.inputs[name] = value
 
     def bind_ortvalue_output(self, name: str, value: Any) -> None:
