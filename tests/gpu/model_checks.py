@@ -5,6 +5,7 @@ The same functions run on the CPU in ``test_model_rehearsal.py``.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -34,6 +35,13 @@ def ids_of(model: Model, count: int, seed: int = 0) -> list[int]:
     """Random tokens of the model."""
     top = model.manifest.backbone.vocab_size
     return np.random.default_rng(seed).integers(0, top, count).tolist()
+
+
+def on_cpu(folder: Path) -> dict[str, str]:
+    """How the CPU runs a model: its kernels are for float32, the bodies for every type."""
+    activations = json.loads((folder / "allmem.json").read_text()).get("activations", "float32")
+    operators = "auto" if activations == "float32" else "portable"
+    return {"device": "cpu", "operators": operators}
 
 
 def check_logits(folder: Path, device: str, against: Mapping[str, object]) -> None:

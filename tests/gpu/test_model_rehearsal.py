@@ -10,6 +10,8 @@ from model_checks import (
     check_logits,
     check_no_node_elsewhere,
     check_state_survives,
+    on_cpu,
+    write_tiny,
 )
 
 from allmem_runtime import load
@@ -27,3 +29,8 @@ def test_another_model_is_noticed(tiny_model_dir: Path, other_model_dir: Path) -
     first, other = (load(folder, device="cpu") for folder in (tiny_model_dir, other_model_dir))
     with pytest.raises(AssertionError):
         check_decode_is_the_same(first, other, 60)
+
+
+def test_a_model_with_float16_activations_has_a_counterpart_on_the_cpu(tmp_path: Path) -> None:
+    folder = write_tiny(tmp_path / "model", "float16")
+    assert load(folder, **on_cpu(folder)).manifest.activations == "float16"

@@ -12,9 +12,9 @@ STEPS = 2000
 
 
 def test_logits_are_those_of_the_cpu(model_dir: Path) -> None:
-    from model_checks import check_logits
+    from model_checks import check_logits, on_cpu
 
-    check_logits(model_dir, "cuda", {"device": "cpu"})
+    check_logits(model_dir, "cuda", on_cpu(model_dir))
 
 
 def test_greedy_decoding_with_and_without_captured_graphs_is_identical(model_dir: Path) -> None:
@@ -43,7 +43,7 @@ def test_no_node_runs_on_the_cpu(model_dir: Path) -> None:
 
 
 def test_saved_state_of_the_device_is_opened_on_the_cpu(model_dir: Path, tmp_path: Path) -> None:
-    from model_checks import ids_of
+    from model_checks import ids_of, on_cpu
     from session_tools import assert_same
 
     from allmem_runtime import load
@@ -51,4 +51,4 @@ def test_saved_state_of_the_device_is_opened_on_the_cpu(model_dir: Path, tmp_pat
     session = load(model_dir, device="cuda").session()
     session.feed(ids_of(session.model, 50))
     session.save(tmp_path / "saved.allmem")
-    assert_same(session, load(model_dir, device="cpu").open(tmp_path / "saved.allmem"))
+    assert_same(session, load(model_dir, **on_cpu(model_dir)).open(tmp_path / "saved.allmem"))
