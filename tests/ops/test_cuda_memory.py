@@ -93,6 +93,20 @@ def test_wide_and_narrow_heads_agree_with_reference(
     assert all(error <= 2 * TOLERANCE for error in errors.values()), errors
 
 
+@pytest.mark.parametrize("time", [511, 512, 513, 1100])
+@pytest.mark.parametrize("loss", ["neg_dot", "l2"])
+def test_pieces_of_several_panels_agree_with_reference(
+    backend: Backend, loss: str, time: int
+) -> None:
+    sizes = MemorySizes(time=time, heads=1, memory_dim=6, hidden=10)
+    case = Case("panels", sizes, {"chunk": 1200, "inner_loss": loss}, 1200 - time)
+    inputs = case.inputs()
+    want = run_reference(case.operator, inputs, case.attributes)
+    got = backend.run(case.operator, inputs, case.attributes, in_place=True)
+    errors = {name: relative_rms(got[name], want[name]) for name in want}
+    assert all(error <= TOLERANCE for error in errors.values()), errors
+
+
 @pytest.mark.parametrize("time", [0, 1, 2, 16, 100, 300])
 @pytest.mark.parametrize("element", ["float16", "bfloat16"])
 def test_small_activations_change_the_output_by_their_rounding_alone(

@@ -17,7 +17,7 @@ namespace allmem {
 namespace cuda {
 namespace {
 
-constexpr int64_t kPanel = 256;  // tokens; four tiles
+constexpr int64_t kPanel = 512;  // tokens: eight tiles, so that few heads make many blocks
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
 constexpr int kElementsPerThread = 4;
