@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -38,6 +39,8 @@ _WHEN = (
     "while the bells rang", "as every year", "without a word", "for most of the afternoon",
     "when the market was over", "late in the autumn",
 )  # fmt: skip
+
+_SENTENCE_END = re.compile(r"(?<=[.!?]) ")
 
 Count = Callable[[str], int]
 """Tokens of a text."""
@@ -82,7 +85,7 @@ def needle_score(answer: str, question: Question, item: Item) -> float:
 
 
 def sentences(path: Path) -> list[str]:
-    """The sentences of a text file, roughly: what ends in a full stop.
+    """The sentences of a text file, roughly: what ends in a stop and a space.
 
     Raises:
         SourceError: it cannot be read, or holds no sentence.
@@ -91,7 +94,7 @@ def sentences(path: Path) -> list[str]:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror}).", "Check it.") from None
-    found = [f"{part.strip()}." for part in " ".join(text.split()).split(". ") if part.strip(". ")]
+    found = [part for part in _SENTENCE_END.split(" ".join(text.split())) if part.strip(" .!?")]
     if not found:
         raise SourceError(f"{path} holds no sentence.", "Name a text.")
     return found

@@ -161,7 +161,9 @@ def zeta(x: float) -> float:
     n = 30
     total = sum(k**-x for k in range(1, n))
     tail = n ** (1 - x) / (x - 1) + n**-x / 2
-    correction = x * n ** (-x - 1) / 12 - x * (x + 1) * (x + 2) * n ** (-x - 3) / 720
+    rising = x * (x + 1) * (x + 2)
+    correction = x * n ** (-x - 1) / 12 - rising * n ** (-x - 3) / 720
+    correction += rising * (x + 3) * (x + 4) * n ** (-x - 5) / 30240
     return float(total + tail + correction)
 
 
