@@ -1,6 +1,7 @@
 // What a kernel on a CUDA device needs of ONNX Runtime.
 #include "device_kernel.h"
 
+#include "../common/device.h"
 #include "../common/failure.h"
 
 namespace allmem {
@@ -13,6 +14,15 @@ DeviceCall::DeviceCall(const OrtApi& api, OrtKernelContext* context)
   const OrtValue* value = nullptr;
   require(api, api.KernelContext_GetInput(context, 0, &value));
   require(api, api.GetTensorMemoryInfo(value, &memory_));
+  // The stream is one of the card that holds the tensors; a thread of ONNX Runtime that has done
+  // nothing there yet would ask another card what it can do, and launch on that.
+  int card = 0;
+  require(api, api.MemoryInfoGetId(memory_, &card));
+  if (!cuda::use_device(card)) {
+    const char* const reason = cuda::take_failure();
+    throw RuntimeFailure(ORT_FAIL, text("CUDA device ", card, " cannot be used: ",
+                                        reason == nullptr ? "there is none" : reason));
+  }
 }
 
 ScratchBuffer DeviceCall::scratch(size_t bytes) const {
