@@ -13,9 +13,7 @@ from pathlib import Path
 import numpy as np
 from cases import relative_rms
 from session_tools import assert_same
-from tiny import tiny_config, write_tiny_checkpoint
 
-from allmem_exporters.export import export
 from allmem_runtime import Model, Session, load
 
 LOGIT_TOLERANCE = {"float32": 1e-3, "float16": 3e-2}
@@ -25,7 +23,11 @@ the residual stream passes all of it on."""
 
 
 def write_tiny(folder: Path, activations: str) -> Path:
-    """A tiny exported model."""
+    """A tiny exported model; needs the exporter, which no other function here does."""
+    from tiny import tiny_config, write_tiny_checkpoint
+
+    from allmem_exporters.export import export
+
     checkpoint = write_tiny_checkpoint(folder.parent / "checkpoint", tiny_config())
     export(checkpoint, folder, activations=activations, check=False)
     return folder
