@@ -8,7 +8,7 @@ from pathlib import Path
 
 from allmem_runtime.evaluation.answering import Reader
 from allmem_runtime.evaluation.items import Item, Question, Style
-from allmem_runtime.evaluation.numbers import mean
+from allmem_runtime.evaluation.numbers import average, mean
 from allmem_runtime.evaluation.results import Key, Record, Results
 from allmem_runtime.evaluation.rows import Group, Row
 from allmem_runtime.evaluation.tables import Table
@@ -121,9 +121,8 @@ class Asking:
 
 
 def table_of(
-    title: str, rows: Sequence[str], columns: Sequence[str], records: Sequence[Record],
-    column_of: Callable[[Record], str] = lambda record: str(record["column"]),
-) -> Table:  # fmt: skip
+    title: str, rows: Sequence[str], columns: Sequence[str], records: Sequence[Record]
+) -> Table:
     """A table of mean scores.
 
     Questions about one document are not independent: the samples of a cell are the documents,
@@ -133,15 +132,39 @@ def table_of(
         title: of the table.
         rows: names in order.
         columns: names in order.
-        records: results; those of other rows or columns are left out.
-        column_of: which column a result counts for.
+        records: results of one task; those of other rows or columns are left out.
     """
     table = Table(title, rows, columns)
     for row in rows:
         for column in columns:
-            samples: dict[int, list[float]] = {}
-            for record in records:
-                if record["row"] == row and column_of(record) == column:
-                    samples.setdefault(record["sample"], []).append(record["score"])
-            table.cells[row, column] = mean([sum(s) / len(s) for s in samples.values()])
+            table.cells[row, column] = mean(list(_samples(records, row, column).values()))
     return table
+
+
+def apart(rows: Sequence[str], columns: Sequence[str], records: Sequence[Record]) -> Table:
+    """How far the other rows are above the first one, document by document.
+
+    All rows answered the same prompts, so the differences scatter less than the rows do. Tasks
+    count alike; their samples are taken to be independent.
+    """
+    table = Table(f"points above {rows[0]!r}", rows[1:], columns)
+    table.note = "Same prompts in both rows, so the errors are those of paired differences."
+    tasks = list(dict.fromkeys(record["task"] for record in records))
+    for column in columns:
+        for row in rows[1:]:
+            found = []
+            for task in tasks:
+                own = [record for record in records if record["task"] == task]
+                first, other = _samples(own, rows[0], column), _samples(own, row, column)
+                found.append(mean([other[s] - first[s] for s in other if s in first]))
+            table.cells[row, column] = average([cell for cell in found if cell is not None])
+    return table
+
+
+def _samples(records: Sequence[Record], row: str, column: str) -> dict[int, float]:
+    """The mean score of each document in a cell."""
+    samples: dict[int, list[float]] = {}
+    for record in records:
+        if record["row"] == row and record["column"] == column:
+            samples.setdefault(record["sample"], []).append(record["score"])
+    return {sample: sum(scores) / len(scores) for sample, scores in samples.items()}

@@ -79,7 +79,7 @@ def check_plot(path: Path) -> None:
         raise UsageError(f"There is no folder {path.parent}.", "Make it, or name another.")
 
 
-def plot(tables: Sequence[Table], path: Path, *, scale: str = "linear") -> None:
+def plot(tables: Sequence[Table], path: Path) -> None:
     """A picture with one panel a table: a line for each row, bars for the standard errors.
 
     Raises:
@@ -93,6 +93,8 @@ def plot(tables: Sequence[Table], path: Path, *, scale: str = "linear") -> None:
     figure, axes = pyplot.subplots(
         down, across, figsize=(5 * across, 3.6 * down), squeeze=False, layout="constrained"
     )
+    # A row has one colour in all panels.
+    names = list(dict.fromkeys(row for table in tables for row in table.rows))
     for axis, table in zip(axes.flat, tables, strict=False):
         places = range(len(table.columns))
         for row in table.rows:
@@ -105,14 +107,14 @@ def plot(tables: Sequence[Table], path: Path, *, scale: str = "linear") -> None:
                 marker="o",
                 capsize=3,
                 label=row,
+                color=f"C{names.index(row)}",
             )
         axis.set_xticks(list(places), list(table.columns), rotation=30)
-        axis.set_yscale(scale)
         axis.set_title(table.title, fontsize=10)
         axis.grid(alpha=0.3)
+        axis.legend(fontsize=7)
     for axis in list(axes.flat)[len(tables) :]:
         axis.set_axis_off()
-    axes.flat[0].legend(fontsize=8)
     try:
         figure.savefig(path, dpi=120)
     except (OSError, ValueError) as error:

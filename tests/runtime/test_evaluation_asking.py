@@ -8,7 +8,7 @@ import pytest
 
 from allmem_runtime import Model, Sampling, load
 from allmem_runtime.evaluation.answering import Reader
-from allmem_runtime.evaluation.asking import Asking, Models, table_of
+from allmem_runtime.evaluation.asking import Asking, Models, apart, table_of
 from allmem_runtime.evaluation.items import Encoder, Item, Question, Style
 from allmem_runtime.evaluation.results import Results
 from allmem_runtime.evaluation.rows import Row, grouped, parse_rows
@@ -139,3 +139,19 @@ def test_questions_about_one_document_are_one_sample() -> None:
     cell = table_of("t", ["a"], ["2k"], records).cells["a", "2k"]
     assert cell is not None
     assert (cell.value, cell.count, cell.error) == (75.0, 2, 25.0)
+
+
+def test_differences_are_taken_document_by_document() -> None:
+    scores = {
+        ("a", "t"): [0.0, 100.0], ("b", "t"): [50.0, 150.0],
+        ("a", "u"): [10.0, 10.0], ("b", "u"): [20.0, 40.0],
+    }  # fmt: skip
+    records = [
+        {"row": row, "task": task, "column": "2k", "sample": sample, "score": score}
+        for (row, task), each in scores.items()
+        for sample, score in enumerate(each)
+    ]
+    cell = apart(["a", "b"], ["2k"], records).cells["b", "2k"]
+    # Task t: 50 and 50, error 0; task u: 10 and 30, mean 20, error 10; their mean.
+    assert cell is not None
+    assert (cell.value, cell.error) == (35.0, 5.0)
