@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,7 +27,9 @@ def device_folder() -> Path:
     reason = missing()
     if reason:
         pytest.skip(reason)
-    folder = build(Path(tempfile.mkdtemp(prefix="allmem-cuda-device-")))
+    folder = Path(tempfile.mkdtemp(prefix="allmem-cuda-device-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    build(folder)
     build_operators(folder)
     return folder
 
