@@ -1,4 +1,4 @@
-"""How weights are stored in the graph: as float32, or as float16 that is widened when loaded."""
+"""How weights of float32 graphs are stored: as they are, or as float16, widened when loaded."""
 
 from __future__ import annotations
 
