@@ -73,7 +73,8 @@ class Builder:
                 seen |= {fingerprint(p) for side in collection.paragraphs.values() for p in side}
         for source in recipe.sources:
             if source.kind == "text" and source.files:
-                texts = ((str(p), read_text(p)) for p in find_files(source.files, recipe.base))
+                files = find_files(source.files, recipe.base)
+                texts = ((f"{p.parent.name}/{p.name}", read_text(p)) for p in files)
                 self._documents[source.name] = separate(texts, source.heldout, seen)
 
     def sequences(self, source: Source, split: str) -> Iterator[Sequence]:
@@ -99,6 +100,7 @@ class Builder:
                 self._tokens,
                 self._length,
                 self._random(source, split),
+                wanted=source.counts[split],
                 chat_share=source.chat_share,
             )
 

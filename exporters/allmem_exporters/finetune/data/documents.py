@@ -99,7 +99,7 @@ def separate(
     """Decide the side of each text, and let no longer paragraph occur twice.
 
     Held-out documents come first, so a paragraph that is in both remains held out; headings and
-    other short lines may repeat.
+    other short lines may repeat. Documents that are mostly such lines are left out.
 
     Args:
         texts: (name, text) of each document.
@@ -121,6 +121,7 @@ def separate(
                         continue
                     seen.add(mark)
                 kept.append(paragraph)
-            if kept:
+            # What is left of an index or of a page that repeats others is headings alone.
+            if sum(len(p) for p in kept if len(p) >= _TELLING) > sum(map(len, kept)) / 2:
                 documents.append(Document(name, tuple(kept), side))
     return documents

@@ -21,6 +21,7 @@ def pack(
     length: int,
     random: Random,
     *,
+    wanted: int,
     chat_share: float,
     kind: str = "text",
 ) -> Iterator[Sequence]:
@@ -34,6 +35,7 @@ def pack(
         tokens: of the checkpoint.
         length: in tokens.
         random: draws the order.
+        wanted: how many sequences will be taken; twice as many are drawn from, where there are.
         chat_share: fraction of the sequences that begin, like a document that is read before a
             question, with what the chat template writes before a user's text.
         kind: of the sequences.
@@ -42,13 +44,16 @@ def pack(
     room = length - len(opening)
     whole: list[Part] = []
     rests: list[Part] = []
-    for document in documents:
+    size = 0
+    for document in random.sample(documents, len(documents)):
         ids = np.array(tokens.encode(document.text), np.int64)
         cut = len(ids) - len(ids) % length
         whole += [(document.name, ids[start : start + length]) for start in range(0, cut, length)]
         if len(ids) > cut:
             rests.append((document.name, ids[cut:]))
-    random.shuffle(rests)
+        size += len(ids)
+        if size > 2 * wanted * length:
+            break
     whole += _joined(rests, length, np.array(tokens.document_end, np.int64))
     random.shuffle(whole)
     for name, ids in whole:

@@ -26,7 +26,7 @@ def repeats(
     Args:
         tokens: of the checkpoint.
         prose: paragraphs; endless.
-        length: of the sequence in tokens.
+        length: at most so many tokens.
         split: on which side the prose is.
         source: for a person to read.
         random: draws everything.
@@ -44,16 +44,22 @@ def repeats(
         budget -= len(passages[-1]) + len(heads[-1])
     again = random.sample(range(len(passages)), len(passages))
     tail = sum(len(passages[i]) + len(heads[i]) for i in again)
+    filler: list[list[int]] = []
     room = length - 2 * tail
-    # The first occurrences lie anywhere in the first half of what comes between.
-    gaps = sorted(random.randrange(0, room // 2) for _ in passages)
-    filler = tokens.encode(_gather(prose, 8 * room))[:room]
+    for paragraph in prose:
+        part = tokens.encode(("\n\n" if filler else "") + paragraph)
+        if len(part) > room:
+            break
+        filler.append(part)
+        room -= len(part)
+    # The first occurrences lie between paragraphs anywhere in the first half of the filler.
+    gaps = [random.randrange(len(filler) // 2 + 1) for _ in passages]
     ids: list[int] = []
-    done = 0
-    for gap, head, passage in zip(gaps, heads, passages, strict=True):
-        ids += filler[done:gap] + head + passage
-        done = gap
-    ids += filler[done:]
+    for place in range(len(filler) + 1):
+        for gap, head, passage in zip(gaps, heads, passages, strict=True):
+            if gap == place:
+                ids += head + passage
+        ids += filler[place] if place < len(filler) else []
     counts = [False] * len(ids)
     for number in again:
         ids += heads[number] + passages[number]

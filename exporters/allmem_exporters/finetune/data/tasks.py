@@ -27,6 +27,7 @@ def keyvalue(random: Random, turns: int) -> Exercise:
     statement: str = random.choice(wordings.RECORDS + wordings.STATEMENTS)
     thing = random.choice(wordings.THINGS)
     reverse = random.random() < 0.25
+    choices: tuple[str, ...]
     keys: set[str] = set()
     values: set[str] = set()
 
@@ -120,7 +121,7 @@ def common(random: Random, budget: int, count: Callable[[str], int]) -> Exercise
     number = random.choice((3, 5, 10))
     words = distinct(lambda: _draw("words", random), number + budget // 20, set())
     often, rare = words[:number], words[number:]
-    called = often * max(4, budget // (12 * number)) + rare * 2
+    called = often * max(4, budget // (12 * number)) + rare * 3
     random.shuffle(called)
     form = random.choice(("{place}. {word}", "{word}", "{word},"))
     joint = " " if form == "{word}," else "\n"

@@ -16,9 +16,9 @@ _SENTENCE_END = re.compile(r"(?<=[a-z0-9\")][.!?]) (?=[A-Z\"(])")
 def prose(documents: list[Document], random: Random) -> Iterator[str]:
     """Paragraphs in their own order from random places of random documents, without end.
 
-    Long documents are chosen more often, in proportion to their paragraphs.
+    Long documents are chosen more often, in proportion to their length.
     """
-    sizes = [len(document.paragraphs) for document in documents]
+    sizes = [sum(map(len, document.paragraphs)) for document in documents]
     while True:
         (document,) = random.choices(documents, sizes)
         start = random.randrange(len(document.paragraphs))
