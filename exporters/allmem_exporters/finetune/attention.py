@@ -14,8 +14,8 @@ from torch.nn import functional
 from allmem_exporters.layers import WindowAttention
 from allmem_exporters.operators.attention import head_norm, rotate
 
-QUERY_BLOCK = 512
-"""Queries whose scores are held at a time: 512 x (window + 512) numbers a head."""
+QUERY_BLOCK = 128
+"""Queries whose scores are held at a time; few, because each block looks at window + block keys."""
 
 
 class Heads(NamedTuple):
@@ -118,21 +118,23 @@ def _block(
     keys = torch.cat([heads.key[:, :, :apart], heads.key[:, :, first:end]], dim=2)
     values = torch.cat([heads.value[:, :, :apart], heads.value[:, :, first:end]], dim=2)
     is_sink = columns < sinks
-    scores = _grouped(turned[:, :, start:end], keys)
-    if bool(is_sink.any()):
-        count = int(is_sink.sum())  # they come first
-        scores = torch.cat(
-            [_grouped(from_sinks[:, :, start:end], keys[:, :, :count]), scores[..., count:]], dim=-1
-        )
-    visible = (columns <= now) & ((now - columns < window) | is_sink)
-    scores = (scores.float() * attention.attributes["scale"]).masked_fill(~visible, float("-inf"))
-    weights = scores.softmax(-1).to(values.dtype)
-    return (weights @ values[:, :, None]).flatten(1, 2)
+    count = int(is_sink.sum())  # they come first
+    scores = torch.cat(
+        [
+            _scores(from_sinks[:, :, start:end], keys[:, :, :count]),
+            _scores(turned[:, :, start:end], keys[:, :, count:]),
+        ],
+        dim=-1,
+    ).unflatten(2, (-1, end - start))  # [batch, kv_heads, group, queries, keys]
+    hidden = (columns > now) | ((now - columns >= window) & ~is_sink)
+    scores = (scores.float() * attention.attributes["scale"]).masked_fill(hidden, float("-inf"))
+    weights = scores.softmax(-1).to(values.dtype).flatten(2, 3)
+    return (weights @ values).unflatten(2, (-1, end - start)).flatten(1, 2)
 
 
-def _grouped(query: Tensor, key: Tensor) -> Tensor:
-    """Scores [batch, kv_heads, group, queries, keys]; each key head serves its group."""
-    return query.unflatten(1, (key.shape[1], -1)) @ key[:, :, None].mT
+def _scores(query: Tensor, key: Tensor) -> Tensor:
+    """[batch, kv_heads, group x queries, keys]: a key head serves its group in one product."""
+    return query.unflatten(1, (key.shape[1], -1)).flatten(2, 3) @ key.mT
 
 
 def _back(attention: WindowAttention, mixed: Tensor) -> Tensor:

@@ -77,7 +77,10 @@ def layer_losses(passes: Passes, sequence: Sequence, shape: Shape, scale: float)
             target = (view.attended - seen).float()
             past = target[:, shape.window + shape.sinks :]
             energy = past.square().sum().clamp(min=1e-12)
-        loss = (recall(layer.allmem, view.x, shape.chunk) - target).square().sum() / energy
+        # One layer's graph at a time is small enough to keep whole.
+        loss = (
+            recall(layer.allmem, view.x, shape.chunk, save_memory=False) - target
+        ).square().sum() / energy
         (scale / layers * loss).backward()
         total += float(loss.detach())
     return Loss(total / layers, ids.shape[1])
