@@ -52,6 +52,7 @@ def finetune(
     window hides. Interrupt it at any time; the same command goes on.
     """
     import torch
+    from transformers.utils import logging
 
     from allmem_exporters.finetune.run import ADAPTER_FILE
     from allmem_exporters.finetune.run import finetune as run
@@ -60,6 +61,7 @@ def finetune(
 
     given = {name: value for name, value in changes.items() if value is not None}
     settings = read_settings(settings_file, given) if settings_file else from_dict(given)
+    logging.disable_progress_bar()
     if threads:
         torch.set_num_threads(threads)
     began, first = time.monotonic(), [0]

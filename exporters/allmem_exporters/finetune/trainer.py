@@ -163,7 +163,9 @@ class Trainer:
 
     def _evaluate(self) -> dict[str, Any]:
         count = min(self.settings.evaluate_sequences, len(self.heldout))
-        sequences = [cut(self.heldout[i], self.settings.length) for i in range(count)]
+        # Spread over the folder, which holds one kind after the other.
+        chosen = [number * len(self.heldout) // count for number in range(count)]
+        sequences = [cut(self.heldout[number], self.settings.length) for number in chosen]
         if not sequences:
             return {}
         found = evaluate(self.passes, sequences, self.settings)
