@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +63,11 @@ def finetune(
     logging.disable_progress_bar()
     if threads:
         torch.set_num_threads(threads)
-    began, first = time.monotonic(), [0]
+    lasted: list[float] = []
 
     def show(step: Step) -> None:
-        first[0] = first[0] or step.number
-        done = step.number - first[0] + 1
-        left = (time.monotonic() - began) / done * (step.steps - step.number)
+        lasted.append(step.seconds)
+        left = sum(lasted) / len(lasted) * (step.steps - step.number)
         skipped = f"  {step.skipped} skipped" if step.skipped else ""
         click.echo(
             f"step {step.number}/{step.steps}  loss {step.loss:.4f}  {step.tokens:,} tokens  "
