@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from decoders import relative_rms
 from test_modeling_streaming import IDS, model
 
 from allmem_exporters.finetune import attention
+from allmem_exporters.finetune.data import Sequence
+from allmem_exporters.finetune.losses import layer_losses
 from allmem_exporters.finetune.objective import distillation
 from allmem_exporters.finetune.parameters import memory_parameters, prepare
 from allmem_exporters.finetune.passes import Passes, Shape
@@ -75,6 +78,7 @@ def test_distillation_is_the_plain_formula(extra: float) -> None:
     weights = torch.rand(600, generator=generator)
     targets = torch.randint(0, 50, (600,), generator=generator)
     loss, rows = distillation(student, teacher, targets, weights, head, extra)
+    assert not rows.requires_grad  # they have no way back, and must not pretend to
     (3 * loss).backward()
     got = student.grad
     student.grad = None
@@ -86,6 +90,26 @@ def test_distillation_is_the_plain_formula(extra: float) -> None:
     assert torch.allclose(loss, wanted, rtol=1e-5)
     assert torch.allclose(rows, torch.stack([kl, nll]), rtol=1e-4, atol=1e-5)
     assert relative_rms(got, student.grad) < 1e-5
+
+
+@pytest.mark.parametrize(("length", "counted"), [(20, 0), (25, 0), (80, 80)])
+def test_layers_learn_nothing_from_what_hardly_passes_the_window(length: int, counted: int) -> None:
+    reader = model(torch.float32)
+    prepare(reader, torch.float32, writes=True)
+    sequence = Sequence(IDS[0, :length].numpy(), np.ones(length, bool), "text")
+    loss = layer_losses(Passes(reader), sequence, Shape(20, 3, 8), 1.0)
+    learnt = [p.grad for p in memory_parameters(reader).values() if p.grad is not None]
+    assert loss.tokens == counted and loss.value < 1e4 and bool(learnt) == bool(counted)
+
+
+def test_windowed_attention_never_waits_for_the_device() -> None:
+    # Meta tensors have no values: what asks for one fails here and stalls a GPU.
+    reader = model(torch.float32).to("meta")
+    attended = reader.model.layers[0].self_attn
+    rotary = attention.Rotary(torch.ones(4, device="meta"), 1.0)
+    with torch.device("meta"):
+        heads = attention.project(attended, torch.zeros(1, 300, 32), rotary)
+        assert attention.windowed_attention(attended, heads, rotary, 20, 3).shape == (1, 300, 32)
 
 
 def test_twin_without_writes_keeps_its_first_weights() -> None:

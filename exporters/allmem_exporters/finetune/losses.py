@@ -13,6 +13,9 @@ from allmem_exporters.finetune.objective import distillation
 from allmem_exporters.finetune.passes import Passes, Shape
 from allmem_exporters.finetune.recall import recall
 
+_LEAST_PAST = 0.25
+"""Fraction of a sequence that must lie past the window for its layers to learn from it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Loss:
@@ -64,9 +67,13 @@ def layer_losses(passes: Passes, sequence: Sequence, shape: Shape, scale: float)
     """Mean over the layers of the unexplained part of what the window hides from each.
 
     The target of a layer is the difference between its full and its windowed attention in the
-    pretrained model, relative to the mean square of that difference past the window.
+    pretrained model, relative to the mean square of that difference past the window. Of sequences
+    that hardly pass the window it learns nothing: relative to next to nothing, all is a mistake.
     """
     ids = torch.as_tensor(sequence.ids, device=passes.device)[None]
+    first = shape.window + shape.sinks
+    if ids.shape[1] - first < _LEAST_PAST * ids.shape[1]:
+        return Loss(0.0, 0)
     layers = len(passes.decoder.layers)
     total = 0.0
     for layer, view in passes.teacher_layers(ids):
@@ -75,8 +82,7 @@ def layer_losses(passes: Passes, sequence: Sequence, shape: Shape, scale: float)
                 layer.self_attn, view.heads, passes.rotary, shape.window, shape.sinks
             )
             target = (view.attended - seen).float()
-            past = target[:, shape.window + shape.sinks :]
-            energy = past.square().sum().clamp(min=1e-12)
+            energy = target[:, first:].square().sum().clamp(min=1e-12)
         # One layer's graph at a time is small enough to keep whole.
         loss = (
             recall(layer.allmem, view.x, shape.chunk, save_memory=False) - target
