@@ -118,7 +118,7 @@ def _block(
     keys = torch.cat([heads.key[:, :, :apart], heads.key[:, :, first:end]], dim=2)
     values = torch.cat([heads.value[:, :, :apart], heads.value[:, :, first:end]], dim=2)
     is_sink = columns < sinks
-    count = int(is_sink.sum())  # they come first
+    count = apart + max(0, min(sinks, end) - first)  # they come first
     scores = torch.cat(
         [
             _scores(from_sinks[:, :, start:end], keys[:, :, :count]),

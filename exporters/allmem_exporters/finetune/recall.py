@@ -104,7 +104,7 @@ def _run(
     outputs, written = [], []
     for start in range(0, x.shape[1], chunk):
         inputs = (qkv[:, start : start + chunk], control[:, start : start + chunk],
-                  torch.tensor([start], device=x.device), *constants, *state)  # fmt: skip
+                  torch.full((1,), start, device=x.device), *constants, *state)  # fmt: skip
         if save_memory and torch.is_grad_enabled():
             output, *after = checkpoint(
                 memory_step, *inputs, use_reentrant=False, preserve_rng_state=False, **attributes
