@@ -37,10 +37,11 @@ class _Distillation(torch.autograd.Function):
             slope *= weights[part, None]
             gradient[part] = (slope.to(head.dtype) @ head).float()
         ctx.save_for_backward(gradient)
-        ctx.mark_non_differentiable(nll)
         ctx.dtype = student.dtype
         total = (weights * (kl + cross_entropy * nll)).sum()
-        return total, torch.stack([kl, nll])
+        figures = torch.stack([kl, nll])
+        ctx.mark_non_differentiable(figures)
+        return total, figures
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
