@@ -19,6 +19,7 @@ Key = tuple[str, str, bool, str, str, int, int, str]
 prompt."""
 
 _FORMAT = "allmem-eval-1"
+_BEGIN = {"kind": "begin", "format": _FORMAT}
 
 
 def key_of(record: Record) -> Key:
@@ -87,6 +88,10 @@ class Results:
             data = path.read_bytes() if path.exists() else b""
             # A kill can leave half a line, and only the last one.
             whole = data[: data.rfind(b"\n") + 1]
+            if not whole and not json.dumps(_BEGIN).encode().startswith(data):
+                whole = data  # nobody's half line of ours; it will be refused
+            for number, line in enumerate(whole.splitlines(), 1):
+                self._take(path, number, line)
             if whole != data:
                 with path.open("r+b") as file:
                     file.truncate(len(whole))
@@ -95,10 +100,7 @@ class Results:
                 f"{path}: cannot be read ({error.strerror}).", "Name another file for --json."
             ) from None
         if not whole:
-            self._append({"kind": "begin", "format": _FORMAT})
-            return
-        for number, line in enumerate(whole.splitlines(), 1):
-            self._take(path, number, line)
+            self._append(_BEGIN)
 
     def _take(self, path: Path, number: int, line: bytes) -> None:
         hint = "Name another file for --json; this one is left as it is."

@@ -100,13 +100,31 @@ def test_a_result_of_something_else_is_not_reused(tmp_path: Path, change: dict[s
     assert Results(path).get(key_of({**RECORD, **change})) is None
 
 
-@pytest.mark.parametrize("text", ["hello\n", '{"a": 1}\n', '{"kind": "begin", "format": "x"}\n'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hello\n",
+        "hello",
+        "hello\nthere",
+        '{"a": 1}\n',
+        '{"a": 1}',
+        '{"kind": "begin", "format": "x"}\n',
+    ],
+)
 def test_a_file_of_something_else_is_left_alone(tmp_path: Path, text: str) -> None:
     path = tmp_path / "notes.txt"
     path.write_text(text)
     with pytest.raises(UsageError, match="line 1"):
         Results(path)
     assert path.read_text() == text
+
+
+def test_a_kill_in_the_middle_of_the_first_line_is_gone_on_from(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    Results(path)
+    path.write_bytes(path.read_bytes()[:20])
+    Results(path).add(RECORD)
+    assert Results(path).found == 1
 
 
 def test_a_table_shows_what_was_not_measured_as_a_gap() -> None:
