@@ -40,7 +40,8 @@ def read(paths: Sequence[Path]) -> list[Record]:
     records = []
     for path in paths:
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            # Not splitlines: texts hold other marks at which that cuts.
+            lines = path.read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise SourceError(f"{path}: cannot be read ({error}).", "Check it.") from None
         for number, line in enumerate(lines, 1):

@@ -154,7 +154,7 @@ def _generate(
 
 def _read(folder: Path) -> list[Prompt]:
     text = (folder / "validation.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines() if line.strip()]
+    return [json.loads(line) for line in text.split("\n") if line.strip()]
 
 
 def _too_short(task: Task, length: int) -> BenchmarkError:

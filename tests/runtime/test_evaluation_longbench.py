@@ -90,6 +90,14 @@ def test_questions_about_one_context_are_asked_of_one_reading(tmp_path: Path) ->
     assert len(longbench_items(read([path]), 1, {}, {}, count, None)[0]) == 1
 
 
+@pytest.mark.parametrize("mark", ["\u2028", "\x85"], ids=["line separator", "next line"])
+def test_a_line_ends_only_where_its_object_does(tmp_path: Path, mark: str) -> None:
+    path = tmp_path / "x.jsonl"
+    record = line(context=f"A text{mark}in two lines.")
+    path.write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert [found["context"] for found in read([path])] == [record["context"]]
+
+
 def test_prompts_and_lengths_of_the_benchmark_are_used_if_given(tmp_path: Path) -> None:
     prompts = tmp_path / "dataset2prompt.json"
     prompts.write_text(json.dumps({"hotpotqa": "Read: {context} Then: {input}!"}))
