@@ -7,7 +7,7 @@
 
 namespace {
 
-constexpr int kExecutionFailed = 13;  // of cuBLAS
+constexpr int kExecutionFailed = 13, kTf32Mode = 3;  // of cuBLAS
 
 struct Handle {
   void* stream = nullptr;
@@ -23,8 +23,11 @@ int launch(void* stream) {
 
 #define CUBLAS(name) extern "C" int name
 // Callers pass more arguments, which the calling conventions let a function ignore.
-#define PRODUCT(name) \
-  CUBLAS(name)(Handle * handle) { return launch(handle->stream); }
+#define PRODUCT(name)                                                         \
+  CUBLAS(name)(Handle * handle) {                                             \
+    if (handle->math_mode == kTf32Mode) device::count(device::tf32_products); \
+    return launch(handle->stream);                                            \
+  }
 
 CUBLAS(cublasCreate_v2)(Handle** handle) { return *handle = new Handle, 0; }
 CUBLAS(cublasDestroy_v2)(Handle* handle) { return delete handle, 0; }

@@ -134,6 +134,7 @@ def report(folder: Path, operators: str, cuda_graph: str) -> dict[str, Any]:
     made["steps"] = steps(model)
     made["memory_after_steps"] = COUNTERS.all()["bytes_in_use"]
     made["sessions"] = sessions(model)
+    made["tf32_products"] = COUNTERS.since(before)["tf32_products"]
     made["problems"] = COUNTERS.problems()
     return made
 

@@ -62,6 +62,11 @@ def test_keys_go_to_the_slots_of_their_positions(seen: Report) -> None:
         assert step["written"] == sorted({slot(first + i) for i in range(step["tokens"])}), step
 
 
+def test_float32_products_are_not_rounded_to_tf32(seen: Report) -> None:
+    assert seen["loading"]["launches"] > 0
+    assert seen["tf32_products"] == 0
+
+
 def test_nothing_is_done_that_cuda_would_refuse(seen: Report) -> None:
     assert seen["problems"] == []
 
