@@ -62,8 +62,8 @@ def convert(
         revision: branch, tag or commit on the hub.
         calibration_text: a text of the kind the model will read, on which the memory's values
             are scaled to a root mean square of 1.
-        memory: an adapter made by ``finetune``: its memories instead of fresh ones. It brings the
-            options of the memory that it was trained with.
+        memory: an adapter made by ``finetune``: its memories instead of fresh ones, in float32
+            whatever the decoder's type. It brings the options that it was trained with.
         force: write into a folder that holds other things; what we do not write stays.
         options: fields named in ``MEMORY_OPTIONS``. A window given without a chunk shortens the
             chunk to its own length if need be.
@@ -83,6 +83,11 @@ def convert(
             )
     if dtype is not None and dtype not in DTYPES:
         raise ConfigError(f"dtype is {dtype!r}; allowed: {', '.join(DTYPES)}.")
+    if memory is not None and calibration_text is not None:
+        raise ConfigError(
+            "Trained memories are not calibrated: it would undo what their values learnt.",
+            "Leave the calibration text out, or the adapter.",
+        )
     folder = Path(out)
     check_destination(folder, force)
     adapter = Adapter(Path(memory)) if memory is not None else None
@@ -99,6 +104,8 @@ def convert(
     model = assemble(config, opened.tensors(), wanted, opened.provenance["name"])
     warm = initialize_memories(model, seed)
     if adapter is not None:
+        for layer in model.model.layers:
+            layer.allmem.float()  # what was learnt in float32 is not rounded to the decoder's type
         adapter.apply(model)
 
     with _staging(folder) as stage:
