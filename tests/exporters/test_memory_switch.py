@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from checkpoints import write_folder
+from safetensors.torch import save_file
 from tiny import tiny_config, write_tiny_checkpoint
 
 from allmem_exporters import AllMemForCausalLM
 from allmem_exporters.convert import convert
-from allmem_exporters.errors import ConversionError, ExportError
+from allmem_exporters.errors import ConfigError, ConversionError, ExportError
 from allmem_exporters.export import export
-from allmem_exporters.finetune.adapter import base_digest, save_adapter
+from allmem_exporters.finetune.adapter import Adapter, base_digest, save_adapter
 from allmem_exporters.memory_switch import restrain
 from allmem_runtime import load
 
@@ -102,6 +104,53 @@ def test_conversion_takes_trained_memories(tmp_path: Path) -> None:
         # Matrices are kept in float16.
         assert torch.allclose(layer.allmem.k_proj.weight, source.allmem.k_proj.weight, rtol=1e-3)
     assert "7 training steps" in (out / "provenance.json").read_text()
+
+
+def test_trained_memories_stay_exact_beside_a_decoder_in_16_bits(tmp_path: Path) -> None:
+    write_folder(tmp_path / "pretrained")
+    options = {"window": 32, "sinks": 4, "chunk": 16, "dtype": "bfloat16"}
+    plain = convert(tmp_path / "pretrained", tmp_path / "plain", mem_width=16, **options)
+    model = AllMemForCausalLM.from_pretrained(plain, dtype=torch.float32)
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.allmem.alpha.normal_()
+            layer.allmem.lr_proj.bias.sub_(0.01)
+    save_adapter(model, tmp_path / "m", {}, base_digest(model))
+    out = convert(tmp_path / "pretrained", tmp_path / "out", memory=tmp_path / "m", **options)
+    trained = AllMemForCausalLM.from_pretrained(out, dtype=torch.float32)
+    for layer, source in zip(trained.model.layers, model.model.layers, strict=True):
+        assert torch.equal(layer.allmem.alpha, source.allmem.alpha)
+        assert torch.equal(layer.allmem.lr_proj.bias, source.allmem.lr_proj.bias)
+    assert (
+        AllMemForCausalLM.from_pretrained(out)(torch.as_tensor(IDS % 90)[None])
+        .logits.isfinite()
+        .all()
+    )
+
+
+def test_trained_memories_are_not_calibrated_again(tmp_path: Path) -> None:
+    write_folder(tmp_path / "pretrained")
+    options = {"window": 32, "sinks": 4, "chunk": 16}
+    plain = convert(tmp_path / "pretrained", tmp_path / "plain", mem_width=16, **options)
+    model = AllMemForCausalLM.from_pretrained(plain)
+    save_adapter(model, tmp_path / "m", {}, base_digest(model))
+    with pytest.raises(ConfigError, match="calibrat"):
+        convert(
+            tmp_path / "pretrained", tmp_path / "out", memory=tmp_path / "m",
+            calibration_text="text", **options,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "options", [["l2"], {"inner_loss": "l2", "window": 8}, {"nonsense": 1}, {}]
+)
+def test_adapter_with_other_options_than_a_memory_has_is_refused(
+    tmp_path: Path, options: object
+) -> None:
+    text = {"format": "allmem-memory-adapter", "version": "1", "base": "", "manifest": "{}"}
+    save_file({}, tmp_path / "m", metadata={**text, "config": json.dumps(options)})
+    with pytest.raises(ConversionError, match="cannot be read"):
+        Adapter(tmp_path / "m")
 
 
 def test_conversion_refuses_memories_of_another_decoder(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from allmem_exporters.errors import ConversionError
 from allmem_exporters.finetune.parameters import MEMORY, memory_parameters
 from allmem_exporters.modeling import AllMemForCausalLM
+from allmem_runtime.errors import StorageError
 
 FORMAT = "allmem-memory-adapter"
 VERSION = 1
@@ -49,6 +51,9 @@ def save_adapter(model: AllMemForCausalLM, path: Path, manifest: dict[str, Any],
         path: of the file.
         manifest: what was trained how on what and what came out; plain values.
         base: ``base_digest`` of the decoder, taken before it was moved to another precision.
+
+    Raises:
+        StorageError: there is no room, or the folder cannot be written.
     """
     tensors = {}
     for name, parameter in memory_parameters(model).items():
@@ -62,7 +67,15 @@ def save_adapter(model: AllMemForCausalLM, path: Path, manifest: dict[str, Any],
         "config": json.dumps(structure, sort_keys=True),
         "manifest": json.dumps(manifest, sort_keys=True),
     }
-    save_file({name: t.contiguous() for name, t in tensors.items()}, path, metadata=text)
+    partial = path.with_name(f"{path.name}.part")
+    try:
+        save_file({name: t.contiguous() for name, t in tensors.items()}, partial, metadata=text)
+        os.replace(partial, path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise StorageError(
+            f"{path} could not be written ({error}).", "Check free space and permissions."
+        ) from error
 
 
 class Adapter:
@@ -91,7 +104,9 @@ class Adapter:
                 self.config: dict[str, Any] = json.loads(text["config"])
                 self.manifest: dict[str, Any] = json.loads(text["manifest"])
                 self._tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            if not isinstance(self.manifest, dict) or set(self.config) != set(STRUCTURE):
+                raise ValueError("its options are not those of a memory")
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise ConversionError(
                 f"The memory adapter {path} cannot be read ({error}).", "Fetch an intact copy."
             ) from error
