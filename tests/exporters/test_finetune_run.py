@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -10,19 +11,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from tiny import tiny_config, tiny_model
 
 from allmem_exporters import AllMemForCausalLM, ConfigError
 from allmem_exporters.errors import ConversionError, DataError
+from allmem_exporters.finetune import run as run_module
 from allmem_exporters.finetune import trainer as trainer_module
 from allmem_exporters.finetune.adapter import Adapter, save_adapter
 from allmem_exporters.finetune.data import Sequence, ShardWriter
 from allmem_exporters.finetune.losses import Loss
 from allmem_exporters.finetune.metrics import MetricsFile
+from allmem_exporters.finetune.resume import RunFile
 from allmem_exporters.finetune.run import finetune
 from allmem_exporters.finetune.schedule import draw_shape, learning_rate_factor
 from allmem_exporters.finetune.settings import Settings, from_dict, read_settings
 from allmem_exporters.finetune.trainer import Step
+from allmem_runtime.errors import StorageError
 
 SETTINGS: dict[str, Any] = {
     "steps": 6, "save_every": 2, "evaluate_every": 3, "evaluate_sequences": 2,
@@ -61,6 +67,12 @@ def run(checkpoint: Path, data: Path, out: Path, **changes: Any) -> dict[str, An
     return finetune(checkpoint, data, out, from_dict({**SETTINGS, **changes}), show=show)
 
 
+def figures(out: Path) -> list[dict[str, Any]]:
+    """All figures of a run but the time its steps took."""
+    lines = MetricsFile(out / "metrics.jsonl").read()
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
 @pytest.mark.parametrize("stage", ["model", "layers"])
 def test_training_lowers_the_loss_on_what_it_learns(
     checkpoint: Path, data: Path, tmp_path: Path, stage: str
@@ -85,11 +97,7 @@ def test_run_that_was_cut_off_ends_as_if_it_had_not_been(
     assert (tmp_path / "cut/run.safetensors").read_bytes() == (
         tmp_path / "whole/run.safetensors"
     ).read_bytes()
-    figures = [
-        [{k: v for k, v in x.items() if k != "seconds"} for x in MetricsFile(path).read()]
-        for path in (tmp_path / "whole/metrics.jsonl", tmp_path / "cut/metrics.jsonl")
-    ]
-    assert figures[0] == figures[1]
+    assert figures(tmp_path / "cut") == figures(tmp_path / "whole")
     assert again["heldout"] == whole["heldout"]
 
 
@@ -110,6 +118,120 @@ def test_interrupt_keeps_the_step_it_came_in(
     seen: list[int] = []
     run(checkpoint, data, tmp_path, show=lambda step: seen.append(step.number))
     assert seen == [4, 5, 6]
+
+
+@pytest.mark.parametrize("moment", ["evaluation at the end", "saving at the end", "adapter"])
+def test_run_that_was_cut_off_at_its_end_keeps_every_step_and_figure(
+    checkpoint: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    settings = {"steps": 5, "evaluate_every": 5, "save_every": 4}
+    whole = run(checkpoint, data, tmp_path / "whole", **settings)
+    with monkeypatch.context() as patch:
+        calls = []
+
+        def killed(*arguments: Any, **named: Any) -> Any:
+            calls.append(1)
+            if len(calls) == (1 if moment == "adapter" else 2):
+                raise KeyboardInterrupt
+            return real(*arguments, **named)
+
+        owner: Any
+        owner, name = {
+            "evaluation at the end": (trainer_module, "evaluate"),
+            "saving at the end": (RunFile, "save"),
+            "adapter": (run_module, "save_adapter"),
+        }[moment]
+        real = getattr(owner, name)
+        patch.setattr(owner, name, killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(checkpoint, data, tmp_path / "cut", **settings)
+    seen: list[int] = []
+    again = run(
+        checkpoint, data, tmp_path / "cut", show=lambda step: seen.append(step.number), **settings
+    )
+    assert seen == ([5] if moment == "saving at the end" else [])
+    assert again["heldout"] == whole["heldout"]
+    assert figures(tmp_path / "cut") == figures(tmp_path / "whole")
+
+
+def test_interrupt_at_a_step_that_is_judged_leaves_no_gap_in_the_figures(
+    checkpoint: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(checkpoint, data, tmp_path / "whole")
+    real, calls = trainer_module.model_loss, []
+
+    def interrupted(*arguments: Any) -> Loss:
+        calls.append(1)
+        if len(calls) == SETTINGS["evaluate_every"]:
+            signal.raise_signal(signal.SIGINT)
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_module, "model_loss", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(checkpoint, data, tmp_path / "cut")
+    run(checkpoint, data, tmp_path / "cut")
+    assert figures(tmp_path / "cut") == figures(tmp_path / "whole")
+
+
+def test_run_of_a_model_with_other_memories_is_not_gone_on_with(
+    checkpoint: Path, data: Path, tmp_path: Path
+) -> None:
+    run(checkpoint, data, tmp_path / "run")
+    model = AllMemForCausalLM.from_pretrained(checkpoint)
+    model.config.inner_loss = "l2"
+    model.save_pretrained(tmp_path / "l2")
+    with pytest.raises(DataError, match="memory"):
+        run(tmp_path / "l2", data, tmp_path / "run")
+
+
+def test_run_file_without_a_memory_of_the_model_is_refused(
+    checkpoint: Path, data: Path, tmp_path: Path
+) -> None:
+    run(checkpoint, data, tmp_path)
+    path = tmp_path / "run.safetensors"
+    with safe_open(path, framework="pt") as file:
+        kept, text = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    alpha = "model.layers.0.allmem.alpha"
+    save_file({**kept, alpha: kept[alpha][:3].clone()}, path, metadata=text)
+    with pytest.raises(DataError, match="alpha"):
+        run(checkpoint, data, tmp_path)
+    save_file({name: t for name, t in kept.items() if name != alpha}, path, metadata=text)
+    with pytest.raises(DataError, match="alpha"):
+        run(checkpoint, data, tmp_path)
+
+
+def test_windows_as_long_as_the_sequences_leave_nothing_to_judge(
+    checkpoint: Path, data: Path, tmp_path: Path
+) -> None:
+    draws = {"window": [100, 120], "sinks": [0, 4], "chunk": [8, 16]}
+    manifest = run(checkpoint, data, tmp_path, steps=1, draws=draws)
+    assert "kl" not in manifest["heldout"] and manifest["heldout"]["kl_within"] >= 0
+    assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
+
+
+def test_held_out_sequences_cut_before_what_counts_are_no_error(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    with ShardWriter(tmp_path / "data", vocab_size=320, tokenizer="none") as writer:
+        for split in ("train", "heldout"):
+            ids = np.arange(3, 99)
+            writer.add(Sequence(ids, ids > 90, "needle", split))
+    manifest = run(checkpoint, tmp_path / "data", tmp_path / "run", steps=1, length=48)
+    assert "kl" not in manifest["heldout"]
+
+
+def test_data_of_another_tokenizer_is_refused(checkpoint: Path, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(checkpoint, tmp_path / "checkpoint")
+    (tmp_path / "checkpoint/tokenizer.json").write_text("{}")
+    with pytest.raises(DataError, match="tokenizer"):
+        run(tmp_path / "checkpoint", data, tmp_path / "run")
+
+
+def test_adapter_that_cannot_be_written_says_so(checkpoint: Path, tmp_path: Path) -> None:
+    model = AllMemForCausalLM.from_pretrained(checkpoint)
+    with pytest.raises(StorageError, match="could not be written"):
+        save_adapter(model, tmp_path / "missing" / "a", {}, "")
 
 
 def test_run_with_other_settings_is_not_gone_on_with(
@@ -192,6 +314,8 @@ def test_rate_rises_stays_and_falls() -> None:
         ("[draws]\nwindow = [2048, 512]", "draws.window"),
         ("draws = 3", "must be a table"),
         ("steps = 1.5", "type int"),
+        ("[optimizer]\nbetas = [0.9, 1.0]", "optimizer.betas"),
+        ("[optimizer]\nclip = 0", "optimizer.clip"),
         ("steps =", "TOML"),
     ],
 )

@@ -31,7 +31,8 @@ def evaluate(passes: Passes, sequences: list[Sequence], settings: Settings) -> d
         ``kl``, ``kl_window`` (without memories) in nats per counted token past the window,
         ``nll``, ``nll_window``, ``nll_full``; ``kl_within``, the KL inside the window, where there
         should be none; ``kinds`` with KL and KL without memories of each kind; and for each layer
-        ``alpha`` (norm), ``strength``, ``growth`` and ``clipped`` (see ``Writing``).
+        ``alpha`` (norm), ``strength``, ``growth`` and ``clipped`` (see ``Writing``). Left out is
+        what no token tells of.
     """
     draws = settings.draws
     window = middle(draws.window)
@@ -61,16 +62,17 @@ def evaluate(passes: Passes, sequences: list[Sequence], settings: Settings) -> d
         past.setdefault(sequence.kind, []).append(rows[:, beyond])
         within.append(rows[0, ~beyond])
     found = _figures(past)
-    inside = torch.cat(within)
-    found["kl_within"] = float(inside.mean()) if len(inside) else 0.0
+    if any(len(part) for part in within):
+        found["kl_within"] = float(torch.cat(within).mean())
     return found | _layers(passes, sequences[0], shape.chunk)
 
 
 def _figures(past: dict[str, list[torch.Tensor]]) -> dict[str, Any]:
     names = ("kl", "nll", "kl_window", "nll_window", "nll_full")
-    everything = torch.cat([rows for kind in past.values() for rows in kind], dim=1)
-    found: dict[str, Any] = dict(zip(names, everything.mean(1).tolist(), strict=True))
-    found["kinds"] = {}
+    everything = [rows for kind in past.values() for rows in kind if rows.shape[1]]
+    found: dict[str, Any] = {"kinds": {}}
+    if everything:
+        found |= zip(names, torch.cat(everything, dim=1).mean(1).tolist(), strict=True)
     for kind, parts in sorted(past.items()):
         rows = torch.cat(parts, dim=1)
         if rows.shape[1]:

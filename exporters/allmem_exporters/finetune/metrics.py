@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from allmem_runtime.errors import StorageError
+
 
 class MetricsFile:
     """One JSON object a line: ``{"what": "step" or "heldout", "step": …, …}``."""
@@ -15,10 +17,25 @@ class MetricsFile:
         self.path = path
 
     def add(self, what: str, step: int, **figures: Any) -> None:
-        """Append a line."""
+        """Append a line.
+
+        Raises:
+            StorageError: there is no room, or the folder cannot be written.
+        """
         line = json.dumps({"what": what, "step": step, **_rounded(figures)})
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise StorageError(
+                f"{self.path} could not be written ({error.strerror}).",
+                "Check free space and permissions; the same command goes on where it was saved.",
+            ) from error
+
+    def has(self, what: str, step: int) -> bool:
+        """Whether there is such a line."""
+        lines = self.read() if self.path.exists() else []
+        return any((line["what"], line["step"]) == (what, step) for line in lines)
 
     def keep_until(self, step: int) -> None:
         """Drop what was written after the step from which a run goes on."""
@@ -67,7 +84,8 @@ def plot(metrics: MetricsFile, path: Path) -> None:
     loss.plot([s["step"] for s in steps], [s["loss"] for s in steps], linewidth=0.8)
     loss.set(title="training loss", xlabel="step")
     for name, label in (("kl", "with memories"), ("kl_window", "window and sinks only")):
-        kl.plot([h["step"] for h in heldout], [h[name] for h in heldout], marker=".", label=label)
+        told = [h for h in heldout if name in h]
+        kl.plot([h["step"] for h in told], [h[name] for h in told], marker=".", label=label)
     kl.set(title="held-out KL past the window (nats)", xlabel="step", ylim=(0, None))
     kl.legend()
     for axis, name, title in ((alpha, "alpha", "norm of alpha, a line a layer"),

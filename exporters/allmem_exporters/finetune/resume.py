@@ -93,6 +93,10 @@ class RunFile:
                 f"{self.path} is damaged ({error}).", "Remove it to start the run anew."
             ) from error
         for name, parameter in memory_parameters(model).items():
+            if name not in tensors or tensors[name].shape != parameter.shape:
+                raise DataError(
+                    f"{self.path} does not fit the model: {name}.", "Name another folder."
+                )
             with torch.no_grad():
                 parameter.copy_(tensors[name])
             if f"step/{name}" in tensors:
@@ -103,10 +107,9 @@ class RunFile:
         return standing
 
     def _check(self, found: dict[str, object]) -> None:
-        for key in sorted({*found, *self.identity}):
-            if found.get(key) != self.identity.get(key):
+        for key, value in sorted(found.items()):
+            if value != self.identity.get(key):
                 raise DataError(
-                    f"{self.path} is a run with {key} {found.get(key)!r}, not "
-                    f"{self.identity.get(key)!r}.",
+                    f"{self.path} is a run with {key} {value!r}, not {self.identity.get(key)!r}.",
                     "Go on with what it was begun with, or name another folder.",
                 )

@@ -12,14 +12,17 @@ from typing import Any
 import torch
 
 from allmem_exporters.errors import ConversionError, DataError
-from allmem_exporters.finetune.adapter import Adapter, base_digest, save_adapter
+from allmem_exporters.finetune.adapter import STRUCTURE, Adapter, base_digest, save_adapter
 from allmem_exporters.finetune.data import Shards
+from allmem_exporters.finetune.data.shard_format import tokenizer_digest
 from allmem_exporters.finetune.metrics import MetricsFile, plot
 from allmem_exporters.finetune.resume import RunFile
 from allmem_exporters.finetune.settings import Settings
-from allmem_exporters.finetune.trainer import Step, Trainer
+from allmem_exporters.finetune.trainer import Step, Trainer, precision_of
 from allmem_exporters.modeling import AllMemForCausalLM
+from allmem_runtime.errors import StorageError
 
+TOKENIZER_FILE = "tokenizer.json"
 ADAPTER_FILE = "memory.safetensors"
 RUN_FILE = "run.safetensors"
 METRICS_FILE = "metrics.jsonl"
@@ -58,6 +61,7 @@ def finetune(
         ConversionError: the checkpoint or the adapter to begin with cannot be read or do not fit.
         DataError: the data cannot be read, is not for this model, or a run of another kind is in
             the folder.
+        StorageError: there is no room, or the folder cannot be written.
     """
     if not (checkpoint / "config.json").is_file():
         raise ConversionError(
@@ -70,19 +74,26 @@ def finetune(
         )
     report(f"loading {checkpoint}")
     model = AllMemForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
-    train = Shards(data, split="train", vocab_size=model.config.vocab_size)
-    heldout = Shards(data, split="heldout", vocab_size=model.config.vocab_size)
+    vocabulary = model.config.vocab_size
+    tokenizer = tokenizer_digest(checkpoint) if (checkpoint / TOKENIZER_FILE).is_file() else None
+    train = Shards(data, split="train", vocab_size=vocabulary, tokenizer=tokenizer)
+    heldout = Shards(data, split="heldout", vocab_size=vocabulary, tokenizer=tokenizer)
     if not len(train):
         raise DataError(f"{data} holds no training sequence.", "Make it with `allmem data`.")
     base = base_digest(model)
     if start is not None:
         Adapter(start).apply(model)
     model.to(device)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{out} cannot be made ({error.strerror}).", "Name another.") from error
     identity = {
         "settings": settings.as_dict(),
+        "precision": precision_of(settings, device),
         "data": _file_digest(data / "index.json"),
         "decoder": base,
+        "memory": {key: getattr(model.config, key) for key in (*STRUCTURE, "sink_rope")},
         "start": _file_digest(start) if start else "",
     }
     metrics = MetricsFile(out / METRICS_FILE)

@@ -39,7 +39,7 @@ class Optimizer:
         alpha_learning_rate: of alpha, which starts at 0 and has to be heard first.
         weight_decay: of the projections; never of alpha, gains, biases and fast weights.
         betas: of the moments.
-        clip: bound on the norm of all gradients together.
+        clip: bound on the norm of all gradients together; above 0, where nothing would move.
         warmup: fraction of the steps in which the rate rises.
         decay: fraction of the steps in which it falls.
     """
@@ -109,8 +109,11 @@ class Settings:
             low, high = getattr(self.draws, name)
             _within(f"draws.{name}[0]", low, least, high)
             _within(f"draws.{name}[1]", high, low, 1_000_000)
-        for name in ("learning_rate", "alpha_learning_rate", "weight_decay", "clip"):
+        for name in ("learning_rate", "alpha_learning_rate", "weight_decay"):
             _within(f"optimizer.{name}", getattr(self.optimizer, name), 0.0, 100.0)
+        _within("optimizer.clip", self.optimizer.clip, 1e-6, 1e6)
+        for beta in self.optimizer.betas:
+            _within("optimizer.betas", beta, 0.0, 0.999999)
         for name in ("warmup", "decay"):
             _within(f"optimizer.{name}", getattr(self.optimizer, name), 0.0, 1.0)
 

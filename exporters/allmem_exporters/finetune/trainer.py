@@ -69,9 +69,7 @@ class Trainer:
     ) -> None:
         self.settings, self.run_file, self.metrics = settings, run, metrics
         self.train, self.heldout = train, heldout
-        cuda = next(model.parameters()).device.type == "cuda"
-        wanted = settings.precision
-        wanted = ("bfloat16" if cuda else "float32") if wanted == "auto" else wanted
+        wanted = precision_of(settings, next(model.parameters()).device.type)
         prepare(model, PRECISIONS[wanted], settings.writes)
         self.model = model
         self.passes = Passes(model)
@@ -89,23 +87,18 @@ class Trainer:
             KeyboardInterrupt: somebody asked to stop; the step was finished and the run kept.
         """
         settings = self.settings
-        found: dict[str, Any] = {}
-        if self.standing.step == 0:
-            found = self._evaluate()
         with StopRequest() as stop:
             while self.standing.step < settings.steps:
+                if self.standing.step % settings.evaluate_every == 0 and not self._judged():
+                    self._evaluate()
                 show(self._step())
+                # Saved before it is judged: neither steps nor figures are lost in between.
+                ended = self.standing.step == settings.steps
+                if stop.asked or ended or self.standing.step % settings.save_every == 0:
+                    self.save()
                 if stop.asked:
-                    self.save()
                     raise KeyboardInterrupt
-                if self.standing.step % settings.evaluate_every == 0:
-                    found = self._evaluate()
-                if self.standing.step % settings.save_every == 0:
-                    self.save()
-        if not found or self.standing.step % settings.evaluate_every:
-            found = self._evaluate()
-        self.save()
-        return found
+        return self._evaluate()
 
     def save(self) -> None:
         """Keep the run, so that it goes on from here."""
@@ -169,8 +162,19 @@ class Trainer:
         if not sequences:
             return {}
         found = evaluate(self.passes, sequences, self.settings)
-        self.metrics.add("heldout", self.standing.step, **found)
+        if not self._judged():
+            self.metrics.add("heldout", self.standing.step, **found)
         return found
+
+    def _judged(self) -> bool:
+        return self.metrics.has("heldout", self.standing.step)
+
+
+def precision_of(settings: Settings, device: str) -> str:
+    """Type of the decoder's products on ``cpu`` or ``cuda``."""
+    if settings.precision == "auto":
+        return "bfloat16" if device == "cuda" else "float32"
+    return settings.precision
 
 
 def cut(sequence: Sequence, length: int) -> Sequence:
