@@ -250,7 +250,7 @@ def _attention_cases() -> Iterator[Case]:
             f"partial_rotation_time_{time}", 6, 3, 40, time=time, head_dim=10, rotary_half=2
         )
     # Far positions: exact ring arithmetic, angles that float32 or int32 would lose.
-    for bits in (20, 31, 33, 53, 61):
+    for bits in (20, 30, 31, 33, 53, 61):
         for time in (1, 6):
             yield _attention(f"position_2_to_{bits}_time_{time}", 6, 3, 2**bits - 2, time=time)
     for time in (1, 6):

@@ -206,6 +206,11 @@ T __ldg(const T* address) {
 }
 
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
+inline void sincospif(float x, float* sine, float* cosine) {
+  const double angle = 3.14159265358979324 * (double)x;
+  *sine = (float)sin(angle);
+  *cosine = (float)cos(angle);
+}
 inline float __expf(float x) { return expf(x); }
 inline float __fdividef(float x, float y) { return x / y; }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
