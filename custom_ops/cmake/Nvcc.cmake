@@ -38,9 +38,9 @@ if(NOT CMAKE_CUDA_COMPILER)
                       "run: pip install ${pip_packages}\n"
                       "Or build without CUDA kernels: ALLMEM_CUDA=OFF.")
 endif()
-# Turing to Blackwell as machine code, and the newest one's PTX for what comes after.
+# Turing to Blackwell as machine code, and PTX for the cards between 9.0 and 12.0 and for later ones.
 if(NOT CMAKE_CUDA_ARCHITECTURES)
-  set(CMAKE_CUDA_ARCHITECTURES 75-real 80-real 86-real 89-real 90-real 120)
+  set(CMAKE_CUDA_ARCHITECTURES 75-real 80-real 86-real 89-real 90 120)
 endif()
 enable_language(CUDA)
 if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 13)
