@@ -33,9 +33,10 @@ ScratchBuffer DeviceCall::scratch(size_t bytes) const {
 void check_launches(const char* op) {
   const char* const reason = cuda::take_failure();
   if (reason == nullptr) return;
-  throw RuntimeFailure(ORT_FAIL, text(op, ": CUDA refused a launch: ", reason,
-                                      "; the driver must serve CUDA 13 and the card be of compute "
-                                      "capability 7.5 or newer"));
+  // It may also be what an earlier kernel, of anybody, did.
+  throw RuntimeFailure(ORT_FAIL, text(op, ": CUDA reports: ", reason,
+                                      " (a launch needs a driver for CUDA 13 and a card of one of "
+                                      "the architectures that `allmem doctor` lists)"));
 }
 
 }  // namespace allmem
