@@ -102,6 +102,21 @@ def test_layers_learn_nothing_from_what_hardly_passes_the_window(length: int, co
     assert loss.tokens == counted and loss.value < 1e4 and bool(learnt) == bool(counted)
 
 
+def test_head_norms_are_exact_in_16_bits() -> None:
+    reader = model(torch.float32)
+    layer = reader.model.layers[0].self_attn
+    prepare(reader, torch.bfloat16, writes=True)
+    x = torch.randn(1, 300, 32, generator=torch.Generator().manual_seed(0)).bfloat16()
+    rotary = attention.Rotary(torch.ones(4), 1.0)
+    with torch.no_grad():
+        got = attention.project(layer, x, rotary).query
+        raw = layer.q_proj(x).reshape(1, 300, -1, layer.head_dim).transpose(1, 2)
+        epsilon = layer.attributes["norm_epsilon"]
+        wanted = attention.head_norm(raw.double(), layer.q_norm.weight, epsilon)
+    # One rounding to 8 bits, not one of each of its parts.
+    assert relative_rms(got.double(), wanted) < 2e-3
+
+
 def test_windowed_attention_never_waits_for_the_device() -> None:
     # Meta tensors have no values: what asks for one fails here and stalls a GPU.
     reader = model(torch.float32).to("meta")

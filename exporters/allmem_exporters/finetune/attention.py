@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from allmem_exporters.layers import WindowAttention
+from allmem_exporters.layers import WindowAttention, exact
 from allmem_exporters.operators.attention import head_norm, rotate
 
 QUERY_BLOCK = 128
@@ -51,8 +51,8 @@ def project(attention: WindowAttention, x: Tensor, rotary: Rotary) -> Heads:
     query, key, value = (heads(p) for p in (attention.q_proj, attention.k_proj, attention.v_proj))
     if attention.head_norms:
         epsilon = attention.attributes["norm_epsilon"]
-        query = head_norm(query, attention.q_norm.weight, epsilon)
-        key = head_norm(key, attention.k_norm.weight, epsilon)
+        query = head_norm(exact(query), attention.q_norm.weight, epsilon).to(x.dtype)
+        key = head_norm(exact(key), attention.k_norm.weight, epsilon).to(x.dtype)
     positions = torch.arange(time, device=x.device)
     query, key, value = (h.transpose(1, 2) for h in (query, key, value))
     return Heads(query, rotary(key, positions), value)

@@ -75,7 +75,7 @@ def layer_losses(passes: Passes, sequence: Sequence, shape: Shape, scale: float)
     if ids.shape[1] - first < _LEAST_PAST * ids.shape[1]:
         return Loss(0.0, 0)
     layers = len(passes.decoder.layers)
-    total = 0.0
+    total = torch.zeros((), device=passes.device)  # read once, or every layer would be waited for
     for layer, view in passes.teacher_layers(ids):
         with torch.no_grad():
             seen = windowed_attention(
@@ -88,5 +88,5 @@ def layer_losses(passes: Passes, sequence: Sequence, shape: Shape, scale: float)
             recall(layer.allmem, view.x, shape.chunk, save_memory=False) - target
         ).square().sum() / energy
         (scale / layers * loss).backward()
-        total += float(loss.detach())
-    return Loss(total / layers, ids.shape[1])
+        total += loss.detach()
+    return Loss(float(total) / layers, ids.shape[1])
