@@ -29,6 +29,8 @@ TOLERANCE = {"float32": 2e-6, "float16": 2e-3, "bfloat16": 1e-2}
 """Float32 sums of a few hundred terms; the 16-bit types round the output itself, by up to 5e-4
 and 4e-3, and matrix instructions round queries and weights as well."""
 
+HEAD_DIMS = (64, 80, 96, 128, 256)
+
 MANTISSA = {"float16": 10, "bfloat16": 7}
 OTHER_NEIGHBOUR = 1 / 100
 """The reference rounds keys from float64, the kernels from float32: about one key in 3000 lies so
@@ -164,6 +166,17 @@ def check_captured_steps(backend: CudaDevice, case: Case, element: str, steps: i
         np.testing.assert_array_equal(
             to_array(plain.tensors[name]), to_array(captured.tensors[name]), err_msg=name
         )
+
+
+def check_head_dim(backend: Backend, element: str, head_dim: int) -> None:
+    """A piece of several tiles of keys, and one token: each width has kernels of its own."""
+    attributes = {"window": 70, "sinks": 5, "scale": head_dim**-0.5, "norm_epsilon": 1e-6}
+    for time in (90, 1):
+        sizes = AttentionSizes(
+            time=time, query_heads=6, kv_heads=2, head_dim=head_dim, cache=element
+        )
+        case = Case(f"head_dim_{head_dim}", sizes, attributes, 300)
+        check_against_reference(backend, case, element)
 
 
 def check_large(backend: Backend, element: str) -> None:

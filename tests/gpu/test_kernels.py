@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 from kernel_checks import (
+    HEAD_DIMS,
     cases_in,
     check_against_reference,
     check_captured_steps,
     check_cuts,
+    check_head_dim,
     check_large,
     split_cases,
 )
@@ -38,6 +40,12 @@ def test_kernel_agrees_with_reference_in_and_out_of_place_and_repeats_to_the_bit
     device_backend, element, case
 ) -> None:
     check_against_reference(device_backend, case, element)
+
+
+@pytest.mark.parametrize("head_dim", HEAD_DIMS)
+@pytest.mark.parametrize("element", ELEMENTS)
+def test_every_width_of_heads_agrees_with_reference(device_backend, element, head_dim) -> None:
+    check_head_dim(device_backend, element, head_dim)
 
 
 @pytest.mark.parametrize("element", ELEMENTS)

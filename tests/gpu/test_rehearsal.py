@@ -13,10 +13,12 @@ import sanitized_cases
 from cases import ATTENTION_CASES, MEMORY_CASES, Case
 from cuda_device import CudaDevice
 from kernel_checks import (
+    HEAD_DIMS,
     cases_in,
     check_against_reference,
     check_captured_steps,
     check_cuts,
+    check_head_dim,
     split_cases,
 )
 
@@ -43,6 +45,11 @@ def test_cases_agree_with_reference_through_the_c_interface(
     assert len(cases) == len(NAMES)
     for case in cases:
         check_against_reference(rehearsal, case, element)
+
+
+@pytest.mark.parametrize("head_dim", HEAD_DIMS)
+def test_every_width_of_heads_agrees_with_reference(rehearsal: CudaDevice, head_dim: int) -> None:
+    check_head_dim(rehearsal, "float16", head_dim)
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["attention", "memory"])
