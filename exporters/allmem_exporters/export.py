@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
+from allmem_exporters.checkpoint import open_checkpoint
 from allmem_exporters.config import AllMemConfig
 from allmem_exporters.errors import ExportError
 from allmem_exporters.graph import DTYPES
 from allmem_exporters.memory_switch import MEMORIES, restrain
-from allmem_exporters.modeling import AllMemForCausalLM
 from allmem_exporters.trace import trace
 from allmem_exporters.validate import validate
 from allmem_exporters.weights import STORAGE, store
@@ -63,7 +63,8 @@ def export(
         The manifest of the exported model.
 
     Raises:
-        ExportError: the checkpoint cannot be read, the folder not written, the options contradict
+        ConversionError: the checkpoint is damaged, of another kind, or lacks a weight.
+        ExportError: there is no checkpoint, the folder cannot be written, the options contradict
             each other, or the check failed.
     """
     weights = weights or activations
@@ -80,7 +81,7 @@ def export(
     changes = _changes(checkpoint, window, sinks, chunk, cache)
     # Unchecked, large models take half the memory: nothing needs them in float32.
     dtype = torch.float32 if check or activations == "float32" else "auto"
-    model = AllMemForCausalLM.from_pretrained(checkpoint, dtype=dtype, **changes).eval()
+    model = open_checkpoint(checkpoint, dtype, **changes)
     restrain(model, memory)
     with replacing(out, force=force) as folder:
         report("tracing")

@@ -221,6 +221,27 @@ def test_held_out_sequences_cut_before_what_counts_are_no_error(
     assert "kl" not in manifest["heldout"]
 
 
+@pytest.mark.parametrize("fault", ["half", "llama", "no memory", "no object"])
+def test_checkpoint_that_is_none_is_refused(
+    checkpoint: Path, data: Path, tmp_path: Path, fault: str
+) -> None:
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(checkpoint, folder)
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    if fault == "half":
+        weights.write_bytes(weights.read_bytes()[:5000])
+    elif fault == "llama":
+        config.write_text(config.read_text().replace('"allmem"', '"llama"'))
+    elif fault == "no memory":
+        with safe_open(weights, framework="pt") as file:
+            kept = {n: file.get_tensor(n) for n in file.keys() if ".allmem." not in n}  # noqa: SIM118
+        save_file(kept, weights, metadata={"format": "pt"})
+    else:
+        config.write_text("[]")
+    with pytest.raises(ConversionError, match="checkpoint"):
+        run(folder, data, tmp_path / "run")
+
+
 def test_data_of_another_tokenizer_is_refused(checkpoint: Path, data: Path, tmp_path: Path) -> None:
     shutil.copytree(checkpoint, tmp_path / "checkpoint")
     (tmp_path / "checkpoint/tokenizer.json").write_text("{}")

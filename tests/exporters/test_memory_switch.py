@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,14 @@ def test_window_shorter_than_the_chunk_shortens_it(checkpoint: Path, tmp_path: P
 def test_unknown_switch_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="allowed: on, frozen, silent"):
         export(checkpoint, tmp_path / "model", memory="off")
+
+
+def test_damaged_checkpoint_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    shutil.copytree(checkpoint, tmp_path / "half")
+    weights = tmp_path / "half/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(ConversionError, match="cannot be read"):
+        export(tmp_path / "half", tmp_path / "model", **EXACT)
 
 
 def test_conversion_takes_trained_memories(tmp_path: Path) -> None:

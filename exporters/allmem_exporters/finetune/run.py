@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from allmem_exporters.checkpoint import open_checkpoint
 from allmem_exporters.errors import ConversionError, DataError
 from allmem_exporters.finetune.adapter import STRUCTURE, Adapter, base_digest, save_adapter
 from allmem_exporters.finetune.data import Shards
@@ -19,7 +20,6 @@ from allmem_exporters.finetune.metrics import MetricsFile, plot
 from allmem_exporters.finetune.resume import RunFile
 from allmem_exporters.finetune.settings import Settings
 from allmem_exporters.finetune.trainer import Step, Trainer, precision_of
-from allmem_exporters.modeling import AllMemForCausalLM
 from allmem_runtime.errors import StorageError
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -63,17 +63,12 @@ def finetune(
             the folder.
         StorageError: there is no room, or the folder cannot be written.
     """
-    if not (checkpoint / "config.json").is_file():
-        raise ConversionError(
-            f"{checkpoint} is no checkpoint: it has no config.json.",
-            "Make one with `allmem convert SOURCE CHECKPOINT`.",
-        )
     if device == "cuda" and not torch.cuda.is_available():
         raise ConversionError(
             "PyTorch finds no CUDA device.", "Install a CUDA build of PyTorch, or use --device cpu."
         )
     report(f"loading {checkpoint}")
-    model = AllMemForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    model = open_checkpoint(checkpoint, torch.float32)
     vocabulary = model.config.vocab_size
     tokenizer = tokenizer_digest(checkpoint) if (checkpoint / TOKENIZER_FILE).is_file() else None
     train = Shards(data, split="train", vocab_size=vocabulary, tokenizer=tokenizer)
