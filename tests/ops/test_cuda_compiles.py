@@ -1,4 +1,4 @@
-"""The CUDA kernels under nvcc: no warning, no spilled register, on every card that is named.
+"""The CUDA kernels under nvcc: no warning, no spill, registers in bounds, on every card named.
 
 One target in the default run, all of them with ``-m long``. What ptxas reports of each kernel is
 left in ``build/cuda_ptxas``, named after the sources, and not made again until they change.
@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,26 @@ FILES = sorted(path.name for path in CUDA.glob("*.cu"))
 TARGETS = ("75", "80", "86", "89", "90", "120")
 DEFAULT = "86"
 FLAGS = ("-std=c++17", "-O3", "-Werror", "all-warnings", "-Xptxas", "-v,-warn-spills")
+
+REGISTER_LIMITS = {
+    "attend": 255,  # prefill on ordinary cores: a block an SM holds its sums in registers
+    "attend_tensor": 255,
+    "attend_slice": 168,  # 128 threads: three blocks an SM
+    "prepare": 128,
+    "activate": 128,  # 256 threads: two blocks an SM
+    "read": 128,
+    "back": 128,
+    "gradient": 128,
+    "output": 80,
+    "token_rows": 80,  # 256 threads: three blocks an SM
+    "token_columns": 80,
+    "join": 64,  # these only move memory: all warps of an SM at once need 32, half of them 64
+    "write_ring": 64,
+    "finish": 64,
+    "find_scales": 64,
+    "find_factors": 64,
+}
+"""Most registers of a thread: past them fewer blocks run at a time than launches are made for."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +142,32 @@ def test_kernels_compile_without_warnings_and_spill_nothing(target: str) -> None
             f"{kernel.spilled} spilled"
         )
     assert [plain(k.name) for k in kernels if k.spilled] == []
+    assert over_the_limit(kernels) == []
+
+
+def over_the_limit(kernels: list[Kernel]) -> list[str]:
+    """Kernels that use more registers than they may, and those without a limit."""
+    found = []
+    for kernel in kernels:
+        # Of a mangled name the kernel's own is enough: length and letters, as in 4readI.
+        limits = [
+            limit
+            for name, limit in REGISTER_LIMITS.items()
+            if re.search(rf"{len(name)}{name}(?![a-z_])", kernel.name)
+        ]
+        if not limits or kernel.registers > limits[0]:
+            found.append(f"{plain(kernel.name)}: {kernel.registers} registers, limit {limits}")
+    return found
+
+
+def test_a_kernel_over_its_limit_or_without_one_is_seen() -> None:
+    name = "_ZN6allmem4cuda12_GLOBAL__N_110token_rowsIfEEvNS0_10MemoryArgsE"
+    kernel = Kernel(name, registers=80, stack=0, spilled=0, shared=0)
+    assert over_the_limit([kernel]) == []
+    assert len(over_the_limit([replace(kernel, registers=81)])) == 1
+    assert (
+        len(over_the_limit([replace(kernel, name=name.replace("token_rows", "token_bows"))])) == 1
+    )
 
 
 def test_a_spill_in_a_report_is_seen() -> None:
