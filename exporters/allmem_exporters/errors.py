@@ -20,5 +20,9 @@ class ExportError(AllMemError):
     """A checkpoint that cannot be exported, or an export that does not agree with it."""
 
 
+class TrainingError(AllMemError):
+    """A training run that cannot go on."""
+
+
 class DataError(AllMemError):
     """Training data, or a recipe for it, that is missing, damaged or not meant so."""

@@ -11,7 +11,7 @@ from test_modeling_streaming import IDS, model
 from allmem_exporters.finetune import attention
 from allmem_exporters.finetune.data import Sequence
 from allmem_exporters.finetune.losses import layer_losses
-from allmem_exporters.finetune.objective import distillation
+from allmem_exporters.finetune.objective import compare, distillation
 from allmem_exporters.finetune.parameters import memory_parameters, prepare
 from allmem_exporters.finetune.passes import Passes, Shape
 from allmem_exporters.finetune.recall import observe
@@ -77,8 +77,7 @@ def test_distillation_is_the_plain_formula(extra: float) -> None:
     head = torch.randn(50, 16, generator=generator)
     weights = torch.rand(600, generator=generator)
     targets = torch.randint(0, 50, (600,), generator=generator)
-    loss, rows = distillation(student, teacher, targets, weights, head, extra)
-    assert not rows.requires_grad  # they have no way back, and must not pretend to
+    loss = distillation(student, teacher, targets, weights, head, extra)
     (3 * loss).backward()
     got = student.grad
     student.grad = None
@@ -88,7 +87,10 @@ def test_distillation_is_the_plain_formula(extra: float) -> None:
     wanted = (weights * (kl + extra * nll)).sum()
     (3 * wanted).backward()
     assert torch.allclose(loss, wanted, rtol=1e-5)
-    assert torch.allclose(rows, torch.stack([kl, nll]), rtol=1e-4, atol=1e-5)
+    rows = compare([student.detach(), teacher], teacher, targets, head)
+    missed = -theirs.gather(-1, targets[:, None])[:, 0]
+    same = [kl, nll, torch.zeros_like(kl), missed, missed]
+    assert torch.allclose(rows, torch.stack(same), rtol=1e-4, atol=1e-5)
     assert relative_rms(got, student.grad) < 1e-5
 
 

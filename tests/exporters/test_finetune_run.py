@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from tiny import tiny_config, tiny_model
 
 from allmem_exporters import AllMemForCausalLM, ConfigError
-from allmem_exporters.errors import ConversionError, DataError
+from allmem_exporters.errors import ConversionError, DataError, TrainingError
 from allmem_exporters.finetune import run as run_module
 from allmem_exporters.finetune import trainer as trainer_module
 from allmem_exporters.finetune.adapter import Adapter, save_adapter
@@ -216,7 +216,7 @@ def test_held_out_sequences_cut_before_what_counts_are_no_error(
     with ShardWriter(tmp_path / "data", vocab_size=320, tokenizer="none") as writer:
         for split in ("train", "heldout"):
             ids = np.arange(3, 99)
-            writer.add(Sequence(ids, ids > 90, "needle", split))
+            writer.add(Sequence(ids, ids > (90 if split == "heldout" else 3), "needle", split))
     manifest = run(checkpoint, tmp_path / "data", tmp_path / "run", steps=1, length=48)
     assert "kl" not in manifest["heldout"]
 
@@ -344,3 +344,39 @@ def test_settings_are_checked(text: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=said):
         read_settings(tmp_path / "s.toml")
+
+
+def test_run_that_never_recovers_is_given_up(
+    checkpoint: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer_module, "MOST_SKIPPED", 2)
+    monkeypatch.setattr(trainer_module, "model_loss", lambda *_: Loss(float("nan"), 1))
+    with pytest.raises(TrainingError, match="2 steps in a row"):
+        run(checkpoint, data, tmp_path)
+
+
+def test_writing_is_not_trained_on_from_a_twin_that_never_writes(
+    checkpoint: Path, data: Path, tmp_path: Path
+) -> None:
+    run(checkpoint, data, tmp_path / "twin", writes=False, steps=1)
+    start = tmp_path / "twin/memory.safetensors"
+    with pytest.raises(ConversionError, match="never writes"):
+        finetune(checkpoint, data, tmp_path / "on", from_dict(SETTINGS), start=start)
+    finetune(checkpoint, data, tmp_path / "on", from_dict({**SETTINGS, "writes": False}),
+             start=start)  # fmt: skip
+
+
+def test_length_that_cuts_all_answers_off_is_refused_and_some_are_told(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    with ShardWriter(tmp_path / "data", vocab_size=320, tokenizer="none") as writer:
+        for first in (10, 80):
+            ids = np.arange(96, dtype=np.int64) + 3
+            writer.add(Sequence(ids, np.arange(96) >= first, "copy", "train"))
+    said: list[str] = []
+    short = from_dict({**SETTINGS, "steps": 1, "length": 60})
+    finetune(checkpoint, tmp_path / "data", tmp_path / "a", short, report=said.append)
+    assert any("1 of 2 sequences have nothing to learn from within 60" in line for line in said)
+    with pytest.raises(DataError, match="within 8 tokens"):
+        finetune(checkpoint, tmp_path / "data", tmp_path / "b",
+                 from_dict({**SETTINGS, "steps": 1, "length": 8}))  # fmt: skip

@@ -75,8 +75,12 @@ def finetune(
             err=True,
         )
 
-    manifest = run(
-        checkpoint, data, out, settings, start=start, device=device, show=show,
-        report=lambda line: click.echo(line, err=True),
-    )  # fmt: skip
+    try:
+        manifest = run(
+            checkpoint, data, out, settings, start=start, device=device, show=show,
+            report=lambda line: click.echo(line, err=True),
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        click.echo(f"stopped; the run is kept in {out}, the same command goes on", err=True)
+        raise
     click.echo(json.dumps(manifest) if as_json else str(out / ADAPTER_FILE))

@@ -26,7 +26,7 @@ _EXACT = ("lr_proj.weight", "mom_proj.weight", "gate_proj.weight")
 STRUCTURE = (
     "mem_width", "mem_heads", "mem_hidden_mult", "mem_residual", "mem_epsilon", "inner_loss",
     "norm_schedule", "grad_at", "lr_groups", "lr_reduce", "theta_rel", "conv_kernel", "conv_act",
-    "qk_norm", "v_norm", "out_norm", "out_gate",
+    "qk_norm", "v_norm", "out_norm", "out_gate", "sink_rope",
 )  # fmt: skip
 """Options that the memories were trained with and that a model must share."""
 

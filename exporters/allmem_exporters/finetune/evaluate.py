@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from allmem_exporters.finetune.data import Sequence
-from allmem_exporters.finetune.objective import distillation
+from allmem_exporters.finetune.objective import compare
 from allmem_exporters.finetune.passes import Passes, Shape
 from allmem_exporters.finetune.recall import observe
 from allmem_exporters.finetune.settings import Settings
@@ -45,19 +45,10 @@ def evaluate(passes: Passes, sequences: list[Sequence], settings: Settings) -> d
         if not len(counted):
             continue
         teacher = passes.teacher(ids)[0, counted]
-        ones = torch.ones(len(counted), device=passes.device)
-        targets = ids[0, counted + 1]
-
-        def judged(states: torch.Tensor) -> torch.Tensor:
-            return distillation(states, teacher, targets, ones, passes.head)[1]  # noqa: B023
-
-        rows = torch.cat(
-            [
-                judged(passes.student(ids, shape)[0, counted]),
-                judged(passes.student(ids, shape, memories=False)[0, counted]),
-                judged(teacher)[1:],
-            ]
-        )
+        students = [
+            passes.student(ids, shape, memories=memories)[0, counted] for memories in (True, False)
+        ]
+        rows = compare(students, teacher, ids[0, counted + 1], passes.head)
         beyond = counted >= shape.window + shape.sinks
         past.setdefault(sequence.kind, []).append(rows[:, beyond])
         within.append(rows[0, ~beyond])

@@ -56,7 +56,7 @@ def model_loss(
     counted = weights.nonzero()[:, 0]
     teacher = passes.teacher(ids)[0, counted]
     student = passes.student(ids, shape)[0, counted]
-    loss, _ = distillation(
+    loss = distillation(
         student, teacher, ids[0, counted + 1], weights[counted], passes.head, cross_entropy
     )
     (scale * loss).backward()

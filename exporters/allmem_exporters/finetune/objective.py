@@ -18,17 +18,18 @@ class _Distillation(torch.autograd.Function):
     def forward(  # type: ignore[override]
         ctx: Any, student: Tensor, teacher: Tensor, targets: Tensor, weights: Tensor, head: Tensor,
         cross_entropy: float,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        kl = torch.zeros(len(student), device=student.device)
-        nll = torch.zeros(len(student), device=student.device)
+    ) -> Tensor:  # fmt: skip
+        total = torch.zeros((), device=student.device)
         gradient = torch.empty_like(student, dtype=torch.float32)
         for start in range(0, len(student), SLICE):
             part = slice(start, start + SLICE)
             ours = (student[part] @ head.T).float().log_softmax(-1)
             theirs = (teacher[part] @ head.T).float().log_softmax(-1)
             wanted = theirs.exp()
-            kl[part] = (wanted * (theirs - ours)).sum(-1)
-            nll[part] = -ours.gather(-1, targets[part, None])[:, 0]
+            each = (wanted * (theirs - ours)).sum(-1)
+            if cross_entropy:
+                each -= cross_entropy * ours.gather(-1, targets[part, None])[:, 0]
+            total += (weights[part] * each).sum()
             slope = ours.exp_().mul_(1.0 + cross_entropy).sub_(wanted)
             if cross_entropy:
                 slope.scatter_add_(
@@ -38,13 +39,10 @@ class _Distillation(torch.autograd.Function):
             gradient[part] = (slope.to(head.dtype) @ head).float()
         ctx.save_for_backward(gradient)
         ctx.dtype = student.dtype
-        total = (weights * (kl + cross_entropy * nll)).sum()
-        figures = torch.stack([kl, nll])
-        ctx.mark_non_differentiable(figures)
-        return total, figures
+        return total
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         (gradient,) = ctx.saved_tensors
         return (slope * gradient).to(ctx.dtype), None, None, None, None, None
 
@@ -56,7 +54,7 @@ def distillation(
     weights: Tensor,
     head: Tensor,
     cross_entropy: float = 0.0,
-) -> tuple[Tensor, Tensor]:
+) -> Tensor:
     """Weighted sum of KL(teacher || student) over positions.
 
     Args:
@@ -68,6 +66,42 @@ def distillation(
         cross_entropy: weight of the student's own loss on ``targets`` beside the KL.
 
     Returns:
-        The loss, and [2, positions]: KL and the student's negative log likelihood in nats.
+        The loss.
     """
-    return _Distillation.apply(student, teacher, targets, weights, head, cross_entropy)
+    loss: Tensor = _Distillation.apply(student, teacher, targets, weights, head, cross_entropy)
+    return loss
+
+
+@torch.no_grad()
+def compare(students: list[Tensor], teacher: Tensor, targets: Tensor, head: Tensor) -> Tensor:
+    """KL and negative log likelihood at each position, with logits in float32.
+
+    Args:
+        students: each [positions, hidden_size].
+        teacher: [positions, hidden_size].
+        targets: [positions] int64.
+        head: [vocab_size, hidden_size] in any type.
+
+    Returns:
+        [2 len(students) + 1, positions] in nats: KL(teacher || student) and likelihood of each
+        student, then the teacher's likelihood.
+    """
+    wide = head.float()
+    columns = []
+    for start in range(0, len(teacher), SLICE):
+        part = slice(start, start + SLICE)
+
+        def chances(states: Tensor) -> Tensor:
+            return (states[part].float() @ wide.T).log_softmax(-1)  # noqa: B023
+
+        def missed(logs: Tensor) -> Tensor:
+            return -logs.gather(-1, targets[part, None])[:, 0]  # noqa: B023
+
+        theirs = chances(teacher)
+        wanted = theirs.exp()
+        rows = []
+        for student in students:
+            ours = chances(student)
+            rows += [(wanted * (theirs - ours)).sum(-1), missed(ours)]
+        columns.append(torch.stack([*rows, missed(theirs)]))
+    return torch.cat(columns, dim=1)

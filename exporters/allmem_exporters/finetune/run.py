@@ -19,7 +19,7 @@ from allmem_exporters.finetune.data.shard_format import tokenizer_digest
 from allmem_exporters.finetune.metrics import MetricsFile, plot
 from allmem_exporters.finetune.resume import RunFile
 from allmem_exporters.finetune.settings import Settings
-from allmem_exporters.finetune.trainer import Step, Trainer, precision_of
+from allmem_exporters.finetune.trainer import Step, Trainer, cut, precision_of
 from allmem_runtime.errors import StorageError
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -77,7 +77,13 @@ def finetune(
         raise DataError(f"{data} holds no training sequence.", "Make it with `allmem data`.")
     base = base_digest(model)
     if start is not None:
-        Adapter(start).apply(model)
+        adapter = Adapter(start)
+        if settings.writes and adapter.manifest.get("writes") is False:
+            raise ConversionError(
+                f"{start} is a twin that never writes, and learns to write from nothing.",
+                "Begin with another adapter, or train it on with --no-writes.",
+            )
+        adapter.apply(model)
     model.to(device)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -88,9 +94,10 @@ def finetune(
         "precision": precision_of(settings, device),
         "data": _file_digest(data / "index.json"),
         "decoder": base,
-        "memory": {key: getattr(model.config, key) for key in (*STRUCTURE, "sink_rope")},
+        "memory": {key: getattr(model.config, key) for key in STRUCTURE},
         "start": _file_digest(start) if start else "",
     }
+    _warn_of_silence(train, settings, data, report)
     metrics = MetricsFile(out / METRICS_FILE)
     trainer = Trainer(model, train, heldout, settings, RunFile(out / RUN_FILE, identity), metrics)
     if trainer.standing.step:
@@ -114,6 +121,25 @@ def finetune(
     except ImportError:
         report(f"no {PLOT_FILE}: matplotlib is not installed")
     return manifest
+
+
+def _warn_of_silence(
+    train: Shards, settings: Settings, data: Path, report: Callable[[str], None]
+) -> None:
+    """Say how many sequences have lost all that counts to ``length``; refuse if all have."""
+    if not settings.length or settings.stage == "layers":  # layers learn from every token
+        return
+    empty = sum(not cut(train[i], settings.length).counts.any() for i in range(len(train)))
+    if empty == len(train):
+        raise DataError(
+            f"No sequence of {data} has a token to learn from within {settings.length} tokens.",
+            "Make the data at that length with `allmem data --length`.",
+        )
+    if empty:
+        report(
+            f"{empty} of {len(train)} sequences have nothing to learn from within "
+            f"{settings.length} tokens; make the data at that length with `allmem data --length`"
+        )
 
 
 def peak_memory(device: str) -> int:

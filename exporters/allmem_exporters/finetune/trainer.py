@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from allmem_exporters.errors import TrainingError
 from allmem_exporters.finetune.data import Sequence, Shards
 from allmem_exporters.finetune.evaluate import evaluate
 from allmem_exporters.finetune.interrupts import StopRequest
@@ -21,6 +22,9 @@ from allmem_exporters.finetune.resume import RunFile, Standing
 from allmem_exporters.finetune.schedule import draw_shape, learning_rate_factor, order
 from allmem_exporters.finetune.settings import Settings
 from allmem_exporters.modeling import AllMemForCausalLM
+
+MOST_SKIPPED = 20
+"""Steps in a row that may be skipped; a run that skips more will not recover."""
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -74,6 +78,7 @@ class Trainer:
         self.model = model
         self.passes = Passes(model)
         self.optimizer = make_optimizer(model, settings.optimizer)
+        self._skipped_in_a_row = 0
         self.standing = run.load(model, self.optimizer) or Standing()
         metrics.keep_until(self.standing.step)
 
@@ -85,6 +90,8 @@ class Trainer:
 
         Raises:
             KeyboardInterrupt: somebody asked to stop; the step was finished and the run kept.
+            TrainingError: ``MOST_SKIPPED`` steps in a row were not finite; the run is as it was
+                saved last.
         """
         settings = self.settings
         with StopRequest() as stop:
@@ -134,6 +141,12 @@ class Trainer:
             standing.step, settings.steps, settings.optimizer.warmup, settings.optimizer.decay
         )
         skipped = not (math.isfinite(value) and math.isfinite(norm))
+        self._skipped_in_a_row = self._skipped_in_a_row + 1 if skipped else 0
+        if self._skipped_in_a_row > MOST_SKIPPED:
+            raise TrainingError(
+                f"{MOST_SKIPPED} steps in a row up to step {standing.step} gave no finite loss.",
+                "Lower optimizer.learning_rate, and begin anew from an earlier adapter.",
+            )
         if not skipped:
             for group in self.optimizer.param_groups:
                 group["lr"] = factor * group["base"]
