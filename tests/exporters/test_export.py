@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import tiny_config, write_tiny_checkpoint
+from lively import FAMILIES
+from tiny import write_tiny_checkpoint
 
 from allmem_exporters.errors import ExportError
 from allmem_exporters.export import export
@@ -20,28 +21,6 @@ from allmem_exporters.modeling import AllMemForCausalLM
 from allmem_exporters.validate import random_cuts, relative_rms, validate
 from allmem_runtime.config import Manifest
 from allmem_runtime.spec import GRAPH_FILE, MANIFEST_FILE, METADATA_KEY, WEIGHTS_FILE
-
-FAMILIES = {
-    "llama": tiny_config(),
-    "qwen2": tiny_config(backbone="qwen2", num_attention_heads=6, hidden_size=36),
-    "qwen3, untied, other head size": tiny_config(
-        backbone="qwen3", tie_word_embeddings=False, head_dim=12
-    ),
-    "llama, float32 cache, no sinks": tiny_config(cache_dtype="float32", sinks=0),
-    "llama, every other choice": tiny_config(
-        inner_loss="l2",
-        norm_schedule="post",
-        lr_groups="shared",
-        lr_reduce="mean",
-        out_gate="none",
-        v_norm="rms",
-        conv_act="silu_qk",
-        sink_rope="true",
-        hidden_act="gelu",
-        attention_bias=True,
-        mlp_bias=True,
-    ),
-}
 
 
 @pytest.mark.parametrize("config", FAMILIES.values(), ids=FAMILIES.keys())
