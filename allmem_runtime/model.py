@@ -20,6 +20,7 @@ from allmem_runtime.session.session import Session
 from allmem_runtime.spec import GENERATION_FILE
 from allmem_runtime.text.chat import ChatTemplate
 from allmem_runtime.text.tokenizer import Tokenizer
+from allmem_runtime.tuning import tuned_piece
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,9 @@ def load(
     chosen = devices.choose(device, probe_cuda, find_card)
     log.info("Device %s. %s", chosen, chosen.why)
     engine = Engine(package, chosen, operators, threads, cuda_graph=cuda_graph, device_memory=limit)
-    return Model(package, engine)
+    # A GPU takes its memory for the longest piece in advance, and likes all lengths.
+    piece = tuned_piece(package, threads, engine.operators) if chosen.name == "cpu" else None
+    return Model(package, engine, piece)
 
 
 class Model:
@@ -72,11 +75,13 @@ class Model:
         chat: its own chat template.
         sampling: how answers are drawn unless told otherwise: what generation_config.json says
             where ``do_sample`` is true, else the most probable token every time.
+        piece: most tokens a session feeds at once, unless told otherwise.
     """
 
-    def __init__(self, package: Package, engine: Engine) -> None:
+    def __init__(self, package: Package, engine: Engine, piece: int | None = None) -> None:
         self.package = package
         self.engine = engine
+        self.piece = piece or piece_length(package.manifest)
         self.tokenizer = Tokenizer.from_file(package.tokenizer)
         vocab = package.manifest.backbone.vocab_size
         if self.tokenizer.vocab_size > vocab:
@@ -108,14 +113,15 @@ class Model:
         return self.engine.operators
 
     @property
-    def piece(self) -> int:
-        """Most tokens fed at once."""
-        return piece_length(self.manifest)
-
-    @property
     def state_bytes(self) -> int:
         """Size of a session's state; it never changes."""
         return self.manifest.state.nbytes
+
+    @property
+    def longest_piece(self) -> int:
+        """Most tokens that can be fed at once."""
+        # A GPU took its memory for the usual length before there was any state.
+        return self.manifest.chunk if self.device.name == "cpu" else piece_length(self.manifest)
 
     def session(self, *, undo: bool = True) -> Session:
         """A blank session.

@@ -15,7 +15,6 @@ import numpy as np
 from allmem_runtime.config import Manifest
 from allmem_runtime.engine import interrupts
 from allmem_runtime.engine.buffers import DeviceBuffers, DeviceTensors, Logits
-from allmem_runtime.engine.pieces import piece_length
 from allmem_runtime.engine.step import Engine
 from allmem_runtime.errors import SessionStateError, UsageError
 from allmem_runtime.state import Place, not_finite, zero
@@ -32,15 +31,22 @@ class Cursor:
         manifest: of the same model.
         place: where to begin; the tensors are blank.
         lock: taken for each step.
+        piece: most tokens fed at once.
 
     Attributes:
         place: where the state stands.
         failure: why the state cannot be trusted; empty while it can.
         stop: set from any thread to end the work at the next boundary.
+        piece: most tokens fed at once.
     """
 
     def __init__(
-        self, engine: Engine, manifest: Manifest, place: Place, lock: threading.Lock
+        self,
+        engine: Engine,
+        manifest: Manifest,
+        place: Place,
+        lock: threading.Lock,
+        piece: int,
     ) -> None:
         self.engine = engine
         self.manifest = manifest
@@ -50,7 +56,7 @@ class Cursor:
         self._lock = lock
         self._buffers: DeviceBuffers = engine.buffers()
         weakref.finalize(self, engine.give_back, self._buffers).atexit = False
-        self._piece = piece_length(manifest)
+        self.piece = piece
 
     @property
     def tensors(self) -> DeviceTensors:
@@ -93,7 +99,7 @@ class Cursor:
         """
         waiting, position = len(self.place.pending), self.place.position
         room = min(
-            self._piece - position % self._piece,
+            self.piece - position % self.piece,
             self.manifest.chunk - position % self.manifest.chunk,
         )
         return room if waiting >= room else 0 if whole else waiting

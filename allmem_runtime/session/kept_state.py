@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from allmem_runtime.engine.buffers import DeviceTensors
-from allmem_runtime.errors import SessionStateError
+from allmem_runtime.errors import SessionStateError, UsageError
 from allmem_runtime.files import snapshot
 from allmem_runtime.generation.sampling import MAX_SEED
 from allmem_runtime.session.cursor import Cursor
@@ -33,7 +33,11 @@ class KeptState:
         self._undo = undo
         self._guard = Guard()
         self._cursor = Cursor(
-            model.engine, model.manifest, Place(seed=_new_seed()), self._guard.lock
+            model.engine,
+            model.manifest,
+            Place(seed=_new_seed()),
+            self._guard.lock,
+            model.piece,
         )
         self._checkpoint: _Copy | None = None
         self._before: _Copy | None = None  # the state before the last exchange
@@ -63,11 +67,26 @@ class KeptState:
         """Tokens that wait to be fed."""
         return len(self._cursor.place.pending)
 
+    @property
+    def piece(self) -> int:
+        """Most tokens fed at once; another number changes speed, and results by rounding alone."""
+        return self._cursor.piece
+
+    @piece.setter
+    def piece(self, tokens: int) -> None:
+        most = self.model.longest_piece
+        if isinstance(tokens, bool) or not 1 <= tokens <= most:
+            raise UsageError(
+                f"A piece is to have {tokens!r} tokens.", f"Pieces of this model have 1 to {most}."
+            )
+        self._cursor.piece = tokens
+
     def fork(self, *, undo: bool = False) -> Self:
         """An independent session in the same state."""
         with self._guard.moment():
             self._cursor.check()
             other = type(self)(self.model, undo=undo)
+            other._cursor.piece = self._cursor.piece
             other._cursor.restore(self._cursor.tensors, self._cursor.place)
             return other
 

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from session_tools import DOCUMENT, assert_same, fed_tokens, read
 
 from allmem_runtime import Model, SourceError, UsageError, load
-from allmem_runtime.engine import pieces
 from allmem_runtime.text.reading import DIGEST_BYTES
 
 BYTES = DOCUMENT.encode()
@@ -212,12 +211,10 @@ def test_empty_source_ends_at_once(toy: Model) -> None:
     assert [p.source_bytes for p in toy.session().ingest([])][-1] == 0
 
 
-def test_pieces_end_at_absolute_places_and_never_cross_a_chunk(
-    toy: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pieces, "DEFAULT_PIECE", 20)
+def test_pieces_end_at_absolute_places_and_never_cross_a_chunk(toy: Model) -> None:
     chunk = toy.manifest.chunk
     session = toy.session()
+    session.piece = 20
     session.feed([5] * 7)
     positions = [p.position for p in session.ingest(BYTES)]
 
