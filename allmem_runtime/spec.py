@@ -22,6 +22,8 @@ CHAT_TEMPLATE_FILE = "chat_template.jinja"
 GENERATION_FILE = "generation_config.json"
 METADATA_KEY = "allmem.manifest"
 """Key of the graph's metadata under which the same manifest is kept as JSON."""
+DECODER_KEY = "decoder_sha256"
+"""Key of the manifest's source: SHA-256 over the decoder's weights, memories left out."""
 
 INPUT_IDS = "input_ids"  # [1, time] int64
 POSITION = "position"  # [1] int64, absolute index of the first token

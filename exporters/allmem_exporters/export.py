@@ -11,6 +11,7 @@ import torch
 from allmem_exporters.checkpoint import open_checkpoint
 from allmem_exporters.config import AllMemConfig
 from allmem_exporters.errors import ExportError
+from allmem_exporters.finetune.adapter import base_digest
 from allmem_exporters.graph import DTYPES
 from allmem_exporters.memory_switch import MEMORIES, restrain
 from allmem_exporters.trace import trace
@@ -82,6 +83,7 @@ def export(
     # Unchecked, large models take half the memory: nothing needs them in float32.
     dtype = torch.float32 if check or activations == "float32" else "auto"
     model = open_checkpoint(checkpoint, dtype, **changes)
+    decoder = base_digest(model)
     restrain(model, memory)
     with replacing(out, force=force) as folder:
         report("tracing")
@@ -89,7 +91,9 @@ def export(
         if activations == "float32":
             store(graph, weights)
         report(f"writing {out}")
-        manifest = write_folder(graph, model.config, checkpoint, folder, weights, activations)
+        manifest = write_folder(
+            graph, model.config, checkpoint, folder, weights, activations, decoder=decoder
+        )
         del graph
         if check:
             report("checking against PyTorch (relative RMS differences)")

@@ -25,6 +25,7 @@ from allmem_ops.schema import OPERATORS
 from allmem_runtime.config import Backbone, FileRecord, Manifest, Memory
 from allmem_runtime.spec import (
     CHAT_TEMPLATE_FILE,
+    DECODER_KEY,
     GENERATION_FILE,
     GRAPH_FILE,
     MANIFEST_FILE,
@@ -82,6 +83,7 @@ def write_folder(
     folder: Path,
     storage: str,
     activations: str = "float32",
+    decoder: str | None = None,
 ) -> Manifest:
     """Fill ``folder`` with a model that the runtime opens.
 
@@ -92,6 +94,8 @@ def write_folder(
         folder: an empty folder.
         storage: how the weights are stored, for the manifest.
         activations: type of the token stream, for the manifest.
+        decoder: digest of the decoder's weights without the memories, by which two exports of one
+            decoder know each other.
 
     Returns:
         The manifest, which also lies in the graph's metadata.
@@ -115,7 +119,7 @@ def write_folder(
         for name in (TOKENIZER_FILE, CHAT_TEMPLATE_FILE, GENERATION_FILE):
             if (checkpoint / name).is_file():
                 shutil.copyfile(checkpoint / name, folder / name)
-        manifest = _manifest(config, checkpoint, folder, storage, activations)
+        manifest = _manifest(config, checkpoint, folder, storage, activations, decoder)
         _embed(folder / GRAPH_FILE, manifest)
         (folder / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
     except OSError as error:
@@ -134,9 +138,16 @@ def _embed(graph: Path, manifest: Manifest) -> None:
 
 
 def _manifest(
-    config: AllMemConfig, checkpoint: Path, folder: Path, storage: str, activations: str
+    config: AllMemConfig,
+    checkpoint: Path,
+    folder: Path,
+    storage: str,
+    activations: str,
+    decoder: str | None,
 ) -> Manifest:
     source = _provenance(checkpoint)
+    if decoder is not None:
+        source[DECODER_KEY] = decoder
     return Manifest(
         name=source.get("name", checkpoint.name).removesuffix(".gguf"),
         backbone=Backbone(

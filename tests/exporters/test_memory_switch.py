@@ -20,6 +20,7 @@ from allmem_exporters.export import export
 from allmem_exporters.finetune.adapter import Adapter, base_digest, save_adapter
 from allmem_exporters.memory_switch import restrain
 from allmem_runtime import load
+from allmem_runtime.spec import DECODER_KEY
 
 IDS = np.arange(3, 103) % 300
 # Float16 keys and values would hide small differences.
@@ -74,6 +75,22 @@ def test_export_follows_the_switch(checkpoint: Path, tmp_path: Path, memory: str
     export(checkpoint, tmp_path / "model", memory=memory, window=20, chunk=10, **EXACT)
     wanted = pytorch(checkpoint, memory, window=20, chunk=10)
     np.testing.assert_allclose(last_logits(tmp_path / "model"), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_exports_of_one_decoder_say_so_whatever_was_switched(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    def decoder(source: Path, name: str, **options: object) -> str:
+        manifest = export(source, tmp_path / name, **{**EXACT, **options})
+        return manifest.source[DECODER_KEY]
+
+    assert len(decoder(checkpoint, "on")) == 64
+    assert decoder(checkpoint, "silent", memory="silent", window=40) == decoder(
+        checkpoint, "half", memory="frozen", weights="float16"
+    )
+    assert decoder(checkpoint, "on") == decoder(checkpoint, "silent", memory="silent")
+    other = write_tiny_checkpoint(tmp_path / "other", tiny_config(), seed=1)
+    assert decoder(other, "elsewhere") != decoder(checkpoint, "on")
 
 
 def test_window_shorter_than_the_chunk_shortens_it(checkpoint: Path, tmp_path: Path) -> None:
