@@ -43,7 +43,8 @@ def load(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:NUMBER``.
         operators: ``auto`` (native if the library is there), ``native``, ``portable``, or the
             path of a library.
-        threads: CPU threads of one step; None leaves it to ONNX Runtime.
+        threads: CPU threads of one step; None takes the environment variable ``ALLMEM_THREADS``,
+            or without it the physical cores that the process may use.
         cuda_graph: capture the step of one token as a CUDA graph and replay it; None does so on
             CUDA. Where it cannot be done, ``model.engine.notices`` says why.
         device_memory: most device memory for weights and work, in bytes or like ``4GiB``. The

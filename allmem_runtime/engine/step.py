@@ -21,6 +21,7 @@ from allmem_runtime.engine.opening import (
 )
 from allmem_runtime.engine.operators import find_library
 from allmem_runtime.engine.pieces import Ids, Logits, check_piece
+from allmem_runtime.engine.threads import cpu_threads
 from allmem_runtime.errors import (
     DeviceError,
     OperatorLibraryError,
@@ -44,12 +45,13 @@ class Engine:
         operators: ``auto`` uses the native library if there is one, ``native`` insists on it,
             ``portable`` uses the function bodies in the graph, anything else is the path of a
             library to load.
-        threads: CPU threads of one step; None leaves it to ONNX Runtime.
+        threads: CPU threads of one step; None is what suits the machine.
         cuda_graph: capture the step of one token as a CUDA graph; None does so on CUDA.
         device_memory: bytes of device memory for weights and work; None is no limit.
 
     Attributes:
         operators: ``native`` or ``portable``, what is used in fact.
+        threads: CPU threads of one step.
         cuda_graph: whether single tokens replay CUDA graphs, in fact.
         notices: why something is not as ``auto`` prefers it; sentences for the user.
 
@@ -70,12 +72,13 @@ class Engine:
         cuda_graph: bool | None = None,
         device_memory: int | None = None,
     ) -> None:
-        _check_options(device, threads, cuda_graph, device_memory)
+        self.threads = cpu_threads(threads)
+        _check_options(device, cuda_graph, device_memory)
         self.package = package
         self.device = device
         self.notices: list[str] = []
         self._chunk = package.manifest.chunk
-        self._wanted = Wanted(package, device, threads, device_memory)
+        self._wanted = Wanted(package, device, self.threads, device_memory)
         self._lane = lane_of(device.name)
         self._idle: deque[DeviceBuffers] = deque()
         self.cuda_graph = device.name == "cuda" and cuda_graph is not False
@@ -264,11 +267,7 @@ class Engine:
         return operators_by_provider(self._session)
 
 
-def _check_options(
-    device: Device, threads: int | None, cuda_graph: bool | None, device_memory: int | None
-) -> None:
-    if threads is not None and (isinstance(threads, bool) or not 1 <= threads <= 1024):
-        raise UsageError(f"threads is {threads!r}.", "It must be 1 to 1024.")
+def _check_options(device: Device, cuda_graph: bool | None, device_memory: int | None) -> None:
     if device.name == "cuda":
         return
     for given, what in (
