@@ -18,15 +18,18 @@ from allmem_runtime.cli.evaluate_options import (
     prompt_options,
     say_resumed,
     show,
+    tell_unfinished,
 )
+from allmem_runtime.cli.evaluate_rows import rows as rows_command
 from allmem_runtime.errors import UsageError
 from allmem_runtime.evaluation import ruler_package
-from allmem_runtime.evaluation.asking import Models, apart, table_of
+from allmem_runtime.evaluation.asking import apart, even, table_of
 from allmem_runtime.evaluation.items import Item, PrefixIn
 from allmem_runtime.evaluation.lengths import length_name, parse_length, parse_lengths
 from allmem_runtime.evaluation.numbers import average
+from allmem_runtime.evaluation.reach import notices
 from allmem_runtime.evaluation.results import Results
-from allmem_runtime.evaluation.rows import grouped, parse_rows
+from allmem_runtime.evaluation.rows import is_row, parse_rows
 from allmem_runtime.evaluation.tables import Table
 
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
@@ -39,9 +42,12 @@ def evaluate() -> None:
 
     ROW is NAME=MODEL_FOLDER, one for each row of the table. NAME=MODEL_FOLDER:reset blanks the
     memory between the document and the question, so that only the window is left to answer.
-    All rows get the same prompts. Tables go to standard output, progress to standard error.
+    A folder made by `allmem eval rows` stands for the five rows in it. All rows get the same
+    prompts. Tables go to standard output, progress to standard error.
     """
 
+
+evaluate.add_command(rows_command)
 
 _LENGTHS = click.option(
     "--lengths",
@@ -66,8 +72,8 @@ def perplexity(
     read by every row. Errors are over segments. Without --buckets the bounds are 2k, 4k, 6k and
     8k, then doubled. A row with :reset forgets its memory at every 2k.
     """
-    rows = parse_rows([a for a in arguments if "=" in a])
-    texts = [Path(a) for a in arguments if "=" not in a]
+    rows = parse_rows([a for a in arguments if is_row(a)])
+    texts = [Path(a) for a in arguments if not is_row(a)]
     if not rows or not texts:
         raise UsageError("Rows or texts are missing.", "Give NAME=FOLDER … and text files.")
     length = parse_length(length_text)
@@ -75,16 +81,20 @@ def perplexity(
     if buckets is not None:
         bounds = [0 if part.strip() == "0" else parse_length(part) for part in buckets.split(",")]
         edges = perplexity_task.check_edges(bounds, length)
-    groups, models = grouped(rows), Models(common.device, common.operators, common.threads)
-    model = models.get(groups[0].package.folder)
+    groups, models = common.grouped(rows), common.models()
+    model = models.get(groups[0].package)
     parts = perplexity_task.segments(
         texts, model.tokenizer.encode_text, length, common.samples, common.seed
     )
     results = Results(common.json_path)
     say_resumed(common, results)
-    work = perplexity_task.Perplexity(models, results, common.say, edges)
-    tables = work.tables([row.name for row in rows], work.run(groups, parts))
-    show(common, results, "perplexity", tables)
+    for line in notices(groups, {"all texts": max(len(part.ids) for part in parts)}):
+        common.say(line)
+    work = perplexity_task.Perplexity(models, results, common.say, edges, common.over)
+    names = [row.name for row in rows]
+    found = even(names, work.run(groups, parts))
+    tell_unfinished(common, len(found) // len(names), len(parts))
+    show(common, results, "perplexity", work.tables(names, found))
 
 
 @evaluate.command(context_settings=_SETTINGS)
@@ -198,8 +208,8 @@ def longbench(
 
     Prompts are never cut: what is longer than a window is read all the same.
     """
-    parsed = parse_rows([a for a in arguments if "=" in a])
-    files = [Path(a) for a in arguments if "=" not in a]
+    parsed = parse_rows([a for a in arguments if is_row(a)])
+    files = [Path(a) for a in arguments if not is_row(a)]
     if not parsed or not files:
         raise UsageError("Rows or files are missing.", "Give NAME=FOLDER … and .jsonl files.")
     records = longbench_task.read(files)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import click
 
 from allmem_runtime.errors import StorageError
-from allmem_runtime.evaluation.asking import Asking, Models, Score
+from allmem_runtime.evaluation.asking import Asking, Score, even
 from allmem_runtime.evaluation.items import Encoder, Item, PrefixIn, Style
+from allmem_runtime.evaluation.loading import Models
+from allmem_runtime.evaluation.reach import notices
 from allmem_runtime.evaluation.results import Record, Results
 from allmem_runtime.evaluation.rows import Group, Row, grouped
 from allmem_runtime.evaluation.tables import Table, check_plot, plot
@@ -31,11 +34,27 @@ class Common:
     operators: str
     threads: int | None
     quiet: bool
+    minutes: float | None = None
+    other_weights: bool = False
+    begun: float = field(default_factory=time.monotonic)
 
     def say(self, text: str) -> None:
         """Progress."""
         if not self.quiet:
             click.echo(text, err=True)
+
+    def over(self) -> bool:
+        """Whether ``--minutes`` have passed."""
+        return self.minutes is not None and time.monotonic() - self.begun > 60 * self.minutes
+
+    def grouped(self, rows: Sequence[Row]) -> list[Group]:
+        """The rows by folder; they must share one decoder unless the user wants otherwise."""
+        warn = (lambda text: click.echo(text, err=True)) if self.other_weights else None
+        return grouped(rows, warn=warn)
+
+    def models(self) -> Models:
+        """Where models come from."""
+        return Models(self.device, self.operators, self.threads)
 
 
 def common_options(samples: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -54,12 +73,17 @@ def common_options(samples: int) -> Callable[[Callable[..., None]], Callable[...
                      help="auto, native, portable, or a library."),
         click.option("--threads", type=click.IntRange(1), help="CPU threads of a step."),
         click.option("--quiet", is_flag=True, help="No progress."),
+        click.option("--minutes", type=click.FloatRange(0, min_open=True),
+                     help="Begin nothing after this time, and show the prompts that all rows "
+                     "have answered; the same command with --json goes on."),
+        click.option("--other-weights", is_flag=True,
+                     help="Only warn where rows have different decoders, types or files."),
     ]  # fmt: skip
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
         def wrapped(**values: Any) -> None:
-            names = Common.__dataclass_fields__
+            names = [entry.name for entry in fields(Common) if entry.name in values]
             common = Common(**{name: values.pop(name) for name in names})
             if common.plot_path is not None:
                 check_plot(common.plot_path)
@@ -96,9 +120,10 @@ class Setting:
 
     def __init__(self, rows: Sequence[Row], form: str, prefix_in: PrefixIn, common: Common) -> None:
         self._common = common
-        self.groups: list[Group] = grouped(rows)
-        self._models = Models(common.device, common.operators, common.threads)
-        model: Model = self._models.get(self.groups[0].package.folder)
+        self._rows = [row.name for row in rows]
+        self.groups: list[Group] = common.grouped(rows)
+        self._models = common.models()
+        model: Model = self._models.get(self.groups[0].package)
         chat = form == "chat" or (form == "auto" and not model.chat.plain)
         self._style = Style(chat, prefix_in)
         self.overhead = Encoder(model, self._style).overhead()
@@ -110,16 +135,44 @@ class Setting:
         return len(self._tokenizer.encode_text(text))
 
     def ask(self, items: Sequence[Item], score: Score, extra: Record | None = None) -> list[Record]:
-        """All rows' results for all items."""
+        """The results of all items that every row has answered."""
         say_resumed(self._common, self.results)
+        self._notice(items)
         values: Record = {
             "chat": self._style.chat,
             "answer_prefix": self._style.prefix_in,
             "seed": self._common.seed,
             **(extra or {}),
         }
-        asking = Asking(self._models, self._style, score, self.results, self._common.say, values)
-        return asking.run(self.groups, items)
+        asking = Asking(
+            self._models, self._style, score, self.results, self._common.say, values,
+            self._common.over,
+        )  # fmt: skip
+        found = asking.run(self.groups, items)
+        if asking.rescored:
+            self._common.say(
+                f"{asking.rescored} kept answers were scored anew: references or scoring changed"
+            )
+        complete = even(self._rows, found)
+        total = sum(len(item.questions) for item in items)
+        tell_unfinished(self._common, len(complete) // len(self._rows), total)
+        return complete
+
+    def _notice(self, items: Sequence[Item]) -> None:
+        longest: dict[str, int] = {}
+        for item in items:
+            asked = max(self.count(q.text + q.prefix) + q.max_tokens for q in item.questions)
+            tokens = self.count(item.document) + asked + self.overhead
+            longest[item.column] = max(tokens, longest.get(item.column, 0))
+        for line in notices(self.groups, longest):
+            self._common.say(line)
+
+
+def tell_unfinished(common: Common, done: int, total: int) -> None:
+    """Say, with or without ``--quiet``, that the tables show less than was asked for."""
+    if done < total:
+        how = "the same command goes on" if common.json_path else "with --json it could go on"
+        click.echo(f"unfinished: all rows have answered {done} of {total} prompts; {how}", err=True)
 
 
 def say_resumed(common: Common, results: Results) -> None:
@@ -128,13 +181,17 @@ def say_resumed(common: Common, results: Results) -> None:
         common.say(f"{common.json_path}: {results.found} results are there already")
 
 
-def show(common: Common, results: Results, kind: str, tables: Sequence[Table]) -> None:
+def show(
+    common: Common, results: Results, kind: str, tables: Sequence[Table], **extra: object
+) -> None:
     """Print the tables, keep them and draw them."""
     results.summary(
         {
             "evaluation": kind,
             "samples": common.samples,
             "seed": common.seed,
+            "minutes": common.minutes,
+            **extra,
             "tables": [table.as_json() for table in tables],
         }
     )

@@ -2,46 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from allmem_runtime.evaluation.answering import Reader
+from allmem_runtime.evaluation.answering import Answer, Reader
 from allmem_runtime.evaluation.items import Item, Question, Style
+from allmem_runtime.evaluation.loading import BLOCK, Models
 from allmem_runtime.evaluation.numbers import average, mean
 from allmem_runtime.evaluation.results import Key, Record, Results
 from allmem_runtime.evaluation.rows import Group, Row
 from allmem_runtime.evaluation.tables import Table
-from allmem_runtime.model import Model, load
 
 Score = Callable[[str, Question, Item], float]
 """0 to 100 for an answer as it came."""
 
-
-class Models:
-    """Loads models, and keeps the last one: they are large, and are used one after the other.
-
-    Args:
-        device: where to run.
-        operators: which operators.
-        threads: CPU threads of a step.
-    """
-
-    def __init__(self, device: str, operators: str, threads: int | None) -> None:
-        self._options = device, operators, threads
-        self._kept: tuple[Path, Model] | None = None
-
-    def get(self, folder: Path) -> Model:
-        """The model of this folder."""
-        if self._kept is None or self._kept[0] != folder:
-            self._kept = None  # two at once may not fit
-            device, operators, threads = self._options
-            model = load(folder, device=device, operators=operators, threads=threads)
-            self._kept = folder, model
-        return self._kept[1]
+SCORING = 1
+"""Raise it when scores of this package mean something else; it is kept beside each score."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Asking:
     """How a table of answers is made.
 
@@ -52,6 +32,10 @@ class Asking:
         results: where they are kept.
         say: told a line after each answer.
         extra: added to each result, such as the version of a benchmark.
+        over: whether the time is over; asked before each answer.
+
+    Attributes:
+        rescored: kept answers that got another score or reference.
     """
 
     models: Models
@@ -60,64 +44,121 @@ class Asking:
     results: Results
     say: Callable[[str], None]
     extra: Record
+    over: Callable[[], bool] = lambda: False
+    rescored: int = 0
 
     def run(self, groups: Sequence[Group], items: Sequence[Item]) -> list[Record]:
-        """The results of all rows for all items; what is known is not asked again."""
+        """The results of all rows for all items; what is known is not asked again.
+
+        All rows answer a prompt before the next one comes, and every task and column has its
+        first sample before any has its second: where the time ends, rows and tasks are even.
+        """
         total = sum(len(group.rows) * len(item.questions) for group in groups for item in items)
-        done, records = 0, []
+        records = []
         for group in groups:
-            reader: Reader | None = None
             for item in items:
-                wanted = []
-                for row in group.rows:
-                    for index in range(len(item.questions)):
-                        known = self.results.get(self._key(group, row, item, index))
-                        if known is None:
-                            wanted.append((row, index))
-                        else:
-                            done += 1
-                            records.append(known)
-                if not wanted:
-                    continue
-                if reader is None:
-                    reader = Reader(self.models.get(group.package.folder), self.style)
-                for answer in reader.answers(item, wanted):
-                    question = item.questions[answer.question]
-                    record: Record = {
-                        "row": answer.row.name,
-                        "model": group.package.digest,
-                        "reset": answer.row.reset,
-                        "task": item.task,
-                        "prompt": self.style.digest(item, question),
-                        "column": item.column,
-                        "sample": item.sample,
-                        "question": answer.question,
-                        **question.detail,
-                        **self.extra,
-                        "tokens": answer.tokens,
-                        "answer": answer.text,
-                        "references": list(question.references),
-                        "score": self.score(answer.text, question, item),
-                        "reading_seconds": round(answer.reading_seconds, 3),
-                        "answering_seconds": round(answer.answering_seconds, 3),
-                    }
-                    self.results.add(record)
-                    records.append(record)
-                    done += 1
-                    self.say(
-                        f"[{done}/{total}] {answer.row.name}: {item.task} {item.column} "
-                        f"#{item.sample}: {record['score']:.0f}  "
-                        f"(read {answer.reading_seconds:.1f} s, "
-                        f"answered {answer.answering_seconds:.1f} s)"
-                    )
+                for _, _, known in self._each(group, item):
+                    if known is not None:
+                        records.append(known)
+        together = self.models.all_fit(groups)
+        readers: dict[Path, Reader] = {}
+        for block in _blocks(in_turn(items), 1 if together else BLOCK):
+            for group in groups:
+                for item in block:
+                    wanted = [(row, i) for row, i, known in self._each(group, item) if not known]
+                    if not wanted:
+                        continue
+                    if self.over():
+                        return records
+                    folder = group.package.folder
+                    if folder not in readers:
+                        if not together:
+                            readers.clear()
+                        model = self.models.get(group.package)
+                        readers[folder] = Reader(model, self.style)
+                    for answer in readers[folder].answers(item, wanted):
+                        records.append(self._keep(group, item, answer))
+                        self._tell(records[-1], answer, f"{len(records)}/{total}")
+                        if self.over():
+                            return records
         return records
 
-    def _key(self, group: Group, row: Row, item: Item, index: int) -> Key:
-        prompt = self.style.digest(item, item.questions[index])
-        return (
-            row.name, group.package.digest, row.reset, item.task, item.column, item.sample, index,
-            prompt,
-        )  # fmt: skip
+    def _each(self, group: Group, item: Item) -> Iterator[tuple[Row, int, Record | None]]:
+        """Every row and question, and what is known of it, scored as scores are made now."""
+        for row in group.rows:
+            for index, question in enumerate(item.questions):
+                prompt = self.style.digest(item, question)
+                key: Key = (
+                    row.name, group.package.digest, row.reset, item.task, item.column,
+                    item.sample, index, prompt,
+                )  # fmt: skip
+                known = self.results.get(key)
+                yield row, index, None if known is None else self._rescored(known, item, question)
+
+    def _rescored(self, known: Record, item: Item, question: Question) -> Record:
+        """A kept result whose answer is judged by the references and the scoring of now."""
+        found = {**known, **self._judged(known["answer"], item, question)}
+        if found != known:
+            self.rescored += 1
+            self.results.add(found)
+        return found
+
+    def _judged(self, answer: str, item: Item, question: Question) -> Record:
+        return {
+            **question.detail,
+            **self.extra,
+            "scoring": SCORING,
+            "references": list(question.references),
+            "score": self.score(answer, question, item),
+        }
+
+    def _keep(self, group: Group, item: Item, answer: Answer) -> Record:
+        question = item.questions[answer.question]
+        record: Record = {
+            "row": answer.row.name,
+            "model": group.package.digest,
+            "reset": answer.row.reset,
+            "task": item.task,
+            "prompt": self.style.digest(item, question),
+            "column": item.column,
+            "sample": item.sample,
+            "question": answer.question,
+            "tokens": answer.tokens,
+            "answer": answer.text,
+            **self._judged(answer.text, item, question),
+            "reading_seconds": round(answer.reading_seconds, 3),
+            "answering_seconds": round(answer.answering_seconds, 3),
+        }
+        self.results.add(record)
+        return record
+
+    def _tell(self, record: Record, answer: Answer, place: str) -> None:
+        self.say(
+            f"[{place}] {answer.row.name}: {record['task']} {record['column']} "
+            f"#{record['sample']}: {record['score']:.0f}  (read {answer.reading_seconds:.1f} s, "
+            f"answered {answer.answering_seconds:.1f} s)"
+        )
+
+
+def in_turn(items: Sequence[Item]) -> list[Item]:
+    """The first samples of all columns and tasks, then the second ones, and so on."""
+    columns = list(dict.fromkeys(item.column for item in items))
+    return sorted(items, key=lambda item: (item.sample, columns.index(item.column)))
+
+
+def even(rows: Sequence[str], records: Sequence[Record]) -> list[Record]:
+    """The results of prompts that all rows have answered: the only ones that compare."""
+    by_prompt: dict[tuple[object, ...], list[Record]] = {}
+    for record in records:
+        key = tuple(record[name] for name in ("task", "column", "sample", "question"))
+        by_prompt.setdefault(key, []).append(record)
+    complete = [r for group in by_prompt.values() if len(group) == len(rows) for r in group]
+    return complete
+
+
+def _blocks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def table_of(

@@ -13,17 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allmem_runtime.errors import SourceError, UsageError
-from allmem_runtime.evaluation.asking import Models
 from allmem_runtime.evaluation.blank_memory import (
     EvaluationSession,
     InitialWeights,
     initial_weights,
 )
 from allmem_runtime.evaluation.lengths import length_name
+from allmem_runtime.evaluation.loading import BLOCK, Models
 from allmem_runtime.evaluation.numbers import mean
 from allmem_runtime.evaluation.results import Record, Results, key_of
 from allmem_runtime.evaluation.rows import Group, Row
 from allmem_runtime.evaluation.tables import Table
+from allmem_runtime.model import Model
 
 STEP = 2048
 _STEPS = 4
@@ -126,41 +127,71 @@ class Perplexity:
         models: where models come from.
         results: where they are kept.
         say: told a line after each segment.
+        edges: bounds of the buckets.
+        over: whether the time is over; asked before each segment.
     """
 
     def __init__(
-        self, models: Models, results: Results, say: Callable[[str], None], edges: Sequence[int]
+        self,
+        models: Models,
+        results: Results,
+        say: Callable[[str], None],
+        edges: Sequence[int],
+        over: Callable[[], bool] = lambda: False,
     ) -> None:
         self._models = models
         self._results = results
         self._say = say
         self._edges = list(edges)
+        self._over = over
+        self._initial: dict[str, InitialWeights] = {}
 
     def run(self, groups: Sequence[Group], parts: Sequence[Segment]) -> list[Record]:
-        """The results of all rows on all segments; what is known is not measured again."""
-        records: list[Record] = []
-        total = len(parts) * sum(len(group.rows) for group in groups)
-        for group in groups:
-            for row in group.rows:
+        """The results of all rows on all segments; what is known is not measured again.
+
+        All rows read a segment before the next one comes, so that they are even where the time
+        ends.
+        """
+        blank = {
+            (row.name, sample): self._blank_record(group, row, sample, part)
+            for sample, part in enumerate(parts)
+            for group in groups
+            for row in group.rows
+        }
+        found = {place: self._known(record) for place, record in blank.items()}
+        records = [record for record in found.values() if record is not None]
+        size = 1 if self._models.all_fit(groups) else BLOCK
+        for start in range(0, len(parts), size):
+            for group in groups:
                 session: EvaluationSession | None = None
-                initial: InitialWeights | None = None
-                for sample, part in enumerate(parts):
-                    record = self._blank_record(group, row, sample, part)
-                    known = self._known(record)
-                    if known is None:
-                        model = self._models.get(group.package.folder)
-                        session = session or EvaluationSession(model, undo=False)
-                        if row.reset:
-                            initial = initial or initial_weights(model)
-                        known = {**record, **self._measure(session, initial, part)}
-                        self._results.add(known)
-                        self._say(
-                            f"[{len(records) + 1}/{total}] {row.name}: segment {sample}, "
-                            f"{len(part.ids):,} tokens: {known['nats']:.4f} nats per token  "
-                            f"({known['seconds']:.1f} s)"
+                for sample in range(start, min(start + size, len(parts))):
+                    for row in group.rows:
+                        if found[row.name, sample] is not None:
+                            continue
+                        if self._over():
+                            return records
+                        session = session or EvaluationSession(
+                            self._models.get(group.package), undo=False
                         )
-                    records.append(known)
+                        initial = self._blank_memory(group, session.model) if row.reset else None
+                        part = parts[sample]
+                        record = {
+                            **blank[row.name, sample],
+                            **self._measure(session, initial, part),
+                        }
+                        self._results.add(record)
+                        records.append(record)
+                        self._say(
+                            f"[{len(records)}/{len(blank)}] {row.name}: segment {sample}, "
+                            f"{len(part.ids):,} tokens: {record['nats']:.4f} nats per token  "
+                            f"({record['seconds']:.1f} s)"
+                        )
         return records
+
+    def _blank_memory(self, group: Group, model: Model) -> InitialWeights:
+        if group.package.digest not in self._initial:
+            self._initial[group.package.digest] = initial_weights(model)
+        return self._initial[group.package.digest]
 
     def _known(self, record: Record) -> Record | None:
         return self._results.get(key_of(record))

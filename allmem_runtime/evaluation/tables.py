@@ -12,6 +12,9 @@ from typing import Any
 from allmem_runtime.errors import StorageError, UsageError
 from allmem_runtime.evaluation.numbers import Mean
 
+PICTURES = (".png", ".pdf", ".svg", ".eps", ".jpg", ".jpeg")
+"""Endings that matplotlib draws everywhere."""
+
 
 @dataclass(slots=True)
 class Table:
@@ -34,9 +37,12 @@ class Table:
     note: str = ""
 
     def lines(self) -> Iterator[str]:
-        """The table for people."""
+        """The table for people; where the cells differ in samples, each says how many."""
+        known = {key: cell for key, cell in self.cells.items() if cell is not None}
+        counts = {cell.count for cell in known.values()}
         texts = {
-            key: cell.text(self.digits) for key, cell in self.cells.items() if cell is not None
+            key: cell.text(self.digits) + (f" ({cell.count})" if len(counts) > 1 else "")
+            for key, cell in known.items()
         }
         left = max(len(row) for row in self.rows)
         widths = [
@@ -52,6 +58,10 @@ class Table:
                 for column, width in zip(self.columns, widths, strict=True)
             ]
             yield "  ".join([f"{row:<{left}}", *cells])
+        if len(counts) == 1:
+            yield f"samples in each cell: {counts.pop()}"
+        elif counts:
+            yield "in brackets: samples"
         if self.note:
             yield self.note
 
@@ -68,8 +78,13 @@ def check_plot(path: Path) -> None:
     """Find out before hours of reading, not after.
 
     Raises:
-        UsageError: matplotlib is missing, or the folder is.
+        UsageError: the name ends in no kind of picture, matplotlib is missing, or the folder is.
     """
+    if path.suffix.lower() not in PICTURES:
+        raise UsageError(
+            f"--plot {path}: {path.suffix or 'a name without an ending'} is no kind of picture.",
+            f"Let the name end in one of {', '.join(PICTURES)}.",
+        )
     if importlib.util.find_spec("matplotlib") is None:
         raise UsageError(
             "--plot needs matplotlib, which is not installed.",

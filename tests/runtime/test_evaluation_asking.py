@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from allmem_runtime import Model, Sampling, load
 from allmem_runtime.evaluation.answering import Reader
-from allmem_runtime.evaluation.asking import Asking, Models, apart, table_of
+from allmem_runtime.evaluation.asking import Asking, apart, even, in_turn, table_of
 from allmem_runtime.evaluation.items import Encoder, Item, Question, Style
+from allmem_runtime.evaluation.loading import Models
 from allmem_runtime.evaluation.results import Results
 from allmem_runtime.evaluation.rows import Row, grouped, parse_rows
 
@@ -123,12 +125,75 @@ def test_stopping_after_any_answer_loses_none(tiny_model_dir: Path, tmp_path: Pa
             if len(said) == stop:
                 raise KeyboardInterrupt
 
-        object.__setattr__(work, "say", stopping)
+        work.say = stopping
         with pytest.raises(KeyboardInterrupt):
             work.run(groups, items)
         assert Results(path).found == stop
         resumed = asking(tiny_model_dir, Results(path), []).run(groups, items)
         assert sorted(r["answer"] for r in resumed) == sorted(r["answer"] for r in whole)
+
+
+def test_kept_answers_are_judged_by_the_references_and_scoring_of_now(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    groups = grouped(parse_rows([f"a={tiny_model_dir}"]))
+    path, said = tmp_path / "r.jsonl", list[str]()
+    asking(tiny_model_dir, Results(path), said).run(groups, [item()])
+    other = item()
+    changed = tuple(dataclasses.replace(q, references=("upstairs",)) for q in other.questions)
+    work = asking(tiny_model_dir, Results(path), said)
+    work.score = lambda answer, question, item: 7.0 + len(question.references[0])
+    found = work.run(groups, [dataclasses.replace(other, questions=changed)])
+    assert len(said) == 2, "no answer was asked for again"
+    assert [r["score"] for r in found] == [15.0, 15.0] and work.rescored == 2
+    # The file says so too, and nothing is rescored twice.
+    third = asking(tiny_model_dir, Results(path), said)
+    third.score = work.score
+    assert third.run(groups, [dataclasses.replace(other, questions=changed)]) == found
+    assert third.rescored == 0
+
+
+def test_all_rows_answer_a_prompt_before_the_next_one_comes(
+    tiny_model_dir: Path, other_model_dir: Path
+) -> None:
+    rows = parse_rows([f"a={tiny_model_dir}", f"b={other_model_dir}"])
+    groups = grouped(rows, warn=lambda text: None)
+    items = [item(questions=1, sample=n) for n in range(2)]
+    work = asking(tiny_model_dir, Results(None), [])
+    found = work.run(groups, items)
+    assert [(r["row"], r["sample"]) for r in found] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
+    # Without room for both models, loading them in turn would cost more than it is worth.
+    work.models = Models("cpu", "auto", 1, room=0)
+    crowded = work.run(groups, items)
+    assert [r["row"] for r in crowded] == ["a", "a", "b", "b"]
+    assert sorted(r["answer"] for r in crowded) == sorted(r["answer"] for r in found)
+
+
+def test_a_run_whose_time_is_over_compares_prompts_that_all_rows_have_answered(
+    tiny_model_dir: Path, other_model_dir: Path, tmp_path: Path
+) -> None:
+    rows = parse_rows([f"a={tiny_model_dir}", f"b={other_model_dir}"])
+    groups = grouped(rows, warn=lambda text: None)
+    items = [item(questions=1, sample=n) for n in range(2)]
+    path, said = tmp_path / "r.jsonl", list[str]()
+    work = asking(tiny_model_dir, Results(path), said)
+    work.over = lambda: len(said) == 3
+    found = work.run(groups, items)
+    assert len(found) == 3
+    assert [(r["row"], r["sample"]) for r in even(["a", "b"], found)] == [("a", 0), ("b", 0)]
+    work = asking(tiny_model_dir, Results(path), said)
+    assert len(even(["a", "b"], work.run(groups, items))) == 4 and len(said) == 4
+
+
+def test_every_column_has_its_first_sample_before_any_has_its_second() -> None:
+    made = [
+        Item(task, column, sample, "D", ())
+        for task in ("t", "u")
+        for column in ("2k", "4k")
+        for sample in (0, 1)
+    ]
+    turns = [(i.sample, i.column, i.task) for i in in_turn(made)]
+    assert turns == sorted(turns)
 
 
 def test_questions_about_one_document_are_one_sample() -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from allmem_runtime import Model, SourceError, UsageError, load
 from allmem_runtime.evaluation import perplexity
-from allmem_runtime.evaluation.asking import Models
 from allmem_runtime.evaluation.blank_memory import EvaluationSession, initial_weights
+from allmem_runtime.evaluation.loading import Models
 from allmem_runtime.evaluation.perplexity import (
     Perplexity,
     Segment,

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from allmem_exporters.export import export
 from allmem_runtime import UsageError
 from allmem_runtime.evaluation.lengths import length_name, parse_lengths
 from allmem_runtime.evaluation.numbers import Mean, average, mean
+from allmem_runtime.evaluation.reach import notices
 from allmem_runtime.evaluation.results import Results, key_of
-from allmem_runtime.evaluation.rows import grouped, parse_row, parse_rows
-from allmem_runtime.evaluation.tables import Table
+from allmem_runtime.evaluation.rows import (
+    Row,
+    grouped,
+    is_row,
+    parse_row,
+    parse_rows,
+    write_rows,
+)
+from allmem_runtime.evaluation.tables import Table, check_plot
 
 RECORD = {
     "row": "a", "model": "d", "reset": False, "task": "t", "column": "2k", "sample": 0,
@@ -129,5 +139,71 @@ def test_a_kill_in_the_middle_of_the_first_line_is_gone_on_from(tmp_path: Path) 
 
 def test_a_table_shows_what_was_not_measured_as_a_gap() -> None:
     table = Table("t", ["a", "b"], ["2k"], cells={("a", "2k"): Mean(50.0, None, 1)})
-    assert list(table.lines()) == ["t", "         2k", "a  50.0 ± ?", "b         –"]
+    lines = ["t", "         2k", "a  50.0 ± ?", "b         –", "samples in each cell: 1"]
+    assert list(table.lines()) == lines
     assert json.loads(json.dumps(table.as_json()))["rows"]["b"] == {"2k": None}
+
+
+def test_a_table_with_uneven_samples_says_how_many_each_cell_has() -> None:
+    cells = {("a", "2k"): Mean(50.0, 5.0, 12), ("a", "4k"): Mean(40.0, 5.0, 3)}
+    shown = "\n".join(Table("t", ["a"], ["2k", "4k"], cells=cells).lines())
+    assert "50.0 ± 5.0 (12)" in shown and "40.0 ± 5.0 (3)" in shown
+
+
+@pytest.mark.parametrize("name", ["x.pgn", "x", "x.json"])
+def test_a_picture_of_no_known_kind_is_refused_before_the_work(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no kind of picture"):
+        check_plot(tmp_path / name)
+
+
+def test_rows_of_one_decoder_may_differ_in_window_and_memory(
+    tiny_checkpoint_dir: Path, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    export(tiny_checkpoint_dir, tmp_path / "w", window=40, memory="silent", check=False)
+    assert len(grouped(parse_rows([f"a={tiny_model_dir}", f"b={tmp_path / 'w'}"]))) == 2
+
+
+def test_rows_of_different_decoders_are_refused_by_name_unless_it_is_wanted(
+    tiny_model_dir: Path, other_model_dir: Path
+) -> None:
+    rows = parse_rows([f"one={tiny_model_dir}", f"two={other_model_dir}"])
+    with pytest.raises(UsageError, match="'one' and 'two' have decoders with other weights"):
+        grouped(rows)
+    told: list[str] = []
+    assert len(grouped(rows, warn=told.append)) == 2
+    assert len(told) == 1 and "'one' and 'two'" in told[0]
+
+
+def test_rows_whose_weights_are_stored_otherwise_are_refused(
+    tiny_checkpoint_dir: Path, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    export(tiny_checkpoint_dir, tmp_path / "half", weights="float16", check=False)
+    with pytest.raises(UsageError, match=r"differ in their weights \(float32 and float16\)"):
+        grouped(parse_rows([f"a={tiny_model_dir}", f"b={tmp_path / 'half'}"]))
+
+
+def test_models_of_before_there_was_a_digest_cannot_be_compared_but_are_not_called_different(
+    make_toy: Callable[..., Path],
+) -> None:
+    a, b, c = make_toy("a"), make_toy("b"), make_toy("c", salt=5)
+    assert len(grouped(parse_rows([f"a={a}", f"b={b}"]))) == 2  # the same file of weights
+    with pytest.raises(UsageError, match="cannot be told"):
+        grouped(parse_rows([f"a={a}", f"c={c}"]))
+
+
+def test_a_folder_of_rows_stands_for_the_rows_in_it(tmp_path: Path) -> None:
+    rows = [Row("full attention", tmp_path / "full"), Row("reset", tmp_path / "on", reset=True)]
+    write_rows(tmp_path, rows)
+    assert is_row(str(tmp_path)) and not is_row(str(tmp_path / "full"))
+    assert parse_rows([str(tmp_path), "a=b"]) == [*rows, Row("a", Path("b"))]
+    (tmp_path / "rows.json").write_text("{}")
+    with pytest.raises(UsageError, match="no list of rows"):
+        parse_rows([str(tmp_path)])
+
+
+def test_a_window_that_holds_whole_prompts_is_told(toy_dir: Path) -> None:
+    groups = grouped(parse_rows([f"full={toy_dir}"]))  # a window of 64 and 2 sinks
+    assert "hold every prompt whole" in "".join(notices(groups, {"a": 66, "b": 10}))
+    assert "prompts of a whole" in "".join(notices(groups, {"a": 66, "b": 67}))
+    assert "not full attention" in "".join(notices(groups, {"b": 67}))
+    assert list(notices(grouped(parse_rows([f"w={toy_dir}"])), {"b": 67})) == []

@@ -13,8 +13,9 @@ import tokenizers
 from runtime.fake_ruler import write_fake
 from tokenizers import models, pre_tokenizers
 
+from allmem_exporters.finetune.data.questions import RESERVED
 from allmem_runtime.evaluation import ruler_package
-from allmem_runtime.evaluation.ruler import ruler_items, split
+from allmem_runtime.evaluation.ruler import RESERVED_QUESTIONS, ruler_items, split
 from allmem_runtime.evaluation.ruler_host import zeta
 from allmem_runtime.evaluation.ruler_package import TASKS, BenchmarkError
 from allmem_runtime.text.tokenizer import Tokenizer
@@ -90,6 +91,24 @@ def test_questions_that_fit_into_no_prompt_are_left_out(
     )
     assert [item.questions[0].references[0] for item in items] == ["0", "2", "3", "5"]
     assert [item.sample for item in items] == [0, 1, 2, 3]
+
+
+def test_questions_that_training_may_have_seen_are_never_asked(
+    install: Callable[..., Path], toy_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install()
+    task, path = ruler_package.task("qa_1"), toy_dir / "tokenizer.json"
+    with pytest.raises(BenchmarkError, match="501 samples of qa_1.*fewer --samples"):
+        ruler_items(task, [300], RESERVED_QUESTIONS + 1, 0, path, 0)
+    # Every third question is left out, so the fourth that fits is number 5: the sixth.
+    monkeypatch.setattr("allmem_runtime.evaluation.ruler.RESERVED_QUESTIONS", 5)
+    assert len(ruler_items(task, [300], 3, 0, path, 0)) == 3
+    with pytest.raises(BenchmarkError, match="3 questions that fit.*1 more"):
+        ruler_items(task, [300], 4, 0, path, 0)
+
+
+def test_training_data_keeps_as_many_questions_out_as_are_asked_at_most() -> None:
+    assert RESERVED == RESERVED_QUESTIONS
 
 
 @pytest.mark.parametrize(
