@@ -11,6 +11,7 @@ import allmem_runtime.evaluation.longbench as longbench_task
 import allmem_runtime.evaluation.needle as needle_task
 import allmem_runtime.evaluation.perplexity as perplexity_task
 import allmem_runtime.evaluation.ruler as ruler_task
+from allmem_runtime.cli.evaluate_drift import drift
 from allmem_runtime.cli.evaluate_options import (
     Common,
     Setting,
@@ -48,6 +49,7 @@ def evaluate() -> None:
 
 
 evaluate.add_command(rows_command)
+evaluate.add_command(drift)
 
 _LENGTHS = click.option(
     "--lengths",

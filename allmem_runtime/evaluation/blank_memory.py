@@ -42,8 +42,12 @@ class EvaluationSession(Session):
                 "Leave out the rows with :reset, or export with a larger chunk.",
             )
         self.feed([0])
-        tensors = self._cursor.tensors
-        names = [past_name(layer, FAST_WEIGHTS) for layer in range(manifest.backbone.layers)]
+        return self.fast_weights()
+
+    def fast_weights(self) -> InitialWeights:
+        """A copy of the fast weights that the next token is read with, by graph input."""
+        tensors, layers = self._cursor.tensors, self.model.manifest.backbone.layers
+        names = [past_name(layer, FAST_WEIGHTS) for layer in range(layers)]
         return {name: tensors.read(name).copy() for name in names}
 
     def forget_memory(self, initial: InitialWeights) -> None:

@@ -1,0 +1,53 @@
+"""``allmem eval drift``: whether a memory stays sound over one very long text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+import allmem_runtime.evaluation.drift as drift_task
+from allmem_runtime.cli.evaluate_options import Common, common_options, say_resumed, show
+from allmem_runtime.errors import UsageError
+from allmem_runtime.evaluation.lengths import parse_length
+from allmem_runtime.evaluation.results import Results
+from allmem_runtime.evaluation.rows import is_row, parse_rows
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("arguments", nargs=-1, required=True, metavar="ROW… TEXT…")
+@click.option("--length", "length_text", default="200k", show_default=True,
+              help="Tokens that are read in one go.")  # fmt: skip
+@click.option("--step", "step_text", default="20k", show_default=True,
+              help="Tokens of a stretch; the last is held against the second.")  # fmt: skip
+@common_options(samples=1)
+def drift(arguments: Sequence[str], length_text: str, step_text: str, common: Common) -> None:
+    """Read one long text in one go: perplexity and growth of the fast weights along it.
+
+    The texts are read one after the other from a blank state. A row that was cut off begins anew;
+    finished ones are kept with --json. Rows with :reset of a folder of rows are left out.
+    """
+    rows = parse_rows([a for a in arguments if is_row(a)])
+    texts = [Path(a) for a in arguments if not is_row(a)]
+    if not rows or not texts:
+        raise UsageError("Rows or texts are missing.", "Give NAME=FOLDER … and text files.")
+    length, step = parse_length(length_text), parse_length(step_text)
+    if 2 * step > length:
+        raise UsageError(
+            f"--length {length_text} has no two stretches of {step_text}.", "Make --step shorter."
+        )
+    rows = [row for row in rows if not row.reset]
+    if not rows:
+        raise UsageError("All rows forget their memory; they cannot drift.", "Leave :reset out.")
+    groups, models = common.grouped(rows), common.models()
+    encode = models.get(groups[0].package).tokenizer.encode_text
+    ids = drift_task.read_ids(texts, encode, length)
+    results = Results(common.json_path)
+    say_resumed(common, results)
+    work = drift_task.Drift(models, results, common.say, common.over)
+    records = work.run(groups, ids, step)
+    if len(records) < len(rows):
+        click.echo(f"unfinished: {len(records)} of {len(rows)} rows have read the text", err=True)
+    if records:
+        show(common, results, "drift", drift_task.tables(records), length=length, step=step)
