@@ -17,6 +17,7 @@ _COMMANDS = {
     "info": ("allmem_runtime.cli.info", "info", "Say what a model or a saved session is."),
     "fork": ("allmem_runtime.cli.fork", "fork", "Copy a saved session, noting its parent."),
     "doctor": ("allmem_runtime.cli.doctor", "doctor", "Check that everything works here."),
+    "answer": ("allmem_runtime.cli.answer", "answer", "Let a model answer a file of prompts."),
     "eval": ("allmem_runtime.cli.evaluate", "evaluate", "Measure what models remember."),
     "convert": ("allmem_exporters.cli", "convert", "Make an AllMem checkpoint of a decoder."),
     "finetune": ("allmem_exporters.cli", "finetune", "Train the memories of a checkpoint."),

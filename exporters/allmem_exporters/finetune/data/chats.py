@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ ROLES = ("system", "user", "assistant")
 
 
 def read_chats(path: Path, heldout: float) -> Iterator[tuple[str, str, list[dict[str, str]]]]:
-    """(split, name, messages) of each line; a conversation's text decides its side.
+    """(split, name, messages) of each line.
+
+    What stands before the first answer decides the side: another answer to the same question, such
+    as a student's own, stays on the side of the first.
 
     Raises:
         DataError: the file cannot be read, or a line is no conversation; names file and line.
@@ -29,7 +33,8 @@ def read_chats(path: Path, heldout: float) -> Iterator[tuple[str, str, list[dict
         for number, line in enumerate(file, start=1):
             if line.strip():
                 messages = _messages(line, f"{path}, line {number}")
-                text = "\n".join(message["content"] for message in messages)
+                asked = list(takewhile(lambda m: m["role"] != "assistant", messages)) or messages
+                text = "\n".join(message["content"] for message in asked)
                 yield split_of(text, heldout), f"{path.name}:{number}", messages
 
 

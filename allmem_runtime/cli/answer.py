@@ -1,0 +1,75 @@
+"""``allmem answer``: a model's own answers to a file of prompts, as training data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from allmem_runtime.errors import StorageError, UsageError
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("prompts", type=click.Path(path_type=Path))
+@click.argument("output", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--temperature", default=0.0, show_default=True,
+              help="0 takes the most probable token every time.")  # fmt: skip
+@click.option("--top-k", default=0, show_default=True, help="Draw from this many; 0 is no limit.")
+@click.option("--top-p", default=1.0, show_default=True, help="Draw from this total share.")
+@click.option("--min-p", default=0.0, show_default=True, help="Least fraction of the likeliest.")
+@click.option("--seed", default=0, show_default=True, help="The same seed, the same answers.")
+@click.option("--max-tokens", default=256, show_default=True, help="Longest answer in tokens.")
+@click.option("--longest", help="Leave prompts with more tokens out, such as 8k.")
+@click.option("--limit", type=click.IntRange(1), help="Answer the first prompts only.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N].")
+@click.option("--operators", default="auto", show_default=True,
+              help="auto, native, portable, or a library.")  # fmt: skip
+@click.option("--threads", type=click.IntRange(1), help="CPU threads of a step.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def answer(
+    model: Path, prompts: Path, output: Path, temperature: float, top_k: int, top_p: float,
+    min_p: float, seed: int, max_tokens: int, longest: str | None, limit: int | None, device: str,
+    operators: str, threads: int | None, quiet: bool,
+) -> None:  # fmt: skip
+    """Answer PROMPTS, a file of conversations, with MODEL and keep the answers in OUTPUT.
+
+    A line of PROMPTS is {"messages": [{"role": "user", "content": "…"}, …]}. Its last turn of the
+    user is answered, in place of what answers it there. OUTPUT has the same form, which
+    `allmem data` takes as a source of kind "chat": so a student is taught on its own answers.
+    Each answer is written when it is made; after Ctrl-C or a kill the same command goes on.
+    """
+    from allmem_runtime.evaluation.chat_lines import AnswerFile, read_prompts
+    from allmem_runtime.evaluation.lengths import parse_length
+    from allmem_runtime.evaluation.own_answers import answer_prompts, answered_by
+    from allmem_runtime.generation.sampling import Sampling
+    from allmem_runtime.model import load
+
+    sampling = Sampling(
+        temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed,
+        max_tokens=max_tokens,
+    )  # fmt: skip
+    most = None if longest is None else parse_length(longest)
+    if not output.parent.is_dir():
+        raise StorageError(f"There is no folder {output.parent}.", "Make it, or name another.")
+    if output.exists() and prompts.exists() and output.samefile(prompts):
+        raise UsageError(f"{output} is the file of prompts.", "Name another file for the answers.")
+    asked = list(read_prompts(prompts))[:limit]
+    if not asked:
+        raise UsageError(f"{prompts} holds no prompt.", "Give one conversation a line.")
+    opened = load(model, device=device, operators=operators, threads=threads)
+    file = AnswerFile(output, answered_by(opened, sampling))
+
+    def say(line: str) -> None:
+        if not quiet:
+            click.echo(line, err=True)
+
+    tally = answer_prompts(opened, asked, file, sampling, longest=most, say=say)
+    said = f"{tally.answered} answers written to {output}"
+    if tally.there:
+        said += f", {tally.there} were there already"
+    if tally.too_long:
+        said += f", {tally.too_long} prompts longer than --longest left out"
+    if tally.cut:
+        said += f"; {tally.cut} ended at --max-tokens"
+    click.echo(said)
