@@ -185,7 +185,7 @@ class _Reader:
             end_tokens=self.tokens(data, "end_tokens", backbone),
             files=self.files(data),
             source=self.source(data),
-            activations=self.element(data, "activations"),
+            activations=self.activations(data),
         )
         self.relations(manifest)
         return manifest
@@ -235,6 +235,12 @@ class _Reader:
         if value not in get_args(ElementType):
             raise self.fail(f"{key} is {value!r}; allowed: {', '.join(get_args(ElementType))}")
         return value  # type: ignore[no-any-return]
+
+    def activations(self, data: dict[str, Any]) -> ElementType:
+        value = self.element(data, "activations")
+        if value == "int8":
+            raise self.fail("activations is 'int8'; allowed: float32, float16")
+        return value
 
     def operators(self, data: dict[str, Any]) -> dict[str, int]:
         value = self.table(data, "operators")

@@ -7,6 +7,7 @@ what the architecture needs, not what a machine achieves.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -172,8 +173,7 @@ def full_cache_bytes(shape: Shape, length: int) -> int:
 
 def cache_ratio(shape: Shape, length: int) -> float:
     """Numbers kept by full attention over numbers kept by AllMem."""
-    ours = sum(tensor.nbytes // (2 if tensor.element == "float16" else 4)
-               for tensor in shape.state().tensors)  # fmt: skip
+    ours = sum(math.prod(tensor.shape) for tensor in shape.state().tensors)
     return 2 * shape.kv_heads * shape.head * length / ours
 
 

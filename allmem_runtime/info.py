@@ -24,6 +24,7 @@ STATE_PARTS = {
     "gradient": "gradient of the open chunk",
     "momentum_sum": "momentum of the open chunk",
     "conv_tail": "convolution tails",
+    "scale": "scales of int8 keys and values",
 }
 
 

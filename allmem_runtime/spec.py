@@ -30,8 +30,8 @@ POSITION = "position"  # [1] int64, absolute index of the first token
 LOGIT_INDEX = "logit_index"  # [rows] int64, which tokens of the piece want logits; may be empty
 LOGITS = "logits"  # [1, rows, vocab_size] float32
 
-ElementType = Literal["float32", "float16"]
-BYTES = {"float32": 4, "float16": 2}
+ElementType = Literal["float32", "float16", "int8"]
+BYTES = {"float32": 4, "float16": 2, "int8": 1}
 
 
 def past_name(layer: int, tensor: str) -> str:
@@ -83,6 +83,7 @@ class StateSpec:
         """The state of a model with these sizes; batch 1."""
         ring = (1, kv_heads, sinks + window, head_dim)
         fast = (1, memory_heads, 3, memory_hidden, memory_width // memory_heads)
+        scale = StateTensor("scale", (1, kv_heads, 2, sinks + window), "float32")
         return cls(
             layers=layers,
             tensors=(
@@ -93,6 +94,7 @@ class StateSpec:
                 StateTensor("gradient", fast, "float32"),
                 StateTensor("momentum_sum", (1, memory_heads), "float32"),
                 StateTensor("conv_tail", (1, 3, kernel - 1, memory_width), "float32"),
+                *((scale,) if cache == "int8" else ()),  # one for each int8 key, then each value
             ),
         )
 

@@ -30,7 +30,7 @@ from allmem_runtime.evaluation.lengths import parse_length
 )
 @click.option("--weights", help="How matrices are stored, as in `allmem export`.")
 @click.option("--activations", default="float32", show_default=True, help="As there.")
-@click.option("--cache", help="Type of cached keys and values, as there.")
+@click.option("--kv", help="How keys and values are kept, as there.")
 @click.option("--force", is_flag=True, help="Replace model folders that hold something else.")
 def rows(checkpoint: Path, folder: Path, longest: str, **options: Any) -> None:
     """Make the rows of every table from CHECKPOINT in FOLDER.

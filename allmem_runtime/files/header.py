@@ -17,7 +17,7 @@ from typing import Any
 
 from allmem_runtime.errors import SessionFileError
 from allmem_runtime.files.place_text import place_from_metadata
-from allmem_runtime.spec import StateSpec, StateTensor, past_name
+from allmem_runtime.spec import BYTES, StateSpec, StateTensor, past_name
 from allmem_runtime.state import Place
 
 FORMAT = "allmem-session"
@@ -25,7 +25,8 @@ FORMAT_VERSION = 1
 MAX_HEADER_BYTES = 1 << 25
 LENGTH_BYTES = 8
 BROKEN = "The file is damaged or incomplete: use another copy, or read the document again."
-_TYPES = {"float32": "F32", "float16": "F16"}
+_TYPES = {"float32": "F32", "float16": "F16", "int8": "I8"}
+_SIZES = {_TYPES[element]: size for element, size in BYTES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,7 @@ def _parse(path: Path, header: bytes) -> tuple[dict[str, str], dict[str, dict[st
             start, end = row["data_offsets"]
             if row["dtype"] not in _TYPES.values() or not 0 <= start <= end:
                 raise ValueError("a tensor is out of bounds")
-            if math.prod(row["shape"]) * (4 if row["dtype"] == "F32" else 2) != end - start:
+            if math.prod(row["shape"]) * _SIZES[row["dtype"]] != end - start:
                 raise ValueError("a tensor's size is not that of its shape")
         if not isinstance(json.loads(metadata["tensors"]), dict):
             raise ValueError("the digests are no table")

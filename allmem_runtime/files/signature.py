@@ -41,7 +41,7 @@ def check_signature(
     expected_out: dict[str, tuple[str, tuple[int | None, ...]]] = {
         spec.LOGITS: ("tensor(float)", (1, None, manifest.backbone.vocab_size))
     }
-    types = {"float32": "tensor(float)", "float16": "tensor(float16)"}
+    types = {"float32": "tensor(float)", "float16": "tensor(float16)", "int8": "tensor(int8)"}
     for layer, tensor in manifest.state:
         kind = types[tensor.element]
         expected_in[spec.past_name(layer, tensor.name)] = kind, tensor.shape

@@ -19,7 +19,7 @@ Shapes are written with these names:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 DOMAIN = "ai.allmem"
@@ -175,6 +175,21 @@ SLIDING_WINDOW_ATTENTION = Operator(
         ),
     ),
 )
+
+_SCALE = ("batch", "kv_heads", 2, "slots")
+
+QUANTISED_ATTENTION = replace(
+    SLIDING_WINDOW_ATTENTION,
+    inputs=(
+        *SLIDING_WINDOW_ATTENTION.inputs,
+        Tensor("past_scale", _SCALE, "float32", "of each int8 key, then of each int8 value"),
+    ),
+    outputs=(
+        *SLIDING_WINDOW_ATTENTION.outputs,
+        Tensor("present_scale", _SCALE, "float32", "past_scale with the piece written in"),
+    ),
+)
+"""SlidingWindowAttention as it is where the cache is int8: one more input and output, the last."""
 
 _FAST = ("batch", "heads", 3, "hidden", "memory_dim")
 

@@ -7,7 +7,7 @@
 // A file holds cases, written by tests/ops/test_native_sanitized.py:
 //     case NAME OPERATOR NUMBERS        then NUMBERS lines "key value"
 //     array NAME BYTES                  then the bytes and a line feed, for every input
-//     expect NAME BYTES TOLERANCE       likewise float32 or float16 (as the input) outputs
+//     expect NAME BYTES TOLERANCE       likewise the outputs, rings in the type of the input
 //     end
 // Every case runs in and out of place, with one worker and with several, on each kind of kernels
 // that this CPU has. Conversion of float16 is tried on every value there is.
@@ -138,6 +138,14 @@ class Arrays {
   std::map<std::string, std::shared_ptr<Block>> blocks_;
 };
 
+allmem::Element cache_of(const Case& one) {
+  const std::string& name = one.numbers.at("cache");
+  if (name == "float32") return allmem::Element::kFloat32;
+  if (name == "float16") return allmem::Element::kFloat16;
+  if (name == "int8") return allmem::Element::kInt8;
+  broken("unknown cache type '" + name + "'");
+}
+
 AttentionArgs attention_args(const Case& one, const Arrays& arrays) {
   AttentionArgs args{};
   args.batch = one.whole("batch");
@@ -153,8 +161,7 @@ AttentionArgs attention_args(const Case& one, const Arrays& arrays) {
   args.rope_amplitude = one.real("rope_amplitude");
   args.norm_epsilon = one.real("norm_epsilon");
   args.clamp_sinks = one.whole("clamp_sinks") != 0;
-  args.cache =
-      one.whole("float16") ? allmem::Element::kFloat16 : allmem::Element::kFloat32;
+  args.cache = cache_of(one);
   args.qkv = arrays.floats("qkv");
   args.inverse_frequencies = arrays.floats("inverse_frequencies");
   args.query_norm = arrays.floats("query_norm");
@@ -164,6 +171,10 @@ AttentionArgs attention_args(const Case& one, const Arrays& arrays) {
   args.output = arrays.floats("output");
   args.present_key = arrays.raw("present_key");
   args.present_value = arrays.raw("present_value");
+  if (args.cache == allmem::Element::kInt8) {
+    args.past_scale = arrays.floats("past_scale");
+    args.present_scale = arrays.floats("present_scale");
+  }
   return args;
 }
 
@@ -219,8 +230,9 @@ double half_value(uint16_t bits) {
                   : sign * std::ldexp(mantissa, -24);
 }
 
-double value_at(const Block& block, size_t index, bool half) {
-  if (half) {
+double value_at(const Block& block, size_t index, allmem::Element element) {
+  if (element == allmem::Element::kInt8) return static_cast<signed char>(block.data()[index]);
+  if (element == allmem::Element::kFloat16) {
     uint16_t bits;
     std::memcpy(&bits, block.data() + 2 * index, 2);
     return half_value(bits);
@@ -231,11 +243,12 @@ double value_at(const Block& block, size_t index, bool half) {
 }
 
 // Relative root mean square error; NaN anywhere gives NaN.
-double error_of(const Block& got, const Block& want, bool half) {
-  const size_t count = want.size() / (half ? 2 : 4);
+double error_of(const Block& got, const Block& want, allmem::Element element) {
+  const bool half = element == allmem::Element::kFloat16;
+  const size_t count = want.size() / (element == allmem::Element::kInt8 ? 1 : half ? 2 : 4);
   double difference = 0, truth = 0;
   for (size_t i = 0; i < count; ++i) {
-    const double a = value_at(got, i, half), b = value_at(want, i, half);
+    const double a = value_at(got, i, element), b = value_at(want, i, element);
     difference += (a - b) * (a - b);
     truth += b * b;
   }
@@ -268,8 +281,9 @@ int check(const Case& one, const CpuKernels& kernels, bool in_place, int workers
   }
   int failures = 0;
   for (const auto& [name, want] : one.expected) {
-    const bool half = attention && name != "output" && one.whole("float16");
-    const double error = error_of(arrays.block(name), *want.values, half);
+    const bool ring = name == "present_key" || name == "present_value";
+    const allmem::Element element = ring ? cache_of(one) : allmem::Element::kFloat32;
+    const double error = error_of(arrays.block(name), *want.values, element);
     if (!(error <= want.tolerance)) {
       std::cerr << one.op << " " << one.name << " (" << kernels.name
                 << (in_place ? ", in place, " : ", ") << workers << " workers): " << name

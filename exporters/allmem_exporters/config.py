@@ -42,7 +42,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "v_norm": _schema_choices("value_norm"),
     "out_gate": _schema_choices("out_gate"),
     "sink_rope": _schema_choices("sink_rope"),
-    "cache_dtype": ("float16", "float32"),
+    "cache_dtype": ("float16", "float32", "int8"),
 }
 
 _WHOLE: dict[str, tuple[int, int]] = {
@@ -114,7 +114,8 @@ class AllMemConfig(PretrainedConfig):
         sink_rope: ``clamped`` or ``true`` distance to the sinks.
         chunk: tokens between two commits of the memory; at most ``window``, else some tokens
             would be seen neither by the window nor by the memory.
-        cache_dtype: type in which keys and values are kept.
+        cache_dtype: type in which keys and values are kept: ``float16``, ``float32``, or ``int8``
+            with a scale for each head of each token.
 
     Raises:
         ConfigError: a value is outside its range, or a key is unknown; names key, value, range.

@@ -27,7 +27,7 @@ def export(
     *,
     weights: str | None = None,
     activations: str = "float32",
-    cache: str | None = None,
+    kv: str | None = None,
     window: int | None = None,
     sinks: int | None = None,
     chunk: int | None = None,
@@ -42,12 +42,12 @@ def export(
     Args:
         checkpoint: folder made by ``convert`` or ``save_pretrained``.
         out: folder to write; it appears only when everything, the check included, went well.
-        weights: ``float32`` or ``float16``, how matrices are stored; None for float32, or for
-            float16 where the activations are.
+        weights: ``float32``, ``float16``, ``int8`` or ``int4``, how matrices are stored; None for
+            float32, or for float16 where the activations are.
         activations: ``float32``, or ``float16`` for GPUs; see docs/float16.md. Float16 activations
-            need float16 weights; the cache may have either type.
-        cache: ``float16`` or ``float32``, the type keys and values are kept in; None takes the
-            checkpoint's own.
+            need float16 weights; keys and values may have any type.
+        kv: ``float16``, ``float32`` or ``int8``, how keys and values are kept; None takes the
+            checkpoint's own. Int8 runs on the CPU only.
         window: tokens the attention sees; None takes the checkpoint's own. A window as long as
             all that is read makes the attention full.
         sinks: first tokens that stay visible; None takes the checkpoint's own.
@@ -79,7 +79,7 @@ def export(
             "Make one with `allmem convert SOURCE CHECKPOINT`.",
         )
     report(f"loading {checkpoint}")
-    changes = _changes(checkpoint, window, sinks, chunk, cache)
+    changes = _changes(checkpoint, window, sinks, chunk, kv)
     # Unchecked, large models take half the memory: nothing needs them in float32.
     dtype = torch.float32 if check or activations == "float32" else "auto"
     model = open_checkpoint(checkpoint, dtype, **changes)
@@ -110,10 +110,10 @@ def export(
 
 
 def _changes(
-    checkpoint: Path, window: int | None, sinks: int | None, chunk: int | None, cache: str | None
+    checkpoint: Path, window: int | None, sinks: int | None, chunk: int | None, kv: str | None
 ) -> dict[str, int | str]:
     """Fields of the configuration that an export may change."""
-    given = {"window": window, "sinks": sinks, "chunk": chunk, "cache_dtype": cache}
+    given = {"window": window, "sinks": sinks, "chunk": chunk, "cache_dtype": kv}
     changes = {key: value for key, value in given.items() if value is not None}
     if window is not None and chunk is None:
         kept = json.loads((checkpoint / "config.json").read_text(encoding="utf-8")).get("chunk")

@@ -13,7 +13,13 @@ import numpy as np
 import onnx
 
 from allmem_exporters.function_body import Body, Value
-from allmem_ops.schema import DOMAIN, SLIDING_WINDOW_ATTENTION, TTT_MEMORY, Operator
+from allmem_ops.schema import (
+    DOMAIN,
+    QUANTISED_ATTENTION,
+    SLIDING_WINDOW_ATTENTION,
+    TTT_MEMORY,
+    Operator,
+)
 from allmem_ops.schema import Value as AttributeValue
 
 Attributes = dict[str, AttributeValue]
@@ -27,6 +33,18 @@ def _body(operator: Operator) -> Body:
         [tensor.name for tensor in operator.outputs],
         [attribute.name for attribute in operator.attributes],
     )
+
+
+def _quantised(b: Body, rows: Value) -> tuple[Value, Value]:
+    """Whole numbers of -127 to 127, still in float32, and the scale of each row [..., dim].
+
+    A row that is not finite gets a scale that is not, and zeros, like a row of zeros.
+    """
+    scale = b.node("ReduceMax", b.node("Abs", rows), b.integers(-1), keepdims=1) * b.number(1 / 127)
+    usable = (scale > b.number(0.0)) & (scale < b.number(np.inf))
+    whole = b.node("Round", rows / b.where(usable, scale, b.number(1.0)))
+    bounded = b.node("Min", b.node("Max", whole, b.number(-127.0)), b.number(127.0))
+    return b.where(usable, bounded, b.number(0.0)), scale.squeeze(3)
 
 
 def attention_function(
@@ -56,7 +74,8 @@ def attention_function(
     values = SLIDING_WINDOW_ATTENTION.attribute_values(attributes)
     window, sinks = int(values["window"]), int(values["sinks"])
     group, slots = query_heads // kv_heads, sinks + window
-    b = _body(SLIDING_WINDOW_ATTENTION)
+    quantised = cache == "int8"
+    b = _body(QUANTISED_ATTENTION if quantised else SLIDING_WINDOW_ATTENTION)
     position, frequencies = b.input("position"), b.input("inverse_frequencies")
 
     def slot_positions(end: Value) -> Value:
@@ -94,18 +113,26 @@ def attention_function(
     query, key = normed(query, "query_norm"), normed(key, "key_norm")
     now = position + b.arange(time)
 
-    new_key = rotated(key, now).cast(cache).transpose(0, 2, 1, 3)
-    new_value = value.cast(cache).transpose(0, 2, 1, 3)
-    keys = b.concat(2, b.input("past_key"), new_key)  # [batch, kv_heads, slots + time, head_dim]
-    contents = b.concat(2, b.input("past_value"), new_value)
+    new_key, new_value = (x.transpose(0, 2, 1, 3) for x in (rotated(key, now), value))
+    scales: Value | None = None  # [batch, kv_heads, 2, slots + time]
+    if quantised:
+        new_key, key_scale = _quantised(b, new_key)
+        new_value, value_scale = _quantised(b, new_value)
+        new_scales = b.concat(2, key_scale.unsqueeze(2), value_scale.unsqueeze(2))
+        scales = b.concat(3, b.input("past_scale"), new_scales)
+    keys = b.concat(2, b.input("past_key"), new_key.cast(cache))
+    contents = b.concat(2, b.input("past_value"), new_value.cast(cache))
+    # Both as numbers, [batch, kv_heads, slots + time, head_dim].
+    seen_keys, seen_contents = keys.cast("float32"), contents.cast("float32")
+    if scales is not None:
+        of_keys, of_contents = (part.squeeze(2).unsqueeze(3) for part in scales.split(2, 1, 1))
+        seen_keys, seen_contents = seen_keys * of_keys, seen_contents * of_contents
     columns = b.concat(0, slot_positions(position), now)
 
     def logits(positions: Value, keys: Value) -> Value:
         """[batch, kv_heads, group, time, columns]."""
         turned = rotated(query, positions).reshape(0, 0, kv_heads, group, head_dim)
-        return turned.transpose(0, 2, 3, 1, 4) @ keys.cast("float32").unsqueeze(2).transpose(
-            0, 1, 2, 4, 3
-        )
+        return turned.transpose(0, 2, 3, 1, 4) @ keys.unsqueeze(2).transpose(0, 1, 2, 4, 3)
 
     if sinks and values["sink_rope"] == "clamped":
         # Sinks within the piece itself need no clamp: a piece is no longer than the window.
@@ -115,22 +142,25 @@ def attention_function(
         old, far = b.integers(sinks), b.integers(np.iinfo(np.int64).max)
         scores = b.concat(
             4,
-            logits(clamped, keys.slice(2, b.integers(0), old)),
-            logits(now, keys.slice(2, old, far)),
+            logits(clamped, seen_keys.slice(2, b.integers(0), old)),
+            logits(now, seen_keys.slice(2, old, far)),
         )
     else:
-        scores = logits(now, keys)
+        scores = logits(now, seen_keys)
     row = now.unsqueeze(1)
     visible = (columns >= b.integers(0)) & (columns <= row)
     visible = visible & ((row - columns < b.integers(window)) | (columns < b.integers(sinks)))
     scores = b.where(visible, scores * b.number(float(values["scale"])), b.number(-1e30))
-    mixed = b.node("Softmax", scores, axis=-1) @ contents.cast("float32").unsqueeze(2)
+    mixed = b.node("Softmax", scores, axis=-1) @ seen_contents.unsqueeze(2)
     output = mixed.transpose(0, 3, 1, 2, 4).reshape(0, 0, query_heads * head_dim)
 
     after = slot_positions(position + time)
     stays = b.constant(np.arange(slots, dtype=np.int64))
     source = b.where(after >= position, after - position + b.integers(slots), stays)
-    return b.finish(output.cast(activation), keys.take(source, 2), contents.take(source, 2))
+    present = [keys.take(source, 2), contents.take(source, 2)]
+    if scales is not None:
+        present.append(scales.take(source, 3))
+    return b.finish(output.cast(activation), *present)
 
 
 def memory_function(

@@ -18,8 +18,12 @@ from allmem_exporters.errors import ExportError
 from allmem_exporters.layers import WindowAttention
 from allmem_exporters.layers_memory import Memory
 from allmem_exporters.modeling import AllMemForCausalLM
-from allmem_exporters.operators import sliding_window_attention, ttt_memory
-from allmem_exporters.state import LayerState
+from allmem_exporters.operators import (
+    quantised_attention,
+    sliding_window_attention,
+    ttt_memory,
+)
+from allmem_exporters.state import LayerState, layer_size
 
 ACTIVATIONS = {
     "gelu": functional.gelu,
@@ -190,18 +194,19 @@ class GraphLayer(nn.Module):
         """(what the layer adds, residual, new state) of a normed piece [1, time, hidden_size]."""
         attention_qkv, memory_qkv, *rest = self.project(normed).split(self.widths, dim=-1)
         control = rest[0] if self.control is None else self.control(normed)
-        attended, key, value = sliding_window_attention(
+        attend = sliding_window_attention if state.scale is None else quantised_attention
+        attended, key, value, *scale = attend(
             attention_qkv, position, self.inverse_frequencies, self.query_norm, self.key_norm,
-            state.key, state.value, **self.attention_attributes,
+            *state.rings, **self.attention_attributes,
         )  # fmt: skip
         remembered, *learned = ttt_memory(
             memory_qkv, control, position, *self.memory_constants,
-            *state[2:], **self.memory_attributes,
+            *state.memory, **self.memory_attributes,
         )  # fmt: skip
         mixed = self.back(torch.cat([attended, remembered], dim=-1))
         normed, residual = self.after_mixing(mixed, residual)
         gate, up = self.gate_up(normed).chunk(2, dim=-1)
-        return self.down(self.activate(gate) * up), residual, [key, value, *learned]
+        return self.down(self.activate(gate) * up), residual, [key, value, *learned, *scale]
 
     def activate(self, gate: Tensor) -> Tensor:
         """The channel mixer's activation; SiLU is one node."""
@@ -250,7 +255,7 @@ class StepGraph(nn.Module):
         if self.scale != 1.0:
             residual = residual * self.scale
         normed, _ = self.first_norm(residual, residual)
-        size = len(LayerState._fields)
+        size = layer_size(state)
         present: list[Tensor] = []
         for index, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
             past = LayerState(*state[index * size : (index + 1) * size])

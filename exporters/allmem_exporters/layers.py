@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from allmem_exporters.config import AllMemConfig
-from allmem_exporters.operators import sliding_window_attention
+from allmem_exporters.operators import quantised_attention, sliding_window_attention
 
 Cuts = Sequence[tuple[int, int]] | None
 """Pieces (first, last + 1) of the input, none crossing a chunk boundary; None: it is one piece."""
@@ -108,7 +108,7 @@ class WindowAttention(nn.Module):
         self.attributes = config.attention_attributes(rope_amplitude)
 
     def forward(
-        self, x: Tensor, position: Tensor, frequencies: Tensor, state: tuple[Tensor, Tensor],
+        self, x: Tensor, position: Tensor, frequencies: Tensor, state: tuple[Tensor, ...],
         cuts: Cuts,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:  # fmt: skip
         """Attend from x [batch, time, hidden_size].
@@ -117,7 +117,7 @@ class WindowAttention(nn.Module):
             x: the normed token stream.
             position: [1] int64.
             frequencies: [rotary_half] float32.
-            state: key and value ring.
+            state: key and value ring, and their scales where they are int8.
             cuts: see ``Cuts``.
 
         Returns:
@@ -132,9 +132,8 @@ class WindowAttention(nn.Module):
         def run(
             streams: Sequence[Tensor], at: Tensor, rings: tuple[Tensor, ...]
         ) -> tuple[Tensor, ...]:
-            return sliding_window_attention(
-                streams[0], at, frequencies, *gains, *rings, **self.attributes
-            )
+            attend = sliding_window_attention if len(rings) == 2 else quantised_attention
+            return attend(streams[0], at, frequencies, *gains, *rings, **self.attributes)
 
         qkv = torch.cat([self.q_proj(x), self.k_proj(x), self.v_proj(x)], dim=-1)
         output, rings = each_piece(cuts, position, [qkv], run, state)

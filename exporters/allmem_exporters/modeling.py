@@ -63,15 +63,15 @@ class DecoderLayer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(
-        self, hidden: Tensor, position: Tensor, frequencies: Tensor, cuts: Cuts, *state: Tensor
+        self, hidden: Tensor, position: Tensor, frequencies: Tensor, cuts: Cuts, *tensors: Tensor
     ) -> tuple[Tensor, ...]:
         """From hidden [batch, time, hidden_size] and the layer's state to those after it."""
-        x = self.input_layernorm(hidden)
-        attended, rings = self.self_attn(x, position, frequencies, state[:2], cuts)
-        recalled, memory = self.allmem(x, position, state[2:], cuts)
+        x, state = self.input_layernorm(hidden), LayerState(*tensors)
+        attended, rings = self.self_attn(x, position, frequencies, state.rings, cuts)
+        recalled, memory = self.allmem(x, position, state.memory, cuts)
         hidden = hidden + attended + recalled
         hidden = hidden + self.mlp(self.post_attention_layernorm(hidden))
-        return hidden, *rings, *memory
+        return hidden, *rings[:2], *memory, *rings[2:]
 
 
 class Decoder(nn.Module):
@@ -95,7 +95,7 @@ class Decoder(nn.Module):
         frequencies = torch.tensor(self.frequencies, dtype=torch.float32, device=hidden.device)
         after = []
         for layer, past in zip(self.layers, state.layers, strict=True):
-            inputs = (hidden, position, frequencies, cuts, *past)
+            inputs = (hidden, position, frequencies, cuts, *past.tensors())
             if self.gradient_checkpointing and self.training:
                 hidden, *present = self._gradient_checkpointing_func(layer.__call__, *inputs)
             else:

@@ -10,11 +10,19 @@ import torch
 from onnx import defs
 
 from allmem_exporters import operators as _operators  # noqa: F401  (defines torch.ops.allmem)
-from allmem_ops.schema import DOMAIN, OPERATORS, SLIDING_WINDOW_ATTENTION, TTT_MEMORY, Operator
+from allmem_ops.schema import (
+    DOMAIN,
+    OPERATORS,
+    QUANTISED_ATTENTION,
+    SLIDING_WINDOW_ATTENTION,
+    TTT_MEMORY,
+    Operator,
+    Tensor,
+)
 
 _TYPES = {
     "activation": ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"],
-    "cache": ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"],
+    "cache": ["tensor(float)", "tensor(float16)", "tensor(bfloat16)", "tensor(int8)"],
     "float32": ["tensor(float)"],
     "int64": ["tensor(int64)"],
 }
@@ -27,20 +35,35 @@ _KINDS = {
 
 def register_schemas() -> None:
     """Make the operators known to `onnx.defs`, once per process."""
-    for operator in OPERATORS.values():
+    for operator in ({**OPERATORS, QUANTISED_ATTENTION.name: QUANTISED_ATTENTION}).values():
         if not defs.has(operator.name, DOMAIN):
             defs.register_schema(_schema(operator))
 
 
-def _schema(operator: Operator) -> defs.OpSchema:
+def _parameter(tensor: Tensor, *, always: bool) -> defs.OpSchema.FormalParameter:
+    options = defs.OpSchema.FormalParameterOption
+    return defs.OpSchema.FormalParameter(
+        tensor.name,
+        tensor.element,
+        tensor.doc,
+        param_option=options.Single if always else options.Optional,
+    )
+
+
+def _schema(operator: Operator, *, scales: bool = False) -> defs.OpSchema:
+    """The operator as ONNX knows it; ``scales`` are there, or may be left out."""
     tensors = (*operator.inputs, *operator.outputs)
+
+    def parameters(those: tuple[Tensor, ...]) -> list[defs.OpSchema.FormalParameter]:
+        return [_parameter(t, always=scales or not t.name.endswith("_scale")) for t in those]
+
     return defs.OpSchema(
         operator.name,
         DOMAIN,
         operator.version,
         operator.doc,
-        inputs=[defs.OpSchema.FormalParameter(t.name, t.element, t.doc) for t in operator.inputs],
-        outputs=[defs.OpSchema.FormalParameter(t.name, t.element, t.doc) for t in operator.outputs],
+        inputs=parameters(operator.inputs),
+        outputs=parameters(operator.outputs),
         type_constraints=[
             (element, _TYPES[element], "") for element in sorted({t.element for t in tensors})
         ],
@@ -55,7 +78,8 @@ def _translation(operator: Operator) -> Callable[..., Sequence[Any]]:
     """A function for `torch.onnx.export` that emits one node of ``operator``."""
     from onnxscript import values
 
-    emit = getattr(values.Opset(DOMAIN, operator.version), operator.name)
+    opset = values.Opset(DOMAIN, operator.version)
+    emit = values.Op(opset, operator.name, _schema(operator, scales=True))
 
     def translate(*inputs: Any, **attributes: Any) -> Any:
         return emit(*inputs, **attributes)
@@ -68,6 +92,7 @@ def translation_table() -> dict[Any, Callable[..., Sequence[Any]]]:
     register_schemas()
     return {
         torch.ops.allmem.sliding_window_attention.default: _translation(SLIDING_WINDOW_ATTENTION),
+        torch.ops.allmem.quantised_attention.default: _translation(QUANTISED_ATTENTION),
         torch.ops.allmem.ttt_memory.default: _translation(TTT_MEMORY),
     }
 

@@ -26,6 +26,27 @@ class LayerState(NamedTuple):
     gradient: Tensor
     momentum_sum: Tensor
     conv_tail: Tensor
+    scale: Tensor | None = None  # of int8 keys and values
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Those that are there, in the order of the specification."""
+        return (self.key, self.value, *self.memory, *self.rings[2:])
+
+    @property
+    def rings(self) -> tuple[Tensor, ...]:
+        """What the attention keeps."""
+        return (self.key, self.value) if self.scale is None else (self.key, self.value, self.scale)
+
+    @property
+    def memory(self) -> tuple[Tensor, ...]:
+        """What the memory keeps."""
+        return (self.weights, self.momentum, self.gradient, self.momentum_sum, self.conv_tail)
+
+
+def layer_size(tensors: Sequence[Tensor]) -> int:
+    """How many of ``tensors``, which begin with a layer's key, make a layer."""
+    scaled = bool(tensors) and tensors[0].dtype == torch.int8
+    return len(LayerState._fields) - (0 if scaled else 1)
 
 
 def state_spec(config: AllMemConfig) -> StateSpec:
@@ -65,7 +86,7 @@ class AllMemState:
             batch: rows; all rows share one position.
             dtype: type of the model. The memory is float32 whatever it is, and keys and values
                 have the configured cache type; only for float64, where the arithmetic itself is
-                being examined, everything is float64.
+                being examined, everything but int8 is float64.
             device: where the tensors live.
         """
         wide = dtype == torch.float64
@@ -74,7 +95,9 @@ class AllMemState:
             tensors = [
                 torch.zeros(
                     (batch, *tensor.shape[1:]),
-                    dtype=torch.float64 if wide else getattr(torch, tensor.element),
+                    dtype=torch.float64
+                    if wide and tensor.element != "int8"
+                    else getattr(torch, tensor.element),
                     device=device,
                 )
                 for tensor in state_spec(config).tensors
@@ -85,7 +108,7 @@ class AllMemState:
     @classmethod
     def from_tensors(cls, tensors: Sequence[Tensor]) -> AllMemState:
         """The reverse of ``list(state)``."""
-        size = len(LayerState._fields)
+        size = layer_size(tensors)
         if not tensors or len(tensors) % size:
             raise ValueError(f"{len(tensors)} tensors are not a whole number of layers of {size}")
         return cls(tuple(LayerState(*tensors[i : i + size]) for i in range(0, len(tensors), size)))
@@ -93,7 +116,7 @@ class AllMemState:
     def __iter__(self) -> Iterator[Tensor]:
         """Every tensor, layer after layer, in the order of the specification."""
         for layer in self.layers:
-            yield from layer
+            yield from layer.tensors()
 
     def detach(self) -> AllMemState:
         """The same values without the graph that made them (truncated backpropagation)."""

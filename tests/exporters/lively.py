@@ -16,6 +16,7 @@ FAMILIES = {
         backbone="qwen3", tie_word_embeddings=False, head_dim=12
     ),
     "llama, float32 cache, no sinks": tiny_config(cache_dtype="float32", sinks=0),
+    "llama, int8 keys and values": tiny_config(cache_dtype="int8"),
     "llama, biases, gelu, one memory head": tiny_config(
         attention_bias=True, mlp_bias=True, hidden_act="gelu", mem_heads=1
     ),

@@ -20,7 +20,7 @@ def test_command_prints_the_folder_and_hands_every_option_on(tmp_path: Path) -> 
         [str(tmp_path / "pretrained"), str(out), "--window", "48", "--sinks", "0", "--chunk", "24",
          "--mem-width", "8", "--mem-heads", "1", "--mem-hidden-mult", "3", "--conv-kernel", "2",
          "--lr-init", "0.001", "--theta-rel", "0", "--inner-loss", "l2", "--norm-schedule", "post",
-         "--sink-rope", "true", "--cache", "float32", "--dtype", "bfloat16", "--seed", "9"],
+         "--sink-rope", "true", "--kv", "float32", "--dtype", "bfloat16", "--seed", "9"],
         catch_exceptions=False,
     )  # fmt: skip
     assert result.exit_code == 0 and result.stdout == f"{out}\n"

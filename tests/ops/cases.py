@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from allmem_ops.reference import sliding_window_attention, ttt_memory
-from allmem_ops.schema import OPERATORS, Operator, Value
+from allmem_ops.reference import quantise, sliding_window_attention, ttt_memory
+from allmem_ops.schema import OPERATORS, QUANTISED_ATTENTION, Operator, Value
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -65,13 +65,15 @@ class Case:
     @property
     def operator(self) -> Operator:
         """The operator of the table."""
+        if self.cache == "int8":
+            return QUANTISED_ATTENTION
         attention = isinstance(self.sizes, AttentionSizes)
         return OPERATORS["SlidingWindowAttention" if attention else "TTTMemory"]
 
     @property
-    def float16_cache(self) -> bool:
-        """Whether keys and values are kept in float16."""
-        return isinstance(self.sizes, AttentionSizes) and self.sizes.cache == "float16"
+    def cache(self) -> str:
+        """In which type keys and values are kept; the memory's state is float32."""
+        return self.sizes.cache if isinstance(self.sizes, AttentionSizes) else "float32"
 
     def inputs(self) -> Arrays:
         """All inputs by name, in the types an exported graph feeds."""
@@ -94,14 +96,22 @@ def _attention_inputs(
     packed = (sizes.query_heads + 2 * sizes.kv_heads) * sizes.head_dim
     ring = (sizes.batch, sizes.kv_heads, slots, sizes.head_dim)
     exponent = np.arange(half) / max(half, 1)
-    return {
+    arrays = {
         "qkv": _normal(generator, sizes.batch, sizes.time, packed),
         "inverse_frequencies": (10000.0**-exponent).astype(np.float32),
         "query_norm": 1 + 0.2 * _normal(generator, sizes.head_dim),
         "key_norm": 1 + 0.2 * _normal(generator, sizes.head_dim),
-        "past_key": _normal(generator, *ring).astype(sizes.cache),
-        "past_value": _normal(generator, *ring).astype(sizes.cache),
+        "past_key": _normal(generator, *ring),
+        "past_value": _normal(generator, *ring),
     }
+    if sizes.cache == "int8":
+        rows = [quantise(arrays[name]) for name in ("past_key", "past_value")]
+        arrays["past_key"], arrays["past_value"] = (integers for integers, _ in rows)
+        arrays["past_scale"] = np.stack([scale for _, scale in rows], axis=2)
+        return arrays
+    for name in ("past_key", "past_value"):
+        arrays[name] = arrays[name].astype(sizes.cache)
+    return arrays
 
 
 def _memory_inputs(sizes: MemorySizes, generator: np.random.Generator) -> Arrays:
@@ -268,6 +278,38 @@ def _attention_cases() -> Iterator[Case]:
                 head_dim=head_dim,
                 cache="float16",
             )
+    # Int8 caches: pieces and tokens, before and after the ring is full, long and wide.
+    for time in (0, 1, 2, 6, 40):
+        for head_dim in (1, 7, 16, 20, 64, 128):
+            yield _attention(
+                f"int8_time_{time}_dim_{head_dim}",
+                12,
+                3,
+                31,
+                {"norm_epsilon": 1e-5},
+                time=time,
+                head_dim=head_dim,
+                cache="int8",
+            )
+    for position in (0, 2, 9):
+        for time in (1, 4):
+            yield _attention(
+                f"int8_at_{position}_time_{time}", 5, 3, position, time=time, cache="int8"
+            )
+    for time in (1, 5):
+        yield _attention(f"int8_batch_time_{time}", 6, 2, 9, batch=3, time=time, cache="int8")
+    for time, query_heads, head_dim in ((150, 9, 64), (1, 9, 64), (1, 15, 80), (1, 6, 33)):
+        yield _attention(
+            f"int8_long_time_{time}_heads_{query_heads}_dim_{head_dim}",
+            1100,
+            64,
+            9000,
+            time=time,
+            query_heads=query_heads,
+            kv_heads=3,
+            head_dim=head_dim,
+            cache="int8",
+        )
     yield _attention(
         "float16_long",
         256,
@@ -446,7 +488,7 @@ def run_reference(
         "SlidingWindowAttention": sliding_window_attention,
         "TTTMemory": ttt_memory,
     }[operator.name]
-    ring = ("past_key", "past_value")
+    ring = ("past_key", "past_value", "past_scale")
     arguments: dict[str, Any] = {
         name: array if name in ring else array.astype(np.float64) for name, array in inputs.items()
     }
@@ -500,6 +542,25 @@ def relative_rms(got: NDArray[Any], want: NDArray[Any]) -> float:
     truth = want.astype(np.float64)
     error = np.sqrt(np.mean((got.astype(np.float64) - truth) ** 2))
     return float(error / max(np.sqrt(np.mean(truth**2)), 1e-30))
+
+
+def check_int8_rings(got: Arrays, want: Arrays) -> bool:
+    """Compare keys and values of int8: one in 1000 may have been rounded to the other side.
+
+    Returns:
+        Whether any was; an output that has seen it is off by up to ``ROUNDED_TOLERANCE``.
+    """
+    differ = False
+    for name in ("present_key", "present_value"):
+        steps = np.abs(got[name].astype(int) - want[name])
+        if steps.max(initial=0) > 1 or steps.sum() > max(1, steps.size // 1000):
+            raise AssertionError(f"{name}: {steps.sum()} steps off, {steps.max()} in one place")
+        differ |= bool(steps.any())
+    return differ
+
+
+ROUNDED_TOLERANCE = 1e-3
+"""A step is 1 / 127 of the largest number of its row, and an output is a mean over many."""
 
 
 def with_time(case: Case, time: int) -> Case:

@@ -18,6 +18,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
 )
 
 ATTENTION = Case("errors", AttentionSizes(), {"window": 5, "sinks": 3, "scale": 0.5}, 4)
+INT8 = Case("errors", AttentionSizes(cache="int8"), ATTENTION.attributes, 4)
 MEMORY = Case("errors", MemorySizes(), {"chunk": 8}, 2)
 
 
@@ -53,6 +54,9 @@ BAD_INPUTS: list[tuple[Case, str, Any, list[str]]] = [
     (ATTENTION, "past_key", lambda a: a[:, :0], ["past_key", "at least 1"]),
     (ATTENTION, "past_value", lambda a: cut(a, 1), ["past_value", "[1, 1, 8, 8]"]),
     (ATTENTION, "past_value", lambda a: cut(a, 3), ["past_value", "[1, 2, 8, 7]"]),
+    (INT8, "past_scale", lambda a: cut(a, 3), ["past_scale", "[1, 2, 2, 7]", "[1, 2, 2, 8]"]),
+    (INT8, "past_scale", lambda a: a[:, :, 0], ["past_scale", "[1, 2, 8]"]),
+    (INT8, "past_scale", lambda a: cut(a, 1), ["past_scale", "[1, 1, 2, 8]"]),
     (MEMORY, "qkv", lambda a: cut(a, 2), ["qkv", "[1, 5, 47]", "[1, 5, 48]"]),
     (MEMORY, "qkv", lambda a: a[0], ["qkv", "[5, 48]"]),
     (MEMORY, "control", lambda a: cut(a, 2), ["control", "[1, 5, 9]", "[1, 5, 10]"]),
@@ -91,6 +95,22 @@ def test_misfitting_input_is_refused_by_name_before_anything_is_written(
         assert word in str(refusal.value)
     for other, array in written.items():
         np.testing.assert_array_equal(inputs[other], array)
+
+
+@pytest.mark.parametrize("cache", ["int8", "float16"])
+def test_scales_go_with_int8_and_with_nothing_else(backend: Native, cache: str) -> None:
+    inputs = INT8.inputs()
+    operator = INT8.operator
+    if cache == "int8":
+        operator = ATTENTION.operator
+        del inputs["past_scale"]
+    else:
+        inputs |= {name: inputs[name].astype(cache) for name in ("past_key", "past_value")}
+    with pytest.raises(
+        InvalidArgument, match=f"SlidingWindowAttention: past_key is {cache}"
+    ) as refusal:
+        backend.run(operator, inputs, INT8.attributes)
+    assert "past_scale" in str(refusal.value)
 
 
 def test_refused_piece_leaves_the_state_in_place_untouched(backend: Native) -> None:

@@ -10,12 +10,15 @@ import pytest
 
 from allmem_ops import schema
 from allmem_ops.reference import sliding_window_attention, ttt_memory
-from allmem_ops.schema import DOMAIN, OPERATORS, Attribute, Operator, Tensor
+from allmem_ops.schema import DOMAIN, OPERATORS, QUANTISED_ATTENTION, Attribute, Operator, Tensor
 
 REFERENCES = {"SlidingWindowAttention": sliding_window_attention, "TTTMemory": ttt_memory}
 DOCUMENT = Path(__file__).parents[2] / "docs" / "operators.md"
 
-every_operator = pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS.keys())
+WHOLE = {**OPERATORS, QUANTISED_ATTENTION.name: QUANTISED_ATTENTION}
+"""Each operator with all inputs and outputs that it can have."""
+
+every_operator = pytest.mark.parametrize("operator", WHOLE.values(), ids=WHOLE.keys())
 
 
 def example(attribute: Attribute) -> object:
@@ -116,6 +119,13 @@ def test_state_inputs_come_last_and_no_name_occurs_twice(operator):
     names = [t.name for t in (*operator.inputs, *operator.outputs)]
     names += [a.name for a in operator.attributes]
     assert len(set(names)) == len(names)
+
+
+def test_scales_follow_what_attention_has_without_them():
+    plain = OPERATORS[QUANTISED_ATTENTION.name]
+    assert QUANTISED_ATTENTION.inputs[:-1] == plain.inputs
+    assert QUANTISED_ATTENTION.outputs[:-1] == plain.outputs
+    assert QUANTISED_ATTENTION.attributes == plain.attributes
 
 
 @every_operator

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from cases import BACKENDS, Arrays
 
-from allmem_exporters.operators import sliding_window_attention, ttt_memory
-from allmem_ops.schema import Operator, Value
+from allmem_exporters.operators import quantised_attention, sliding_window_attention, ttt_memory
+from allmem_ops.schema import QUANTISED_ATTENTION, Operator, Value
 
 FUNCTIONS = {"SlidingWindowAttention": sliding_window_attention, "TTTMemory": ttt_memory}
 
@@ -32,7 +32,9 @@ class Torch:
         if in_place:
             raise ValueError("PyTorch operators return new states")
         tensors = [torch.from_numpy(inputs[tensor.name]) for tensor in operator.inputs]
-        outputs = FUNCTIONS[operator.name](*tensors, **attributes)
+        quantised = operator is QUANTISED_ATTENTION
+        function = quantised_attention if quantised else FUNCTIONS[operator.name]
+        outputs = function(*tensors, **attributes)
         names = [tensor.name for tensor in operator.outputs]
         return {name: output.numpy() for name, output in zip(names, outputs, strict=True)}
 

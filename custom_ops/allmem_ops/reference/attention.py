@@ -40,6 +40,23 @@ def head_norm(x: NDArray[np.float64], gain: Array, epsilon: float) -> NDArray[np
     return x / size * gain.astype(np.float64)
 
 
+def quantise(x: Array) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Rows of int8 and a scale for each: x [..., head_dim] is about row * scale.
+
+    The scale is the largest magnitude / 127; that of a row that is not finite is NaN, and its
+    integers, like those of a row of zeros, are 0.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        high = np.where(np.isfinite(x).all(axis=-1), np.abs(x).max(axis=-1), np.nan)
+        scale = (high / 127).astype(np.float32)
+    usable = np.isfinite(scale) & (scale > 0)
+    whole = np.rint(
+        np.where(usable[..., None], x, 0) / np.where(usable, scale, 1)[..., None].astype(np.float64)
+    )
+    # A scale among float32's subnormals may be so coarse that quotients pass 127.
+    return np.clip(whole, -127, 127).astype(np.int8), scale
+
+
 def sliding_window_attention(
     qkv: Array,
     position: int,
@@ -48,6 +65,7 @@ def sliding_window_attention(
     key_norm: Array,
     past_key: Array,
     past_value: Array,
+    past_scale: Array | None = None,
     *,
     window: int,
     sinks: int,
@@ -55,7 +73,7 @@ def sliding_window_attention(
     sink_rope: str = "clamped",
     rope_amplitude: float = 1.0,
     norm_epsilon: float = 0.0,
-) -> tuple[Array, Array, Array]:
+) -> tuple[Array, ...]:
     """Attend from each token of a piece to sinks, window and the piece's own past.
 
     Token t sees token i if i <= t and (t - i < window or i < sinks). Keys are kept rotated at
@@ -72,6 +90,8 @@ def sliding_window_attention(
         key_norm: [head_dim], the same for the keys.
         past_key: [batch, kv_heads, sinks + window, head_dim].
         past_value: the same shape.
+        past_scale: [batch, kv_heads, 2, sinks + window], scales of the rows of keys and values;
+            there if, and only if, these are int8.
         window: tokens visible, the token itself included.
         sinks: first tokens that stay visible for ever.
         scale: factor on the dot products.
@@ -80,12 +100,12 @@ def sliding_window_attention(
         norm_epsilon: epsilon of the per-head RMSNorm; 0 leaves it out.
 
     Returns:
-        output [batch, time, query_heads head_dim] in the type of ``qkv``, and the two caches,
-        new arrays in the type of the old ones.
+        output [batch, time, query_heads head_dim] in the type of ``qkv``, and the two caches
+        (and the scales, if given), new arrays in the type of the old ones.
 
     Raises:
-        ValueError: an attribute is outside the range of the operator's table, or sizes do not
-            fit each other.
+        ValueError: an attribute is outside the range of the operator's table, sizes do not
+            fit each other, or scales are missing or superfluous.
 
     Source: arXiv 2602.13680, token mixer (sliding window with sinks); sinks: arXiv 2309.17453.
     """
@@ -109,6 +129,11 @@ def sliding_window_attention(
             f"SlidingWindowAttention: qkv has {packed} columns, which are no queries, keys and "
             f"values of heads of {head_dim} with {kv_heads} key/value heads"
         )
+    if (past_scale is not None) != (past_key.dtype == np.int8):
+        raise ValueError(
+            f"SlidingWindowAttention: past_key is {past_key.dtype}; past_scale goes with int8 and "
+            "with nothing else"
+        )
     if 2 * inverse_frequencies.shape[0] > head_dim:
         raise ValueError(
             f"SlidingWindowAttention: {inverse_frequencies.shape[0]} rotary frequencies are more "
@@ -122,13 +147,18 @@ def sliding_window_attention(
     frequencies = inverse_frequencies.astype(np.float64)
 
     ring_key, ring_value = past_key.copy(), past_value.copy()
+    ring_scale = None if past_scale is None else past_scale.copy()
     output = np.zeros((batch, time, query_heads, head_dim))
     for index in range(time):
         t = position + index
         slot = ring_slot(t, window, sinks)
         # The slot's old token is t - window, which t may no longer see: write first, then attend.
-        ring_key[:, :, slot] = rotate(key[:, index], t, frequencies, rope_amplitude)
-        ring_value[:, :, slot] = value[:, index]
+        turned = rotate(key[:, index], t, frequencies, rope_amplitude)
+        if ring_scale is None:
+            ring_key[:, :, slot], ring_value[:, :, slot] = turned, value[:, index]
+        else:
+            ring_key[:, :, slot], ring_scale[:, :, 0, slot] = quantise(turned)
+            ring_value[:, :, slot], ring_scale[:, :, 1, slot] = quantise(value[:, index])
 
         sink_t = min(t, sinks + window - 1) if sink_rope == "clamped" else t
         at_window = rotate(query[:, index], t, frequencies, rope_amplitude)
@@ -139,6 +169,9 @@ def sliding_window_attention(
         for head in range(query_heads):
             keys = ring_key[:, head // group, seen].astype(np.float64)
             values = ring_value[:, head // group, seen].astype(np.float64)
+            if ring_scale is not None:
+                scales = ring_scale[:, head // group][:, :, seen].astype(np.float64)
+                keys, values = keys * scales[:, 0, :, None], values * scales[:, 1, :, None]
             n = len(visible_sinks)
             logits = np.concatenate(
                 [
@@ -151,4 +184,6 @@ def sliding_window_attention(
             weights /= weights.sum(axis=1, keepdims=True)
             output[:, index, head] = np.einsum("bk,bkd->bd", weights, values)
     joined = output.reshape(batch, time, query_heads * head_dim).astype(qkv.dtype)
-    return joined, ring_key, ring_value
+    if ring_scale is None:
+        return joined, ring_key, ring_value
+    return joined, ring_key, ring_value, ring_scale

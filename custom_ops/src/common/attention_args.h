@@ -30,6 +30,8 @@ struct AttentionFields {
   Activation* output;
   void* present_key;
   void* present_value;
+  const float* past_scale;  // [batch, kv_heads, 2, slots], of keys and of values; null if not int8
+  float* present_scale;
 };
 
 }  // namespace allmem

@@ -13,7 +13,7 @@ static constexpr int64_t kMostSlots = int64_t{1} << 30;  // of window and of sin
 
 static constexpr const char* kInputNames[kAttentionInputs] = {
     "qkv",      "position", "inverse_frequencies", "query_norm",
-    "key_norm", "past_key", "past_value"};
+    "key_norm", "past_key", "past_value",          "past_scale"};
 
 AttentionAttributes AttentionAttributes::read(const OrtApi& api, const OrtKernelInfo* info) {
   constexpr float kAny = std::numeric_limits<float>::max();
@@ -71,7 +71,25 @@ static AttentionSizes check(const AttentionAttributes& attributes,
   check_input(kName, inputs[kQueryNorm], kFloat, {sizes.head_dim}, "[head_dim]");
   check_input(kName, inputs[kKeyNorm], kFloat, {sizes.head_dim}, "[head_dim]");
   check_input(kName, inputs[kAttentionPosition], ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64, {1}, "[1]");
+  if (cache == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8) {
+    check_input(kName, inputs[kPastScale], kFloat, {sizes.batch, sizes.kv_heads, 2, slots},
+                "[batch, kv_heads, 2, sinks + window]");
+  }
   return sizes;
+}
+
+OperatorDescription attention_description(const char* provider,
+                                          ONNXTensorElementDataType activation,
+                                          ONNXTensorElementDataType cache) {
+  constexpr auto kFloat = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+  constexpr auto kInt64 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
+  OperatorDescription description{};
+  description.name = kName;
+  description.provider = provider;
+  description.inputs = {activation, kInt64, kFloat, kFloat, kFloat, cache, cache, kFloat};
+  description.outputs = {activation, cache, cache, kFloat};
+  description.last_is_optional = true;  // of inputs and outputs; ONNX Runtime wants equal numbers
+  return description;
 }
 
 AttentionCall::AttentionCall(const OrtApi& api, OrtKernelContext* context,
@@ -82,9 +100,16 @@ AttentionCall::AttentionCall(const OrtApi& api, OrtKernelContext* context,
       attributes_(attributes),
       activation_(activation),
       cache_(cache) {
-  for (size_t i = 0; i < kAttentionInputs; ++i) {
+  for (size_t i = 0; i < kPastScale; ++i) {
     inputs_[i] = read_input(api, context, i, kInputNames[i]);
   }
+  const bool scaled = has_input(api, context, kPastScale);
+  if (scaled != (cache == Element::kInt8)) {
+    throw InvalidArgument(text(kName, ": past_key is ", element_text(onnx_type(cache)),
+                               scaled ? " and there is an input past_scale; only int8 has scales"
+                                      : ", and the input past_scale is missing"));
+  }
+  if (scaled) inputs_[kPastScale] = read_input(api, context, kPastScale, kInputNames[kPastScale]);
   sizes_ = check(attributes, inputs_, onnx_type(activation), onnx_type(cache));
 }
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "attention_args.h"
-#include "ort.h"
+#include "operator.h"
 
 namespace allmem {
 
@@ -24,9 +24,15 @@ enum AttentionInput : size_t {
   kKeyNorm,
   kPastKey,
   kPastValue,
+  kPastScale,
   kAttentionInputs,
 };
-constexpr size_t kAttentionOutputs = 3;
+constexpr size_t kAttentionOutputs = 4;
+
+// What the table says of inputs and outputs, the last of each being there only beside int8.
+OperatorDescription attention_description(const char* provider,
+                                          ONNXTensorElementDataType activation,
+                                          ONNXTensorElementDataType cache);
 
 struct AttentionSizes {
   int64_t batch, time, query_heads, kv_heads, head_dim, rotary_half;
@@ -82,6 +88,10 @@ void AttentionCall::fill(AttentionFields<Activation, Position>& args) const {
   args.output = static_cast<Activation*>(open_output(api_, context_, 0, joined));
   args.present_key = open_output(api_, context_, 1, inputs_[kPastKey].shape);
   args.present_value = open_output(api_, context_, 2, inputs_[kPastValue].shape);
+  if (cache_ != Element::kInt8) return;
+  args.past_scale = static_cast<const float*>(inputs_[kPastScale].data);
+  args.present_scale =
+      static_cast<float*>(open_output(api_, context_, 3, inputs_[kPastScale].shape));
 }
 
 }  // namespace allmem

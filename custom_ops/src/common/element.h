@@ -3,6 +3,6 @@
 
 namespace allmem {
 
-enum class Element { kFloat32, kFloat16, kBFloat16 };
+enum class Element { kFloat32, kFloat16, kBFloat16, kInt8 };  // kInt8: of caches only
 
 }  // namespace allmem

@@ -11,6 +11,12 @@ const OperatorDescription& described(const OrtCustomOp* op) {
   return static_cast<const Operator*>(op)->description;
 }
 
+OrtCustomOpInputOutputCharacteristic characteristic(const OperatorDescription& description,
+                                                    size_t index, size_t count) {
+  return description.last_is_optional && index + 1 == count ? INPUT_OUTPUT_OPTIONAL
+                                                            : INPUT_OUTPUT_REQUIRED;
+}
+
 struct Instance {
   const OrtApi& api;
   std::unique_ptr<Kernel> kernel;
@@ -26,8 +32,12 @@ Operator::Operator(OperatorDescription given) : OrtCustomOp{}, description(std::
   GetOutputTypeCount = [](const OrtCustomOp* op) { return described(op).outputs.size(); };
   GetInputType = [](const OrtCustomOp* op, size_t i) { return described(op).inputs[i]; };
   GetOutputType = [](const OrtCustomOp* op, size_t i) { return described(op).outputs[i]; };
-  GetInputCharacteristic = [](const OrtCustomOp*, size_t) { return INPUT_OUTPUT_REQUIRED; };
-  GetOutputCharacteristic = [](const OrtCustomOp*, size_t) { return INPUT_OUTPUT_REQUIRED; };
+  GetInputCharacteristic = [](const OrtCustomOp* op, size_t i) {
+    return characteristic(described(op), i, described(op).inputs.size());
+  };
+  GetOutputCharacteristic = [](const OrtCustomOp* op, size_t i) {
+    return characteristic(described(op), i, described(op).outputs.size());
+  };
   GetInputMemoryType = [](const OrtCustomOp*, size_t) { return OrtMemTypeDefault; };
   GetVariadicInputMinArity = [](const OrtCustomOp*) { return 0; };
   GetVariadicInputHomogeneity = [](const OrtCustomOp*) { return 0; };

@@ -35,6 +35,8 @@ const char* element_text(ONNXTensorElementDataType type) {
       return "int64";
     case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32:
       return "int32";
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8:
+      return "int8";
     default:
       return "another element type";
   }
@@ -46,6 +48,8 @@ ONNXTensorElementDataType onnx_type(Element element) {
       return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
     case Element::kBFloat16:
       return ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16;
+    case Element::kInt8:
+      return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8;
     default:
       return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
   }
@@ -57,9 +61,20 @@ Element element_of(ONNXTensorElementDataType type) {
       return Element::kFloat16;
     case ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16:
       return Element::kBFloat16;
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8:
+      return Element::kInt8;
     default:
       return Element::kFloat32;
   }
+}
+
+bool has_input(const OrtApi& api, const OrtKernelContext* context, size_t index) {
+  size_t count = 0;
+  require(api, api.KernelContext_GetInputCount(context, &count));
+  if (index >= count) return false;
+  const OrtValue* value = nullptr;
+  require(api, api.KernelContext_GetInput(context, index, &value));
+  return value != nullptr;
 }
 
 InputTensor read_input(const OrtApi& api, const OrtKernelContext* context, size_t index,

@@ -59,7 +59,7 @@ using Shape = std::vector<int64_t>;
 std::string shape_text(const Shape& shape);
 const char* element_text(ONNXTensorElementDataType type);
 ONNXTensorElementDataType onnx_type(Element element);
-Element element_of(ONNXTensorElementDataType type);  // float32 for what is none of the three
+Element element_of(ONNXTensorElementDataType type);  // float32 for any other
 
 // An input as the checks see it.
 struct InputTensor {
@@ -68,6 +68,9 @@ struct InputTensor {
   Shape shape;
   ONNXTensorElementDataType element;
 };
+
+// Whether the node has this optional input.
+bool has_input(const OrtApi& api, const OrtKernelContext* context, size_t index);
 
 InputTensor read_input(const OrtApi& api, const OrtKernelContext* context, size_t index,
                        const char* name);

@@ -1,5 +1,6 @@
 // SlidingWindowAttention on the CPU: the entry point, and what happens to single heads.
 #include "attention.h"
+#include "functions.h"
 
 #include <math.h>
 
@@ -44,9 +45,38 @@ void rotate_head(const AttentionArgs& args, const float* head, const RotaryTable
   for (int64_t d = 2 * half; d < args.head_dim; ++d) out[d] = head[d];
 }
 
+// Both round a row to the cache's type and return its scale.
+template <typename Cache>
+static float round_row(const float* from, int64_t count, Cache* to) {
+  for (int64_t d = 0; d < count; ++d) from_float(from[d], to + d);
+  return 1.0f;
+}
+
+static float round_row(const float* from, int64_t count, int8_t* to) {
+  Vector high = zero(), poison = zero();  // the latter is NaN if a number is NaN or infinite
+  for (int64_t d = 0; d < count; d += kLanes) {
+    const Vector part = load_first(from + d, min64(kLanes, count - d));
+    high = at_least(at_least(part, -part), high);
+    poison += part * zero();
+  }
+  float lanes[kLanes];
+  store(lanes, high);
+  for (int i = 1; i < kLanes; ++i) lanes[0] = lanes[i] > lanes[0] ? lanes[i] : lanes[0];
+  const float scale = lanes[0] / 127.0f + sum_lanes(poison);
+  for (int64_t d = 0; d < count; d += kLanes) {
+    const int64_t here = min64(kLanes, count - d);
+    Vector whole = zero();  // also where the scale is 0 or NaN
+    if (scale > 0.0f) whole = nearest(load_first(from + d, here) / splat(scale));
+    // A scale among the subnormals may be so coarse that quotients pass 127.
+    store(lanes, at_least(at_most(whole, splat(127.0f)), splat(-127.0f)));
+    for (int64_t i = 0; i < here; ++i) to[d + i] = (int8_t)lanes[i];
+  }
+  return scale;
+}
+
 template <typename Cache>
 void prepare_piece(const AttentionArgs& args, const RotaryTable& table, int64_t begin, int64_t end,
-                   Cache* keys, Cache* values, float* temporary) {
+                   Cache* keys, Cache* values, float* scales, float* temporary) {
   const int64_t dim = args.head_dim;
   const int64_t packed = (args.query_heads + 2 * args.kv_heads) * dim;
   float* const normal = temporary;
@@ -55,13 +85,15 @@ void prepare_piece(const AttentionArgs& args, const RotaryTable& table, int64_t 
     for (int64_t i = begin; i < end; ++i) {
       const float* token = args.qkv + (b * args.time + i) * packed;
       for (int64_t h = 0; h < args.kv_heads; ++h) {
-        const int64_t to = ((b * args.kv_heads + h) * args.time + i) * dim;
+        const int64_t ring = b * args.kv_heads + h, to = (ring * args.time + i) * dim;
         normalize_head(args, token + (args.query_heads + h) * dim, args.key_norm, normal);
         rotate_head(args, normal, table, i, turned);
         const float* value = token + (args.query_heads + args.kv_heads + h) * dim;
-        for (int64_t d = 0; d < dim; ++d) {
-          from_float(turned[d], keys + to + d);
-          from_float(value[d], values + to + d);
+        const float key_scale = round_row(turned, dim, keys + to);
+        const float value_scale = round_row(value, dim, values + to);
+        if constexpr (kScaled<Cache>) {
+          scales[ring * 2 * args.time + i] = key_scale;
+          scales[(ring * 2 + 1) * args.time + i] = value_scale;
         }
       }
     }
@@ -69,9 +101,11 @@ void prepare_piece(const AttentionArgs& args, const RotaryTable& table, int64_t 
 }
 
 template void prepare_piece<float>(const AttentionArgs&, const RotaryTable&, int64_t, int64_t,
-                                   float*, float*, float*);
+                                   float*, float*, float*, float*);
 template void prepare_piece<Half>(const AttentionArgs&, const RotaryTable&, int64_t, int64_t,
-                                  Half*, Half*, float*);
+                                  Half*, Half*, float*, float*);
+template void prepare_piece<int8_t>(const AttentionArgs&, const RotaryTable&, int64_t, int64_t,
+                                    int8_t*, int8_t*, float*, float*);
 
 template <typename Cache>
 static size_t scratch_for(const AttentionArgs& args, int workers) {
@@ -89,13 +123,16 @@ static void run(const AttentionArgs& args, const Parallel& parallel, void* scrat
 }
 
 size_t attention_scratch(const AttentionArgs& args, int workers) {
+  if (args.cache == Element::kInt8) return scratch_for<int8_t>(args, workers);
   return args.cache == Element::kFloat32 ? scratch_for<float>(args, workers)
-                                           : scratch_for<Half>(args, workers);
+                                         : scratch_for<Half>(args, workers);
 }
 
 void attention(const AttentionArgs& args, const Parallel& parallel, void* scratch) {
   if (args.cache == Element::kFloat32) {
     run<float>(args, parallel, scratch);
+  } else if (args.cache == Element::kInt8) {
+    run<int8_t>(args, parallel, scratch);
   } else {
     run<Half>(args, parallel, scratch);
   }

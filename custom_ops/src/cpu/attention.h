@@ -32,11 +32,17 @@ void normalize_head(const AttentionArgs& args, const float* head, const float* g
 void rotate_head(const AttentionArgs& args, const float* head, const RotaryTable& table,
                  int64_t row, float* out);
 
-
 // Rotates and rounds the piece's keys and values: each [batch, kv_heads, time, head_dim] of Cache.
+// `scales` [batch, kv_heads, 2, time] is written where Cache is int8_t.
 template <typename Cache>
 void prepare_piece(const AttentionArgs& args, const RotaryTable& table, int64_t begin, int64_t end,
-                   Cache* keys, Cache* values, float* temporary);
+                   Cache* keys, Cache* values, float* scales, float* temporary);
+
+// Whether rows of a cache mean integers times a scale of the row's own.
+template <typename Cache>
+constexpr bool kScaled = false;
+template <>
+constexpr bool kScaled<int8_t> = true;
 
 template <typename Cache>
 size_t prefill_scratch(const AttentionArgs& args, int workers);

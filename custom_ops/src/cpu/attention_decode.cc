@@ -33,6 +33,7 @@ struct Layout {
   float* row;         // [2][head_dim]
   void* key;          // [batch, kv_heads, head_dim] of the cache type
   void* value;
+  float* scales;  // [batch, kv_heads, 2], of an int8 token
   float* high;   // [batch, kv_heads, slices, group]
   float* total;  // the same
   float* sums;   // [batch, kv_heads, slices, group, query_stride], not yet divided
@@ -51,6 +52,7 @@ struct Layout {
     row = scratch.take<float>(2 * args.head_dim);
     key = scratch.take<float>(args.batch * args.kv_heads * args.head_dim);
     value = scratch.take<float>(args.batch * args.kv_heads * args.head_dim);
+    scales = scratch.take<float>(2 * args.batch * args.kv_heads);
     const int64_t partial = args.batch * args.query_heads * plan.slices;
     high = scratch.take<float>(partial);
     total = scratch.take<float>(partial);
@@ -141,11 +143,26 @@ void mix_rest(const Cache* values, int64_t count, int64_t dim, int64_t rest, con
   }
 }
 
+// Numbers of the block's slots times the scales of their rows.
+template <int G>
+void rescale_slots(const float* scales, int64_t count, float* weights) {
+  for (int64_t n = 0; n < count; n += kLanes) {
+    const int64_t here = min64(kLanes, count - n);
+    const Vector scale = load_first(scales + n, here);
+    for (int g = 0; g < G; ++g) {
+      float* const at = weights + g * kKeys + n;
+      store_first(at, load_first(at, here) * scale, here);
+    }
+  }
+}
+
 // Slots [begin, end) for G query heads; `high`, `total`, `sums` [G][stride] are the partial result.
+// `key_scales` and `value_scales` are read where Cache is int8_t.
 template <typename Cache, int G>
-void attend(const Cache* keys, const Cache* values, int64_t begin, int64_t end, int64_t sinks,
-            int64_t dim, const float* query, const float* sink_query, int64_t stride, float* high,
-            float* total, float* sums, float* weights) {
+void attend(const Cache* keys, const Cache* values, const float* key_scales,
+            const float* value_scales, int64_t begin, int64_t end, int64_t sinks, int64_t dim,
+            const float* query, const float* sink_query, int64_t stride, float* high, float* total,
+            float* sums, float* weights) {
   for (int g = 0; g < G; ++g) {
     high[g] = -1e30f;
     total[g] = 0.0f;
@@ -156,6 +173,7 @@ void attend(const Cache* keys, const Cache* values, int64_t begin, int64_t end, 
     const int64_t border = at < sinks ? sinks : end;
     const int64_t count = min64(kKeys, min64(border, end) - at);
     score<Cache, G>(keys + at * dim, count, dim, at < sinks ? sink_query : query, stride, weights);
+    if constexpr (kScaled<Cache>) rescale_slots<G>(key_scales + at, count, weights);
     float rescale[G];
     for (int g = 0; g < G; ++g) {
       float* const row = weights + g * kKeys;
@@ -177,6 +195,7 @@ void attend(const Cache* keys, const Cache* values, int64_t begin, int64_t end, 
       }
       total[g] = total[g] * rescale[g] + sum_lanes(sum);
     }
+    if constexpr (kScaled<Cache>) rescale_slots<G>(value_scales + at, count, weights);
     const Cache* value = values + at * dim;
     int64_t d = 0;
     for (; d + kParts * kLanes <= dim; d += kParts * kLanes) {
@@ -206,6 +225,15 @@ void write_token(const AttentionArgs& args, const Plan& plan, const Layout& layo
       memcpy(to, static_cast<const char*>(past[part]) + bytes * (size_t)ring, bytes);
     }
     memcpy(to + row * (size_t)slot, static_cast<const char*>(token[part]) + row * (size_t)ring, row);
+  }
+  if constexpr (kScaled<Cache>) {
+    float* const to = args.present_scale + ring * 2 * plan.slots;
+    if (args.past_scale != args.present_scale) {
+      memcpy(to, args.past_scale + ring * 2 * plan.slots, (size_t)plan.slots * 2 * sizeof(float));
+    }
+    for (int part = 0; part < 2; ++part) {
+      to[part * plan.slots + slot] = layout.scales[ring * 2 + part];
+    }
   }
 }
 
@@ -250,7 +278,7 @@ void decode(const AttentionArgs& args, const Parallel& parallel, void* scratch) 
   if (args.clamp_sinks) fill_rotary(args, last_true_sink_position(args), 0, 1, layout.sink_table);
   prepare_queries(args, plan, layout);
   prepare_piece(args, layout.table, 0, 1, static_cast<Cache*>(layout.key),
-                static_cast<Cache*>(layout.value), layout.row);
+                static_cast<Cache*>(layout.value), layout.scales, layout.row);
   const bool in_place =
       args.past_key == args.present_key && args.past_value == args.present_value;
   if (in_place) {
@@ -264,14 +292,21 @@ void decode(const AttentionArgs& args, const Parallel& parallel, void* scratch) 
     const int64_t begin = slice * kSlice, end = min64(begin + kSlice, plan.seen);
     const Cache* keys = static_cast<const Cache*>(args.present_key) + ring * plan.slots * dim;
     const Cache* values = static_cast<const Cache*>(args.present_value) + ring * plan.slots * dim;
+    const float* key_scales = nullptr;
+    const float* value_scales = nullptr;
+    if constexpr (kScaled<Cache>) {
+      key_scales = args.present_scale + ring * 2 * plan.slots;
+      value_scales = key_scales + plan.slots;
+    }
     float* const weights = layout.weights + worker * kHeads * kKeys;
     for (int64_t g = 0; g < plan.group;) {
       const int64_t query = (ring * plan.group + g) * plan.query_stride;
       const int64_t part = (ring * plan.slices + slice) * plan.group + g;
       const auto run = [&](auto attend_heads) {
-        attend_heads(keys, values, begin, end, args.sinks, dim, layout.query + query,
-                     layout.sink_query + query, plan.query_stride, layout.high + part,
-                     layout.total + part, layout.sums + part * plan.query_stride, weights);
+        attend_heads(keys, values, key_scales, value_scales, begin, end, args.sinks, dim,
+                     layout.query + query, layout.sink_query + query, plan.query_stride,
+                     layout.high + part, layout.total + part,
+                     layout.sums + part * plan.query_stride, weights);
       };
       const int64_t left = plan.group - g;
       if (left >= 4) {
@@ -293,8 +328,10 @@ void decode(const AttentionArgs& args, const Parallel& parallel, void* scratch) 
 
 template size_t decode_scratch<float>(const AttentionArgs&, int);
 template size_t decode_scratch<Half>(const AttentionArgs&, int);
+template size_t decode_scratch<int8_t>(const AttentionArgs&, int);
 template void decode<float>(const AttentionArgs&, const Parallel&, void*);
 template void decode<Half>(const AttentionArgs&, const Parallel&, void*);
+template void decode<int8_t>(const AttentionArgs&, const Parallel&, void*);
 
 }  // namespace ALLMEM_TARGET
 }  // namespace allmem

@@ -38,17 +38,13 @@ class AttentionKernel : public CpuKernelBase {
 
 OperatorDescription cpu_attention(ONNXTensorElementDataType activation,
                                   ONNXTensorElementDataType cache) {
-  constexpr auto kFloat = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
-  constexpr auto kInt64 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
-  return {kName,
-          kCpuProvider,
-          {activation, kInt64, kFloat, kFloat, kFloat, cache, cache},
-          {activation, cache, cache},
-          [](const OperatorDescription& description, const OrtApi& api,
-             const OrtKernelInfo* info) -> Kernel* {
-            return new AttentionKernel(api, info, element_of(description.inputs[kAttentionQkv]),
-                                       element_of(description.inputs[kPastKey]));
-          }};
+  OperatorDescription description = attention_description(kCpuProvider, activation, cache);
+  description.create = [](const OperatorDescription& made, const OrtApi& api,
+                          const OrtKernelInfo* info) -> Kernel* {
+    return new AttentionKernel(api, info, element_of(made.inputs[kAttentionQkv]),
+                               element_of(made.inputs[kPastKey]));
+  };
+  return description;
 }
 
 }  // namespace allmem

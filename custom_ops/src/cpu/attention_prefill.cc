@@ -71,6 +71,7 @@ struct Layout {
   RotaryTable sink_table;  // one row: the clamped position
   Cache* piece_keys;       // [batch, kv_heads, time, dim], rotated and rounded
   Cache* piece_values;
+  float* piece_scales;     // [batch, kv_heads, 2, time], where Cache is int8_t
   void* benches;
   size_t bench_bytes;
   size_t bytes;
@@ -84,6 +85,8 @@ struct Layout {
     const int64_t piece = args.batch * args.kv_heads * args.time * args.head_dim;
     piece_keys = scratch.take<Cache>(piece);
     piece_values = scratch.take<Cache>(piece);
+    piece_scales =
+        scratch.take<float>(kScaled<Cache> ? 2 * args.batch * args.kv_heads * args.time : 0);
     Scratch measure(nullptr);
     Bench().cut(measure, args, plan);
     bench_bytes = measure.used();
@@ -100,6 +103,12 @@ void expand(const Half* from, int64_t count, float* to) {
   int64_t d = 0;
   for (; d + kLanes <= count; d += kLanes) store(to + d, load(from + d));
   for (; d < count; ++d) to[d] = half_to_float(from[d]);
+}
+
+void expand(const int8_t* from, float scale, int64_t count, float* to) {
+  int64_t d = 0;
+  for (; d + kLanes <= count; d += kLanes) store(to + d, load(from + d) * splat(scale));
+  for (; d < count; ++d) to[d] = (float)from[d] * scale;
 }
 
 template <typename Cache>
@@ -197,9 +206,18 @@ class Task {
       }
       const int64_t t = at + n;
       const bool old = t < args_.position;
-      const int64_t row = (old ? ring_slot(args_, t) : t - args_.position) * dim;
-      expand((old ? ring_keys : piece_keys) + row, dim, key);
-      expand((old ? ring_values : piece_values) + row, dim, value);
+      const int64_t at_row = old ? ring_slot(args_, t) : t - args_.position;
+      const Cache* const key_row = (old ? ring_keys : piece_keys) + at_row * dim;
+      const Cache* const value_row = (old ? ring_values : piece_values) + at_row * dim;
+      if constexpr (kScaled<Cache>) {
+        const int64_t rows = old ? slots : args_.time;
+        const float* scale = (old ? args_.past_scale : layout_.piece_scales) + ring_ * 2 * rows;
+        expand(key_row, scale[at_row], dim, key);
+        expand(value_row, scale[rows + at_row], dim, value);
+      } else {
+        expand(key_row, dim, key);
+        expand(value_row, dim, value);
+      }
       for (int64_t d = dim; d < plan_.value_dims; ++d) value[d] = 0.0f;
       bench_.first[n] = (int32_t)max64(t - origin, 0);
       bench_.last[n] =
@@ -320,6 +338,22 @@ void write_ring(const AttentionArgs& args, const Layout<Cache>& layout, int64_t 
   }
 }
 
+// The same for the scales of a ring, [2][slots].
+void write_scales(const AttentionArgs& args, const float* piece_scales, int64_t ring) {
+  const int64_t slots = args.sinks + args.window;
+  float* const to = args.present_scale + ring * 2 * slots;
+  if (args.past_scale != args.present_scale) {
+    memcpy(to, args.past_scale + ring * 2 * slots, (size_t)slots * 2 * sizeof(float));
+  }
+  for (int64_t part = 0; part < 2; ++part) {
+    const float* const from = piece_scales + (ring * 2 + part) * args.time;
+    // In the order of time, so that the last token of a slot stays.
+    for (int64_t i = 0; i < args.time; ++i) {
+      to[part * slots + ring_slot(args, args.position + i)] = from[i];
+    }
+  }
+}
+
 }  // namespace
 
 template <typename Cache>
@@ -345,19 +379,23 @@ void prefill(const AttentionArgs& args, const Parallel& parallel, void* scratch)
     bench.cut(own, args, plan);
     fill_rotary(args, args.position, begin, end, layout.table);
     prepare_piece(args, layout.table, begin, end, layout.piece_keys, layout.piece_values,
-                  bench.row);
+                  layout.piece_scales, bench.row);
   });
   for_each_task(parallel, rings * plan.token_blocks, [&](int64_t task, int worker) {
     Task<Cache>(args, plan, layout, task, worker).run();
   });
-  for_each_task(parallel, rings,
-                [&](int64_t ring, int) { write_ring<Cache>(args, layout, ring); });
+  for_each_task(parallel, rings, [&](int64_t ring, int) {
+    write_ring<Cache>(args, layout, ring);
+    if constexpr (kScaled<Cache>) write_scales(args, layout.piece_scales, ring);
+  });
 }
 
 template size_t prefill_scratch<float>(const AttentionArgs&, int);
 template size_t prefill_scratch<Half>(const AttentionArgs&, int);
+template size_t prefill_scratch<int8_t>(const AttentionArgs&, int);
 template void prefill<float>(const AttentionArgs&, const Parallel&, void*);
 template void prefill<Half>(const AttentionArgs&, const Parallel&, void*);
+template void prefill<int8_t>(const AttentionArgs&, const Parallel&, void*);
 
 }  // namespace ALLMEM_TARGET
 }  // namespace allmem

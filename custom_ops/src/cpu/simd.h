@@ -222,6 +222,30 @@ ALLMEM_INLINE void store(Half* p, Vector v) {
   for (int i = 0; i < kLanes; ++i) p[i] = float_to_half(v[i]);
 #endif
 }
+// Int8 to float32; the scale is the caller's.
+ALLMEM_INLINE Vector load(const int8_t* p) {
+#if defined(__AVX512F__)
+  const __m128i bytes = _mm_loadu_si128((const __m128i*)p);
+  return __builtin_convertvector((Integers)_mm512_maskz_cvtepi8_epi32(0xffff, bytes), Vector);
+#elif defined(__AVX2__)
+  const __m128i bytes = _mm_loadl_epi64((const __m128i*)p);
+  return __builtin_convertvector((Integers)_mm256_cvtepi8_epi32(bytes), Vector);
+#elif defined(ALLMEM_VECTORS)
+  typedef int8_t Bytes __attribute__((vector_size(kLanes)));
+  Bytes bytes;
+  memcpy(&bytes, p, sizeof bytes);
+  return __builtin_convertvector(__builtin_convertvector(bytes, Integers), Vector);
+#else
+  Vector v;
+  for (int i = 0; i < kLanes; ++i) v[i] = (float)p[i];
+  return v;
+#endif
+}
+ALLMEM_INLINE Vector load_first(const int8_t* p, int64_t count) {
+  int8_t all[kLanes] = {};
+  memcpy(all, p, (size_t)count);
+  return load(all);
+}
 ALLMEM_INLINE float to_float(float x) { return x; }
 ALLMEM_INLINE float to_float(Half x) { return half_to_float(x); }
 ALLMEM_INLINE void from_float(float x, float* out) { *out = x; }

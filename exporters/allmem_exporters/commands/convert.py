@@ -24,14 +24,16 @@ import click
 @click.option("--inner-loss", help="neg_dot or l2.  [default: neg_dot]")
 @click.option("--norm-schedule", help="read_norm_write, post, pre or none.")
 @click.option("--sink-rope", help="clamped or true.  [default: clamped]")
-@click.option("--cache", "cache_dtype", help="Type of keys and values.  [default: float16]")
+@click.option(
+    "--kv", "cache_dtype", help="float16, float32 or int8 keys and values.  [default: float16]"
+)
 @click.option("--dtype", help="float32, float16 or bfloat16.  [default: as the source]")
 @click.option("--seed", default=0, show_default=True, help="Of the memory's initial values.")
 @click.option("--revision", help="Branch, tag or commit on the hub.")
 @click.option(
     "--calibrate",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A text file on which the memory's values are scaled.",
+    help="A text file on which the memory's keys are whitened and its values scaled.",
 )
 @click.option(
     "--memory",

@@ -12,8 +12,6 @@ namespace allmem {
 namespace {
 
 constexpr char kName[] = "SlidingWindowAttention";
-constexpr auto kFloat = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
-constexpr auto kInt64 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
 
 class AttentionKernel : public Kernel {
  public:
@@ -51,15 +49,19 @@ class AttentionKernel : public Kernel {
 
 OperatorDescription cuda_attention(const char* provider, ONNXTensorElementDataType activation,
                                    ONNXTensorElementDataType cache) {
-  return {kName,
-          provider,
-          {activation, kInt64, kFloat, kFloat, kFloat, cache, cache},
-          {activation, cache, cache},
-          [](const OperatorDescription& description, const OrtApi& api,
-             const OrtKernelInfo* info) -> Kernel* {
-            return new AttentionKernel(api, info, element_of(description.inputs[kAttentionQkv]),
-                                       element_of(description.inputs[kPastKey]));
-          }};
+  OperatorDescription description = attention_description(provider, activation, cache);
+  description.create = [](const OperatorDescription& made, const OrtApi& api,
+                          const OrtKernelInfo* info) -> Kernel* {
+    const Element kept = element_of(made.inputs[kPastKey]);
+    if (kept == Element::kInt8) {
+      // Without this kernel, ONNX Runtime would copy the ring to the CPU and back at every step.
+      throw RuntimeFailure(ORT_NOT_IMPLEMENTED,
+                           text(kName, ": past_key is int8, which the CUDA kernels do not have; ",
+                                "run this model on the CPU, or export it with --kv float16"));
+    }
+    return new AttentionKernel(api, info, element_of(made.inputs[kAttentionQkv]), kept);
+  };
+  return description;
 }
 
 }  // namespace allmem

@@ -10,7 +10,7 @@ std::vector<OperatorDescription> cuda_operators(const char* provider) {
   std::vector<OperatorDescription> all;
   for (const auto activation : {kFloat, kHalf, kBFloat}) {
     all.push_back(cuda_memory(provider, activation));
-    for (const auto cache : {kFloat, kHalf, kBFloat}) {
+    for (const auto cache : {kFloat, kHalf, kBFloat, ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8}) {
       all.push_back(cuda_attention(provider, activation, cache));
     }
   }
