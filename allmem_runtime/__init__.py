@@ -1,5 +1,8 @@
 """Read documents without end in constant memory: models, sessions and their errors."""
 
+import importlib
+from typing import TYPE_CHECKING
+
 from allmem_runtime.errors import (
     AllMemError,
     DeviceError,
@@ -11,10 +14,12 @@ from allmem_runtime.errors import (
     StorageError,
     UsageError,
 )
-from allmem_runtime.generation.sampling import Sampling
-from allmem_runtime.model import Model, load
-from allmem_runtime.session.session import Session
-from allmem_runtime.text.reading import Progress
+
+if TYPE_CHECKING:
+    from allmem_runtime.generation.sampling import Sampling
+    from allmem_runtime.model import Model, load
+    from allmem_runtime.session.session import Session
+    from allmem_runtime.text.reading import Progress
 
 __version__ = "0.1.0"
 
@@ -34,3 +39,24 @@ __all__ = [
     "UsageError",
     "load",
 ]
+
+# Imported on first use: a command that opens no model need not wait for ONNX Runtime and NumPy.
+_LATER = {
+    "Model": "allmem_runtime.model",
+    "Progress": "allmem_runtime.text.reading",
+    "Sampling": "allmem_runtime.generation.sampling",
+    "Session": "allmem_runtime.session.session",
+    "load": "allmem_runtime.model",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_LATER[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

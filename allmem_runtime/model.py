@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from allmem_runtime.config import Manifest
 from allmem_runtime.engine import devices
 from allmem_runtime.engine.card import find_card
+from allmem_runtime.engine.heap import give_heap_back
 from allmem_runtime.engine.memory_limit import device_bytes
 from allmem_runtime.engine.pieces import piece_length
 from allmem_runtime.engine.probe import probe_cuda
@@ -35,6 +37,7 @@ def load(
     threads: int | None = None,
     cuda_graph: bool | None = None,
     device_memory: str | int | None = None,
+    prepared: bool = True,
 ) -> Model:
     """Open a model.
 
@@ -49,6 +52,8 @@ def load(
             CUDA. Where it cannot be done, ``model.engine.notices`` says why.
         device_memory: most device memory for weights and work, in bytes or like ``4GiB``. The
             state of each session comes on top.
+        prepared: on the CPU, map the weights that ``allmem prepare`` wrote, where there are some
+            for this CPU and this version of everything; ``model.engine.prepared`` says where.
 
     Raises:
         UsageError: an option has no such value, or does not go with the device.
@@ -58,12 +63,48 @@ def load(
     """
     limit = None if device_memory is None else device_bytes(device_memory)
     package = open_package(path)
-    chosen = devices.choose(device, probe_cuda, find_card)
-    log.info("Device %s. %s", chosen, chosen.why)
-    engine = Engine(package, chosen, operators, threads, cuda_graph=cuda_graph, device_memory=limit)
+    # Tokenizer and template need Python's lock, opening the graph hardly does.
+    with ThreadPoolExecutor(1, "allmem-text") as aside:
+        texts = aside.submit(Texts, package)
+        chosen = devices.choose(device, probe_cuda, find_card)
+        log.info("Device %s. %s", chosen, chosen.why)
+        engine = Engine(
+            package,
+            chosen,
+            operators,
+            threads,
+            cuda_graph=cuda_graph,
+            device_memory=limit,
+            use_prepared=prepared,
+        )
     # A GPU takes its memory for the longest piece in advance, and likes all lengths.
     piece = tuned_piece(package, threads, engine.operators) if chosen.name == "cpu" else None
-    return Model(package, engine, piece)
+    model = Model(package, engine, piece, texts.result())
+    give_heap_back()
+    return model
+
+
+class Texts:
+    """What of a model is about text: tokenizer, chat template, and how answers are drawn.
+
+    Args:
+        package: the model.
+
+    Raises:
+        ModelFileError: one of them is missing or damaged.
+    """
+
+    def __init__(self, package: Package) -> None:
+        self.tokenizer = Tokenizer.from_file(package.tokenizer)
+        vocab = package.manifest.backbone.vocab_size
+        if self.tokenizer.vocab_size > vocab:
+            raise ModelFileError(
+                f"{package.tokenizer} knows {self.tokenizer.vocab_size} tokens, the model {vocab}.",
+                "Tokenizer and graph come from different models: export the model again.",
+            )
+        control = _control_tokens(package.manifest, self.tokenizer)
+        self.chat = ChatTemplate.from_model(package.chat_template, control)
+        self.sampling = default_sampling(package.generation, str(package.folder / GENERATION_FILE))
 
 
 class Model:
@@ -79,19 +120,20 @@ class Model:
         piece: most tokens a session feeds at once, unless told otherwise.
     """
 
-    def __init__(self, package: Package, engine: Engine, piece: int | None = None) -> None:
+    def __init__(
+        self,
+        package: Package,
+        engine: Engine,
+        piece: int | None = None,
+        texts: Texts | None = None,
+    ) -> None:
         self.package = package
         self.engine = engine
         self.piece = piece or piece_length(package.manifest)
-        self.tokenizer = Tokenizer.from_file(package.tokenizer)
-        vocab = package.manifest.backbone.vocab_size
-        if self.tokenizer.vocab_size > vocab:
-            raise ModelFileError(
-                f"{package.tokenizer} knows {self.tokenizer.vocab_size} tokens, the model {vocab}.",
-                "Tokenizer and graph come from different models: export the model again.",
-            )
-        self.chat = ChatTemplate.from_model(package.chat_template, self._control_tokens())
-        self.sampling = default_sampling(package.generation, str(package.folder / GENERATION_FILE))
+        texts = texts or Texts(package)
+        self.tokenizer = texts.tokenizer
+        self.chat = texts.chat
+        self.sampling = texts.sampling
 
     @property
     def manifest(self) -> Manifest:
@@ -141,14 +183,15 @@ class Model:
         """
         return Session.opened(self, Path(path), undo=undo)
 
-    def _control_tokens(self) -> dict[str, str]:
-        """The control tokens templates ask for by name."""
-        names = {"bos_token": self.manifest.begin_tokens, "eos_token": self.manifest.end_tokens}
-        return {
-            name: self.tokenizer.control[ids[0]]
-            for name, ids in names.items()
-            if ids and ids[0] in self.tokenizer.control
-        }
+
+def _control_tokens(manifest: Manifest, tokenizer: Tokenizer) -> dict[str, str]:
+    """The control tokens templates ask for by name."""
+    names = {"bos_token": manifest.begin_tokens, "eos_token": manifest.end_tokens}
+    return {
+        name: tokenizer.control[ids[0]]
+        for name, ids in names.items()
+        if ids and ids[0] in tokenizer.control
+    }
 
 
 def default_sampling(generation: dict[str, Any], origin: str) -> Sampling:

@@ -10,6 +10,7 @@ from typing import Any
 
 import onnxruntime as ort
 
+from allmem_runtime import spec
 from allmem_runtime.engine.devices import CUDA_REMEDY, Device
 from allmem_runtime.engine.failures import FATAL, ORT_ERRORS, first_line, hushed
 from allmem_runtime.engine.memory_limit import exhausted, is_exhausted
@@ -34,6 +35,10 @@ _CONFIGURATION = {
 """Entries that a version of ONNX Runtime does not know are ignored by it."""
 
 
+_SMALL_BYTES = 1024
+"""Weights below this stay in the graph's own file."""
+
+
 class GraphsRefused(Exception):
     """The model has nodes that cannot be captured; it runs without CUDA graphs."""
 
@@ -55,13 +60,17 @@ class Wanted:
     device_memory: int | None = None
 
 
-def open_graph(wanted: Wanted, library: Path | None, graphs: bool) -> ort.InferenceSession:
+def open_graph(
+    wanted: Wanted, library: Path | None, graphs: bool, prepared: Path | None = None
+) -> ort.InferenceSession:
     """Open a model.
 
     Args:
         wanted: what and where.
         library: operators to register; None for the function bodies in the graph.
         graphs: make CUDA graphs possible.
+        prepared: a graph that ``save_prepared`` made of the model with the same operators, to be
+            opened instead of the model's own.
 
     Raises:
         GraphsRefused: ``graphs`` is not possible for this model.
@@ -70,9 +79,46 @@ def open_graph(wanted: Wanted, library: Path | None, graphs: bool) -> ort.Infere
         Exception: what ONNX Runtime raised for the library.
     """
     options = _options(wanted.threads)
+    if prepared is not None:  # it was optimised before it was saved
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return _open(wanted, library, graphs, options, prepared or wanted.package.graph)
+
+
+def save_prepared(wanted: Wanted, library: Path | None, folder: Path) -> None:
+    """Write the optimised graph, and its weights as this CPU wants them, to be mapped.
+
+    Args:
+        wanted: what; the device must be the CPU.
+        library: operators to register; None for the function bodies in the graph.
+        folder: where ``model.onnx`` and ``model.onnx.data`` are written to.
+
+    Raises:
+        ModelFileError: the graph does not load, or cannot be written.
+        Exception: what ONNX Runtime raised for the library.
+    """
+    options = _options(wanted.threads)
+    options.optimized_model_filepath = os.fspath(folder / spec.GRAPH_FILE)
+    for name, value in (
+        ("session.optimized_model_external_initializers_file_name", spec.WEIGHTS_FILE),
+        ("session.optimized_model_external_initializers_min_size_in_bytes", str(_SMALL_BYTES)),
+        ("session.save_external_prepacked_constant_initializers", "1"),
+    ):
+        options.add_session_config_entry(name, value)
+    _open(wanted, library, False, options, wanted.package.graph)
+    # Without a weight of some size ONNX Runtime makes no file for them.
+    (folder / spec.WEIGHTS_FILE).touch()
+
+
+def _open(
+    wanted: Wanted,
+    library: Path | None,
+    graphs: bool,
+    options: ort.SessionOptions,
+    graph: Path,
+) -> ort.InferenceSession:
     if library is not None:
         options.register_custom_ops_library(str(library))
-    device, graph = wanted.device, wanted.package.graph
+    device = wanted.device
     try:
         with hushed():
             session = ort.InferenceSession(
@@ -84,7 +130,7 @@ def open_graph(wanted: Wanted, library: Path | None, graphs: bool) -> ort.Infere
     except ORT_ERRORS as error:
         if graphs and any(words in str(error).lower() for words in _NO_GRAPHS):
             raise GraphsRefused from None
-        raise _load_error(error, wanted, library is None) from None
+        raise _load_error(error, wanted, graph, library is None) from None
     if device.provider not in session.get_providers():
         raise DeviceError(f"{graph} could not be loaded on {device}.", CUDA_REMEDY)
     return session
@@ -123,8 +169,9 @@ def _provider_options(wanted: Wanted, graphs: bool) -> dict[str, str]:
     return options
 
 
-def _load_error(error: Exception, wanted: Wanted, portable: bool) -> DeviceError | ModelFileError:
-    graph = wanted.package.graph
+def _load_error(
+    error: Exception, wanted: Wanted, graph: Path, portable: bool
+) -> DeviceError | ModelFileError:
     if wanted.device.name != "cpu" and is_exhausted(error):
         reason, remedy = exhausted(wanted.device_memory, str(wanted.device))
         return DeviceError(f"{graph} does not load: {reason}.", remedy)

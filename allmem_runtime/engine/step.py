@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from pathlib import Path
 
 import onnxruntime as ort
 
 from allmem_ops.library import LibraryInfo
+from allmem_runtime.engine import prepared
 from allmem_runtime.engine.buffers import DeviceBuffers
 from allmem_runtime.engine.devices import CPU_PROVIDER, CUDA_REMEDY, Device, misplaced
 from allmem_runtime.engine.failures import ORT_ERRORS, STEP_ERRORS, first_line
@@ -24,6 +26,7 @@ from allmem_runtime.engine.pieces import Ids, Logits, check_piece
 from allmem_runtime.engine.threads import cpu_threads
 from allmem_runtime.errors import (
     DeviceError,
+    ModelFileError,
     OperatorLibraryError,
     SessionStateError,
     UsageError,
@@ -48,11 +51,13 @@ class Engine:
         threads: CPU threads of one step; None is what suits the machine.
         cuda_graph: capture the step of one token as a CUDA graph; None does so on CUDA.
         device_memory: bytes of device memory for weights and work; None is no limit.
+        use_prepared: on the CPU, map weights that ``allmem prepare`` wrote, where there are some.
 
     Attributes:
         operators: ``native`` or ``portable``, what is used in fact.
         threads: CPU threads of one step.
         cuda_graph: whether single tokens replay CUDA graphs, in fact.
+        prepared: folder of the prepared weights that are used; None if none are.
         notices: why something is not as ``auto`` prefers it; sentences for the user.
 
     Raises:
@@ -71,12 +76,15 @@ class Engine:
         *,
         cuda_graph: bool | None = None,
         device_memory: int | None = None,
+        use_prepared: bool = True,
     ) -> None:
         self.threads = cpu_threads(threads)
         _check_options(device, cuda_graph, device_memory)
         self.package = package
         self.device = device
         self.notices: list[str] = []
+        self.prepared: Path | None = None
+        self._look_for_prepared = use_prepared and device.name == "cpu"
         self._chunk = package.manifest.chunk
         self._wanted = Wanted(package, device, self.threads, device_memory)
         self._lane = lane_of(device.name)
@@ -148,7 +156,27 @@ class Engine:
 
     def _load(self, library: LibraryInfo | None, graphs: bool) -> ort.InferenceSession:
         path = None if library is None else library.path
+        if self._look_for_prepared:
+            session = self._load_prepared(path)
+            if session is not None:
+                return session
         return self._lane.do(lambda: open_graph(self._wanted, path, graphs))
+
+    def _load_prepared(self, library: Path | None) -> ort.InferenceSession | None:
+        """Map what was prepared, if it may be trusted and still loads."""
+        self.prepared = None
+        found = prepared.find(self.package, library)
+        if found.notice:
+            self._say(found.notice)
+        if found.graph is None:
+            return None
+        try:
+            session = open_graph(self._wanted, library, False, found.graph)
+        except ModelFileError as error:
+            self._say(f"Opening without prepared weights: {error.message}")
+            return None
+        self.prepared = found.folder
+        return session
 
     def _prepare(self) -> None:
         """Take all device memory that steps will need, and capture, before there is any state."""

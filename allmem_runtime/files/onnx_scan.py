@@ -186,6 +186,13 @@ class _Walk:
 
     def external(self, entries: list[tuple[str, str]]) -> None:
         """Note which file a tensor lies in and how far it reaches."""
+        for key, _ in entries:
+            if key.startswith("prepacked"):
+                raise ModelFileError(
+                    f"{self.path} holds weights laid out for one CPU ({key[:40]!r}), which are "
+                    "only right where they were made.",
+                    "Export the model again; `allmem prepare` lays its weights out here.",
+                )
         places = [value for key, value in entries if key == "location"]
         numbers = {"offset": 0, "length": 0}
         for key, value in entries:

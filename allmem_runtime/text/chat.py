@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from allmem_runtime.errors import ModelFileError, UsageError
-from allmem_runtime.text.templates import Template
 
 _SYSTEM = "AllmemStandInSystem"
 _USER = "AllmemStandInUser"
@@ -65,6 +64,9 @@ class ChatTemplate:
                 stop=("\nQuestion:",),
                 plain=True,
             )
+        # The engine for templates takes longer to import than most templates to run.
+        from allmem_runtime.text.templates import Template
+
         compiled = Template(template)
 
         def render(*contents: str) -> list[str]:

@@ -7,7 +7,7 @@ one for templates, in which control tokens are recognised. Neither adds tokens o
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -27,8 +27,8 @@ class Tokenizer:
 
     def __init__(self, content: str) -> None:
         self._template = _plain(content)
-        self._text = _plain(content)
         added = self._template.get_added_tokens_decoder()
+        self._text = _twin(self._template, added) or _plain(content)
         self.control: dict[int, str] = {
             number: token.content
             for number, token in added.items()
@@ -135,6 +135,29 @@ class StreamDecoder:
         text = self._decode(self._tokens)[self._shown :]
         self._tokens, self._complete, self._shown = [], 0, 0
         return text
+
+
+def _twin(
+    other: tokenizers.Tokenizer, added: Mapping[int, tokenizers.AddedToken]
+) -> tokenizers.Tokenizer | None:
+    """A tokenizer over the same vocabulary in memory: reading it again takes as long as the rest.
+
+    Args:
+        other: a tokenizer that neither cuts nor fills up.
+        added: its added tokens by id.
+
+    Returns:
+        None if it would not number its added tokens as the other does.
+    """
+    twin = tokenizers.Tokenizer(other.model)
+    for part in ("normalizer", "pre_tokenizer", "decoder"):
+        value = getattr(other, part)
+        if value is not None:
+            setattr(twin, part, value)
+    # New ones are numbered in the order of adding.
+    twin.add_tokens([token for _, token in sorted(added.items())])
+    same = twin.get_added_tokens_decoder() == added
+    return twin if same and twin.get_vocab_size() == other.get_vocab_size() else None
 
 
 def _plain(content: str) -> tokenizers.Tokenizer:

@@ -1,0 +1,130 @@
+"""``allmem prepare``: lay weights out for this CPU once, so that every later start maps them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from allmem_runtime.cli.edge import OK
+from allmem_runtime.errors import StorageError
+from allmem_runtime.progress import printable, size
+
+if TYPE_CHECKING:
+    from allmem_runtime.bench.start import How, Starts
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--operators",
+    default="auto",
+    show_default=True,
+    help="What the model will be opened with: auto, native, portable, or a library.",
+)
+@click.option("--threads", type=int, help="CPU threads; the default suits the machine.")
+@click.option("--again", is_flag=True, help="Do it although it was done.")
+@click.option("--remove", is_flag=True, help="Delete what was prepared of this model.")
+@click.option(
+    "--measure/--no-measure",
+    default=True,
+    show_default=True,
+    help="Start the model with and without, and compare times, memory and answers.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+def prepare(
+    model: Path,
+    operators: str,
+    threads: int | None,
+    again: bool,
+    remove: bool,
+    measure: bool,
+    as_json: bool,
+) -> int:
+    """Lay the weights of MODEL out for this CPU, so that later starts map them from a file.
+
+    Opening a model copies most weights into a layout that suits the CPU, into memory of the
+    process. Prepared weights are mapped instead: the start is faster, and their memory is shared
+    by all processes that use the model and given back when something else needs it.
+
+    They lie in the folder `prepared` of the model, or in the user's cache folder where the model's
+    cannot be written, and take about twice the space of the weights. They hold for one CPU, one
+    version of ONNX Runtime and one operator library; others are ignored with a notice, and this
+    command makes new ones. A model needs nothing of this to run.
+    """
+    from allmem_ops.library import LibraryInfo
+    from allmem_runtime.engine import preparing
+    from allmem_runtime.engine.operators import find_library
+    from allmem_runtime.errors import OperatorLibraryError
+    from allmem_runtime.files.package import open_package
+
+    package = open_package(model)
+    if remove:
+        removed = preparing.remove(package)
+        if as_json:
+            click.echo(json.dumps({"removed": [str(folder) for folder in removed]}, indent=2))
+        else:
+            for folder in removed:
+                click.echo(f"Deleted {printable(str(folder))}.")
+            if not removed:
+                click.echo("Nothing was prepared of this model.")
+        return OK
+    library = find_library(operators, package.manifest.operators)
+    if isinstance(library, str) and operators != "auto":
+        raise OperatorLibraryError(
+            f"The native operators cannot be used: {library}.",
+            "Install the package with its library, or use --operators portable.",
+        )
+    used = library.path if isinstance(library, LibraryInfo) else None
+    folder = preparing.prepare(package, used, threads=threads, again=again)
+    values: dict[str, Any] = {"folder": str(folder), "bytes": preparing.disk_bytes(folder)}
+    lines = [f"Prepared in {printable(str(folder))}, {size(values['bytes'])}."]
+    if measure:
+        from allmem_runtime.bench.start import measure_starts
+
+        starts = measure_starts(model, operators, threads, ("exported", "prepared"))
+        _check(folder, starts)
+        values |= {how: found.as_json() for how, found in starts.items()}
+        lines += _table(starts)
+    click.echo(json.dumps(values, indent=2) if as_json else "\n".join(lines))
+    return OK
+
+
+def _check(folder: Path, starts: dict[How, Starts]) -> None:
+    """Prepared weights must be used, and give the very logits that the others give."""
+    import shutil
+
+    import numpy as np
+
+    exported, prepared = starts["exported"], starts["prepared"]
+    problem = ""
+    if not prepared.folder:
+        problem = " ".join(prepared.notices) or "nothing was found"
+    elif not np.array_equal(exported.logits, prepared.logits):
+        problem = "they give other logits than the exported ones"
+    if problem:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise StorageError(
+            f"The prepared weights are of no use and were deleted: {problem}.",
+            "The model runs without them; please report this.",
+        )
+
+
+def _table(starts: dict[How, Starts]) -> list[str]:
+    rows = ["", f"{'':10}{'first token':>22}{'own memory':>14}{'resident':>14}"]
+    for how, found in starts.items():
+        spread = f"({found.seconds[0]:.2f} to {found.seconds[-1]:.2f})"
+        seconds = f"{found.median:.2f} s {spread}"
+        rows.append(f"{how:10}{seconds:>22}{size(found.own):>14}{size(found.resident):>14}")
+    parts = ", ".join(f"{name} {value:.2f}" for name, value in starts["prepared"].parts.items())
+    rows.append(
+        "Seconds from the start of the process to its first token; memory after it, "
+        f"{size(starts['prepared'].state)} of state included."
+    )
+    rows.append(
+        "Own memory is backed by no file; the rest of resident memory is shared and can be dropped."
+    )
+    rows.append(f"Seconds of the fastest prepared start: {parts}.")
+    return rows

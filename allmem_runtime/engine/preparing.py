@@ -1,0 +1,195 @@
+"""Write weights laid out for this CPU, so that later starts map them: all of it or nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from allmem_runtime.engine import prepared
+from allmem_runtime.engine.devices import Device
+from allmem_runtime.engine.opening import Wanted, save_prepared
+from allmem_runtime.engine.threads import cpu_threads
+from allmem_runtime.errors import StorageError
+from allmem_runtime.files.locking import only_one
+from allmem_runtime.files.package import Package, file_digest
+from allmem_runtime.files.seal import seal
+from allmem_runtime.files.user_cache import VARIABLE
+from allmem_runtime.machine import machine
+
+_LOCK = ".lock"
+_UNFINISHED = ".making-"
+_SPARE_BYTES = 16 << 20
+_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def prepare(
+    package: Package, library: Path | None, *, threads: int | None = None, again: bool = False
+) -> Path:
+    """Prepare a model for this CPU, unless that was done.
+
+    Weights that were prepared for what lay here before, on this CPU, are deleted.
+
+    Args:
+        package: the model.
+        library: the operators it will be opened with; None for the function bodies in the graph.
+        threads: CPU threads of the work.
+        again: do it although it was done.
+
+    Returns:
+        The folder of the prepared weights, beside the model, or in the user's cache folder where
+        the model's own cannot be written.
+
+    Raises:
+        StorageError: the disk is full, no folder can be written, or another process is at it.
+        ModelFileError: the model does not load.
+    """
+    about = prepared.facts(package, library)
+    name = prepared.folder_name(about)
+    if not again:
+        for base in prepared.bases(package):
+            if (base / name).is_dir() and not prepared.check(base / name, about, thorough=True):
+                _remove_outdated(package, base / name)
+                return base / name
+    base = _writable(package)
+    with _failures(base), only_one(base / _LOCK, "preparing this model"):
+        for left in base.glob(f"{_UNFINISHED}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        _check_room(package, base)
+        new = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=base))
+        try:
+            new.chmod(0o755)
+            wanted = Wanted(package, Device("cpu", 0, ""), cpu_threads(threads))
+            save_prepared(wanted, library, new)
+            _write_record(new, package, about)
+            _put(new, base / name)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+    _remove_outdated(package, base / name)
+    return base / name
+
+
+def remove(package: Package) -> list[Path]:
+    """Delete all weights that were prepared from a model.
+
+    Returns:
+        The folders that were deleted.
+
+    Raises:
+        StorageError: one cannot be deleted.
+    """
+    removed = []
+    for base in prepared.bases(package):
+        own = base.parent == package.folder
+        for folder, record in prepared.records(base):
+            if own or prepared.is_of(record, package):
+                with _failures(base):
+                    shutil.rmtree(folder)
+                removed.append(folder)
+        if own and base.is_dir():
+            with contextlib.suppress(OSError):
+                (base / _LOCK).unlink(missing_ok=True)
+                base.rmdir()
+    return removed
+
+
+def _writable(package: Package) -> Path:
+    """The first folder for prepared weights that can be written to."""
+    refusals = []
+    for base in prepared.bases(package):
+        try:
+            base.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=base):
+                return base
+        except OSError as error:
+            if error.errno not in _READ_ONLY:
+                raise _storage_error(base, error) from None
+            refusals.append(f"{base}: {error.strerror}")
+    raise StorageError(
+        f"No folder for the prepared weights can be written ({'; '.join(refusals)}).",
+        f"Name another by the environment variable {VARIABLE}.",
+    )
+
+
+def _check_room(package: Package, base: Path) -> None:
+    """Refuse before writing: how ONNX Runtime fails on a full disk depends on its version."""
+    weights = sum(package.manifest.files[name].bytes for name in package.scan.external)
+    # The weights as they are, and laid out once more.
+    needed = 2 * (weights + package.graph.stat().st_size) + _SPARE_BYTES
+    free = shutil.disk_usage(base).free
+    if free < needed:
+        raise StorageError(
+            f"Preparing takes up to {needed >> 20:,} MiB in {base}, and {free >> 20:,} MiB are "
+            "free.",
+            f"Make room, or name a folder elsewhere by the environment variable {VARIABLE} if "
+            "the model's own cannot be written.",
+        )
+
+
+def _write_record(folder: Path, package: Package, about: dict[str, Any]) -> None:
+    files = {}
+    for name in prepared.FILES:
+        path = folder / name
+        path.chmod(0o644)
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+        files[name] = {"sha256": file_digest(path), "stamp": prepared.stamp(path)}
+    record: dict[str, Any] = {
+        "facts": about,
+        "files": files,
+        "graph": str(package.graph.resolve()),
+        "name": package.manifest.name,
+        "cpu": machine().name,
+    }
+    record["seal"] = seal(record, make_key=True)
+    with (folder / prepared.RECORD_FILE).open("w", encoding="utf-8") as file:
+        json.dump(record, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _put(new: Path, place: Path) -> None:
+    """Give a finished folder its name; who has files of an old one mapped keeps them."""
+    if place.exists():
+        old = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=place.parent))
+        os.replace(place, old / place.name)
+        os.replace(new, place)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        os.replace(new, place)
+
+
+def _remove_outdated(package: Package, kept: Path) -> None:
+    """Delete what nobody will open any more; other CPUs may share the folder."""
+    for base in prepared.bases(package):
+        for folder, record in prepared.records(base):
+            same_place = record["graph"] == str(package.graph.resolve())
+            same_cpu = record["facts"].get("cpu") == machine().digest
+            if folder != kept and same_place and same_cpu:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _failures(base: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _storage_error(base, error) from None
+
+
+def _storage_error(base: Path, error: OSError) -> StorageError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    hint = "Make room on the disk." if full else "Check the folder."
+    return StorageError(f"{base} could not be written: {error.strerror or error}.", hint)
+
+
+def disk_bytes(folder: Path) -> int:
+    """Bytes that the files of a folder of prepared weights have."""
+    return sum(path.stat().st_size for path in folder.iterdir())
