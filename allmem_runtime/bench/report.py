@@ -1,0 +1,187 @@
+"""What a benchmark found: lines for people, a file for programs, a picture."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from allmem_runtime import __version__
+from allmem_runtime.bench import lengths
+from allmem_runtime.bench.far_and_near import Ratios
+from allmem_runtime.bench.measure import Row
+from allmem_runtime.bench.pieces import Found
+from allmem_runtime.bench.texts import Text
+from allmem_runtime.engine.probe import runtime_version
+from allmem_runtime.errors import StorageError
+from allmem_runtime.files import atomic
+from allmem_runtime.machine import machine
+from allmem_runtime.model import Model
+from allmem_runtime.progress import size
+
+
+class Report:
+    """Everything found so far.
+
+    Args:
+        model: what was measured.
+        text: what it read.
+        threads: CPU threads of a step; None is the default.
+        load_seconds: until the model was open.
+        path: file that holds all of it after each row, or None.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        text: Text,
+        threads: int | None,
+        load_seconds: float,
+        path: Path | None,
+    ) -> None:
+        self.rows: list[Row] = []
+        self._path = path
+        self.values: dict[str, Any] = {
+            "what": "allmem bench",
+            "version": __version__,
+            "onnxruntime": runtime_version(),
+            "begun": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": machine().as_json(),
+            "device": str(model.device),
+            "operators": model.operators,
+            "threads": threads,
+            "model": {
+                "name": model.name,
+                "digest": model.package.digest,
+                "weights": model.manifest.weights,
+                "cache": model.manifest.cache,
+                "window": model.manifest.window,
+                "sinks": model.manifest.sinks,
+                "chunk": model.manifest.chunk,
+            },
+            "text": {"name": text.name, "tokens": len(text.ids), "digest": text.digest},
+            "load_seconds": load_seconds,
+            "pieces": {"length": model.piece, "measured": None},
+            "rows": [],
+            "far_over_near": None,
+            "interrupted": False,
+        }
+
+    def pieces(self, length: int, found: Found | None) -> None:
+        """In which pieces texts are read."""
+        measured = None if found is None else found.as_json()
+        self.values["pieces"] = {"length": length, "measured": measured}
+
+    def row(self, row: Row) -> None:
+        """A depth was measured."""
+        self.rows.append(row)
+        self.values["rows"].append(row.as_json())
+        self.keep()
+
+    def ratios(self, ratios: Ratios) -> None:
+        """Two depths were compared in turns."""
+        self.values["far_over_near"] = ratios.as_json()
+        self.keep()
+
+    def interrupted(self) -> None:
+        """Ctrl-C came."""
+        self.values["interrupted"] = True
+        self.keep()
+
+    def keep(self) -> None:
+        """Write the file.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        if self._path is None:
+            return
+        text = json.dumps(self.values, indent=2)
+
+        def write(file: BinaryIO) -> None:
+            file.write(text.encode() + b"\n")
+
+        atomic.replace(self._path, write)
+
+
+def columns(prompts: Sequence[int]) -> list[tuple[str, int]]:
+    """Names and widths of the columns of the table."""
+    names = [("tokens read", 11), ("reading tok/s", 13), ("decode tok/s", 20)]
+    for count in prompts:
+        names += [(f"prompt of {count} tok/s", 21), ("its first token, ms", 21)]
+    return [*names, ("resident", 8), ("private", 8), ("state", 8)]
+
+
+def heading(prompts: Sequence[int]) -> str:
+    """The first line of the table."""
+    return "  ".join(f"{name:>{width}}" for name, width in columns(prompts))
+
+
+def line(row: Row) -> str:
+    """One line of the table."""
+    reached, prompts = row.reached, list(row.first_token)
+    speed = f"{reached.tokens / reached.seconds:,.0f}" if reached.tokens else "–"
+    cells = [lengths.name(row.depth), "kept" if reached.kept else speed, row.decode.text(1)]
+    for count, seconds in row.first_token.items():
+        cells += [row.prefill(count).text(), seconds.map(lambda s: s * 1e3).text()]
+    private = "–" if row.private is None else size(row.private)
+    cells += [size(row.resident), private, size(row.state)]
+    widths = [width for _, width in columns(prompts)]
+    return "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+
+
+def piece_line(found: Found) -> str:
+    """What was found about lengths of pieces."""
+    parts = [
+        f"{length}: {speed.median:,.0f} tok/s ({found.gains[length].median:.2f} ×)"
+        for length, speed in found.speeds.items()
+    ]
+    return f"reading in pieces of {', '.join(parts)}"
+
+
+def ratio_line(ratios: Ratios) -> str:
+    """How two depths compare."""
+    return (
+        f"at {lengths.name(ratios.far)} over {lengths.name(ratios.near)} tokens read, in turns: "
+        f"decode speed {ratios.decode.text(3)}, time to first token {ratios.first_token.text(3)}"
+    )
+
+
+def plot(report: Report, path: Path) -> None:
+    """Speed of writing and memory against tokens read.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    matplotlib: Any = importlib.import_module("matplotlib")
+    matplotlib.use("Agg")
+    pyplot: Any = importlib.import_module("matplotlib.pyplot")
+    figure, (speed, memory) = pyplot.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+    depths = [row.depth for row in report.rows]
+    median = [row.decode.median for row in report.rows]
+    error = [
+        [row.decode.median - row.decode.lowest for row in report.rows],
+        [row.decode.highest - row.decode.median for row in report.rows],
+    ]
+    speed.errorbar(depths, median, yerr=error, marker="o", capsize=3)
+    speed.set_title("tokens written in a second")
+    memory.plot(depths, [row.resident / 2**20 for row in report.rows], marker="o", label="resident")
+    memory.plot(depths, [row.state / 2**20 for row in report.rows], marker="o", label="state")
+    memory.set_title("memory, MiB")
+    memory.legend()
+    for axis in (speed, memory):
+        axis.set_xscale("symlog", linthresh=1024)
+        axis.set_xticks(depths, [lengths.name(depth) for depth in depths])
+        axis.set_xlabel("tokens read")
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
+    figure.suptitle(f"{report.values['model']['name']} on {report.values['machine']['name']}")
+    try:
+        figure.savefig(path, dpi=120)
+    except (OSError, ValueError) as error_:
+        raise StorageError(f"{path}: the plot could not be written ({error_}).", "") from None
+    finally:
+        pyplot.close(figure)

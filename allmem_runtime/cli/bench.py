@@ -1,0 +1,284 @@
+"""``allmem bench``: how fast a model is on this machine, whatever it has read before."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from allmem_runtime.bench import lengths
+from allmem_runtime.cli.edge import INTERRUPTED, OK
+from allmem_runtime.cli.signals import Interrupts
+from allmem_runtime.errors import StorageError
+
+if TYPE_CHECKING:
+    from allmem_runtime.bench.measure import Meter
+    from allmem_runtime.bench.reading import Readings
+    from allmem_runtime.bench.report import Report
+    from allmem_runtime.model import Model
+    from allmem_runtime.session.session import Session
+
+NEAR = 8192
+"""The depth the deepest one is compared with, or the first above 0 if it was not asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchOptions:
+    """The command line of ``allmem bench``."""
+
+    model: Path
+    depths: str
+    prompt_sizes: str
+    written: int
+    repeats: int
+    text: Path | None
+    keep: Path | None
+    tune: bool | None
+    device: str
+    operators: str
+    threads: int | None
+    json_path: Path | None
+    plot_path: Path | None
+    quiet: bool
+
+    def say(self, text: str) -> None:
+        """Tell a person, unless told not to."""
+        if not self.quiet:
+            click.echo(text, err=True)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--depths",
+    default="0,2k,8k",
+    show_default=True,
+    help="Tokens read before measuring, such as 0,2k,8k,32k,128k,1M.",
+)
+@click.option("--prompt-sizes", default="32,512", show_default=True, help="Tokens of prompts.")
+@click.option(
+    "--tokens",
+    "written",
+    default=32,
+    show_default=True,
+    type=click.IntRange(1, 4096),
+    help="Tokens written for one figure.",
+)
+@click.option(
+    "--repeats",
+    default=5,
+    show_default=True,
+    type=click.IntRange(1, 1000),
+    help="Figures of each kind; the median and both ends are told.",
+)
+@click.option(
+    "--text", type=click.Path(path_type=Path), help="Read this.  [default: Python's manual]"
+)
+@click.option(
+    "--keep",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Keep readings here, and use them again.",
+)
+@click.option(
+    "--tune/--no-tune",
+    default=None,
+    help="Find the length of pieces this machine reads fastest, and let the runtime use "
+    "it.  [default: the first time]",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N].")
+@click.option(
+    "--operators", default="auto", show_default=True, help="auto, native, portable, or a library."
+)
+@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads of a step.")
+@click.option(
+    "--json",
+    "json_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write all figures to this file, after each depth.",
+)
+@click.option(
+    "--plot",
+    "plot_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw speed and memory against tokens read (needs matplotlib).",
+)
+@click.option("--quiet", is_flag=True, help="Nothing but the table.")
+def bench(**values: Any) -> int:
+    """Measure how fast MODEL reads and writes, and what memory it takes, at each depth.
+
+    A depth is reached by reading a text; one that is too short begins again. Then prompts are read
+    and tokens written several times, the state being taken back each time. Memory is that of the
+    process with two states: the one that reads and its copy.
+
+    The first time, the length of pieces that this machine reads fastest is found and kept in the
+    user's cache folder; the runtime uses it from then on for this model, with as many threads.
+
+    Rows are printed as they come. Ctrl-C keeps what was measured.
+    """
+    options = BenchOptions(**values)
+    depths = lengths.parse(options.depths, "--depths", 0)
+    prompts = lengths.parse(options.prompt_sizes, "--prompt-sizes", 1)
+    for path in (options.json_path, options.plot_path):
+        if path is not None and not path.parent.is_dir():
+            raise StorageError(f"There is no folder {path.parent}.", "Make it, or name another.")
+    if options.plot_path is not None:
+        from allmem_runtime.evaluation.tables import check_plot
+
+        check_plot(options.plot_path)
+    with Interrupts() as interrupts, ExitStack() as stack:
+        return _Run(options, depths, prompts, interrupts, stack).run()
+
+
+class _Run:
+    """One benchmark, with its model loaded."""
+
+    def __init__(
+        self,
+        options: BenchOptions,
+        depths: list[int],
+        prompts: list[int],
+        interrupts: Interrupts,
+        stack: ExitStack,
+    ) -> None:
+        # ONNX Runtime takes a moment to load; a wrong option should not have to wait for it.
+        from allmem_runtime.bench.measure import Meter, Work
+        from allmem_runtime.bench.reading import Readings
+        from allmem_runtime.bench.report import Report
+        from allmem_runtime.bench.texts import read_text
+        from allmem_runtime.model import load
+
+        self._options = options
+        self._depths = depths
+        self._prompts = prompts
+        self._interrupts = interrupts
+        self._stack = stack
+        began = time.perf_counter()
+        self._model: Model = load(
+            options.model,
+            device=options.device,
+            operators=options.operators,
+            threads=options.threads,
+        )
+        seconds = time.perf_counter() - began
+        self._text = read_text(options.text, self._model.tokenizer)
+        self._readings: Readings = Readings(
+            self._model, self._text, options.keep, self._stopped, self._progress
+        )
+        work = Work(prompts, options.written, options.repeats)
+        self._meter: Meter = Meter(self._text, work, self._stopped)
+        self._report: Report = Report(
+            self._model, self._text, options.threads, seconds, options.json_path
+        )
+        self._last_progress = 0.0
+
+    def run(self) -> int:
+        """All of it; the exit code."""
+        from allmem_runtime.bench import report
+        from allmem_runtime.bench.reading import Stopped
+
+        model, say = self._model, self._options.say
+        say(f"{model.name} on {model.device}, {model.operators} operators: {model.device.why}")
+        for notice in model.engine.notices:
+            say(notice)
+        if max(self._depths) + max(self._prompts) > len(self._text.ids):
+            say(f"{self._text.name} has {len(self._text.ids):,} tokens and is read repeatedly.")
+        code = OK
+        try:
+            self._tune()
+            click.echo(report.heading(self._prompts))
+            self._measure()
+        except Stopped:
+            self._report.interrupted()
+            code = INTERRUPTED
+        if self._options.plot_path is not None and self._report.rows:
+            report.plot(self._report, self._options.plot_path)
+            say(f"drew {self._options.plot_path}")
+        return code
+
+    def _tune(self) -> None:
+        from allmem_runtime.bench import report
+        from allmem_runtime.bench.pieces import find_piece
+        from allmem_runtime.engine.pieces import piece_length
+        from allmem_runtime.tuning import keep_piece, tuned_piece
+
+        model, options = self._model, self._options
+        kept = tuned_piece(model.package, options.threads, model.operators)
+        if options.tune is False or model.device.name != "cpu" or (kept and options.tune is None):
+            why = "found earlier on this machine" if kept == model.piece else "the usual length"
+            options.say(f"reading in pieces of {model.piece} tokens, {why}")
+            self._report.pieces(model.piece, None)
+            return
+        found = find_piece(model, piece_length(model.manifest), self._text, self._stopped)
+        options.say(report.piece_line(found))
+        path = keep_piece(
+            model.package, options.threads, model.operators, found.piece, found.as_json()
+        )
+        model.piece = found.piece
+        options.say(f"pieces of {found.piece} from now on, as {path} says")
+        self._report.pieces(found.piece, found)
+
+    def _measure(self) -> None:
+        from allmem_runtime.bench import report
+
+        session = self._model.session(undo=False)
+        near: tuple[Path, int] | None = None
+        reference = self._reference()
+        for depth in self._depths:
+            with self._interrupts.also(session.cancel):
+                session, reached = self._readings.reach(session, depth)
+            with self._interrupts.also(session.cancel):
+                row = self._meter.row(session, reached)
+                self._report.row(row)
+                click.echo(report.line(row))
+                sys.stdout.flush()
+            if depth == reference:
+                near = self._kept(session, depth), depth
+        if near is not None:
+            self._compare(near, session)
+
+    def _reference(self) -> int | None:
+        """The depth that the deepest one is compared with in the end."""
+        candidates = [depth for depth in self._depths[:-1] if depth]
+        if not candidates:
+            return None
+        return NEAR if NEAR in candidates else candidates[0]
+
+    def _kept(self, session: Session, depth: int) -> Path:
+        """A file with the reading of a depth: a second state in memory would be counted."""
+        path = self._readings.path(depth)
+        if path is None:
+            folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="allmem-bench-"))
+            path = Path(folder) / "near.allmem"
+            session.save(path)
+        return path
+
+    def _compare(self, near: tuple[Path, int], far: Session) -> None:
+        from allmem_runtime.bench import report
+        from allmem_runtime.bench.far_and_near import compare
+
+        session = self._readings.opened(*near)
+        with self._interrupts.also(session.cancel), self._interrupts.also(far.cancel):
+            ratios = compare(self._meter, session, far, self._prompts[-1])
+        self._report.ratios(ratios)
+        click.echo(report.ratio_line(ratios))
+
+    def _stopped(self) -> bool:
+        return self._interrupts.requested
+
+    def _progress(self, position: int, depth: int) -> None:
+        now = time.monotonic()
+        terminal = sys.stderr.isatty()
+        if self._options.quiet or now - self._last_progress < (0.5 if terminal else 10):
+            return
+        self._last_progress = now
+        text = f"reading {position:,} of {depth:,} tokens"
+        width = os.get_terminal_size(2).columns - 1 if terminal else len(text)
+        click.echo(f"\r\x1b[K{text[:width]}\r" if terminal else text, err=True, nl=not terminal)
