@@ -18,7 +18,6 @@ _COMMANDS = {
     "fork": ("allmem_runtime.cli.fork", "fork", "Copy a saved session, noting its parent."),
     "bench": ("allmem_runtime.cli.bench", "bench", "Measure speed and memory on this machine."),
     "prepare": ("allmem_runtime.cli.prepare", "prepare", "Lay weights out for faster starts."),
-    "prepare": ("allmem_runtime.cli.prepare", "prepare", "Lay weights out for faster starts."),
     "doctor": ("allmem_runtime.cli.doctor", "doctor", "Check that everything works here."),
     "answer": ("allmem_runtime.cli.answer", "answer", "Let a model answer a file of prompts."),
     "eval": ("allmem_runtime.cli.evaluate", "evaluate", "Measure what models remember."),
