@@ -66,7 +66,7 @@ def load(
     # Tokenizer and template need Python's lock, opening the graph hardly does.
     with ThreadPoolExecutor(1, "allmem-text") as aside:
         texts = aside.submit(Texts, package)
-        chosen = devices.choose(device, probe_cuda, find_card)
+        chosen = devices.choose(device, probe_cuda, find_card, package.manifest.cache)
         log.info("Device %s. %s", chosen, chosen.why)
         engine = Engine(
             package,

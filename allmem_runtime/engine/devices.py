@@ -50,13 +50,16 @@ class Device:
         return f"cuda:{self.index}" if self.name == "cuda" else "cpu"
 
 
-def choose(wanted: str, probe: Probe, describe: Describe = lambda index: None) -> Device:
+def choose(
+    wanted: str, probe: Probe, describe: Describe = lambda index: None, kv: str = "float16"
+) -> Device:
     """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:1`` into a device that works.
 
     Args:
         wanted: what the user asked for.
         probe: tries a CUDA device.
         describe: names a CUDA device that works.
+        kv: how the model keeps keys and values; ``int8`` is for the CPU only.
 
     Raises:
         UsageError: no such device name.
@@ -64,6 +67,8 @@ def choose(wanted: str, probe: Probe, describe: Describe = lambda index: None) -
     """
     if wanted == "cpu":
         return Device("cpu", 0, "The CPU was asked for.")
+    if wanted == "auto" and kv == "int8":
+        return Device("cpu", 0, "The model keeps keys and values as int8, which the CPU can.")
     if wanted == "auto":
         problem = probe(0)
         if problem is None:
@@ -74,6 +79,11 @@ def choose(wanted: str, probe: Probe, describe: Describe = lambda index: None) -
     match = _CUDA.match(wanted)
     if not match:
         raise UsageError(f"{wanted!r} is no device.", "Use auto, cpu, cuda or cuda:NUMBER.")
+    if kv == "int8":
+        raise DeviceError(
+            f"The model keeps keys and values as int8, and {wanted} has no kernels for that.",
+            "Use --device cpu, or export the model with --kv float16.",
+        )
     index = int(match[1] or 0)
     problem = probe(index)
     if problem is not None:

@@ -45,6 +45,15 @@ def test_cuda_that_cannot_be_had_is_an_error_with_a_remedy() -> None:
     assert "--device cpu" in caught.value.hint
 
 
+def test_int8_keys_and_values_run_on_the_cpu_or_are_refused_with_a_remedy() -> None:
+    device = choose("auto", works, kv="int8")
+    assert (device.name, "int8" in device.why) == ("cpu", True)
+    assert choose("cpu", works, kv="int8").name == "cpu"
+    with pytest.raises(DeviceError, match=r"int8, and cuda:1 has no kernels") as caught:
+        choose("cuda:1", works, kv="int8")
+    assert "--kv float16" in caught.value.hint
+
+
 @pytest.mark.parametrize("wanted", ["", "gpu", "CUDA", "cuda:", "cuda:-1", "cuda:1000", "cpu:0"])
 def test_unknown_device_is_a_usage_error(wanted: str) -> None:
     with pytest.raises(UsageError, match="is no device"):
