@@ -83,7 +83,7 @@ def perplexity(
     if buckets is not None:
         bounds = [0 if part.strip() == "0" else parse_length(part) for part in buckets.split(",")]
         edges = perplexity_task.check_edges(bounds, length)
-    groups, models = common.grouped(rows), common.models()
+    bases, groups, models = common.bases(rows), common.grouped(rows), common.models()
     model = models.get(groups[0].package)
     parts = perplexity_task.segments(
         texts, model.tokenizer.encode_text, length, common.samples, common.seed
@@ -96,7 +96,7 @@ def perplexity(
     names = [row.name for row in rows]
     found = even(names, work.run(groups, parts))
     tell_unfinished(common, len(found) // len(names), len(parts))
-    show(common, results, "perplexity", work.tables(names, found))
+    show(common, results, "perplexity", work.tables(names, found, bases))
 
 
 @evaluate.command(context_settings=_SETTINGS)
@@ -130,6 +130,8 @@ def needle(
     for row in parsed:
         own = [record for record in records if record["row"] == row.name]
         steps = sorted({record["depth"] for record in own})
+        if not steps:
+            continue
         by_depth = Table(
             f"needle: {row.name}, depth by length, %", [f"{s} %" for s in steps], heads
         )
@@ -138,8 +140,7 @@ def needle(
             found = table_of("", [row.name], heads, here)
             by_depth.cells |= {(f"{step} %", head): found.cells[row.name, head] for head in heads}
         tables.append(by_depth)
-    if len(names) > 1:
-        tables.insert(1, apart(names, heads, records))
+    tables[1:1] = [apart(base, names, heads, records) for base in setting.bases]
     show(common, setting.results, "needle", tables)
 
 
@@ -188,8 +189,7 @@ def ruler(
         for key in tables[0].cells:
             mean_table.cells[key] = average([table.cells[key] for table in tables])
         tables.append(mean_table)
-    if len(names) > 1:
-        tables.append(apart(names, heads, records))
+    tables += [apart(base, names, heads, records) for base in setting.bases]
     show(common, setting.results, "ruler", tables)
 
 
@@ -237,5 +237,5 @@ def longbench(
             cells = [table.cells[name, column] for column in columns]
             table.cells[name, "average"] = average(cells)
         table.columns = [*columns, "average"]
-    tables = [table, apart(names, columns, found)] if len(names) > 1 else [table]
+    tables = [table, *(apart(base, names, columns, found) for base in setting.bases)]
     show(common, setting.results, "longbench", tables)

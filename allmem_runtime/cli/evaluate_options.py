@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from allmem_runtime.errors import StorageError
+from allmem_runtime.errors import StorageError, UsageError
 from allmem_runtime.evaluation.asking import Asking, Score, even
 from allmem_runtime.evaluation.items import Encoder, Item, PrefixIn, Style
 from allmem_runtime.evaluation.loading import Models
@@ -36,6 +36,7 @@ class Common:
     quiet: bool
     minutes: float | None = None
     other_weights: bool = False
+    against: tuple[str, ...] = ()
     begun: float = field(default_factory=time.monotonic)
 
     def say(self, text: str) -> None:
@@ -51,6 +52,20 @@ class Common:
         """The rows by folder; they must share one decoder unless the user wants otherwise."""
         warn = (lambda text: click.echo(text, err=True)) if self.other_weights else None
         return grouped(rows, warn=warn)
+
+    def bases(self, rows: Sequence[Row]) -> list[str]:
+        """The rows that the others are held against; none where there is one row only.
+
+        Raises:
+            UsageError: there is no row of this name.
+        """
+        names = [row.name for row in rows]
+        for name in self.against:
+            if name not in names:
+                raise UsageError(
+                    f"--against {name!r} is no row.", f"Rows: {', '.join(map(repr, names))}."
+                )
+        return list(dict.fromkeys(self.against or names[:1])) if len(names) > 1 else []
 
     def models(self) -> Models:
         """Where models come from."""
@@ -76,6 +91,9 @@ def common_options(samples: int) -> Callable[[Callable[..., None]], Callable[...
         click.option("--minutes", type=click.FloatRange(0, min_open=True),
                      help="Begin nothing after this time, and show the prompts that all rows "
                      "have answered; the same command with --json goes on."),
+        click.option("--against", multiple=True, metavar="NAME",
+                     help="Row to hold the others against, prompt by prompt; may be given "
+                     "repeatedly.  [default: the first row]"),
         click.option("--other-weights", is_flag=True,
                      help="Only warn where rows have different decoders, types or files."),
     ]  # fmt: skip
@@ -121,6 +139,7 @@ class Setting:
     def __init__(self, rows: Sequence[Row], form: str, prefix_in: PrefixIn, common: Common) -> None:
         self._common = common
         self._rows = [row.name for row in rows]
+        self.bases = common.bases(rows)
         self.groups: list[Group] = common.grouped(rows)
         self._models = common.models()
         model: Model = self._models.get(self.groups[0].package)

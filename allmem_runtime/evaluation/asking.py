@@ -182,21 +182,24 @@ def table_of(
     return table
 
 
-def apart(rows: Sequence[str], columns: Sequence[str], records: Sequence[Record]) -> Table:
-    """How far the other rows are above the first one, document by document.
+def apart(
+    base: str, rows: Sequence[str], columns: Sequence[str], records: Sequence[Record]
+) -> Table:
+    """How far the other rows are above one of them, document by document.
 
     All rows answered the same prompts, so the differences scatter less than the rows do. Tasks
     count alike; their samples are taken to be independent.
     """
-    table = Table(f"points above {rows[0]!r}", rows[1:], columns)
+    others = [row for row in rows if row != base]
+    table = Table(f"points above {base!r}", others, columns)
     table.note = "Same prompts in both rows, so the errors are those of paired differences."
     tasks = list(dict.fromkeys(record["task"] for record in records))
     for column in columns:
-        for row in rows[1:]:
+        for row in others:
             found = []
             for task in tasks:
                 own = [record for record in records if record["task"] == task]
-                first, other = _samples(own, rows[0], column), _samples(own, row, column)
+                first, other = _samples(own, base, column), _samples(own, row, column)
                 found.append(mean([other[s] - first[s] for s in other if s in first]))
             table.cells[row, column] = average([cell for cell in found if cell is not None])
     return table

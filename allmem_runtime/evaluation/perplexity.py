@@ -230,35 +230,51 @@ class Perplexity:
     def _pairs(self) -> Iterator[tuple[int, int]]:
         return zip(self._edges, self._edges[1:], strict=False)
 
-    def tables(self, rows: Sequence[str], records: Sequence[Record]) -> list[Table]:
-        """Nats per token, perplexity, and the paired difference to the first row."""
+    def tables(
+        self, rows: Sequence[str], records: Sequence[Record], bases: Sequence[str]
+    ) -> list[Table]:
+        """Nats per token, perplexity, and paired differences to each of ``bases``."""
         columns = [f"{length_name(low)}–{length_name(high)}" for low, high in self._pairs()]
         whole = f"0–{length_name(self._edges[-1])}"
         every = [*columns, whole] if len(columns) > 1 else columns
         nats = Table("nats per token, by position", rows, every, 4)
         ratio = Table("perplexity, by position", rows, every, 2)
-        apart = Table(f"nats per token above {rows[0]!r}, by position", rows[1:], every, 4)
-        by_row = {row: {r["sample"]: r for r in records if r["row"] == row} for row in rows}
-        for number, column in enumerate(every):
-            first = _bucket(by_row[rows[0]], number if number < len(columns) else None)
-            for row in rows:
-                found = _bucket(by_row[row], number if number < len(columns) else None)
-                cell = mean([x for x, _ in found.values()], [w for _, w in found.values()])
-                nats.cells[row, column] = cell
-                if cell is not None:
-                    value = float(np.exp(cell.value))
-                    # The delta method: d exp(x) = exp(x) dx.
-                    error = None if cell.error is None else value * cell.error
-                    ratio.cells[row, column] = type(cell)(value, error, cell.count)
-                both = [s for s in found if s in first]
-                apart.cells[row, column] = mean(
-                    [found[s][0] - first[s][0] for s in both], [found[s][1] for s in both]
-                )
-        tables = [nats, ratio]
-        if len(rows) > 1:
-            apart.note = "Same tokens in both rows, so the errors are those of paired differences."
-            tables.append(apart)
-        return tables
+        found = {
+            (row, column): _bucket(
+                {r["sample"]: r for r in records if r["row"] == row},
+                number if number < len(columns) else None,
+            )
+            for row in rows
+            for number, column in enumerate(every)
+        }
+        for place, samples in found.items():
+            cell = mean([x for x, _ in samples.values()], [w for _, w in samples.values()])
+            nats.cells[place] = cell
+            if cell is not None:
+                value = float(np.exp(cell.value))
+                # The delta method: d exp(x) = exp(x) dx.
+                error = None if cell.error is None else value * cell.error
+                ratio.cells[place] = type(cell)(value, error, cell.count)
+        return [nats, ratio, *(_apart(base, rows, every, found) for base in bases)]
+
+
+def _apart(
+    base: str, rows: Sequence[str], columns: Sequence[str],
+    found: dict[tuple[str, str], dict[int, tuple[float, int]]],
+) -> Table:  # fmt: skip
+    """Differences to one row, segment by segment."""
+    others = [row for row in rows if row != base]
+    table = Table(f"nats per token above {base!r}, by position", others, columns, 4)
+    table.note = "Same tokens in both rows, so the errors are those of paired differences."
+    for column in columns:
+        first = found[base, column]
+        for row in others:
+            own = found[row, column]
+            both = [sample for sample in own if sample in first]
+            table.cells[row, column] = mean(
+                [own[s][0] - first[s][0] for s in both], [own[s][1] for s in both]
+            )
+    return table
 
 
 def _bucket(records: dict[int, Record], number: int | None) -> dict[int, tuple[float, int]]:

@@ -216,7 +216,7 @@ def test_differences_are_taken_document_by_document() -> None:
         for (row, task), each in scores.items()
         for sample, score in enumerate(each)
     ]
-    cell = apart(["a", "b"], ["2k"], records).cells["b", "2k"]
+    cell = apart("a", ["b", "a"], ["2k"], records).cells["b", "2k"]
     # Task t: 50 and 50, error 0; task u: 10 and 30, mean 20, error 10; their mean.
     assert cell is not None
     assert (cell.value, cell.error) == (35.0, 5.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,7 @@ from runtime.fake_ruler import write_fake
 from allmem_runtime.cli import allmem
 from allmem_runtime.cli.evaluate import evaluate
 from allmem_runtime.evaluation.numbers import Mean
+from allmem_runtime.evaluation.rows import Row, write_rows
 from allmem_runtime.evaluation.tables import Table, plot
 
 
@@ -61,11 +63,38 @@ def test_perplexity_takes_rows_and_texts_in_any_order(tiny_model_dir: Path, tmp_
     text.write_text("The river went round the old mill. " * 30)
     done = run(
         "perplexity", text, *rows_of(tiny_model_dir), "--length", 200, "--buckets", "0,50",
-        "--samples", 3, "--quiet",
+        "--samples", 3, "--quiet", "--against", "forgets", "--against", "allmem",
     )  # fmt: skip
     assert done.exit_code == 0, done.exception
-    assert "0–50" in done.stdout and "50–200" in done.stdout and "above 'allmem'" in done.stdout
+    assert "0–50" in done.stdout and "50–200" in done.stdout
+    assert done.stdout.index("above 'forgets'") < done.stdout.index("above 'allmem'")
     assert done.stderr == ""
+
+
+def test_a_time_that_is_over_begins_nothing_and_says_how_much_is_done(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "needle.jsonl"
+    arguments = ["needle", *rows_of(tiny_model_dir), "--lengths", "600", "--samples", 2,
+                 "--depths", 2, "--quiet", "--json", path]  # fmt: skip
+    none = run(*arguments, "--minutes", 0.000001)
+    assert none.exit_code == 0, none.exception
+    assert "all rows have answered 0 of 4 prompts; the same command goes on" in none.stderr
+    assert none.stdout.count("–") >= 2, "cells that were not measured"
+    done = run(*arguments, "--minutes", 60)
+    assert done.stderr == "" and "samples in each cell: 2" in done.stdout
+
+
+def test_a_folder_of_rows_is_taken_for_its_rows(tiny_model_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model_dir, tmp_path / "on")
+    rows = [Row("AllMem", tmp_path / "on"), Row("AllMem, reset", tmp_path / "on", reset=True)]
+    write_rows(tmp_path, rows)
+    (tmp_path / "text.txt").write_text("The river went round the old mill. " * 30)
+    for command, more in (("needle", ["--lengths", 600]), ("perplexity", ["--length", 200])):
+        text = [tmp_path / "text.txt"] if command == "perplexity" else []
+        done = run(command, tmp_path, *text, *more, "--samples", 1, "--quiet")
+        assert done.exit_code == 0, done.exception
+        assert "AllMem, reset" in done.stdout
 
 
 def test_longbench_reads_local_files(tiny_model_dir: Path, tmp_path: Path) -> None:
@@ -114,6 +143,8 @@ def test_ruler_runs_with_a_package_of_its_outline(
         (["ruler", "a=b", "--tasks", "vt,vt"], "vt"),
         (["needle", "a=b", "--json", "/nowhere/at/all.jsonl"], "no folder"),
         (["needle", "a=/nowhere/at/all"], "nowhere"),
+        (["needle", "a=b", "--against", "c"], "'c' is no row"),
+        (["needle", "a=b", "--plot", "x.txt"], "no kind of picture"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -89,7 +89,7 @@ def test_buckets_hold_every_token_but_the_first(tiny_model_dir: Path, tmp_path: 
     assert (n_low, n_high) == (31, 58)
     assert low == pytest.approx(right[:31].sum(), rel=1e-3)  # as above
     assert high == pytest.approx(right[31:].sum(), rel=1e-3)
-    nats, ratio, apart = work.tables(["a", "b"], records)
+    nats, ratio, apart = work.tables(["a", "b"], records, ["a"])
     cell, whole = nats.cells["a", "0–90"], ratio.cells["a", "0–90"]
     assert cell is not None and whole is not None
     assert whole.value == pytest.approx(np.exp(cell.value))
