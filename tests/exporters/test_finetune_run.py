@@ -380,3 +380,28 @@ def test_length_that_cuts_all_answers_off_is_refused_and_some_are_told(
     with pytest.raises(DataError, match="within 8 tokens"):
         finetune(checkpoint, tmp_path / "data", tmp_path / "b",
                  from_dict({**SETTINGS, "steps": 1, "length": 8}))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("window", "told"),
+    [
+        ([16, 16], []),
+        ([96, 96], ["training's smallest window", "the window of held-out figures"]),
+        ([16, 600], ["the window of held-out figures"]),
+    ],
+    ids=["small", "as long as the texts", "the middle is"],
+)
+def test_windows_that_hold_whole_sequences_are_told(
+    checkpoint: Path, tmp_path: Path, window: list[int], told: list[str]
+) -> None:
+    with ShardWriter(tmp_path / "data", vocab_size=320, tokenizer="none") as writer:
+        for split in ("train", "heldout"):
+            ids = np.arange(96, dtype=np.int64) + 3
+            writer.add(Sequence(ids, np.ones(96, bool), "copy", split))
+    said: list[str] = []
+    draws = {"window": window, "sinks": [0, 0], "chunk": [16, 16]}
+    settings = from_dict({**SETTINGS, "steps": 1, "length": 0, "draws": draws})
+    finetune(checkpoint, tmp_path / "data", tmp_path / "run", settings, report=said.append)
+    notices = [line for line in said if line.startswith("notice")]
+    assert len(notices) == len(told)
+    assert all(name in line for name, line in zip(told, notices, strict=True))

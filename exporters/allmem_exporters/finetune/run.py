@@ -16,6 +16,7 @@ from allmem_exporters.errors import ConversionError, DataError
 from allmem_exporters.finetune.adapter import STRUCTURE, Adapter, base_digest, save_adapter
 from allmem_exporters.finetune.data import Shards
 from allmem_exporters.finetune.data.shard_format import tokenizer_digest
+from allmem_exporters.finetune.evaluate import middle
 from allmem_exporters.finetune.metrics import MetricsFile, plot
 from allmem_exporters.finetune.resume import RunFile
 from allmem_exporters.finetune.settings import Settings
@@ -98,6 +99,7 @@ def finetune(
         "start": _file_digest(start) if start else "",
     }
     _warn_of_silence(train, settings, data, report)
+    _tell_of_windows(train, heldout, settings, report)
     metrics = MetricsFile(out / METRICS_FILE)
     trainer = Trainer(model, train, heldout, settings, RunFile(out / RUN_FILE, identity), metrics)
     if trainer.standing.step:
@@ -140,6 +142,28 @@ def _warn_of_silence(
             f"{empty} of {len(train)} sequences have nothing to learn from within "
             f"{settings.length} tokens; make the data at that length with `allmem data --length`"
         )
+
+
+def _tell_of_windows(
+    train: Shards, heldout: Shards, settings: Settings, report: Callable[[str], None]
+) -> None:
+    """Say where a window holds whole sequences, so that nothing lies beyond it."""
+    draws = settings.draws
+    windows = {
+        "training's smallest window": (train, draws.window[0], draws.sinks[0]),
+        "the window of held-out figures": (
+            heldout, middle(draws.window), sum(draws.sinks) // 2
+        ),
+    }  # fmt: skip
+    for name, (shards, window, sinks) in windows.items():
+        longest = max((entry["length"] for entry in shards.entries), default=0)
+        longest = min(longest, settings.length or longest)
+        if 0 < longest <= window + sinks:
+            report(
+                f"notice: {name} ({window} and {sinks} sinks) is not smaller than the longest "
+                f"sequence ({longest} tokens): nothing lies beyond it for a memory to recall; "
+                "lower draws.window, or make longer data with `allmem data --length`"
+            )
 
 
 def peak_memory(device: str) -> int:
