@@ -56,6 +56,7 @@ class DeviceBuffers:
         self._row_value = ort.OrtValue.ortvalue_from_numpy(self._row)
         self._at = 0
         self._bindings = [self._bind(i) for i in range(len(self._sets))]
+        self._bound: list[tuple[ort.OrtValue, ...]] = [() for _ in self._bindings]
         for binding in self._bindings:
             binding.bind_ortvalue_input(spec.POSITION, self._position_value)
         self._options = run_options(UNCAPTURED) if graphs else None
@@ -121,15 +122,19 @@ class DeviceBuffers:
         self._position[0] = position
         if self._device.name != "cpu":
             self._position_value.update_inplace(self._position)
-        # Host memory is copied to a device when it is bound, not when the model runs.
-        binding.bind_ortvalue_input(spec.INPUT_IDS, self._input(spec.INPUT_IDS, ids[None]))
-        binding.bind_ortvalue_input(spec.LOGIT_INDEX, self._input(spec.LOGIT_INDEX, rows))
         if len(rows) == 1:
             logits, value = self._row, self._row_value
         else:
             logits = np.empty((1, len(rows), self._vocab), np.float32)
             value = ort.OrtValue.ortvalue_from_numpy(logits)
-        binding.bind_ortvalue_output(spec.LOGITS, value)
+        inputs = self._input(spec.INPUT_IDS, ids[None]), self._input(spec.LOGIT_INDEX, rows)
+        bound = *inputs, value
+        # Host memory is copied to a device when it is bound, not when the model runs.
+        if self._device.name != "cpu" or self._bound[self._at] != bound:
+            binding.bind_ortvalue_input(spec.INPUT_IDS, inputs[0])
+            binding.bind_ortvalue_input(spec.LOGIT_INDEX, inputs[1])
+            binding.bind_ortvalue_output(spec.LOGITS, value)
+            self._bound[self._at] = bound
         self._session.run_with_iobinding(binding, self._options)
         rows_of_logits: Logits = logits[0]
         return rows_of_logits

@@ -19,9 +19,9 @@ from allmem_runtime.errors import SessionStateError, UsageError
 MAX_STOP_STRINGS = 16
 MAX_STOP_CHARACTERS = 256
 MAX_SEED = (1 << 63) - 1
-_NUCLEUS_TOKENS = 1024
-"""``top_p`` rarely needs more tokens than these; sorting a whole vocabulary takes longer than
-the step of a small model."""
+_LIKELY = (1e-2, 1e-4, 1e-7)
+"""Weights, against that of the likeliest token, from which on tokens are looked at first: few are
+as likely, and sorting or cutting a whole vocabulary takes a tenth of the step of a small model."""
 
 # (lowest, highest, whether the lowest itself is allowed, must be whole)
 _RANGES: dict[str, tuple[float, float, bool, bool]] = {
@@ -110,78 +110,102 @@ def pick(
     Raises:
         SessionStateError: a logit is NaN or plus infinity, or all are minus infinity.
     """
-    scores = np.asarray(logits, dtype=np.float64)
-    best = scores.max(initial=-np.inf)
-    # The maximum of values with a NaN among them is NaN.
-    if not np.isfinite(best):
+    scores: NDArray[np.floating[Any]] = np.asarray(logits)
+    # Of values with a NaN among them, the NaN counts as the largest.
+    best = int(np.argmax(scores)) if scores.size else 0
+    if not (scores.size and math.isfinite(scores[best])):
         raise SessionStateError(
             f"The model's logits at position {position} are not finite.",
             "Take the session back to its last good state, or reset it.",
         )
     if sampling.repetition_penalty != 1.0 and len(recent):
         scores = _penalised(scores, recent, sampling.repetition_penalty)
+        best = int(np.argmax(scores))
     if sampling.temperature == 0.0 or sampling.top_k == 1:
-        return int(np.argmax(scores))
-    tokens, weights = _candidates(scores, sampling)
+        return best
+    tokens, weights = _candidates(scores, scores[best], sampling)
     total = np.cumsum(weights)
     drawn = int(np.searchsorted(total, _uniform(seed, position) * total[-1], side="right"))
     return int(tokens[min(drawn, len(tokens) - 1)])
 
 
 def _penalised(
-    scores: NDArray[np.float64], recent: Sequence[int], penalty: float
-) -> NDArray[np.float64]:
+    scores: NDArray[np.floating[Any]], recent: Sequence[int], penalty: float
+) -> NDArray[np.floating[Any]]:
     """Divide positive and multiply negative logits of seen tokens (arXiv 1909.05858, 4.1)."""
-    seen = np.unique(np.asarray(recent, dtype=np.int64))
-    scores = scores.copy()
+    seen = np.asarray(recent, dtype=np.int64)
     values = scores[seen]
+    scores = scores.copy()
+    # A token that was seen twice gets the same value twice.
     scores[seen] = np.where(values > 0, values / penalty, values * penalty)
     return scores
 
 
 def _candidates(
-    scores: NDArray[np.float64], sampling: Sampling
+    scores: NDArray[np.floating[Any]], best: np.floating[Any], sampling: Sampling
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Tokens still allowed and their unnormalised probabilities, in an order that is fixed."""
     with np.errstate(over="ignore"):  # a tiny temperature sends the others to minus infinity
-        weights = np.exp((scores - scores.max()) / sampling.temperature)
+        weights = np.exp((scores - best) / scores.dtype.type(sampling.temperature))
     if sampling.top_k:
         tokens = _likeliest(weights, sampling.top_k)[: sampling.top_k]
         if sampling.top_p < 1.0:
-            tokens = _nucleus(weights, tokens, sampling.top_p * weights[tokens].sum())
+            tokens = _nucleus(weights, tokens, sampling.top_p * _total(weights[tokens]))
     elif sampling.top_p < 1.0:
-        enough = sampling.top_p * weights.sum()
-        tokens = _likeliest(weights, _NUCLEUS_TOKENS)
-        if weights[tokens].sum() < enough:
-            tokens = _likeliest(weights, len(weights))
-        tokens = _nucleus(weights, tokens, enough)
+        tokens = _heaviest_of(weights, sampling.top_p * _total(weights))
+    elif sampling.min_p == 0.0:
+        return np.arange(len(weights)), weights.astype(np.float64)
     else:
-        tokens = np.arange(len(weights))
+        tokens = np.flatnonzero(weights >= sampling.min_p)
     # The likeliest token always has the weight 1.
     tokens = tokens[weights[tokens] >= sampling.min_p]
-    return tokens, weights[tokens]
+    return tokens, weights[tokens].astype(np.float64)
 
 
-def _likeliest(weights: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+def _likeliest(weights: NDArray[np.floating[Any]], count: int) -> NDArray[np.int64]:
     """At least the ``count`` heaviest tokens, heaviest first, equal ones by their ids.
 
     More than ``count`` come where several weigh as much as the last, so that which of them are
     taken depends on nothing but their ids.
     """
-    tokens: NDArray[np.int64]
-    if count < len(weights):
-        threshold = np.partition(weights, len(weights) - count)[len(weights) - count]
-        tokens = np.flatnonzero(weights >= threshold)
+    tokens = np.arange(len(weights))
+    for least in _LIKELY:
+        likely = np.flatnonzero(weights >= least)
+        if len(likely) >= count:  # so no other token is among the heaviest
+            tokens = likely
+            break
+    if count < len(tokens):
+        found = weights[tokens]
+        threshold = np.partition(found, len(found) - count)[len(found) - count]
+        tokens = tokens[found >= threshold]
+    return _in_order(weights, tokens)
+
+
+def _heaviest_of(weights: NDArray[np.floating[Any]], enough: float) -> NDArray[np.int64]:
+    """The heaviest tokens that together weigh ``enough``."""
+    for least in _LIKELY:
+        likely = np.flatnonzero(weights >= least)
+        if _total(weights[likely]) >= enough:
+            break
     else:
-        tokens = np.arange(len(weights))
+        likely = np.arange(len(weights))
+    return _nucleus(weights, _in_order(weights, likely), enough)
+
+
+def _in_order(weights: NDArray[np.floating[Any]], tokens: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Heaviest first, equal ones by their ids."""
     return tokens[np.argsort(-weights[tokens], kind="stable")]
 
 
+def _total(weights: NDArray[np.floating[Any]]) -> float:
+    return float(weights.sum(dtype=np.float64))
+
+
 def _nucleus(
-    weights: NDArray[np.float64], tokens: NDArray[np.int64], enough: float
+    weights: NDArray[np.floating[Any]], tokens: NDArray[np.int64], enough: float
 ) -> NDArray[np.int64]:
     """The first tokens that together weigh ``enough``, and never none."""
-    taken = weights[tokens]
+    taken = weights[tokens].astype(np.float64)
     before = np.cumsum(taken) - taken
     return tokens[: max(1, int(np.count_nonzero(before < enough)))]
 
