@@ -23,6 +23,9 @@ _LIKELY = (1e-2, 1e-4, 1e-7)
 """Weights, against that of the likeliest token, from which on tokens are looked at first: few are
 as likely, and sorting or cutting a whole vocabulary takes a tenth of the step of a small model."""
 
+_COLDEST = 1e-30
+"""Lower temperatures are no other ones: in float32 they would be 0."""
+
 # (lowest, highest, whether the lowest itself is allowed, must be whole)
 _RANGES: dict[str, tuple[float, float, bool, bool]] = {
     "temperature": (0.0, 100.0, True, False),
@@ -145,8 +148,9 @@ def _candidates(
     scores: NDArray[np.floating[Any]], best: np.floating[Any], sampling: Sampling
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Tokens still allowed and their unnormalised probabilities, in an order that is fixed."""
+    temperature = scores.dtype.type(max(sampling.temperature, _COLDEST))
     with np.errstate(over="ignore"):  # a tiny temperature sends the others to minus infinity
-        weights = np.exp((scores - best) / scores.dtype.type(sampling.temperature))
+        weights = np.exp((scores - best) / temperature)
     if sampling.top_k:
         tokens = _likeliest(weights, sampling.top_k)[: sampling.top_k]
         if sampling.top_p < 1.0:
