@@ -25,8 +25,9 @@ from allmem_runtime.evaluation.rows import is_row, parse_rows
 def drift(arguments: Sequence[str], length_text: str, step_text: str, common: Common) -> None:
     """Read one long text in one go: perplexity and growth of the fast weights along it.
 
-    The texts are read one after the other from a blank state. A row that was cut off begins anew;
-    finished ones are kept with --json. Rows with :reset of a folder of rows are left out.
+    The texts are read one after the other from a blank state. With --json the same command goes on
+    where it was cut off; the sessions of unfinished rows lie beside that file. Rows with :reset
+    are left out.
     """
     rows = parse_rows([a for a in arguments if is_row(a)])
     texts = [Path(a) for a in arguments if not is_row(a)]
@@ -45,9 +46,11 @@ def drift(arguments: Sequence[str], length_text: str, step_text: str, common: Co
     ids = drift_task.read_ids(texts, encode, length)
     results = Results(common.json_path)
     say_resumed(common, results)
-    work = drift_task.Drift(models, results, common.say, common.over)
-    records = work.run(groups, ids, step)
-    if len(records) < len(rows):
-        click.echo(f"unfinished: {len(records)} of {len(rows)} rows have read the text", err=True)
-    if records:
-        show(common, results, "drift", drift_task.tables(records), length=length, step=step)
+    work = drift_task.Drift(models, results, common.say, common.over, common.json_path)
+    found = work.run(groups, ids, step)
+    for name, records in found.items():
+        if not records or records[-1]["end"] < length:
+            read = records[-1]["end"] if records else 0
+            click.echo(f"unfinished: {name!r} has read {read:,} of {length:,} tokens", err=True)
+    tables = drift_task.tables(found, length, step)
+    show(common, results, "drift", tables, length=length, step=step)

@@ -16,8 +16,11 @@ from allmem_exporters.finetune.recall import observe
 from allmem_runtime import load
 from allmem_runtime.cli.evaluate import evaluate
 from allmem_runtime.evaluation.blank_memory import EvaluationSession, initial_weights
-from allmem_runtime.evaluation.drift import growth, row_norms, stretches
+from allmem_runtime.evaluation.drift import Drift, growth, row_norms, stretches
+from allmem_runtime.evaluation.loading import Models
 from allmem_runtime.evaluation.perplexity import losses
+from allmem_runtime.evaluation.results import Results
+from allmem_runtime.evaluation.rows import grouped, parse_rows
 
 IDS = tuple(int(i) for i in np.random.default_rng(7).integers(3, 300, 161))
 # Strong writes, so that the rows grow within a few chunks.
@@ -82,11 +85,34 @@ def test_the_command_tells_drift_and_keeps_it(loud: Path, tmp_path: Path) -> Non
     assert "300 of 300 tokens" in done.stderr
     again = CliRunner().invoke(evaluate, arguments, catch_exceptions=False)
     assert again.stdout == done.stdout and "of 300 tokens" not in again.stderr
-    result, table = (json.loads(path.read_text().splitlines()[n]) for n in (1, 2))
-    assert len(result["stretches"]) == 3 and len(result["stretches"][0]["growth"]) == 2
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["kind"] for line in lines] == ["begin", *["result"] * 3, "table", "table"]
+    table = lines[-1]
+    assert len(lines[1]["growth"]) == 2
     values = table["tables"][2]["rows"]["a"]
     ratio = values["perplexity 200–300"]["mean"] / values["perplexity 100–200"]["mean"]
     assert values["change, %"]["mean"] == pytest.approx(100 * (ratio - 1))
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["its session is there", "it was lost"])
+def test_a_reading_that_was_cut_off_goes_on_to_the_same_end(
+    loud: Path, tmp_path: Path, lost: bool
+) -> None:
+    groups, path, said = grouped(parse_rows([f"a={loud}"])), tmp_path / "r.jsonl", list[str]()
+    models = Models("cpu", "auto", 1)
+    whole = Drift(models, Results(None), said.append).run(groups, IDS, 40)["a"]
+    cut = Drift(models, Results(path), said.append, lambda: len(said) == 6, path)
+    assert len(cut.run(groups, IDS, 40)["a"]) == 2
+    (session,) = tmp_path.glob("*.allmem")
+    if lost:
+        session.unlink()
+    said.clear()
+    again = Drift(models, Results(path), said.append, path=path).run(groups, IDS, 40)["a"]
+    assert len(said) == (4 if lost else 2)
+    assert [(r["start"], r["nats"], r["growth"]) for r in again] == [
+        (r["start"], r["nats"], r["growth"]) for r in whole
+    ]
+    assert not list(tmp_path.glob("*.allmem")), "nothing is left of a finished row"
 
 
 @pytest.mark.parametrize(
