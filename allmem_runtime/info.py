@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from allmem_ops.library import LibraryInfo
 from allmem_runtime.config import BOUNDS, Manifest
+from allmem_runtime.engine import prepared
+from allmem_runtime.engine.operators import find_library
 from allmem_runtime.files.package import Package, open_package
 from allmem_runtime.files.snapshot import read_header
 from allmem_runtime.progress import printable, size
@@ -46,7 +49,19 @@ def model_info(path: str | Path) -> dict[str, Any]:
     Raises:
         ModelFileError: not a model of ours, or damaged.
     """
-    return package_info(open_package(path))
+    package = open_package(path)
+    return {**package_info(package), "prepared": prepared_info(package)}
+
+
+def prepared_info(package: Package) -> dict[str, Any]:
+    """Whether opening a model here would map prepared weights, as values that JSON knows."""
+    library = find_library("auto", package.manifest.operators)
+    found = prepared.find(package, library.path if isinstance(library, LibraryInfo) else None)
+    return {
+        "used": found.folder is not None,
+        "folder": None if found.folder is None else str(found.folder),
+        "notice": found.notice,
+    }
 
 
 def package_info(package: Package) -> dict[str, Any]:
@@ -113,6 +128,10 @@ def model_lines(info: dict[str, Any]) -> Iterator[str]:
         f"weights    {size(weights['bytes'])}, {weights['element']}; "
         f"activations {info['activations']}, cache {info['state']['cache']}"
     )
+    prepared_weights = info.get("prepared")
+    if prepared_weights:
+        where, notice = prepared_weights["folder"], prepared_weights["notice"]
+        yield f"prepared   {printable(where or notice or 'no; `allmem prepare` does it')}"
     names = [f"{name} {version}" for name, version in sorted(info["operators"].items())]
     yield f"operators  {', '.join(names) or 'none of our own'}"
     yield f"state      {size(info['state']['bytes'])}, whatever the length of the text"

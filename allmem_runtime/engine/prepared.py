@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import onnxruntime as ort
-
 from allmem_runtime import spec
 from allmem_runtime.errors import AllMemError
 from allmem_runtime.files.package import Package, file_digest
@@ -65,6 +63,8 @@ def facts(package: Package, library: Path | None) -> dict[str, Any]:
         package: the model; the digest of its graph covers those of its weights.
         library: the operators; None for the function bodies in the graph.
     """
+    import onnxruntime as ort  # describing a model without prepared weights does not need it
+
     return {
         "format": FORMAT,
         "model": package.digest,
