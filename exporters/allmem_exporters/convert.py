@@ -16,10 +16,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel
 
+from allmem_exporters.calibrate import calibrate
 from allmem_exporters.config import AllMemConfig
 from allmem_exporters.errors import ConfigError, ConversionError
 from allmem_exporters.finetune.adapter import Adapter
-from allmem_exporters.initialize import calibrate_values, initialize_memories
+from allmem_exporters.initialize import initialize_memories
 from allmem_exporters.modeling import AllMemForCausalLM
 from allmem_exporters.sources import backbone_options, open_source
 from allmem_runtime.errors import StorageError
@@ -27,7 +28,7 @@ from allmem_runtime.errors import StorageError
 logger = logging.getLogger(__name__)
 
 PROVENANCE_FILE = "provenance.json"
-CALIBRATION_TOKENS = 512
+CALIBRATION_TOKENS = 2048
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 MEMORY_OPTIONS = (
@@ -60,8 +61,8 @@ def convert(
         dtype: ``float32``, ``float16`` or ``bfloat16``; None keeps the source's own, in which
             every weight is copied bit for bit (a GGUF file's are dequantised to float32).
         revision: branch, tag or commit on the hub.
-        calibration_text: a text of the kind the model will read, on which the memory's values
-            are scaled to a root mean square of 1.
+        calibration_text: a text of the kind the model will read, on which the memory's keys are
+            whitened and its values scaled to a root mean square of 1.
         memory: an adapter made by ``finetune``: its memories instead of fresh ones, in float32
             whatever the decoder's type. It brings the options that it was trained with.
         force: write into a folder that holds other things; what we do not write stays.
@@ -257,7 +258,7 @@ def _calibrate(model: AllMemForCausalLM, folder: Path, text: str) -> None:
     tokens = tokenizer(text, add_special_tokens=False)["input_ids"][:CALIBRATION_TOKENS]
     if not tokens:
         raise ConversionError("The calibration text is empty.", "Give some paragraphs of text.")
-    calibrate_values(model, torch.tensor([tokens]))
+    calibrate(model, torch.tensor([tokens]))
 
 
 def write_generation_settings(config: AllMemConfig, folder: Path) -> None:

@@ -10,8 +10,7 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from allmem_exporters.layers import WindowAttention, exact
 from allmem_exporters.layers_memory import Memory
@@ -136,49 +135,3 @@ def initialize_memories(model: AllMemForCausalLM, seed: int) -> bool:
         if warm:
             warm_start(layer.allmem, layer.self_attn)
     return warm
-
-
-@torch.no_grad()
-def calibrate_values(model: AllMemForCausalLM, input_ids: Tensor) -> None:
-    """Scale each head's value projection so that values have a root mean square of 1.
-
-    The pull of the inner loss on the memory is proportional to the values.
-
-    Args:
-        model: the value projections of its memories are changed in place.
-        input_ids: [1, time], a text of the kind the model reads, some hundred tokens.
-    """
-    streams: dict[int, Tensor] = {}
-    hooks = [
-        layer.input_layernorm.register_forward_hook(
-            lambda _module, _inputs, output, index=index: streams.__setitem__(index, output)
-        )
-        for index, layer in enumerate(model.model.layers)
-    ]
-    try:
-        model(input_ids, logit_index=torch.zeros(0, dtype=torch.int64))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    for index, layer in enumerate(model.model.layers):
-        memory = layer.allmem
-        raw = exact(memory.v_proj(streams[index]))
-        taps = exact(memory.v_conv.weight)[:, None]
-        mixed = functional.conv1d(
-            functional.pad(raw.transpose(1, 2), (taps.shape[-1] - 1, 0)), taps, groups=raw.shape[-1]
-        )
-        scale = _unit_scale(mixed.unflatten(1, (memory.heads, memory.dim)), memory.config.conv_act)
-        memory.v_proj.weight.mul_(scale.repeat_interleave(memory.dim)[:, None])
-
-
-def _unit_scale(mixed: Tensor, activation: str) -> Tensor:
-    """The factor per head of ``mixed`` [batch, heads, dim, time] that makes its rms 1.
-
-    SiLU grows between linearly and quadratically, so half a step in the logarithm converges.
-    """
-    act = nn.SiLU() if activation == "silu" else nn.Identity()
-    scale = torch.ones(mixed.shape[1], dtype=mixed.dtype)
-    for _ in range(40):
-        size = act(mixed * scale[:, None, None]).square().mean((0, 2, 3)).sqrt()
-        scale = scale * size.clamp(min=1e-12).rsqrt()
-    return scale

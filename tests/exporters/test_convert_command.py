@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from checkpoints import write_folder
 from click.testing import CliRunner
 
@@ -33,6 +34,40 @@ def test_command_prints_the_folder_and_hands_every_option_on(tmp_path: Path) -> 
     }  # fmt: skip
     assert {key: config[key] for key in wanted} == wanted
     assert json.loads((out / "provenance.json").read_text())["seed"] == "9"
+
+
+def test_any_option_of_the_memory_can_be_set(tmp_path: Path) -> None:
+    write_folder(tmp_path / "pretrained")
+    out = tmp_path / "out"
+    chosen = ["mem_residual=false", "conv_act=none", "mem_width=16", "theta_rel=1"]
+    arguments = [item for pair in chosen for item in ("--set", pair)]
+    result = CliRunner().invoke(
+        convert, [str(tmp_path / "pretrained"), str(out), *arguments], catch_exceptions=False
+    )
+    assert result.exit_code == 0
+    config = json.loads((out / "config.json").read_text())
+    wanted = {"mem_residual": False, "conv_act": "none", "mem_width": 16, "theta_rel": 1}
+    assert {key: config[key] for key in wanted} == wanted
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--set", "mem_residual"], "NAME=VALUE"),
+        (["--set", "chunk=8", "--set", "chunk=16"], "chunk is chosen twice"),
+        (["--chunk", "8", "--set", "chunk=16"], "chunk is chosen twice"),
+    ],
+    ids=["no value", "twice", "beside its own option"],
+)
+def test_settings_that_say_nothing_or_too_much_are_refused(
+    tmp_path: Path, arguments: list[str], named: str
+) -> None:
+    write_folder(tmp_path / "pretrained")
+    result = CliRunner().invoke(
+        convert, [str(tmp_path / "pretrained"), str(tmp_path / "out"), *arguments]
+    )
+    assert result.exit_code == 2 and named in result.output
+    assert not (tmp_path / "out").exists()
 
 
 def test_command_prints_one_object_for_programs(tmp_path: Path) -> None:

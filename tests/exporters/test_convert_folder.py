@@ -276,3 +276,36 @@ def test_calibration_gives_values_of_size_one(source: Path, tmp_path: Path) -> N
     assert torch.allclose(values.square().mean((0, 1, 3)).sqrt(), torch.ones(2), atol=1e-3)
     with pytest.raises(ConversionError, match="calibration text is empty"):
         convert(source, tmp_path / "other", calibration_text="", **MEMORY)
+
+
+def test_calibration_tells_keys_apart_and_keeps_what_attention_compares(
+    source: Path, tmp_path: Path
+) -> None:
+    text = "the thing that the other thing thought of some other day " * 12
+    plain = AllMemForCausalLM.from_pretrained(convert(source, tmp_path / "plain", **MEMORY))
+    out = convert(source, tmp_path / "out", calibration_text=text, **MEMORY)
+    white = AllMemForCausalLM.from_pretrained(out)
+    from tokenizers import Tokenizer
+
+    ids = torch.tensor([Tokenizer.from_file(str(out / "tokenizer.json")).encode(text).ids])
+    with torch.no_grad():
+        rows = plain.model.layers[0].input_layernorm(plain.model.embed_tokens(ids))[0].double()
+        heads = plain.model.layers[0].allmem.heads
+
+        def split(model: AllMemForCausalLM, name: str) -> torch.Tensor:
+            weight = getattr(model.model.layers[0].allmem, name).weight.double()
+            return (rows @ weight.T).unflatten(-1, (heads, -1)).transpose(0, 1)
+
+        before, after = split(plain, "k_proj"), split(white, "k_proj")
+        spread = torch.linalg.eigvalsh(after.mT @ after / len(rows))
+        # A text of few words does not span every key: what it does span is white.
+        assert torch.all((spread > 0.99).sum(-1) >= torch.linalg.matrix_rank(after) - 1)
+        assert spread.max() < 1.001
+        assert after.mean(1).norm(dim=-1).max() < 1e-4 < before.mean(1).norm(dim=-1).min()
+        blind = before - before.mean(1, keepdim=True) * (rows @ rows.mean(0))[:, None] / (
+            rows.mean(0).square().sum()
+        )
+        expected = split(plain, "q_proj") @ blind.mT
+        found = split(white, "q_proj") @ after.mT
+        # float32 weights of a whitened head: the products agree to rounding
+        assert (found - expected).norm() < 1e-4 * expected.norm()

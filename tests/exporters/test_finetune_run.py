@@ -174,6 +174,24 @@ def test_interrupt_at_a_step_that_is_judged_leaves_no_gap_in_the_figures(
     assert figures(tmp_path / "cut") == figures(tmp_path / "whole")
 
 
+def test_judging_is_told_and_can_be_interrupted_between_two_sequences(
+    checkpoint: Path, data: Path, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+
+    def report(line: str) -> None:
+        lines.append(line)
+        if line.startswith("judging"):
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(checkpoint, data, tmp_path / "cut", from_dict(SETTINGS), report=report)
+    assert [line for line in lines if "judging" in line] == ["judging on held-out sequence 1 of 2"]
+    run(checkpoint, data, tmp_path / "whole")
+    run(checkpoint, data, tmp_path / "cut")
+    assert figures(tmp_path / "cut") == figures(tmp_path / "whole")
+
+
 def test_run_of_a_model_with_other_memories_is_not_gone_on_with(
     checkpoint: Path, data: Path, tmp_path: Path
 ) -> None:

@@ -23,6 +23,13 @@ import click
 @click.option("--theta-rel", type=float, help="Bound on a chunk's gradient.  [default: 0.1]")
 @click.option("--inner-loss", help="neg_dot or l2.  [default: neg_dot]")
 @click.option("--norm-schedule", help="read_norm_write, post, pre or none.")
+@click.option(
+    "--set",
+    "chosen",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Any other option of the memory, as config.json names it; can be repeated.",
+)
 @click.option("--sink-rope", help="clamped or true.  [default: clamped]")
 @click.option(
     "--kv", "cache_dtype", help="float16, float32 or int8 keys and values.  [default: float16]"
@@ -52,6 +59,7 @@ def convert(
     memory: Path | None,
     force: bool,
     as_json: bool,
+    chosen: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Make an AllMem checkpoint in OUT from SOURCE.
@@ -74,6 +82,7 @@ def convert(
         memory=memory,
         force=force,
         **{name: value for name, value in options.items() if value is not None},
+        **_named(chosen, options),
     )
     record = json.loads((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))
     if as_json:
@@ -81,3 +90,19 @@ def convert(
     else:
         click.echo(str(folder))
         click.echo(f"memory: {record['memory']}; weights: {record['dtype']}", err=True)
+
+
+def _named(chosen: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
+    """Values of ``--set``: numbers, true and false as JSON writes them, anything else as text."""
+    named: dict[str, Any] = {}
+    for pair in chosen:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{pair!r} is not NAME=VALUE.", param_hint="--set")
+        if name in named or options.get(name) is not None:
+            raise click.BadParameter(f"{name} is chosen twice.", param_hint="--set")
+        try:
+            named[name] = json.loads(value)
+        except json.JSONDecodeError:
+            named[name] = value
+    return named

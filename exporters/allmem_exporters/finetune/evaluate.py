@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,13 +20,19 @@ def middle(bounds: tuple[int, int]) -> int:
 
 
 @torch.no_grad()
-def evaluate(passes: Passes, sequences: list[Sequence], settings: Settings) -> dict[str, Any]:
+def evaluate(
+    passes: Passes,
+    sequences: list[Sequence],
+    settings: Settings,
+    begin: Callable[[int], None] = lambda number: None,
+) -> dict[str, Any]:
     """Judge on held-out sequences at the middle of what training draws.
 
     Args:
         passes: the model.
         sequences: not learnt from.
         settings: ranges.
+        begin: called with the number of each sequence before it is judged.
 
     Returns:
         ``kl``, ``kl_window`` (without memories) in nats per counted token past the window,
@@ -39,7 +46,8 @@ def evaluate(passes: Passes, sequences: list[Sequence], settings: Settings) -> d
     shape = Shape(window, sum(draws.sinks) // 2, min(window, middle(draws.chunk)))
     past: dict[str, list[torch.Tensor]] = {}
     within: list[torch.Tensor] = []
-    for sequence in sequences:
+    for number, sequence in enumerate(sequences):
+        begin(number)
         ids = torch.as_tensor(sequence.ids, device=passes.device)[None]
         counted = torch.as_tensor(sequence.counts[1:], device=passes.device).nonzero()[:, 0]
         if not len(counted):

@@ -104,7 +104,7 @@ def finetune(
     trainer = Trainer(model, train, heldout, settings, RunFile(out / RUN_FILE, identity), metrics)
     if trainer.standing.step:
         report(f"going on after step {trainer.standing.step} of {settings.steps}")
-    found = trainer.run(show)
+    found = trainer.run(show, report)
     manifest = {
         "settings": settings.as_dict(),
         "data": identity["data"],

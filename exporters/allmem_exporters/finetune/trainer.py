@@ -82,14 +82,23 @@ class Trainer:
         self.standing = run.load(model, self.optimizer) or Standing()
         metrics.keep_until(self.standing.step)
 
-    def run(self, show: Callable[[Step], None] = lambda step: None) -> dict[str, Any]:
+    def run(
+        self,
+        show: Callable[[Step], None] = lambda step: None,
+        report: Callable[[str], None] = lambda line: None,
+    ) -> dict[str, Any]:
         """Train to the end.
+
+        Args:
+            show: called after each step.
+            report: called with a line of text before each held-out sequence.
 
         Returns:
             The last evaluation.
 
         Raises:
-            KeyboardInterrupt: somebody asked to stop; the step was finished and the run kept.
+            KeyboardInterrupt: somebody asked to stop; the step or the held-out sequence was
+                finished and the run kept.
             TrainingError: ``MOST_SKIPPED`` steps in a row were not finite; the run is as it was
                 saved last.
         """
@@ -97,7 +106,7 @@ class Trainer:
         with StopRequest() as stop:
             while self.standing.step < settings.steps:
                 if self.standing.step % settings.evaluate_every == 0 and not self._judged():
-                    self._evaluate()
+                    self._evaluate(stop, report)
                 show(self._step())
                 # Saved before it is judged: neither steps nor figures are lost in between.
                 ended = self.standing.step == settings.steps
@@ -105,7 +114,7 @@ class Trainer:
                     self.save()
                 if stop.asked:
                     raise KeyboardInterrupt
-        return self._evaluate()
+            return self._evaluate(stop, report)
 
     def save(self) -> None:
         """Keep the run, so that it goes on from here."""
@@ -167,14 +176,21 @@ class Trainer:
             self.standing.skipped,
         )  # fmt: skip
 
-    def _evaluate(self) -> dict[str, Any]:
+    def _evaluate(self, stop: StopRequest, report: Callable[[str], None]) -> dict[str, Any]:
         count = min(self.settings.evaluate_sequences, len(self.heldout))
         # Spread over the folder, which holds one kind after the other.
         chosen = [number * len(self.heldout) // count for number in range(count)]
         sequences = [cut(self.heldout[number], self.settings.length) for number in chosen]
         if not sequences:
             return {}
-        found = evaluate(self.passes, sequences, self.settings)
+
+        def begin(number: int) -> None:
+            if stop.asked:
+                self.save()
+                raise KeyboardInterrupt
+            report(f"judging on held-out sequence {number + 1} of {count}")
+
+        found = evaluate(self.passes, sequences, self.settings, begin)
         if not self._judged():
             self.metrics.add("heldout", self.standing.step, **found)
         return found
