@@ -51,7 +51,7 @@ def whiten_keys(memory: Memory, stream: Tensor) -> None:
     """
     rows = exact(stream)[0]
     mean = rows.mean(0)
-    split = (memory.heads, -1, rows.shape[1])
+    split = (len(memory.fw_gate), -1, rows.shape[1])
     keys, queries = (exact(p.weight).reshape(split) for p in (memory.k_proj, memory.q_proj))
     keys = keys - (keys @ mean)[..., None] * mean / mean.square().sum()
     seen = rows @ keys.mT  # [heads, time, dim]
@@ -80,7 +80,7 @@ def scale_values(memory: Memory, stream: Tensor) -> None:
     mixed = functional.conv1d(
         functional.pad(raw.transpose(1, 2), (taps.shape[-1] - 1, 0)), taps, groups=raw.shape[-1]
     )
-    heads = mixed.reshape(len(mixed), memory.heads, -1, mixed.shape[-1])
+    heads = mixed.reshape(len(mixed), len(memory.fw_gate), -1, mixed.shape[-1])
     scale = _unit_scale(heads, memory.config.conv_act)
     wide = scale.repeat_interleave(memory.dim)
     memory.v_proj.weight.mul_(wide[:, None])
