@@ -2,6 +2,10 @@
 
 The same tokens go through PyTorch in one pass, and through ONNX Runtime in one pass and in random
 pieces, with our library and with the function bodies; logits and every state tensor must agree.
+
+PyTorch gets the weights as they are stored (see rounding.py). What is multiplied in whole numbers
+is compared twice: with float32 inputs, where nothing but the weights is rounded and the tolerance
+is that of any float32 export, and as it is shipped, inputs rounded to eight bits as well.
 """
 
 from __future__ import annotations
@@ -11,12 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
 
 from allmem_exporters.errors import ExportError
 from allmem_exporters.modeling import AllMemForCausalLM, pieces
+from allmem_exporters.quantise import BITS
+from allmem_exporters.rounding import round_weights
 from allmem_exporters.state import AllMemState, state_spec
 from allmem_runtime.spec import (
     GRAPH_FILE,
@@ -31,7 +38,10 @@ from allmem_runtime.spec import (
 
 SAMPLED_ROWS = 64
 
-TOLERANCE = {"float32": 1e-4, "float16": 2e-3}
+Cuts = Sequence[tuple[int, int]]
+"""(first, last + 1) of each piece."""
+
+TOLERANCE = {"float32": 1e-4, "float16": 2e-3, "int8": 2e-2}
 """Relative RMS of logits and states, by the type of the key/value cache.
 
 With a float32 cache sums in another order are all there is: some 1e-6 in a model of 30 layers. In
@@ -39,11 +49,15 @@ a float16 cache a key that lies near the middle between two numbers may fall to 
 30 layers make 2e-4 of the logits and 5e-4 of the values out of that; PyTorch against itself in
 float64 shows the same. A wrong mask, position, boundary or layout shows as 1e-1 and more.
 """
-NARROW_WEIGHTS_TOLERANCE = 1e-2
-"""The same for weights stored as float16: rounding them moves everything by some 1e-3."""
+ROUNDED_INPUTS_TOLERANCE = 0.3
+"""The same where inputs of products are rounded to eight bits, in whole chunks only.
+
+Each product is off by a hundredth, and layers add that up. What is wrong with a weight shows in the
+comparison with float32 inputs; this one shows whether the kernels for whole numbers do their work.
+"""
 
 NARROW_ACTIVATIONS_TOLERANCE = 3e-2
-"""The same for float16 activations, which bring float16 weights with them.
+"""The same for float16 activations.
 
 Every layer rounds the stream some ten times, by 2e-4 each, and later layers amplify that. In
 SmolLM2-135M 1,601 random tokens end with 1.2e-3 in the logits and 1.3e-2 in the values of layer 19;
@@ -64,22 +78,33 @@ class Agreement:
 
 
 class GraphRunner:
-    """Steps an exported graph with plain arrays; simple on purpose, for comparison only."""
+    """Steps an exported graph with plain arrays; simple on purpose, for comparison only.
 
-    def __init__(self, folder: Path, state: StateSpec, *, native: bool) -> None:
+    Args:
+        folder: the export.
+        state: of the model.
+        native: with our library, or with the function bodies.
+        wide: products of whole numbers take their inputs as they are, not rounded to eight bits.
+    """
+
+    def __init__(self, folder: Path, state: StateSpec, *, native: bool, wide: bool = False) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if native:
             from allmem_ops import library
 
             library.register(options)
+        graph: str | bytes = str(folder / GRAPH_FILE)
+        if wide:
+            options.add_session_config_entry(_WEIGHTS_FOLDER, str(folder))
+            graph = _with_wide_inputs(folder)
         self.session = onnxruntime.InferenceSession(
-            str(folder / GRAPH_FILE), options, providers=["CPUExecutionProvider"]
+            graph, options, providers=["CPUExecutionProvider"]
         )
         self.spec = state
 
     def read(
-        self, tokens: Sequence[int], cuts: Sequence[tuple[int, int]], rows: Sequence[int]
+        self, tokens: Sequence[int], cuts: Cuts, rows: Sequence[int]
     ) -> tuple[NDArray[np.float32], list[NDArray[np.floating]]]:
         """Read a text in the given pieces.
 
@@ -106,6 +131,19 @@ class GraphRunner:
             found, *state = self.session.run(wanted, feed)
             logits.append(found[0])
         return np.concatenate(logits), state
+
+
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+
+
+def _with_wide_inputs(folder: Path) -> bytes:
+    """The graph with products of whole numbers whose inputs are float32."""
+    model = onnx.load(folder / GRAPH_FILE, load_external_data=False)
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "accuracy_level":
+                attribute.i = 1
+    return model.SerializeToString()
 
 
 def relative_rms(value: NDArray[np.floating], truth: NDArray[np.floating]) -> float:
@@ -144,7 +182,7 @@ def validate(
 
     Args:
         folder: the export.
-        model: in float32.
+        model: in float32; its matrices are rounded in place as the export's are.
         storage: how the export's weights are stored.
         activations: type of the export's token stream.
         tokens: length of the random text; by default long enough for the window to go round.
@@ -162,40 +200,48 @@ def validate(
     rng = np.random.default_rng(seed)
     text = rng.integers(0, config.vocab_size, length).tolist()
     rows = sorted({length - 1, *rng.integers(0, length, SAMPLED_ROWS).tolist()})
+    if activations == "float32":
+        round_weights(model, storage)
     with torch.inference_mode():
         truth = model(torch.tensor([text]), AllMemState.blank(config), logit_index=rows)
     logits = truth.logits[0].float().numpy()
     states = [tensor.numpy() for tensor in truth.state]
-    whole = pieces(0, length, config.chunk)
+    whole = "whole chunks", pieces(0, length, config.chunk)
+    random = "random pieces", random_cuts(length, config.chunk, seed)
     tolerance = TOLERANCE[config.cache_dtype]
-    if storage != "float32":
-        tolerance = NARROW_WEIGHTS_TOLERANCE
     if activations != "float32":
         tolerance = NARROW_ACTIVATIONS_TOLERANCE
+    quantised = storage in BITS
     results = []
+
+    def compare(runner: GraphRunner, name: str, cutting: str, cuts: Cuts, allowed: float) -> None:
+        found, present = runner.read(text, cuts, rows)
+        differences = [relative_rms(a, b) for a, b in zip(present, states, strict=True)]
+        worst = int(np.argmax(differences))
+        layer, tensor = list(state_spec(config))[worst]
+        row = Agreement(
+            operators=name,
+            cutting=cutting,
+            logits=relative_rms(found, logits),
+            state=differences[worst],
+            worst_state=present_name(layer, tensor.name),
+        )
+        _check(row, allowed, [found, *present])
+        report(
+            f"{row.operators:<15}  {cutting:<13}  logits {row.logits:.1e}  "
+            f"state {row.state:.1e} ({row.worst_state})"
+        )
+        results.append(row)
+
     for native in (True, False):
-        runner = GraphRunner(folder, state_spec(config), native=native)
-        for cutting, cuts in (
-            ("whole chunks", whole),
-            ("random pieces", random_cuts(length, config.chunk, seed)),
-        ):
-            found, present = runner.read(text, cuts, rows)
-            differences = [relative_rms(a, b) for a, b in zip(present, states, strict=True)]
-            worst = int(np.argmax(differences))
-            layer, tensor = list(state_spec(config))[worst]
-            row = Agreement(
-                operators="library" if native else "function bodies",
-                cutting=cutting,
-                logits=relative_rms(found, logits),
-                state=differences[worst],
-                worst_state=present_name(layer, tensor.name),
-            )
-            _check(row, tolerance, [found, *present])
-            report(
-                f"{row.operators:<15}  {cutting:<13}  logits {row.logits:.1e}  "
-                f"state {row.state:.1e} ({row.worst_state})"
-            )
-            results.append(row)
+        runner = GraphRunner(folder, state_spec(config), native=native, wide=quantised)
+        for cutting, cuts in (whole, random):
+            name = "library" if native else "function bodies"
+            compare(runner, name, cutting, cuts, tolerance)
+    if quantised:
+        del runner
+        runner = GraphRunner(folder, state_spec(config), native=True)
+        compare(runner, "8-bit inputs", *whole, ROUNDED_INPUTS_TOLERANCE)
     return results
 
 

@@ -171,9 +171,10 @@ def test_weight_that_float16_cannot_hold_is_refused_by_name(tmp_path: Path) -> N
     [
         ({"activations": "float16", "weights": "float32"}, "Weights stored as float32"),
         ({"activations": "bfloat16"}, r"activations is 'bfloat16'; allowed: float32, float16"),
-        ({"activations": "float16", "weights": "int4"}, r"weights is 'int4'; allowed"),
+        ({"activations": "float16", "weights": "int4"}, "Weights stored as int4 do not go with"),
+        ({"weights": "int3"}, r"weights is 'int3'; allowed: float32, float16, int8, int4"),
     ],
-    ids=["float32 weights", "unknown activations", "unknown weights"],
+    ids=["float32 weights", "unknown activations", "int4 weights", "unknown weights"],
 )
 def test_types_that_do_not_go_together_are_refused(
     checkpoint: Path, tmp_path: Path, options: dict[str, str], said: str
@@ -184,7 +185,7 @@ def test_types_that_do_not_go_together_are_refused(
 
 def test_float16_activations_go_with_a_float32_cache(checkpoint: Path, tmp_path: Path) -> None:
     manifest = export(
-        checkpoint, tmp_path / "model", activations="float16", cache="float32", check=False
+        checkpoint, tmp_path / "model", activations="float16", kv="float32", check=False
     )
     assert (manifest.activations, manifest.cache) == ("float16", "float32")
 
