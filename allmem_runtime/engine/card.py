@@ -57,6 +57,15 @@ def has_kernels(architectures: Sequence[str], card: Card | None) -> bool:
     return False
 
 
+def driver_problem() -> str | None:
+    """Why there is no driver, without a full stop; None if there is one."""
+    try:
+        ctypes.CDLL(_LIBRARY)
+    except OSError:
+        return f"there is no NVIDIA driver ({_LIBRARY} does not load)"
+    return None
+
+
 def find_card(index: int) -> Card | None:
     """The device of this number; None if the driver is not there or knows no such device."""
     try:

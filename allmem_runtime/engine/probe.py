@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from allmem_runtime.engine.card import driver_problem
 from allmem_runtime.engine.devices import CUDA_PROVIDER, Device
 from allmem_runtime.engine.failures import FATAL, ORT_ERRORS, first_line, hushed
 from allmem_runtime.engine.lane import lane_of
@@ -38,6 +39,10 @@ def probe_cuda(index: int) -> str | None:
     """
     if CUDA_PROVIDER not in ort.get_available_providers():
         return f"onnxruntime {ort.__version__} was built without CUDA"
+    problem = driver_problem()
+    if problem is not None:
+        # ONNX Runtime would first load hundreds of mebibytes of libraries to find that out.
+        return problem
     messages = io.StringIO()
     try:
         with hushed():

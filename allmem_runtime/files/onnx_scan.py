@@ -263,7 +263,11 @@ class _Walk:
             self.found.fields += 1
             if self.found.fields > MAX_FIELDS:
                 self.fail(f"it has more than {MAX_FIELDS} fields")
-            key, at = self.varint(view, at)
+            # Nearly all keys and lengths are of one byte, and the walk is a part of every start.
+            key = view[at]
+            at += 1
+            if key > 0x7F:
+                key, at = self.varint(view, at - 1)
             number, wire = key >> 3, key & 7
             if number == 0:
                 self.fail("a field has the number 0, so this is no ONNX file")
@@ -272,7 +276,11 @@ class _Walk:
                 yield number, value
                 continue
             if wire == 2:
-                length, at = self.varint(view, at)
+                if at < end and view[at] < 0x80:
+                    length = view[at]
+                    at += 1
+                else:
+                    length, at = self.varint(view, at)
             elif wire in (1, 5):
                 length = 8 if wire == 1 else 4
             else:

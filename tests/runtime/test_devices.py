@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from allmem_runtime import DeviceError, UsageError
-from allmem_runtime.engine import probe
+from allmem_runtime.engine import card, probe
 from allmem_runtime.engine.devices import Device, choose, misplaced
 
 
@@ -86,8 +86,21 @@ def test_probe_that_fails_gives_the_reason(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(probe.ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(probe.ort, "InferenceSession", broken)
+    monkeypatch.setattr(probe, "driver_problem", lambda: None)
 
     assert probe.probe_cuda(0) == "CUDA failure 35: driver too old"
+
+
+def test_without_a_driver_no_library_of_cuda_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("libraries were loaded")
+
+    monkeypatch.setattr(probe.ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(probe.ort, "preload_dlls", never, raising=False)
+    monkeypatch.setattr(probe.ort, "InferenceSession", never)
+    monkeypatch.setattr(card, "_LIBRARY", "libno-such-driver.so.1")
+
+    assert "libno-such-driver.so.1" in (probe.probe_cuda(0) or "")
 
 
 @pytest.mark.parametrize(
