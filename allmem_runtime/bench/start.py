@@ -29,6 +29,8 @@ class Starts:
     Attributes:
         how: with the weights as exported, or prepared ones.
         seconds: from starting the process to its first token, ascending.
+        processor: processor time of all threads in that time, ascending; other programs hardly
+            change it.
         parts: seconds of imports (the interpreter's own start included), opening and first step, of
             the fastest.
         resident: bytes in main memory after the first token, the state included.
@@ -42,6 +44,7 @@ class Starts:
 
     how: How
     seconds: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
     parts: dict[str, float] = field(default_factory=dict)
     resident: int = 0
     private: int | None = None
@@ -65,6 +68,7 @@ class Starts:
         """Plain values."""
         return {
             "seconds_to_first_token": [round(value, 4) for value in self.seconds],
+            "processor_seconds": [round(value, 4) for value in self.processor],
             "parts": {name: round(value, 4) for name, value in self.parts.items()},
             "resident_bytes": self.resident,
             "private_bytes": self.private,
@@ -96,6 +100,7 @@ def measure_starts(
                 _start(found[how], model, operators, threads, target)
     for starts in found.values():
         starts.seconds.sort()
+        starts.processor.sort()
     return found
 
 
@@ -126,6 +131,7 @@ def _start(starts: Starts, model: Path, operators: str, threads: int | None, tar
         starts.parts = {"opening": told["opening"], "first step": told["first_step"]}
         starts.parts = {"imports": seconds - sum(starts.parts.values()), **starts.parts}
     starts.seconds.append(seconds)
+    starts.processor.append(told["processor"])
     starts.folder, starts.notices = told["prepared"], told["notices"]
     starts.resident, starts.state = memory["resident"], memory["state"]
     starts.private, starts.anonymous = memory["private"], memory["anonymous"]

@@ -15,6 +15,9 @@ PROBE_TOKENS = 9
 def main(arguments: list[str]) -> None:
     """Open, feed one token, say so; feed some more, keep their logits, tell the memory."""
     path, operators, threads, how, target = arguments
+    from allmem_runtime.engine.threads import no_blas_threads
+
+    no_blas_threads()  # as allmem-run does
     from allmem_runtime.model import load
 
     imported = time.perf_counter()
@@ -34,6 +37,7 @@ def main(arguments: list[str]) -> None:
     _say(
         opening=opened - imported,
         first_step=written - opened,
+        processor=time.process_time(),
         prepared=str(model.engine.prepared or ""),
         notices=model.engine.notices,
         operators=model.operators,

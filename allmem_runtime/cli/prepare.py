@@ -113,14 +113,16 @@ def _check(folder: Path, starts: dict[How, Starts]) -> None:
 
 
 def _table(starts: dict[How, Starts]) -> list[str]:
-    rows = ["", f"{'':10}{'first token':>22}{'own memory':>14}{'resident':>14}"]
+    head = ("first token", "processor", "own memory", "resident")
+    rows = ["", f"{'':10}{head[0]:>22}" + "".join(f"{name:>13}" for name in head[1:])]
     for how, found in starts.items():
         spread = f"({found.seconds[0]:.2f} to {found.seconds[-1]:.2f})"
         seconds = f"{found.median:.2f} s {spread}"
-        rows.append(f"{how:10}{seconds:>22}{size(found.own):>14}{size(found.resident):>14}")
+        cells = (f"{found.processor[0]:.2f} s", size(found.own), size(found.resident))
+        rows.append(f"{how:10}{seconds:>22}" + "".join(f"{cell:>13}" for cell in cells))
     parts = ", ".join(f"{name} {value:.2f}" for name, value in starts["prepared"].parts.items())
     rows.append(
-        "Seconds from the start of the process to its first token; memory after it, "
+        "From the start of the process to its first token, least processor time; memory after it, "
         f"{size(starts['prepared'].state)} of state included."
     )
     rows.append(

@@ -14,6 +14,7 @@ import click
 from allmem_runtime.cli.edge import INTERRUPTED, OK
 from allmem_runtime.cli.options import DEFAULT_PAUSE, RunOptions
 from allmem_runtime.cli.signals import Interrupts
+from allmem_runtime.engine.threads import no_blas_threads
 from allmem_runtime.errors import AllMemError, SessionFileError, UsageError
 from allmem_runtime.progress import Printer, printer
 from allmem_runtime.text.sources import Source, open_source
@@ -95,6 +96,7 @@ def run(**values: Any) -> int:
 
 
 def _run(options: RunOptions, out: Printer) -> int:
+    no_blas_threads()
     from allmem_runtime.generation.sampling import Sampling
 
     options.check()

@@ -13,6 +13,8 @@ from allmem_runtime.machine import cores
 VARIABLE = "ALLMEM_THREADS"
 """Environment variable with a number of threads, for all models of a process."""
 
+BLAS_VARIABLE = "OPENBLAS_NUM_THREADS"
+
 MOST = 1024
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
@@ -41,6 +43,15 @@ def cpu_threads(wanted: int | None) -> int:
         return int(given)
     quota = cpu_quota()
     return max(1, min(cores(), MOST if quota is None else math.floor(quota)))
+
+
+def no_blas_threads() -> None:
+    """Keep NumPy's own linear algebra from starting threads, for programs that do not use it.
+
+    That takes a third of the time of importing NumPy. It must be said before; what the user said
+    counts more.
+    """
+    os.environ.setdefault(BLAS_VARIABLE, "1")
 
 
 def cpu_quota(own: Path = _OWN_CGROUP, groups: Path = _CGROUPS) -> float | None:

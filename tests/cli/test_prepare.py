@@ -57,7 +57,7 @@ def test_weights_that_say_something_else_are_deleted(
     command: Command, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def measure(*_: object) -> dict[str, start.Starts]:
-        starts = {how: start.Starts(how, [1.0]) for how in ("exported", "prepared")}
+        starts = {how: start.Starts(how, [1.0], [1.0]) for how in ("exported", "prepared")}
         starts["prepared"].folder = "somewhere"
         starts["prepared"].logits = np.ones((1, 2), np.float32)
         starts["exported"].logits = np.zeros((1, 2), np.float32)

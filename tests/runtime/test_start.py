@@ -11,6 +11,7 @@ import pytest
 import tokenizers
 from runtime.tokenizers_for_tests import byte_level_json
 
+from allmem_runtime.engine.threads import BLAS_VARIABLE
 from allmem_runtime.text import tokenizer
 
 TEXTS = [
@@ -45,6 +46,33 @@ def imported(code: str) -> set[str]:
 )
 def test_slow_libraries_are_not_loaded_before_they_are_needed(code: str) -> None:
     assert not imported(code) & {"onnxruntime", "numpy", "tokenizers", "jinja2"}
+
+
+def threads_of_a_run(model: Path, environment: dict[str, str]) -> int:
+    """Threads of the process after ``allmem-run`` did its work."""
+    arguments = [str(model), "--prompt", "Who?", "--max-tokens", "1", "--threads", "1"]
+    code = (
+        "import os, sys; from allmem_runtime.cli.run import run\n"
+        f"run.main([*{arguments!r}, '--device', 'cpu', '--quiet'], standalone_mode=False)\n"
+        "sys.stderr.write(str(len(os.listdir('/proc/self/task'))))"
+    )
+    path = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**environment, **path},
+    )
+    return int(done.stderr)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads cannot be counted")
+def test_reading_starts_no_threads_of_linear_algebra(tiny_model_dir: Path) -> None:
+    """NumPy's would be started by its import, one for each core, and never used."""
+    unset = {name: value for name, value in os.environ.items() if name != BLAS_VARIABLE}
+    least = threads_of_a_run(tiny_model_dir, {**unset, BLAS_VARIABLE: "1"})
+    assert threads_of_a_run(tiny_model_dir, unset) == least
 
 
 def test_public_names_are_found_when_they_are_first_used() -> None:
