@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from optimum.exporters.tasks import TasksManager
 
@@ -29,7 +30,9 @@ def run(
     model: str,
     output: str | Path,
     *,
-    weights: str = "float32",
+    weights: str | None = None,
+    activations: str = "float32",
+    kv: str | None = None,
     check: bool = True,
     force: bool = False,
     report: Callable[[str], None] = lambda line: None,
@@ -39,7 +42,11 @@ def run(
     Args:
         model: AllMem checkpoint, or anything that `allmem convert` takes.
         output: folder to write.
-        weights: ``float32`` or ``float16``.
+        weights: ``float32``, ``float16``, ``int8`` or ``int4``; None for float32, or for float16
+            where the activations are.
+        activations: ``float32``, or ``float16`` for GPUs.
+        kv: ``float16``, ``float32`` or ``int8``, how keys and values are kept; None as the
+            checkpoint says.
         check: compare the graph with PyTorch.
         force: replace ``output`` whatever it is.
         report: is told what happens, a line at a time.
@@ -52,7 +59,14 @@ def run(
         AllMemConfig.model_type, "onnx", library_name="transformers"
     ):
         raise ExportError("optimum's registry does not know the model type 'allmem'.")
-    options = {"weights": weights, "check": check, "force": force, "report": report}
+    options: dict[str, Any] = {
+        "weights": weights,
+        "activations": activations,
+        "kv": kv,
+        "check": check,
+        "force": force,
+        "report": report,
+    }
     if is_checkpoint(Path(model)):
         export(model, output, **options)
         return

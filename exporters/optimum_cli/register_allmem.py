@@ -19,7 +19,22 @@ class AllMemExportCommand(BaseOptimumCLICommand):
             required=True,
             help="AllMem checkpoint, or a Llama, Qwen2 or Qwen3 model: folder, hub id or GGUF.",
         )
-        parser.add_argument("--weights", choices=["float32", "float16"], default="float32")
+        parser.add_argument(
+            "--weights",
+            choices=["float32", "float16", "int8", "int4"],
+            help="How matrices are stored; float32, or the activations' type, by default.",
+        )
+        parser.add_argument(
+            "--activations",
+            choices=["float32", "float16"],
+            default="float32",
+            help="Type of everything between tokens and logits: float16 for GPUs.",
+        )
+        parser.add_argument(
+            "--kv",
+            choices=["float16", "float32", "int8"],
+            help="How keys and values are kept; by default as the checkpoint says.",
+        )
         parser.add_argument("--no-check", action="store_true", help="Skip the check.")
         parser.add_argument("--force", action="store_true", help="Replace OUTPUT whatever it is.")
         parser.add_argument("output", help="Folder to write.")
@@ -36,6 +51,8 @@ class AllMemExportCommand(BaseOptimumCLICommand):
                 self.args.model,
                 self.args.output,
                 weights=self.args.weights,
+                activations=self.args.activations,
+                kv=self.args.kv,
                 check=not self.args.no_check,
                 force=self.args.force,
                 report=lambda line: print(line, file=sys.stderr),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from optimum.exporters.tasks import TasksManager
 
 from allmem_exporters import AllMemConfig, optimum
 from allmem_exporters.optimum_command import is_checkpoint, run
-from allmem_runtime.spec import GRAPH_FILE
+from allmem_runtime.spec import GRAPH_FILE, MANIFEST_FILE
 
 
 def test_registry_knows_the_task() -> None:
@@ -70,6 +71,23 @@ def test_optimum_cli_finds_the_command(tiny_checkpoint_dir: Path, tmp_path: Path
     finished = subprocess.run([cli, *arguments], capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
     assert (out / GRAPH_FILE).is_file()
+
+
+def test_optimum_cli_takes_the_options_of_an_export(
+    tiny_checkpoint_dir: Path, tmp_path: Path
+) -> None:
+    cli = Path(sys.executable).with_name("optimum-cli")
+    out = tmp_path / "model"
+    arguments = ["export", "allmem", "--model", str(tiny_checkpoint_dir), "--no-check", str(out)]
+    options = ["--weights", "int4", "--activations", "float32", "--kv", "float32"]
+    finished = subprocess.run(
+        [cli, *arguments, *options], capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    manifest = json.loads((out / MANIFEST_FILE).read_text(encoding="utf-8"))
+    assert (manifest["weights"], manifest["activations"], manifest["cache"]) == (
+        "int4", "float32", "float32",
+    )  # fmt: skip
 
 
 def test_optimum_cli_says_what_is_wrong(tmp_path: Path) -> None:

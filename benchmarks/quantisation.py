@@ -1,0 +1,106 @@
+"""What do fewer bits cost? Perplexity, size and speed of each way to store weights, and keys.
+
+    python -m benchmarks.quantisation CHECKPOINT TEXT… [--tokens 8192] [--weights int8,int4]
+
+CHECKPOINT is what `allmem convert` wrote. Each choice is exported to a temporary folder (or kept
+with --keep FOLDER) and reads the same tokens through the runtime, as it is shipped; its perplexity
+is held against the float32 export's, text by text. Prints one JSON object a line, and exits with 1
+if int8 or int8 keys lose more than 0.5 % or int4 more than 4 %.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from allmem_exporters.export import export
+from allmem_runtime import load
+from allmem_runtime.spec import WEIGHTS_FILE
+from benchmarks.perplexity import losses
+
+AIMS = {"float16": 1.001, "int8": 1.005, "int4": 1.04, "float32, int8 keys": 1.005}
+DECODED = 48
+
+
+def read(folder: Path, texts: list[Path], tokens: int) -> tuple[list[NDArray[np.float64]], float]:
+    """Losses of each text's tokens 1 … tokens - 1 through the runtime, and tokens a second.
+
+    The time is that of reading with logits of every token, which costs more than reading alone.
+    """
+    model, found, seconds, count = load(folder), [], 0.0, 0
+    for text in texts:
+        ids = model.tokenizer.encode_text(text.read_text(encoding="utf-8", errors="replace"))
+        ids = ids[:tokens]
+        session, at, kept = model.session(undo=False), 0, []
+        began = time.perf_counter()
+        for logits in session.logits_all(ids[:-1]):
+            kept.append(losses(logits, np.array(ids[at + 1 : at + 1 + len(logits)])))
+            at += len(logits)
+        seconds, count = seconds + time.perf_counter() - began, count + at
+        found.append(np.concatenate(kept))
+    return found, count / seconds
+
+
+def row(name: str, folder: Path, found: list[NDArray[np.float64]],
+        truth: list[NDArray[np.float64]], speed: float) -> dict[str, object]:  # fmt: skip
+    """What is printed of one choice."""
+    manifest = json.loads((folder / "allmem.json").read_text(encoding="utf-8"))
+    ratios = [float(np.exp(a.mean() - b.mean())) for a, b in zip(found, truth, strict=True)]
+    # The error of a ratio on a text of this length: losses of one token move together.
+    error = [float((a - b).std() / np.sqrt(len(a))) for a, b in zip(found, truth, strict=True)]
+    return {
+        "export": name,
+        "weights": manifest["weights"],
+        "keys": manifest["cache"],
+        "file_mib": round((folder / WEIGHTS_FILE).stat().st_size / 2**20, 1),
+        "perplexity": [round(float(np.exp(losses.mean())), 4) for losses in found],
+        "against_float32": [round(ratio, 5) for ratio in ratios],
+        "standard_error": [round(value, 5) for value in error],
+        "worst": round(max(ratios), 5),
+        "aim": AIMS.get(name),
+        "read_tokens_per_second": round(speed, 1),
+    }
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument(
+    "texts", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+@click.option("--tokens", default=8_192, show_default=True, help="Read of each text.")
+@click.option("--weights", default="float16,int8,int4", show_default=True)
+@click.option("--kv", default="", help="Also float32 weights with these keys, such as int8.")
+@click.option("--keep", type=click.Path(path_type=Path), help="Keep the exports in this folder.")
+def main(checkpoint: Path, texts: tuple[Path, ...], tokens: int, weights: str, kv: str,
+         keep: Path | None) -> None:  # fmt: skip
+    """Export CHECKPOINT in each way, read TEXTS, print what it costs."""
+    choices = [("float32", "float32", None)]
+    choices += [(name, name, None) for name in weights.split(",") if name]
+    choices += [(f"float32, {name} keys", "float32", name) for name in kv.split(",") if name]
+    truth: list[NDArray[np.float64]] = []
+    missed = []
+    with nullcontext(str(keep)) if keep else tempfile.TemporaryDirectory() as made:
+        for name, storage, keys in choices:
+            folder = Path(made) / name.replace(", ", "-").replace(" ", "-")
+            if not (folder / WEIGHTS_FILE).is_file():
+                export(checkpoint, folder, weights=storage, kv=keys, check=False)
+            found, speed = read(folder, list(texts), tokens)
+            truth = truth or found
+            told = row(name, folder, found, truth, speed)
+            click.echo(json.dumps(told))
+            if name in AIMS and told["worst"] > AIMS[name]:
+                missed.append(name)
+    if missed:
+        sys.exit(f"More than allowed is lost by: {', '.join(missed)}.")
+
+
+if __name__ == "__main__":
+    main()
