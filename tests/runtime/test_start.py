@@ -48,31 +48,32 @@ def test_slow_libraries_are_not_loaded_before_they_are_needed(code: str) -> None
     assert not imported(code) & {"onnxruntime", "numpy", "tokenizers", "jinja2"}
 
 
-def threads_of_a_run(model: Path, environment: dict[str, str]) -> int:
-    """Threads of the process after ``allmem-run`` did its work."""
-    arguments = [str(model), "--prompt", "Who?", "--max-tokens", "1", "--threads", "1"]
-    code = (
-        "import os, sys; from allmem_runtime.cli.run import run\n"
-        f"run.main([*{arguments!r}, '--device', 'cpu', '--quiet'], standalone_mode=False)\n"
-        "sys.stderr.write(str(len(os.listdir('/proc/self/task'))))"
-    )
-    path = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+WATCHED_RUN = """
+import os, sys
+class Watch:
+    def find_spec(self, name, *_):
+        if name == "numpy":
+            sys.stderr.write(os.environ.get({variable!r}, "unset"))
+sys.meta_path.insert(0, Watch())
+from allmem_runtime.cli.run import run
+run.main([{model!r}, "--prompt", "Who?", "--max-tokens", "1", "--quiet"], standalone_mode=False)
+"""
+
+
+@pytest.mark.parametrize(("said", "expected"), [(None, "1"), ("4", "4")], ids=["nothing", "four"])
+def test_numpy_starts_no_threads_for_a_run_unless_it_is_told_to(
+    tiny_model_dir: Path, said: str | None, expected: str
+) -> None:
+    """Its import would start one for each core, and nothing would use them."""
+    environment = {name: value for name, value in os.environ.items() if name != BLAS_VARIABLE}
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    if said:
+        environment[BLAS_VARIABLE] = said
+    code = WATCHED_RUN.format(variable=BLAS_VARIABLE, model=str(tiny_model_dir))
     done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**environment, **path},
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
     )
-    return int(done.stderr)
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads cannot be counted")
-def test_reading_starts_no_threads_of_linear_algebra(tiny_model_dir: Path) -> None:
-    """NumPy's would be started by its import, one for each core, and never used."""
-    unset = {name: value for name, value in os.environ.items() if name != BLAS_VARIABLE}
-    least = threads_of_a_run(tiny_model_dir, {**unset, BLAS_VARIABLE: "1"})
-    assert threads_of_a_run(tiny_model_dir, unset) == least
+    assert done.stderr == expected
 
 
 def test_public_names_are_found_when_they_are_first_used() -> None:
