@@ -219,9 +219,14 @@ def test_pieces_are_only_as_long_as_a_chunk_and_divide_it() -> None:
     assert candidates(2048, 256, 256) == [64, 128, 256]
 
 
-@pytest.mark.parametrize(("gain", "piece"), [(GAIN, 64), (GAIN - 0.01, 256)])
-def test_another_length_must_be_clearly_faster(gain: float, piece: int) -> None:
-    assert best({64: Spread.of([gain]), 256: Spread.of([1.0])}, 256) == piece
+@pytest.mark.parametrize(
+    ("gains", "piece"),
+    [([GAIN] * 3, 64), ([GAIN - 0.01] * 3, 256), ([0.9, 1.5, 2.0], 256)],
+    ids=["clearly", "hardly", "not always"],
+)
+def test_another_length_must_be_clearly_faster(gains: list[float], piece: int) -> None:
+    found = {64: Spread.of(gains), 128: Spread.of([1.0, 0.9]), 256: Spread.of([1.0])}
+    assert best(found, 256) == piece
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="only Linux tells private memory")
