@@ -56,6 +56,8 @@ class Work:
             device_reason=model.device.why,
             operators=model.operators,
             cuda_graph=model.engine.cuda_graph,
+            threads=model.engine.threads,
+            prepared=model.engine.prepared is not None,
             notices=model.engine.notices,
             state_bytes=model.state_bytes,
             position=self._session.position,

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from allmem_runtime.engine import prepared
 from allmem_runtime.engine.devices import Device
 from allmem_runtime.engine.opening import Wanted, save_prepared
 from allmem_runtime.engine.threads import cpu_threads
-from allmem_runtime.errors import StorageError
+from allmem_runtime.errors import ModelFileError, StorageError
 from allmem_runtime.files.locking import only_one
 from allmem_runtime.files.package import Package, file_digest
 from allmem_runtime.files.seal import seal
@@ -26,6 +27,7 @@ from allmem_runtime.machine import machine
 
 _LOCK = ".lock"
 _UNFINISHED = ".making-"
+_NAME = re.compile(r"[0-9a-f]{32}|\.making-.*")
 _SPARE_BYTES = 16 << 20
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -62,12 +64,19 @@ def prepare(
     with _failures(base), only_one(base / _LOCK, "preparing this model"):
         for left in base.glob(f"{_UNFINISHED}*"):
             shutil.rmtree(left, ignore_errors=True)
+        if (base / name).is_dir() and prepared.check(base / name, about):
+            shutil.rmtree(base / name, ignore_errors=True)  # damaged, and in the way
         _check_room(package, base)
         new = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=base))
         try:
             new.chmod(0o755)
             wanted = Wanted(package, Device("cpu", 0, ""), cpu_threads(threads))
-            save_prepared(wanted, library, new)
+            try:
+                save_prepared(wanted, library, new)
+            except ModelFileError:
+                if shutil.disk_usage(base).free < _SPARE_BYTES:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
+                raise
             _write_record(new, package, about)
             _put(new, base / name)
         finally:
@@ -77,7 +86,7 @@ def prepare(
 
 
 def remove(package: Package) -> list[Path]:
-    """Delete all weights that were prepared from a model.
+    """Delete all weights that were prepared from a model, the damaged ones beside it too.
 
     Returns:
         The folders that were deleted.
@@ -88,11 +97,15 @@ def remove(package: Package) -> list[Path]:
     removed = []
     for base in prepared.bases(package):
         own = base.parent == package.folder
-        for folder, record in prepared.records(base):
-            if own or prepared.is_of(record, package):
-                with _failures(base):
-                    shutil.rmtree(folder)
-                removed.append(folder)
+        folders = [
+            folder for folder, record in prepared.records(base) if prepared.is_of(record, package)
+        ]
+        if own and base.is_dir():
+            folders = sorted(path for path in base.iterdir() if _NAME.fullmatch(path.name))
+        for folder in folders:
+            with _failures(base):
+                shutil.rmtree(folder)
+            removed.append(folder)
         if own and base.is_dir():
             with contextlib.suppress(OSError):
                 (base / _LOCK).unlink(missing_ok=True)
@@ -128,8 +141,7 @@ def _check_room(package: Package, base: Path) -> None:
         raise StorageError(
             f"Preparing takes up to {needed >> 20:,} MiB in {base}, and {free >> 20:,} MiB are "
             "free.",
-            f"Make room, or name a folder elsewhere by the environment variable {VARIABLE} if "
-            "the model's own cannot be written.",
+            "Make room on that disk.",
         )
 
 

@@ -111,6 +111,18 @@ def test_run_says_when_prepared_weights_are_ignored(command: Command, model: Pat
     assert "is damaged" in result.err and "allmem prepare" in result.err
 
 
+def test_run_says_in_its_first_event_whether_prepared_weights_are_used(
+    command: Command, model: Path
+) -> None:
+    options = ["--operators", "portable", "--prompt", "Who?", "--max-tokens", 2, "--device", "cpu"]
+    said = []
+    for _ in range(2):
+        events = command("allmem-run", model, *options, "--json", "--threads", 1).of("start")
+        said.append((events[0]["prepared"], events[0]["threads"]))
+        command("allmem", "prepare", model, "--no-measure", "--operators", "portable")
+    assert said == [(False, 1), (True, 1)]
+
+
 def test_nothing_of_a_model_is_changed(command: Command, model: Path) -> None:
     before = {path.name: path.read_bytes() for path in model.iterdir() if path.is_file()}
     command("allmem", "prepare", model, "--no-measure")

@@ -423,6 +423,34 @@ def test_too_little_room_is_said_before_anything_is_written(
     assert prepared.records(package.folder / "prepared") == []
 
 
+def test_a_disk_that_fills_up_meanwhile_is_said_to_be_full(
+    package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=0))
+        raise ModelFileError("Failed to write external initializers.")
+
+    usage = shutil.disk_usage(package.folder)
+    monkeypatch.setattr(preparing, "save_prepared", fail)
+    with pytest.raises(StorageError, match="No space left"):
+        preparing.prepare(package, None)
+    assert [path.name for path in (package.folder / "prepared").iterdir()] == [".lock"]
+
+
+def test_damaged_weights_make_room_for_new_ones(
+    package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = preparing.prepare(package, None)
+    os.truncate(folder / "model.onnx.data", 10)
+    usage = shutil.disk_usage(package.folder)
+
+    def free(path: Path) -> Any:
+        return usage._replace(free=0 if folder.exists() else 1 << 40)
+
+    monkeypatch.setattr(shutil, "disk_usage", free)
+    assert preparing.prepare(package, None) == folder
+
+
 def test_a_failure_in_the_middle_leaves_what_was_there(
     package: Package, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -480,6 +508,8 @@ def test_two_processes_do_not_prepare_at_once(package: Package) -> None:
 def test_removing_leaves_the_model_as_it_was(package: Package, cache: Path) -> None:
     before = sorted(package.folder.iterdir())
     folder = preparing.prepare(package, None)
+
+    (folder / "prepared.json").write_text("damaged")
 
     assert preparing.remove(package) == [folder]
     assert sorted(package.folder.iterdir()) == before
