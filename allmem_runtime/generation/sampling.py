@@ -26,6 +26,8 @@ as likely, and sorting or cutting a whole vocabulary takes a tenth of the step o
 _COLDEST = 1e-30
 """Lower temperatures are no other ones: in float32 they would be 0."""
 
+_BLOCK = 512
+
 # (lowest, highest, whether the lowest itself is allowed, must be whole)
 _RANGES: dict[str, tuple[float, float, bool, bool]] = {
     "temperature": (0.0, 100.0, True, False),
@@ -127,9 +129,26 @@ def pick(
     if sampling.temperature == 0.0 or sampling.top_k == 1:
         return best
     tokens, weights = _candidates(scores, scores[best], sampling)
-    total = np.cumsum(weights)
-    drawn = int(np.searchsorted(total, _uniform(seed, position) * total[-1], side="right"))
-    return int(tokens[min(drawn, len(tokens) - 1)])
+    return int(tokens[_drawn(weights, _uniform(seed, position))])
+
+
+def _drawn(weights: NDArray[np.floating[Any]], share: float) -> int:
+    """Index of the weight at which the running sum passes a share of the whole.
+
+    Sums of blocks come first: the running sum of a whole vocabulary takes longer.
+    """
+    starts = np.arange(0, len(weights), _BLOCK)
+    blocks = np.cumsum(np.add.reduceat(weights, starts, dtype=np.float64))
+    wanted = share * blocks[-1]
+    block = min(int(np.searchsorted(blocks, wanted, side="right")), len(blocks) - 1)
+    start = block * _BLOCK
+    before = blocks[block - 1] if block else 0.0
+    total = before + np.cumsum(weights[start : start + _BLOCK], dtype=np.float64)
+    inside = int(np.searchsorted(total, wanted, side="right"))
+    # Rounding may leave the sum of the last block a little below the whole.
+    while inside >= len(total) or weights[start + inside] == 0.0:
+        inside -= 1
+    return start + inside
 
 
 def _penalised(
@@ -146,7 +165,7 @@ def _penalised(
 
 def _candidates(
     scores: NDArray[np.floating[Any]], best: np.floating[Any], sampling: Sampling
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.int64] | range, NDArray[np.floating[Any]]]:
     """Tokens still allowed and their unnormalised probabilities, in an order that is fixed."""
     temperature = scores.dtype.type(max(sampling.temperature, _COLDEST))
     with np.errstate(over="ignore"):  # a tiny temperature sends the others to minus infinity
@@ -158,12 +177,12 @@ def _candidates(
     elif sampling.top_p < 1.0:
         tokens = _heaviest_of(weights, sampling.top_p * _total(weights))
     elif sampling.min_p == 0.0:
-        return np.arange(len(weights)), weights.astype(np.float64)
+        return range(len(weights)), weights
     else:
         tokens = np.flatnonzero(weights >= sampling.min_p)
     # The likeliest token always has the weight 1.
     tokens = tokens[weights[tokens] >= sampling.min_p]
-    return tokens, weights[tokens].astype(np.float64)
+    return tokens, weights[tokens]
 
 
 def _likeliest(weights: NDArray[np.floating[Any]], count: int) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allmem_runtime.errors import SessionStateError, UsageError
+from allmem_runtime.generation import sampling as sampling_module
 from allmem_runtime.generation.sampling import Sampling, pick
 
 PROBABILITIES = np.array([0.05, 0.5, 0.25, 0.15, 0.05])
@@ -142,3 +143,17 @@ def test_any_valid_setting_gives_a_token_of_the_vocabulary(
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
     token = pick(np.array(logits, np.float32), sampling, [0], position, seed)
     assert 0 <= token < len(logits)
+
+
+@pytest.mark.parametrize("count", [1, 511, 512, 513, 5000])
+def test_a_draw_by_blocks_is_a_draw_from_the_running_sum(count: int) -> None:
+    weights = np.random.default_rng(count).random(count).astype(np.float32) ** 8
+    weights[::3] = 0.0
+    weights[count // 2] = 1.0
+    total = np.cumsum(weights, dtype=np.float64)
+    for share in [0.0, *np.random.default_rng(1).random(300), np.nextafter(1.0, 0.0)]:
+        found = sampling_module._drawn(weights, share)
+        assert weights[found] > 0.0
+        # The same index but for shares within rounding of an edge.
+        low = total[found] - weights[found]
+        assert low - 1e-9 <= share * total[-1] <= total[found] + 1e-9
