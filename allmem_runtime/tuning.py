@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from allmem_runtime.engine.probe import runtime_version
+from allmem_runtime.engine.threads import cpu_threads
 from allmem_runtime.errors import StorageError
 from allmem_runtime.files import atomic
 from allmem_runtime.files.package import Package
@@ -25,10 +26,10 @@ def piece_file(package: Package, threads: int | None, operators: str) -> Path:
 
     Args:
         package: the model.
-        threads: CPU threads of a step; None is the default of this machine.
+        threads: CPU threads of a step; None is what a model takes unless it is told.
         operators: ``native`` or ``portable``.
     """
-    facts = [package.digest, machine().digest, threads or 0, operators, runtime_version()]
+    facts = [package.digest, machine().digest, cpu_threads(threads), operators, runtime_version()]
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     return cache_folder() / "pieces" / f"{digest[:40]}.json"
 
@@ -55,7 +56,7 @@ def keep_piece(
 
     Args:
         package: the model.
-        threads: CPU threads of a step; None is the default of this machine.
+        threads: CPU threads of a step; None is what a model takes unless it is told.
         operators: ``native`` or ``portable``.
         piece: most tokens fed at once.
         facts: how it was found, for people.

@@ -16,6 +16,7 @@ from allmem_runtime.bench.measure import Row
 from allmem_runtime.bench.pieces import Found
 from allmem_runtime.bench.texts import Text
 from allmem_runtime.engine.probe import runtime_version
+from allmem_runtime.engine.threads import cpu_threads
 from allmem_runtime.errors import StorageError
 from allmem_runtime.files import atomic
 from allmem_runtime.machine import machine
@@ -29,7 +30,7 @@ class Report:
     Args:
         model: what was measured.
         text: what it read.
-        threads: CPU threads of a step; None is the default.
+        threads: CPU threads of a step; None is what a model takes unless it is told.
         load_seconds: until the model was open.
         path: file that holds all of it after each row, or None.
     """
@@ -52,7 +53,7 @@ class Report:
             "machine": machine().as_json(),
             "device": str(model.device),
             "operators": model.operators,
-            "threads": threads,
+            "threads": cpu_threads(threads),
             "model": {
                 "name": model.name,
                 "digest": model.package.digest,

@@ -23,6 +23,7 @@ import click
 from allmem_runtime import __version__, load
 from allmem_runtime.bench import lengths
 from allmem_runtime.bench.texts import read_text
+from allmem_runtime.engine.threads import cpu_threads
 from allmem_runtime.machine import machine
 from benchmarks.peers import contenders, llama_bench, report, rounds, start
 from benchmarks.peers.contenders import GENAI, LLAMA, LLAMA_HALF, LLAMA_TOOL, OURS, TORCH
@@ -108,7 +109,7 @@ def main(model: Path, gguf: Path, text: Path, depths: str, systems: str, minutes
     steps = lengths.parse(depths, "--depths", 0)
     opened = load(model, device="cpu", operators="native")
     read = read_text(text, opened.tokenizer)
-    plan = rounds.Plan(prompt, min(32, prompt), written, turns, threads or machine().cores)
+    plan = rounds.Plan(prompt, min(32, prompt), written, turns, cpu_threads(threads))
     work.mkdir(parents=True, exist_ok=True)
     setup = contenders.Setup(
         model.resolve(), gguf.resolve(), work.resolve(), sys.executable, plan.threads,
