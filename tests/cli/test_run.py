@@ -14,7 +14,8 @@ from allmem_runtime.files import snapshot
 SHORT = ("--max-tokens", 6, "--device", "cpu", "--operators", "portable")
 EVENTS: dict[str, set[str]] = {
     "start": {
-        "model", "device", "device_reason", "operators", "cuda_graph", "notices",
+        "model", "device", "device_reason", "operators", "cuda_graph", "threads",
+        "prepared", "notices",
         "state_bytes", "position", "resumed",
     },
     "notice": {"text"},

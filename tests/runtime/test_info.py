@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from allmem_runtime.config import Backbone, FileRecord, Manifest, Memory
 from allmem_runtime.info import STATE_PARTS, full_attention_bytes, state_parts
 
@@ -32,4 +34,6 @@ def test_the_parts_of_the_state_add_up_and_are_all_explained() -> None:
     parts = state_parts(QWEN3_0_6B)
     assert sum(parts.values()) == QWEN3_0_6B.state.nbytes
     assert parts["key"] == parts["value"] == 4100 * 8 * 128 * 2 * 28
-    assert set(parts) == set(STATE_PARTS)
+    # Only a cache of int8 has scales.
+    with_scales = state_parts(dataclasses.replace(QWEN3_0_6B, cache="int8"))
+    assert set(parts) | {"scale"} == set(with_scales) == set(STATE_PARTS)
