@@ -106,7 +106,7 @@ void score(const Cache* keys, int64_t count, int64_t dim, const float* query, in
     for (int64_t n = here; n < kLanes; ++n) {
       for (int g = 0; g < G; ++g) sums[g][n] = zero();
     }
-    for (int g = 0; g < G; ++g) store_first(weights + g * kKeys + at, sum_each(sums[g]), here);
+    for (int g = 0; g < G; ++g) store(weights + g * kKeys + at, sum_each(sums[g]));
   }
 }
 
@@ -148,10 +148,10 @@ template <int G>
 void rescale_slots(const float* scales, int64_t count, float* weights) {
   for (int64_t n = 0; n < count; n += kLanes) {
     const int64_t here = min64(kLanes, count - n);
-    const Vector scale = load_first(scales + n, here);
+    const Vector scale = here == kLanes ? load(scales + n) : load_first(scales + n, here);
     for (int g = 0; g < G; ++g) {
       float* const at = weights + g * kKeys + n;
-      store_first(at, load_first(at, here) * scale, here);
+      store(at, load(at) * scale);  // there is room for whole vectors, and nobody reads the rest
     }
   }
 }

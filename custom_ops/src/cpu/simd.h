@@ -119,6 +119,15 @@ ALLMEM_INLINE Vector load(const float* p) {
 ALLMEM_INLINE void store(float* p, Vector v) { memcpy(p, &v, sizeof v); }
 
 // The first `count` lanes; the others are zero and their memory is not touched.
+#if defined(__AVX512F__)
+ALLMEM_INLINE __mmask16 first_lanes(int64_t count) { return (__mmask16)((1u << count) - 1); }
+ALLMEM_INLINE Vector load_first(const float* p, int64_t count) {
+  return (Vector)_mm512_maskz_loadu_ps(first_lanes(count), p);
+}
+ALLMEM_INLINE void store_first(float* p, Vector v, int64_t count) {
+  _mm512_mask_storeu_ps(p, first_lanes(count), (__m512)v);
+}
+#else
 ALLMEM_INLINE Vector load_first(const float* p, int64_t count) {
   Vector v = zero();
   memcpy(&v, p, (size_t)count * 4);
@@ -127,6 +136,7 @@ ALLMEM_INLINE Vector load_first(const float* p, int64_t count) {
 ALLMEM_INLINE void store_first(float* p, Vector v, int64_t count) {
   memcpy(p, &v, (size_t)count * 4);
 }
+#endif
 
 ALLMEM_INLINE float half_to_float(Half h) {
 #if defined(__F16C__)
