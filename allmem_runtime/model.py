@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +63,14 @@ def load(
     """
     limit = None if device_memory is None else device_bytes(device_memory)
     package = open_package(path)
-    # Tokenizer and template need Python's lock, opening the graph hardly does.
     with ThreadPoolExecutor(1, "allmem-text") as aside:
-        texts = aside.submit(Texts, package)
+        texts: list[Future[Texts]] = []
+
+        def read_texts() -> None:
+            if not texts:
+                texts.append(aside.submit(Texts, package))
+
+        # Reading the tokenizer holds Python's lock, which opening the graph hardly needs.
         chosen = devices.choose(device, probe_cuda, find_card, package.manifest.cache)
         log.info("Device %s. %s", chosen, chosen.why)
         engine = Engine(
@@ -76,10 +81,12 @@ def load(
             cuda_graph=cuda_graph,
             device_memory=limit,
             use_prepared=prepared,
+            meanwhile=read_texts,
         )
+        read_texts()
     # A GPU takes its memory for the longest piece in advance, and likes all lengths.
     piece = tuned_piece(package, threads, engine.operators) if chosen.name == "cpu" else None
-    model = Model(package, engine, piece, texts.result())
+    model = Model(package, engine, piece, texts[0].result())
     give_heap_back()
     return model
 

@@ -52,12 +52,15 @@ class Wanted:
         device: where it is to run.
         threads: CPU threads of one step.
         device_memory: bytes of device memory for weights and work; None is no limit.
+        meanwhile: called right before ONNX Runtime begins, which takes long and leaves Python's
+            lock to other threads.
     """
 
     package: Package
     device: Device
     threads: int
     device_memory: int | None = None
+    meanwhile: Callable[[], None] | None = None
 
 
 def open_graph(
@@ -119,6 +122,8 @@ def _open(
     if library is not None:
         options.register_custom_ops_library(str(library))
     device = wanted.device
+    if wanted.meanwhile is not None:
+        wanted.meanwhile()
     try:
         with hushed():
             session = ort.InferenceSession(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 import onnxruntime as ort
@@ -52,6 +53,7 @@ class Engine:
         cuda_graph: capture the step of one token as a CUDA graph; None does so on CUDA.
         device_memory: bytes of device memory for weights and work; None is no limit.
         use_prepared: on the CPU, map weights that ``allmem prepare`` wrote, where there are some.
+        meanwhile: called right before a graph is opened, which leaves time for other threads.
 
     Attributes:
         operators: ``native`` or ``portable``, what is used in fact.
@@ -77,6 +79,7 @@ class Engine:
         cuda_graph: bool | None = None,
         device_memory: int | None = None,
         use_prepared: bool = True,
+        meanwhile: Callable[[], None] | None = None,
     ) -> None:
         self.threads = cpu_threads(threads)
         _check_options(device, cuda_graph, device_memory)
@@ -86,7 +89,7 @@ class Engine:
         self.prepared: Path | None = None
         self._look_for_prepared = use_prepared and device.name == "cpu"
         self._chunk = package.manifest.chunk
-        self._wanted = Wanted(package, device, self.threads, device_memory)
+        self._wanted = Wanted(package, device, self.threads, device_memory, meanwhile)
         self._lane = lane_of(device.name)
         self._idle: deque[DeviceBuffers] = deque()
         self.cuda_graph = device.name == "cuda" and cuda_graph is not False
