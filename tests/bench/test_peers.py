@@ -218,6 +218,25 @@ def test_the_command_prints_and_keeps_a_whole_run(
     assert LLAMA_TOOL in done.output
 
 
+def test_a_picture_is_drawn_of_a_run_that_was_kept(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    speed = {"median": 2.0, "lowest": 1.0, "highest": 3.0, "count": 3}
+    systems = [
+        {"system": OURS, "decode_tokens_per_second": speed, "resident_bytes": 1 << 28},
+        {"system": LLAMA_TOOL, "decode_tokens_per_second": speed, "resident_bytes": None},
+        {"system": GENAI, "problem": "not installed", "resident_bytes": None},
+    ]
+    kept, picture = tmp_path / "peers.json", tmp_path / "peers.png"
+    depths = [{"tokens_read": n, "systems": systems} for n in (0, 2048, 8192)]
+    values = {"depths": depths, "machine": {"name": "CPU"}, "model": "m", "threads": 2}
+    kept.write_text(json.dumps(values))
+    # Model, file and text are not opened.
+    arguments = [tmp_path, kept, kept, "--draw", "--json", kept, "--plot", picture]
+    done = CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
 def test_what_was_not_reached_is_said(tiny_model_dir: Path, tool: Path, tmp_path: Path) -> None:
     arguments = [
         tiny_model_dir, tool, tool, "--depths", "20", "--systems", f"{OURS},{LLAMA_TOOL}",
