@@ -53,8 +53,9 @@ ROUNDED_INPUTS_TOLERANCE = 0.3
 """The same where inputs of products are rounded to eight bits, in whole chunks only.
 
 Each product is off by a hundredth, and layers add that up: SmolLM2-135M in int4 ends with 1.6e-2 in
-the logits and 8.7e-2 in the values of layer 19, where float32 inputs have 1.5e-4 and 5e-4. What is wrong with a weight shows in the
-comparison with float32 inputs; this one shows whether the kernels for whole numbers do their work.
+the logits and 8.7e-2 in the values of layer 19, where float32 inputs have 1.5e-4 and 5e-4. What
+is wrong with a weight shows in the comparison with float32 inputs; this one shows whether the
+kernels for whole numbers do their work.
 """
 
 NARROW_ACTIVATIONS_TOLERANCE = 3e-2
