@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from cases import (
-    ATTENTION_CASES,
+    CUDA_ATTENTION_CASES,
     MEMORY_CASES,
     Arrays,
     AttentionSizes,
@@ -45,8 +45,8 @@ the softmax, which is no error of the kernels; these cases are for float32."""
 def cases_in(element: str) -> list[Case]:
     """The shared cases that say something in a type of activations."""
     if element == "float32":
-        return [*ATTENTION_CASES, *MEMORY_CASES]
-    kept = [case for case in ATTENTION_CASES if not case.name.startswith(SHARPENED)]
+        return [*CUDA_ATTENTION_CASES, *MEMORY_CASES]
+    kept = [case for case in CUDA_ATTENTION_CASES if not case.name.startswith(SHARPENED)]
     # The ring takes the type of the activations, as an exported model has it.
     return [*(replace(c, sizes=replace(c.sizes, cache=element)) for c in kept), *MEMORY_CASES]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import sanitized_cases
-from cases import ATTENTION_CASES, MEMORY_CASES, Case
+from cases import CUDA_ATTENTION_CASES, MEMORY_CASES, Case
 from cuda_device import CudaDevice
 from kernel_checks import (
     HEAD_DIMS,
@@ -73,7 +73,7 @@ def test_a_wrong_result_is_noticed(rehearsal: CudaDevice) -> None:
 
 
 def test_every_shared_case_is_asked_of_a_device() -> None:
-    assert len(cases_in("float32")) == len(ATTENTION_CASES) + len(MEMORY_CASES)
+    assert len(cases_in("float32")) == len(CUDA_ATTENTION_CASES) + len(MEMORY_CASES)
     left_out = len(cases_in("float32")) - len(cases_in("float16"))
     assert left_out == 2  # see kernel_checks.SHARPENED
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from cases import ATTENTION_CASES, MEMORY_CASES, Arrays, AttentionSizes, Case, MemorySizes
+from cases import CUDA_ATTENTION_CASES, MEMORY_CASES, Arrays, AttentionSizes, Case, MemorySizes
 from cuda_attention import SOURCES as ATTENTION_SOURCES
 from cuda_attention import CudaAttention
 from cuda_memory import SOURCES as MEMORY_SOURCES
@@ -104,7 +104,7 @@ def memory_cases() -> Iterator[tuple[int, str, Case]]:
 def attention_cases() -> Iterator[tuple[int, str, Case]]:
     """Capability, element type and case."""
     names = ("ring_at_6_time_4", "ring_at_6_time_1", "tiles_time_130", "half_full_ring_500")
-    cases = [case for case in ATTENTION_CASES if case.name in names]
+    cases = [case for case in CUDA_ATTENTION_CASES if case.name in names]
     for head_dim, time in ((64, 90), (128, 40), (256, 40), (64, 1), (256, 1)):
         for element in ("float32", "float16"):
             sizes = AttentionSizes(time=time, head_dim=head_dim, cache=element)

@@ -446,6 +446,7 @@ def _memory_cases() -> Iterator[Case]:
 
 
 ATTENTION_CASES: tuple[Case, ...] = tuple(_attention_cases())
+CUDA_ATTENTION_CASES = tuple(case for case in ATTENTION_CASES if case.cache != "int8")
 MEMORY_CASES: tuple[Case, ...] = tuple(_memory_cases())
 
 

@@ -8,7 +8,7 @@ import ml_dtypes  # noqa: F401  (with it numpy knows bfloat16)
 import numpy as np
 import pytest
 from cases import (
-    ATTENTION_CASES,
+    CUDA_ATTENTION_CASES,
     AttentionSizes,
     Case,
     relative_rms,
@@ -44,7 +44,7 @@ def backend(library: ShimLibrary) -> CudaAttention:
 
 
 def named(name: str) -> Case:
-    return next(case for case in ATTENTION_CASES if case.name == name)
+    return next(case for case in CUDA_ATTENTION_CASES if case.name == name)
 
 
 def sizes_of(case: Case) -> AttentionSizes:
@@ -63,7 +63,7 @@ def assert_same_bits(got: dict[str, np.ndarray], want: dict[str, np.ndarray]) ->
         np.testing.assert_array_equal(got[name], want[name], err_msg=name)
 
 
-@pytest.mark.parametrize("case", ATTENTION_CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CUDA_ATTENTION_CASES, ids=lambda case: case.name)
 def test_kernel_agrees_with_reference_in_and_out_of_place(
     backend: CudaAttention, case: Case
 ) -> None:

@@ -117,6 +117,8 @@ void with_type(Element element, Use use) {
       return use(Half{});
     case Element::kBFloat16:
       return use(BFloat16{});
+    case Element::kInt8:
+      return;  // refused when the model is opened, see register/attention_operator.cc
   }
 }
 
