@@ -101,6 +101,15 @@ def test_run_that_was_cut_off_ends_as_if_it_had_not_been(
     assert again["heldout"] == whole["heldout"]
 
 
+def test_adapter_can_be_read_by_whoever_may_read_its_folder(
+    checkpoint: Path, data: Path, tmp_path: Path
+) -> None:
+    run(checkpoint, data, tmp_path / "run", steps=1)
+    (tmp_path / "plain").touch()
+    wanted = (tmp_path / "plain").stat().st_mode
+    assert (tmp_path / "run/memory.safetensors").stat().st_mode == wanted
+
+
 def test_interrupt_keeps_the_step_it_came_in(
     checkpoint: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +72,21 @@ def save_adapter(model: AllMemForCausalLM, path: Path, manifest: dict[str, Any],
     partial = path.with_name(f"{path.name}.part")
     try:
         save_file({name: t.contiguous() for name, t in tensors.items()}, partial, metadata=text)
+        partial.chmod(_usual_mode(path.parent))  # safetensors makes it private
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:
         partial.unlink(missing_ok=True)
         raise StorageError(
             f"{path} could not be written ({error}).", "Check free space and permissions."
         ) from error
+
+
+def _usual_mode(folder: Path) -> int:
+    """Permissions that a plain new file gets there."""
+    with tempfile.TemporaryDirectory(dir=folder) as made:
+        plain = Path(made) / "plain"
+        plain.touch()
+        return stat.S_IMODE(plain.stat().st_mode)
 
 
 class Adapter:
