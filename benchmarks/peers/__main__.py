@@ -11,6 +11,7 @@ reached within --minutes, or cannot run, is said.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ from benchmarks.peers.contenders import GENAI, LLAMA, LLAMA_HALF, LLAMA_TOOL, OU
 
 SHALLOW = 8192
 """Deeper than this a full attention takes minutes to hours to read, so it comes last."""
+BUSY = 0.5
+"""Other work on the machine, as the average number of processes that want a core."""
 TOOL_DEEPEST = 2048
 """llama.cpp's tool reads to the depth again in each turn: deeper, its library is measured alone."""
 
@@ -102,6 +105,7 @@ def main(model: Path, gguf: Path, text: Path, depths: str, systems: str, minutes
         report.plot(json.loads(json_path.read_text()), plot_path)
         return
     began = time.monotonic()
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     wanted = tuple(name.strip() for name in systems.split(","))
     unknown = set(wanted) - set(contenders.ORDER)
     if unknown or OURS not in wanted:
@@ -119,7 +123,8 @@ def main(model: Path, gguf: Path, text: Path, depths: str, systems: str, minutes
     names = opened.name
     values: dict[str, Any] = {
         "what": "benchmarks.peers", "version": __version__, "machine": machine().as_json(),
-        "begun": datetime.now(UTC).isoformat(timespec="seconds"), "model": names,
+        "load_before": busy, "begun": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": names,
         "weights": opened.manifest.weights, "threads": plan.threads, "prompt": prompt,
         "question": plan.question, "written": written, "text": text.name, "depths": [],
     }  # fmt: skip
@@ -130,6 +135,11 @@ def main(model: Path, gguf: Path, text: Path, depths: str, systems: str, minutes
     values["missing"] = missing
     deadline = began + minutes * 60
     click.echo(f"{names}, {plan.threads} threads, {machine().name}, text {text.name}")
+    if busy > BUSY:
+        click.echo(
+            f"The machine is busy (load {busy:.1f}): threads that wait awake, as those "
+            "of llama.cpp do, lose most. Do not trust these ratios."
+        )
     for name, why in missing.items():
         click.echo(f"{name}: not measured: {why}")
 
