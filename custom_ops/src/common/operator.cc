@@ -13,7 +13,7 @@ const OperatorDescription& described(const OrtCustomOp* op) {
 
 OrtCustomOpInputOutputCharacteristic characteristic(const OperatorDescription& description,
                                                     size_t index, size_t count) {
-  return description.last_is_optional && index + 1 == count ? INPUT_OUTPUT_OPTIONAL
+  return description.last_is_optional && count > 1 && index + 1 == count ? INPUT_OUTPUT_OPTIONAL
                                                             : INPUT_OUTPUT_REQUIRED;
 }
 

@@ -16,6 +16,10 @@ extern const CpuKernels kKernels;
 namespace avx512 {
 extern const CpuKernels kKernels;
 }
+namespace avx512vnni {
+size_t product_scratch(const ProductArgs& args, int workers);
+void product(const ProductArgs& args, const Parallel& parallel, void* scratch);
+}  // namespace avx512vnni
 #endif
 
 namespace {
@@ -39,6 +43,27 @@ bool has_avx512() {
 #endif
 }
 
+bool has_vnni() {
+#if defined(ALLMEM_X86_TARGETS)
+  return has_avx512() && __builtin_cpu_supports("avx512vnni");
+#else
+  return false;
+#endif
+}
+
+#if defined(ALLMEM_X86_TARGETS)
+const CpuKernels* vnni_kernels() {
+  static const CpuKernels kernels = [] {
+    CpuKernels all = avx512::kKernels;
+    all.name = "avx512vnni";
+    all.product_scratch = avx512vnni::product_scratch;
+    all.product = avx512vnni::product;
+    return all;
+  }();
+  return &kernels;
+}
+#endif
+
 }  // namespace
 
 const CpuKernels* cpu_kernels(const char** problem) {
@@ -46,6 +71,11 @@ const CpuKernels* cpu_kernels(const char** problem) {
   const bool any = wanted == nullptr || *wanted == '\0';
   *problem = nullptr;
 #if defined(ALLMEM_X86_TARGETS)
+  if (any ? has_vnni() : std::strcmp(wanted, "avx512vnni") == 0) {
+    if (has_vnni()) return vnni_kernels();
+    *problem = "ALLMEM_CPU=avx512vnni, but this CPU has no AVX-512 with VNNI; unset it";
+    return nullptr;
+  }
   if (any ? has_avx512() : std::strcmp(wanted, "avx512") == 0) {
     if (has_avx512()) return &avx512::kKernels;
     *problem = "ALLMEM_CPU=avx512, but this CPU has no AVX-512 (F, BW, DQ, VL); unset it";
@@ -59,7 +89,8 @@ const CpuKernels* cpu_kernels(const char** problem) {
 #endif
   if (any || std::strcmp(wanted, "generic") == 0) return &generic::kKernels;
   *problem =
-      "ALLMEM_CPU names no kernels of this build; allowed: generic, and on x86-64 avx2 and avx512";
+      "ALLMEM_CPU names no kernels of this build; allowed: generic, and on x86-64 avx2, avx512 and "
+      "avx512vnni";
   return nullptr;
 }
 

@@ -6,6 +6,7 @@
 
 #include "../common/attention_args.h"
 #include "../common/memory_args.h"
+#include "../common/product_args.h"
 #include "parallel.h"
 
 namespace allmem {
@@ -22,6 +23,8 @@ struct CpuKernels {
   void (*attention)(const AttentionArgs& args, const Parallel& parallel, void* scratch);
   size_t (*memory_scratch)(const MemoryArgs& args, int workers);
   void (*memory)(const MemoryArgs& args, const Parallel& parallel, void* scratch);
+  size_t (*product_scratch)(const ProductArgs& args, int workers);
+  void (*product)(const ProductArgs& args, const Parallel& parallel, void* scratch);
   // Arrays of float16 to float32, and back to the nearest float16 (ties to even).
   void (*widen)(const void* from, float* to, int64_t count, const Parallel& parallel);
   void (*narrow)(const float* from, void* to, int64_t count, const Parallel& parallel);

@@ -58,6 +58,7 @@ std::vector<OperatorDescription> cpu_operators() {
       }
     }
   }
+  all.push_back(cpu_product());
   return all;
 }
 

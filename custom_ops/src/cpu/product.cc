@@ -1,0 +1,270 @@
+// QuantisedMatMul: activations to eight bits, block by block, then tiles of rows and outputs.
+//
+// A row's result must not depend on the rows beside it, so every form adds up the blocks of a row
+// in the same order, with the same roundings.
+#include "product_dot.h"
+#include "tasks.h"
+
+namespace allmem {
+namespace ALLMEM_TARGET {
+
+size_t product_scratch(const ProductArgs& args, int workers);
+void product(const ProductArgs& args, const Parallel& parallel, void* scratch);
+
+namespace {
+
+constexpr int64_t kGroups = kProductBlock / 4;        // of four inputs that lie side by side
+constexpr int64_t kGroupBytes = 4 * kProductTile;     // of eight bits
+constexpr int64_t kTaskBytes = 48 << 10;              // of weights, so that handing out costs little
+constexpr int64_t kTaskRows = 128;                    // their activations stay in the second cache
+#if defined(__AVX512BW__)
+constexpr int kMostRows = 8;
+#else
+constexpr int kMostRows = 4;
+#endif
+
+// Activations of eight bits; x is about scale * number.
+struct Activations {
+  int8_t* numbers;  // [rows, blocks, kProductBlock]
+  float* scales;    // [rows, blocks]
+  float* sums;      // [rows, blocks], scale * sum of numbers
+  int32_t* counts;  // [rows, blocks], sum of numbers
+  int64_t blocks;
+};
+
+struct Work {
+  const ProductArgs& args;
+  Activations x;
+  int64_t block_bytes, scale_step;  // of numbers, and of scales in float16
+
+  const uint8_t* numbers(int64_t tile) const { return args.numbers + tile * x.blocks * block_bytes; }
+  const Half* scales(int64_t tile) const {
+    return static_cast<const Half*>(args.scales) + tile * x.blocks * scale_step;
+  }
+};
+
+Activations take(Scratch& scratch, const ProductArgs& args) {
+  const int64_t blocks = (args.inputs + kProductBlock - 1) / kProductBlock;
+  const int64_t all = args.rows * blocks;
+  Activations x{};
+  x.blocks = blocks;
+  x.numbers = scratch.take<int8_t>(all * kProductBlock);
+  x.scales = scratch.take<float>(all);
+  x.sums = scratch.take<float>(all);
+  x.counts = scratch.take<int32_t>(all);
+  return x;
+}
+
+// A block that is not finite gets the scale NaN and numbers of 0: its row becomes NaN.
+void round_block(const float* from, int8_t* numbers, float* scale, float* sum, int32_t* count) {
+  float most = 0.0f;
+  bool finite = true;
+  for (int i = 0; i < kProductBlock; ++i) {
+    const float size = from[i] < 0.0f ? -from[i] : from[i];
+    most = size > most ? size : most;
+    finite &= size <= 3.4028235e38f;
+  }
+  const float step = most / 127.0f;
+  const float inverse = finite && step > 0.0f ? 1.0f / step : 0.0f;
+  const float shift = 12582912.0f;  // adding 1.5 * 2^23 leaves the nearest integer, ties to even
+  int32_t total = 0;
+  for (int i = 0; i < kProductBlock; ++i) {
+    const float product = finite ? from[i] * inverse : 0.0f;
+    float shifted = product + shift;
+    int32_t whole;
+    memcpy(&whole, &shifted, 4);
+    whole -= 0x4b400000;
+    whole = whole > 127 ? 127 : whole < -127 ? -127 : whole;
+    numbers[i] = (int8_t)whole;
+    total += whole;
+  }
+  // Below the least normal number the inverse overflows; such a block counts as zeros.
+  *scale = finite ? step : most - most + __builtin_nanf("");
+  *sum = *scale * (float)total;
+  *count = total;
+}
+
+void round_row(const ProductArgs& args, const Activations& x, int64_t row) {
+  for (int64_t block = 0; block < x.blocks; ++block) {
+    const int64_t at = row * x.blocks + block, first = block * kProductBlock;
+    const float* from = args.x + row * args.inputs + first;
+    float padded[kProductBlock] = {};
+    if (first + kProductBlock > args.inputs) {
+      memcpy(padded, from, (size_t)(args.inputs - first) * sizeof(float));
+      from = padded;
+    }
+    round_block(from, x.numbers + at * kProductBlock, x.scales + at, x.sums + at, x.counts + at);
+  }
+}
+
+#if defined(ALLMEM_BYTES)
+
+// `R` rows by the outputs of one vector; `part` says which vector of the tile.
+template <int R, int bits>
+ALLMEM_INLINE void tile_rows(const Work& work, int64_t tile, int part, int64_t row) {
+  const Activations& x = work.x;
+  const uint8_t* weights = work.numbers(tile) + part * kLanes * 4;
+  const Half* scales = work.scales(tile) + part * kLanes;
+  const int64_t first = tile * kProductTile + part * kLanes;
+  const int64_t lanes = min64(kLanes, work.args.outputs - first);
+  if (lanes <= 0) return;
+  const int64_t at = row * x.blocks;
+  const int8_t* const numbers = x.numbers + at * kProductBlock;
+  Vector results[R];
+  for (int r = 0; r < R; ++r) results[r] = zero();
+  for (int64_t block = 0; block < x.blocks; ++block) {
+    Bytes even[R], odd[R];
+    for (int r = 0; r < R; ++r) even[r] = odd[r] = no_sums();
+    const int8_t* const these = numbers + block * kProductBlock;
+    for (int g = 0; g < kGroups / 2; ++g) {
+      Bytes left, right;
+      if constexpr (bits == 4) {
+        const Bytes both = load_bytes(weights + g * kGroupBytes);
+        left = low_bits(both);
+        right = high_bits(both);
+      } else {
+        left = load_bytes(weights + g * kGroupBytes);
+        right = load_bytes(weights + (g + kGroups / 2) * kGroupBytes);
+      }
+      for (int r = 0; r < R; ++r) {
+        const int8_t* const row_numbers = these + r * x.blocks * kProductBlock + g * 4;
+        even[r] = add_products<bits>(even[r], left, row_numbers);
+        if constexpr (R > 1) {
+          even[r] = add_products<bits>(even[r], right, row_numbers + kProductBlock / 2);
+        } else {
+          odd[r] = add_products<bits>(odd[r], right, row_numbers + kProductBlock / 2);
+        }
+      }
+    }
+    const Vector scale = load(scales);
+    for (int r = 0; r < R; ++r) {
+      const int64_t info = at + r * x.blocks + block;
+      const int32_t count = bits == 8 ? x.counts[info] : 0;
+      Vector sum;
+      if constexpr (R > 1) {
+        sum = floats_of(total<bits>(even[r], count));
+      } else {
+        sum = floats_of((Bytes)((Integers)total<bits>(even[r], count) +
+                                (Integers)total<bits>(odd[r], 0)));
+      }
+      results[r] = fused(sum, scale * splat(x.scales[info]), results[r]);
+      if constexpr (bits == 4) {
+        results[r] = fused(load(scales + kProductTile), splat(x.sums[info]), results[r]);
+      }
+    }
+    weights += work.block_bytes;
+    scales += work.scale_step;
+  }
+  for (int r = 0; r < R; ++r) {
+    float* const out = work.args.output + (row + r) * work.args.outputs + first;
+    if (lanes == kLanes) {
+      const Vector bias = work.args.bias ? load(work.args.bias + first) : zero();
+      store(out, results[r] + bias);
+    } else {
+      const Vector bias = work.args.bias ? load_first(work.args.bias + first, lanes) : zero();
+      store_first(out, results[r] + bias, lanes);
+    }
+  }
+}
+
+template <int R, int bits>
+void tile_of(const Work& work, int64_t tile, int64_t row) {
+  for (int part = 0; part < kProductTile / kLanes; ++part) tile_rows<R, bits>(work, tile, part, row);
+}
+
+template <int bits>
+void tile_product_rows(const Work& work, int64_t tile, int64_t row, int64_t end) {
+  for (; row + kMostRows <= end; row += kMostRows) tile_of<kMostRows, bits>(work, tile, row);
+  if constexpr (kMostRows > 4) {
+    for (; row + 4 <= end; row += 4) tile_of<4, bits>(work, tile, row);
+  }
+  for (; row + 2 <= end; row += 2) tile_of<2, bits>(work, tile, row);
+  for (; row < end; ++row) tile_of<1, bits>(work, tile, row);
+}
+
+#else
+
+template <int bits>
+void tile_product_rows(const Work& work, int64_t tile, int64_t row, int64_t end) {
+  const Activations& x = work.x;
+  for (; row < end; ++row) {
+    const uint8_t* weights = work.numbers(tile);
+    const Half* scales = work.scales(tile);
+    float results[kProductTile] = {};
+    for (int64_t block = 0; block < x.blocks; ++block) {
+      const int64_t at = row * x.blocks + block;
+      const int8_t* const numbers = x.numbers + at * kProductBlock;
+      int32_t sums[kProductTile] = {};
+      for (int g = 0; g < (bits == 4 ? kGroups / 2 : kGroups); ++g) {
+        for (int lane = 0; lane < kProductTile; ++lane) {
+          const uint8_t* const four = weights + g * kGroupBytes + lane * 4;
+          for (int i = 0; i < 4; ++i) {
+            if constexpr (bits == 4) {
+              sums[lane] += (four[i] & 15) * numbers[g * 4 + i] +
+                            (four[i] >> 4) * numbers[(g + kGroups / 2) * 4 + i];
+            } else {
+              sums[lane] += (four[i] - 128) * numbers[g * 4 + i];
+            }
+          }
+        }
+      }
+      for (int lane = 0; lane < kProductTile; ++lane) {
+        const float scale = half_to_float(scales[lane]) * x.scales[at];
+        results[lane] = (float)sums[lane] * scale + results[lane];
+        if constexpr (bits == 4) {
+          results[lane] = half_to_float(scales[kProductTile + lane]) * x.sums[at] + results[lane];
+        }
+      }
+      weights += work.block_bytes;
+      scales += work.scale_step;
+    }
+    const int64_t first = tile * kProductTile;
+    for (int64_t lane = 0; lane < min64(kProductTile, work.args.outputs - first); ++lane) {
+      const float bias = work.args.bias ? work.args.bias[first + lane] : 0.0f;
+      work.args.output[row * work.args.outputs + first + lane] = results[lane] + bias;
+    }
+  }
+}
+
+#endif
+
+}  // namespace
+
+size_t product_scratch(const ProductArgs& args, int) {
+  Scratch scratch(nullptr);
+  take(scratch, args);
+  return scratch.used();
+}
+
+void product(const ProductArgs& args, const Parallel& parallel, void* block) {
+  if (args.rows == 0) return;
+  Scratch scratch(block);
+  const Work work{args, take(scratch, args), kGroups * kGroupBytes * args.bits / 8,
+                  (args.bits == 4 ? 2 : 1) * kProductTile};
+  if (args.rows < 8) {
+    for (int64_t row = 0; row < args.rows; ++row) round_row(args, work.x, row);
+  } else {
+    for_each_task(parallel, (args.rows + 7) / 8, [&](int64_t task, int) {
+      const int64_t end = min64(args.rows, task * 8 + 8);
+      for (int64_t row = task * 8; row < end; ++row) round_row(args, work.x, row);
+    });
+  }
+  const int64_t tiles = (args.outputs + kProductTile - 1) / kProductTile;
+  const int64_t step = max64(1, kTaskBytes / (work.x.blocks * work.block_bytes));
+  const int64_t across = (tiles + step - 1) / step;
+  const int64_t down = (args.rows + kTaskRows - 1) / kTaskRows;
+  for_each_task(parallel, across * down, [&](int64_t task, int) {
+    const int64_t end = min64(tiles, (task % across + 1) * step);
+    const int64_t row = task / across * kTaskRows, last = min64(args.rows, row + kTaskRows);
+    for (int64_t tile = task % across * step; tile < end; ++tile) {
+      if (args.bits == 4) {
+        tile_product_rows<4>(work, tile, row, last);
+      } else {
+        tile_product_rows<8>(work, tile, row, last);
+      }
+    }
+  });
+}
+
+}  // namespace ALLMEM_TARGET
+}  // namespace allmem
