@@ -46,7 +46,7 @@ class LibraryInfo:
         path: the file.
         version: version of the package it was built from.
         operator_version: version of the operator contract.
-        cpu_path: kernels that run on this CPU: ``generic``, ``avx2`` or ``avx512``.
+        cpu_path: kernels that run on this CPU: ``generic``, ``avx2``, ``avx512`` or ``avx512vnni``.
         cuda_architectures: what its CUDA kernels were compiled for; empty if it has none.
             ``sm_86`` is machine code for compute capability 8.6 (and 8.7 to 8.9), ``compute_120``
             is PTX, which the driver compiles for 12.0 and everything later.
@@ -128,7 +128,7 @@ def check_library(path: Path | None = None) -> LibraryInfo:
         wanted = os.environ.get("ALLMEM_CPU")
         raise LibraryError(
             f"ALLMEM_CPU is {wanted!r}, and {path} has no such kernels for this CPU. "
-            "Unset it, or use generic, avx2 or avx512."
+            "Unset it, or use generic, avx2, avx512 or avx512vnni."
         )
     return LibraryInfo(path, version, operator_version, cpu.decode(), _cuda_architectures(library))
 
@@ -143,7 +143,7 @@ def _cuda_architectures(library: ctypes.CDLL) -> tuple[str, ...]:
 
 
 def cpu_path(path: Path | None = None) -> str:
-    """Name of the kernels that run on this CPU: ``generic``, ``avx2`` or ``avx512``."""
+    """Name of the kernels that run on this CPU: ``generic``, ``avx2``, ``avx512`` or ``avx512vnni``."""
     return check_library(path).cpu_path
 
 

@@ -133,10 +133,13 @@ def native() -> Native:
 BACKENDS["native"] = native
 
 
+CPU_PATHS = ("generic", "avx2", "avx512", "avx512vnni")
+
+
 def available_cpu_paths() -> list[str]:
     """The kernels that this machine can run; at least ``generic``."""
     try:
         best = library.cpu_path()
     except library.LibraryError:
         return ["generic"]
-    return ["generic", "avx2", "avx512"][: ["generic", "avx2", "avx512"].index(best) + 1]
+    return list(CPU_PATHS[: CPU_PATHS.index(best) + 1])

@@ -46,7 +46,7 @@ def test_library_speaks_the_version_of_the_table(built: Path) -> None:
     info = library.check_library()
     assert info.path == built
     assert info.operator_version == 1
-    assert info.cpu_path in ("generic", "avx2", "avx512")
+    assert info.cpu_path in ("generic", "avx2", "avx512", "avx512vnni")
     assert all(re.fullmatch(r"(sm|compute)_\d+[af]?", each) for each in info.cuda_architectures)
 
 
@@ -126,11 +126,11 @@ def test_unknown_kernels_asked_for_by_environment_are_an_error(
         library.check_library()
 
 
-@pytest.mark.parametrize("path", ["generic", "avx2", "avx512"])
+@pytest.mark.parametrize("path", ["generic", "avx2", "avx512", "avx512vnni"])
 def test_environment_chooses_the_kernels(
     built: Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    order = ["generic", "avx2", "avx512"]
+    order = ["generic", "avx2", "avx512", "avx512vnni"]
     if order.index(path) > order.index(library.cpu_path()):
         pytest.skip(f"this CPU cannot run the {path} kernels")
     monkeypatch.setenv("ALLMEM_CPU", path)
