@@ -25,7 +25,7 @@ from typing import Literal
 DOMAIN = "ai.allmem"
 VERSION = 1
 
-ElementType = Literal["activation", "cache", "float32", "int64"]
+ElementType = Literal["activation", "cache", "float32", "float16", "int64", "uint8"]
 """``activation``: the type of the token stream; ``cache``: the type keys and values are kept in."""
 
 Value = int | float | str
@@ -330,6 +330,38 @@ TTT_MEMORY = Operator(
         ),
     ),
 )
+
+QUANTISED_MATMUL = Operator(
+    name="QuantisedMatMul",
+    version=VERSION,
+    doc=(
+        "x times a matrix of whole numbers in blocks of 32 inputs, x being rounded to eight bits "
+        "in the same blocks: 4 bits are scale * number + minimum, 8 bits scale * (number - 128)."
+    ),
+    inputs=(
+        Tensor("x", ("...", "inputs"), "float32", "activations"),
+        Tensor(
+            "numbers",
+            ("ceil(width / 16)", "ceil(inputs / 32)", "64 * bits"),
+            "uint8",
+            "of 16 outputs and 32 inputs: for each four inputs, for each output, the four numbers; "
+            "with 4 bits the upper half of a byte belongs to the input 16 further on",
+        ),
+        Tensor(
+            "scales",
+            ("ceil(width / 16)", "ceil(inputs / 32)", "2 with 4 bits, 1 with 8", 16),
+            "float16",
+            "scales of 16 outputs, then with 4 bits their minimums",
+        ),
+        Tensor("bias", ("width",), "float32", "may be left out"),
+    ),
+    outputs=(Tensor("y", ("...", "width"), "float32", "the product"),),
+    attributes=(
+        Attribute("width", None, "outputs of the matrix", "int", minimum=1, maximum=2**31),
+        Attribute("bits", 4, "of a number, 4 or 8", "int", minimum=4, maximum=8),
+    ),
+)
+"""Optional beside the two: an export may use MatMulNBits instead."""
 
 OPERATORS: dict[str, Operator] = {
     operator.name: operator for operator in (SLIDING_WINDOW_ATTENTION, TTT_MEMORY)

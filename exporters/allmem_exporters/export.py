@@ -35,6 +35,7 @@ def export(
     check: bool = True,
     check_tokens: int | None = None,
     force: bool = False,
+    products: str = "onnxruntime",
     report: Callable[[str], None] = lambda line: None,
 ) -> Manifest:
     """Export a checkpoint to ONNX and compare the result with it.
@@ -89,7 +90,7 @@ def export(
         report("tracing")
         graph = trace(model, activations)
         if activations == "float32":
-            store(graph, weights)
+            store(graph, weights, products)
         report(f"writing {out}")
         manifest = write_folder(
             graph, model.config, checkpoint, folder, weights, activations, decoder=decoder

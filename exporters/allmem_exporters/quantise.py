@@ -91,6 +91,38 @@ def block_sums(columns: int) -> Blocks:
     )
 
 
+def quantise_affine(
+    matrix: NDArray[np.float32] | Tensor, bits: int
+) -> tuple[NDArray[np.uint8], tuple[NDArray[np.float16], ...]]:
+    """Whole numbers for QuantisedMatMul: float16 scales, and with 4 bits float16 minimums.
+
+    What was Q4_1 or Q8_0 of GGUF before is kept exactly.
+
+    Returns:
+        (numbers [rows, blocks, BLOCK], (scales, and minimums), each [rows, blocks]).
+    """
+    wide = matrix if isinstance(matrix, Tensor) else torch.from_numpy(matrix)
+    wide = wide.detach().float()
+    rows, columns = wide.shape
+    count = -(-columns // BLOCK)
+    blocks = functional.pad(wide, (0, count * BLOCK - columns)).reshape(-1, BLOCK)
+    numbers, *kinds = _in_pieces(_eight_narrow if bits == 8 else _affine, blocks, rows)
+    return numbers.numpy(), tuple(kind.half().numpy() for kind in kinds)
+
+
+def _eight_narrow(blocks: Tensor) -> tuple[Tensor, ...]:
+    scales = (blocks.abs().amax(-1) / 127).half().float()
+    numbers = torch.round(blocks / _divisor(scales)[:, None]).clamp_(-127, 127) + 128
+    return numbers.to(torch.uint8), scales
+
+
+def _affine(blocks: Tensor) -> tuple[Tensor, ...]:
+    low, high = blocks.amin(-1), blocks.amax(-1)
+    scales, low = ((high - low) / 15).half().float(), low.half().float()
+    levels = torch.round((blocks - low[:, None]) / _divisor(scales)[:, None]).clamp_(0, 15)
+    return levels.to(torch.uint8), scales, low
+
+
 def _packed(numbers: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     if bits == 8:
         return np.ascontiguousarray(numbers)

@@ -14,7 +14,16 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from allmem_exporters.errors import ExportError
-from allmem_exporters.quantise import BITS, BLOCK, Blocks, block_sums, quantise
+from allmem_exporters.quantise import (
+    BITS,
+    BLOCK,
+    Blocks,
+    block_sums,
+    quantise,
+    quantise_affine,
+)
+from allmem_ops.reference.product import TILE, interleaved, interleaved_scales
+from allmem_ops.schema import DOMAIN, QUANTISED_MATMUL
 
 STORAGE = ("float32", "float16", "int8", "int4")
 
@@ -28,7 +37,11 @@ _DOMAIN = "com.microsoft"
 _ROWS = ".rows"
 
 
-def store(model: ir.Model, storage: str) -> None:
+PRODUCTS = ("onnxruntime", "allmem")
+"""Who multiplies whole numbers: MatMulNBits, which CUDA has too, or our QuantisedMatMul."""
+
+
+def store(model: ir.Model, storage: str, products: str = "onnxruntime") -> None:
     """Change how the matrices of ``model`` are stored, in place.
 
     The arithmetic around them stays float32. Float16 is widened when the model is loaded; whole
@@ -37,6 +50,7 @@ def store(model: ir.Model, storage: str) -> None:
     Args:
         model: as `trace` returns it.
         storage: one of ``STORAGE``.
+        products: one of ``PRODUCTS``.
 
     Raises:
         ExportError: an unknown storage, or a weight that it cannot hold.
@@ -45,11 +59,16 @@ def store(model: ir.Model, storage: str) -> None:
         raise ExportError(f"weights is {storage!r}; allowed: {', '.join(STORAGE)}.")
     if storage == "float32":
         return
+    if products not in PRODUCTS:
+        raise ExportError(f"products is {products!r}; allowed: {', '.join(PRODUCTS)}.")
     for value in list(model.graph.initializers.values()):
         if _is_matrix(value):
             uses = list(value.uses())
             if storage == "float16":
                 _narrow(model, value)
+            elif products == "allmem":
+                table = any(usage.node.op_type != "MatMul" for usage in uses)
+                _interleave(model, value, TABLE_BITS if table else BITS[storage], table=table)
             elif any(usage.node.op_type != "MatMul" for usage in uses):
                 _quantise_table(model, value)
             else:
@@ -210,6 +229,69 @@ def _look_up(
     _replace(node, ir.node("Slice", [found.outputs[0], *ends]), model.graph)
 
 
+def _interleave(model: ir.Model, value: ir.Value, bits: int, *, table: bool) -> None:
+    """Products with ``value`` as QuantisedMatMul; a table is [outputs, inputs], others turned."""
+    matrix = _constant_of(value) if table else np.ascontiguousarray(_constant_of(value).T)
+    numbers, kinds = quantise_affine(matrix, bits)
+    name, width = value.name, len(matrix)
+    numbers_value = _register(model, f"{name}.numbers", interleaved(numbers, bits))
+    scales_value = _register(model, f"{name}.scales", interleaved_scales(*kinds))
+    for usage in list(value.uses()):
+        node = usage.node
+        if node.op_type == "Gather":
+            _look_up_interleaved(model, node, numbers_value, scales_value, matrix.shape[1])
+            continue
+        inputs = [node.inputs[0], numbers_value, scales_value]
+        attributes = {"width": width, "bits": bits}
+        _replace(
+            node, ir.node(QUANTISED_MATMUL.name, inputs, attributes, domain=DOMAIN), model.graph
+        )
+    model.graph.initializers.pop(str(name))
+
+
+def _look_up_interleaved(
+    model: ir.Model, node: ir.Node, numbers: ir.Value, scales: ir.Value, columns: int
+) -> None:
+    """Replace a Gather by look-ups of the four-byte groups and scales of a row.
+
+    The views that they read are made by ``share_tables``.
+    """
+    blocks = numbers.shape[1] if numbers.shape else 0
+    name = node.name
+
+    def constant(what: str, array: NDArray[np.generic]) -> ir.Value:
+        return _register(model, f"{name}.{what}", array)
+
+    def emit(kind: str, *inputs: ir.Value | None, **attributes: int) -> ir.Value:
+        made = ir.node(kind, list(inputs), attributes)
+        made.name = f"{name}.{kind}.{len(created)}"
+        made.outputs[0].name = f"{made.name}.out"
+        node.prepend(made)
+        created.append(made)
+        return made.outputs[0]
+
+    created: list[ir.Node] = []
+    tile = constant("tile", np.array([TILE], np.int64))
+    ids = emit("Unsqueeze", node.inputs[1], constant("last", np.array([-1], np.int64)))
+    lane, which = emit("Mod", ids, tile), emit("Div", ids, tile)
+
+    def rows(view: ir.Value, groups: int, what: str) -> ir.Value:
+        step = constant(f"{what}.step", np.array([groups * TILE], np.int64))
+        places = constant(f"{what}.places", np.arange(groups, dtype=np.int64) * TILE)
+        base = emit("Add", emit("Mul", which, step), lane)
+        return emit("Gather", view, emit("Add", base, places), axis=0)
+
+    found = emit("Cast", rows(numbers, int(blocks) * BLOCK // 4, "groups"), to=ir.DataType.FLOAT)
+    shape = constant("blocks", np.array([0, 0, int(blocks), BLOCK], np.int64))
+    wide = emit("Sub", emit("Reshape", found, shape), constant("zero", np.float32([128.0])))
+    scale = emit("Cast", rows(scales, int(blocks), "scales"), to=ir.DataType.FLOAT)
+    scaled = emit("Mul", wide, scale)
+    joined = constant("joined", np.array([0, 0, -1], np.int64))
+    if columns % BLOCK:
+        raise ExportError(f"An embedding of width {columns} is no multiple of {BLOCK}.")
+    _replace(node, ir.node("Reshape", [scaled, joined]), model.graph)
+
+
 def share_tables(model: onnx.ModelProto) -> None:
     """Give look-ups their two-dimensional view of a table that a product may read in blocks.
 
@@ -221,7 +303,21 @@ def share_tables(model: onnx.ModelProto) -> None:
     """
     graph = model.graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
+    interleaved_tables = {
+        name
+        for node in graph.node
+        if node.op_type == QUANTISED_MATMUL.name
+        for name in node.input[1:3]
+    }
     for node in graph.node:
+        if node.op_type == "Gather" and node.input[0] in interleaved_tables:
+            table, view = tensors[node.input[0]], graph.initializer.add()
+            view.CopyFrom(table)
+            view.name = table.name + _ROWS
+            inner = 4 if table.data_type == onnx.TensorProto.UINT8 else 1
+            view.ClearField("dims")
+            view.dims.extend([int(np.prod(table.dims)) // inner, inner])
+            node.input[0] = view.name
         if node.op_type != "GatherBlockQuantized":
             continue
         table = tensors[node.input[0]]
