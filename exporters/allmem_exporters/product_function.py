@@ -1,0 +1,106 @@
+"""QuantisedMatMul as an ONNX function of standard operators, for any ONNX Runtime.
+
+One body serves all sizes, and both numbers of bits. It takes no bias, and inputs must be whole
+blocks; the exporter keeps to that. The matrix is widened to float32, once when the model is opened
+where ONNX Runtime folds constants.
+"""
+
+from __future__ import annotations
+
+import onnx
+from onnx import parser
+
+from allmem_exporters.function_body import OPSET
+from allmem_ops.schema import DOMAIN, QUANTISED_MATMUL
+
+WIDE = "WideMatMul"
+"""The same with inputs as they are, not rounded: what an export's check compares weights with."""
+
+_BODY = """
+<domain: "{domain}", opset_import: ["" : {opset}]>
+{name} <width, bits> (x, numbers, scales) => (y)
+{{
+    width_ = Constant <value_int: int = @width> ()
+    bits_ = Constant <value_int: int = @bits> ()
+    last = Constant <value_ints = [-1]> ()
+    first = Constant <value_ints = [0]> ()
+    second = Constant <value_ints = [1]> ()
+    block = Constant <value_ints = [32]> ()
+    four = Constant <value = int64 {{4}}> ()
+    shift = Constant <value = uint8 {{4}}> ()
+    mask = Constant <value = uint8 {{15}}> ()
+    sixteen = Constant <value = float {{16.0}}> ()
+    middle = Constant <value = float {{128.0}}> ()
+    groups = Constant <value_ints = [0, 0, -1, 16, 4]> ()
+    is_four = Equal (bits_, four)
+    low_bytes = BitwiseAnd (numbers, mask)
+    high_bytes = BitShift <direction = "RIGHT"> (numbers, shift)
+    low_flat = Cast <to = 1> (low_bytes)
+    high_flat = Cast <to = 1> (high_bytes)
+    low = Reshape (low_flat, groups)
+    high = Reshape (high_flat, groups)
+    wide = If (is_four) <
+        then_branch = of_four () => (joined) {{ joined = Concat <axis = 2> (low, high) }},
+        else_branch = of_eight () => (centred) {{
+            upper = Mul (high, sixteen)
+            byte = Add (low, upper)
+            centred = Sub (byte, middle)
+        }}
+    >
+    factors = Cast <to = 1> (scales)
+    scale_row = Gather <axis = 2> (factors, first)
+    other_row = Gather <axis = 2> (factors, last)
+    has_minimum = Cast <to = 1> (is_four)
+    minimum_row = Mul (other_row, has_minimum)
+    scale = Unsqueeze (scale_row, last)
+    minimum = Unsqueeze (minimum_row, last)
+    scaled = Mul (wide, scale)
+    weights = Add (scaled, minimum)
+    turned = Transpose <perm = [1, 2, 4, 0, 3]> (weights)
+    sizes = Shape (numbers)
+    blocks = Gather (sizes, second)
+    inputs = Mul (blocks, block)
+    two = Concat <axis = 0> (inputs, last)
+    matrix = Reshape (turned, two)
+    {rounding}
+    padded = MatMul (rounded, matrix)
+    end = Unsqueeze (width_, first)
+    y = Slice (padded, first, end, last)
+}}
+"""
+
+_ROUNDING = """
+    shape = Shape (x)
+    leading = Shape <start = 0, end = -1> (x)
+    in_blocks = Concat <axis = 0> (leading, blocks, block)
+    cut = Reshape <allowzero = 1> (x, in_blocks)
+    size = Abs (cut)
+    most = ReduceMax <keepdims = 1> (size, last)
+    steps = Constant <value = float {127.0}> ()
+    zero = Constant <value = float {0.0}> ()
+    one = Constant <value = float {1.0}> ()
+    step = Div (most, steps)
+    positive = Greater (step, zero)
+    safe = Where (positive, step, one)
+    inverse = Div (one, safe)
+    exact = Mul (cut, inverse)
+    whole = Round (exact)
+    stepped = Mul (whole, step)
+    rounded = Reshape <allowzero = 1> (stepped, shape)
+"""
+
+
+def product_function(*, wide: bool = False) -> onnx.FunctionProto:
+    """The body.
+
+    Args:
+        wide: under the name ``WIDE``, with inputs as they are.
+    """
+    return parser.parse_function(
+        _BODY.format(
+            domain=DOMAIN,
+            opset=OPSET,
+            name=WIDE if wide else QUANTISED_MATMUL.name,
+            rounding="rounded = Identity (x)" if wide else _ROUNDING,
+        )
+    )
