@@ -1,4 +1,4 @@
-"""QuantisedMatMul: the kernels of every instruction set against the reference, and what they refuse."""
+"""QuantisedMatMul: kernels of every instruction set against the reference, and refusals."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
