@@ -69,8 +69,7 @@ $(DATA)/.fetched: | $(VENV)/.torch
 	@touch $@
 
 demo/model/allmem.json: $(VENV)/.installed $(DATA)/.fetched
-	$(BIN)/allmem convert $(GGUF) demo/checkpoint --memory $(RECIPES)/memory.safetensors \
-	    --window 1024 --sinks 64 --chunk 128
+	$(BIN)/allmem convert $(GGUF) demo/checkpoint --window 1024 --sinks 64 --chunk 512
 	$(BIN)/allmem export demo/checkpoint demo/model
 	@touch $@
 

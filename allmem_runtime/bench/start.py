@@ -108,20 +108,27 @@ def _start(starts: Starts, model: Path, operators: str, threads: int | None, tar
     command = [sys.executable, "-m", _CHILD, os.fspath(model), operators, str(threads or 0)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     began = time.perf_counter()
-    with subprocess.Popen(
-        [*command, starts.how, os.fspath(target)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        env=environment,
-    ) as child:
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8") as errors,
+        subprocess.Popen(
+            [*command, starts.how, os.fspath(target)],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            encoding="utf-8",
+            env=environment,
+        ) as child,
+    ):
         assert child.stdout is not None
         first = child.stdout.readline()
         seconds = time.perf_counter() - began
-        rest, errors = child.communicate(timeout=_MOST_SECONDS)
-    if child.returncode:
-        last = errors.strip().splitlines()[-1:] or [f"exit code {child.returncode}"]
+        # Not `communicate`: it would pass by what `readline` has read ahead.
+        rest = child.stdout.read()
+        code = child.wait(timeout=_MOST_SECONDS)
+        errors.seek(0)
+        said = errors.read().strip().splitlines()
+    if code:
+        last = said[-1:] or [f"exit code {code}"]
         raise DeviceError(
             f"A start of {model} with {starts.how} weights failed: {last[0][:400]}",
             "`allmem doctor` with the model's name says more.",

@@ -24,7 +24,7 @@ from allmem_runtime.spec import DECODER_KEY
 
 IDS = np.arange(3, 103) % 300
 # Float16 keys and values would hide small differences.
-EXACT = {"cache": "float32", "check": False}
+EXACT = {"kv": "float32", "check": False}
 
 
 @pytest.fixture(scope="module")

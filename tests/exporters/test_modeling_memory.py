@@ -88,7 +88,7 @@ def test_memory_branch_does_what_the_paper_says(theta: float) -> None:
     for parameter in memory.parameters():  # nothing may be 0 or 1 by its initial value
         parameter.add_(0.1 * torch.randn_like(parameter))
     x = torch.randn(1, 45, 32, dtype=torch.float64)
-    state = AllMemState.blank(reader.config, 1, torch.float64).layers[0][2:]
+    state = AllMemState.blank(reader.config, 1, torch.float64).layers[0].memory
     found, _ = memory(x, torch.tensor([0]), state, pieces(0, 45, 8))
     wanted = as_the_paper_says(memory, x[0], 8, theta)
     # float64; the norms' guards (1e-6) stand in slightly different places
