@@ -1,7 +1,7 @@
 """QuantisedMatMul as an ONNX function of standard operators, for any ONNX Runtime.
 
-One body serves all sizes, and both numbers of bits. It takes no bias, and inputs must be whole
-blocks; the exporter keeps to that. The matrix is widened to float32, once when the model is opened
+One body serves all sizes, both numbers of bits, and products with a bias and without: the product
+is a Gemm, which may do without one. The matrix is widened to float32, once when the model is opened
 where ONNX Runtime folds constants.
 """
 
@@ -18,7 +18,7 @@ WIDE = "WideMatMul"
 
 _BODY = """
 <domain: "{domain}", opset_import: ["" : {opset}]>
-{name} <width, bits> (x, numbers, scales) => (y)
+{name} <width, bits> (x, numbers, scales, bias) => (y)
 {{
     width_ = Constant <value_int: int = @width> ()
     bits_ = Constant <value_int: int = @bits> ()
@@ -32,6 +32,7 @@ _BODY = """
     sixteen = Constant <value = float {{16.0}}> ()
     middle = Constant <value = float {{128.0}}> ()
     groups = Constant <value_ints = [0, 0, -1, 16, 4]> ()
+    end = Unsqueeze (width_, first)
     is_four = Equal (bits_, four)
     low_bytes = BitwiseAnd (numbers, mask)
     high_bytes = BitShift <direction = "RIGHT"> (numbers, shift)
@@ -59,34 +60,43 @@ _BODY = """
     turned = Transpose <perm = [1, 2, 4, 0, 3]> (weights)
     sizes = Shape (numbers)
     blocks = Gather (sizes, second)
-    inputs = Mul (blocks, block)
-    two = Concat <axis = 0> (inputs, last)
-    matrix = Reshape (turned, two)
+    whole_inputs = Mul (blocks, block)
+    two = Concat <axis = 0> (whole_inputs, last)
+    padded_matrix = Reshape (turned, two)
+    matrix = Slice (padded_matrix, first, end, second)
+    rows = Flatten <axis = -1> (x)
+    inputs = Shape <start = -1> (x)
+    missing = Sub (whole_inputs, inputs)
+    none = Constant <value_ints = [0, 0, 0]> ()
+    more = Concat <axis = 0> (none, missing)
+    filled = Pad (rows, more)
     {rounding}
-    padded = MatMul (rounded, matrix)
-    end = Unsqueeze (width_, first)
-    y = Slice (padded, first, end, last)
+    product = Gemm (rounded, matrix, bias)
+    leading = Shape <start = 0, end = -1> (x)
+    shape = Concat <axis = 0> (leading, end)
+    y = Reshape <allowzero = 1> (product, shape)
 }}
 """
 
+# Below the least normal number a step counts as nothing, as in the kernels.
 _ROUNDING = """
-    shape = Shape (x)
-    leading = Shape <start = 0, end = -1> (x)
-    in_blocks = Concat <axis = 0> (leading, blocks, block)
-    cut = Reshape <allowzero = 1> (x, in_blocks)
+    count = Shape <start = 0, end = 1> (rows)
+    in_blocks = Concat <axis = 0> (count, blocks, block)
+    cut = Reshape <allowzero = 1> (filled, in_blocks)
     size = Abs (cut)
     most = ReduceMax <keepdims = 1> (size, last)
     steps = Constant <value = float {127.0}> ()
-    zero = Constant <value = float {0.0}> ()
+    least = Constant <value = float {1.17549435e-38}> ()
     one = Constant <value = float {1.0}> ()
     step = Div (most, steps)
-    positive = Greater (step, zero)
-    safe = Where (positive, step, one)
+    tiny = Less (step, least)
+    safe = Where (tiny, one, step)
     inverse = Div (one, safe)
     exact = Mul (cut, inverse)
     whole = Round (exact)
-    stepped = Mul (whole, step)
-    rounded = Reshape <allowzero = 1> (stepped, shape)
+    stepped = Mul (whole, safe)
+    shape_again = Shape (filled)
+    rounded = Reshape <allowzero = 1> (stepped, shape_again)
 """
 
 
@@ -101,6 +111,6 @@ def product_function(*, wide: bool = False) -> onnx.FunctionProto:
             domain=DOMAIN,
             opset=OPSET,
             name=WIDE if wide else QUANTISED_MATMUL.name,
-            rounding="rounded = Identity (x)" if wide else _ROUNDING,
+            rounding="rounded = Identity (filled)" if wide else _ROUNDING,
         )
     )

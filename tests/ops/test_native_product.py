@@ -122,15 +122,17 @@ def test_row_does_not_depend_on_the_rows_beside_it(kernels, bits):
 
 @pytest.mark.parametrize("bits", [4, 8])
 def test_zeros_give_the_bias_and_what_is_not_finite_stays_in_its_row(kernels, bits):
-    feed = arrays(64, 20, bits, (4,), bias=True)
+    feed = arrays(64, 20, bits, (5,), bias=True)
     feed["x"][0] = 0
     feed["x"][1, 40] = np.nan
     feed["x"][2, 3] = np.inf
+    feed["x"][4] = 1e-40
     (found,) = session(20, bits, bias=True).run(None, feed)
     assert np.array_equal(found[0], feed["bias"])
     assert np.isnan(found[1]).all()
     assert np.isnan(found[2]).all()
     assert np.isfinite(found[3]).all()
+    assert np.array_equal(found[4], feed["bias"]), "hardly more than zeros"
 
 
 def test_no_rows_give_no_rows(kernels):

@@ -67,14 +67,16 @@ def weights_of(
 def rounded_inputs(x: NDArray[np.float32]) -> NDArray[np.float64]:
     """``x`` [rows, inputs] in eight bits: blocks of 32, each largest / 127 times whole numbers.
 
-    Padded with zeros to whole blocks. A block that is not finite becomes NaN.
+    Padded with zeros to whole blocks. A block that is not finite becomes NaN, and one whose step
+    is below the least normal number zeros.
     """
     padded = np.pad(x, ((0, 0), (0, -x.shape[1] % BLOCK))).reshape(len(x), -1, BLOCK)
     step = np.abs(padded).max(axis=2, keepdims=True) / np.float32(127)
-    usable = np.isfinite(step) & (step > 0)
+    usable = np.isfinite(step) & (step >= np.finfo(np.float32).tiny)
     inverse = np.divide(np.float32(1), step, out=np.zeros_like(step), where=usable)
     whole = np.rint(np.where(usable, padded, np.float32(0)) * inverse)
-    wide = whole.astype(np.float64) * np.where(np.isfinite(step), step, np.nan)
+    kept = np.where(usable, step, 0)
+    wide = whole.astype(np.float64) * np.where(np.isfinite(step), kept, np.nan)
     return wide.reshape(len(x), -1)
 
 

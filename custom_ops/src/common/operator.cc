@@ -11,10 +11,11 @@ const OperatorDescription& described(const OrtCustomOp* op) {
   return static_cast<const Operator*>(op)->description;
 }
 
+// Of inputs and of outputs the last may be optional, but an only one never is.
 OrtCustomOpInputOutputCharacteristic characteristic(const OperatorDescription& description,
                                                     size_t index, size_t count) {
-  return description.last_is_optional && count > 1 && index + 1 == count ? INPUT_OUTPUT_OPTIONAL
-                                                            : INPUT_OUTPUT_REQUIRED;
+  const bool optional = description.last_is_optional && count > 1 && index + 1 == count;
+  return optional ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
 }
 
 struct Instance {

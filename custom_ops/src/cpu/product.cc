@@ -2,6 +2,8 @@
 //
 // A row's result must not depend on the rows beside it, so every form adds up the blocks of a row
 // in the same order, with the same roundings.
+#include <float.h>
+
 #include "product_dot.h"
 #include "tasks.h"
 
@@ -13,10 +15,10 @@ void product(const ProductArgs& args, const Parallel& parallel, void* scratch);
 
 namespace {
 
-constexpr int64_t kGroups = kProductBlock / 4;        // of four inputs that lie side by side
-constexpr int64_t kGroupBytes = 4 * kProductTile;     // of eight bits
-constexpr int64_t kTaskBytes = 48 << 10;              // of weights, so that handing out costs little
-constexpr int64_t kTaskRows = 128;                    // their activations stay in the second cache
+constexpr int64_t kGroups = kProductBlock / 4;     // of four inputs that lie side by side
+constexpr int64_t kGroupBytes = 4 * kProductTile;  // of eight bits
+constexpr int64_t kTaskBytes = 48 << 10;           // of weights, so that handing out costs little
+constexpr int64_t kTaskRows = 128;                 // their activations stay in the second cache
 #if defined(__AVX512BW__)
 constexpr int kMostRows = 8;
 #else
@@ -55,6 +57,13 @@ Activations take(Scratch& scratch, const ProductArgs& args) {
   return x;
 }
 
+float not_a_number() {
+  const uint32_t bits = 0x7fc00000;
+  float value;
+  memcpy(&value, &bits, 4);
+  return value;
+}
+
 // A block that is not finite gets the scale NaN and numbers of 0: its row becomes NaN.
 void round_block(const float* from, int8_t* numbers, float* scale, float* sum, int32_t* count) {
   float most = 0.0f;
@@ -62,14 +71,16 @@ void round_block(const float* from, int8_t* numbers, float* scale, float* sum, i
   for (int i = 0; i < kProductBlock; ++i) {
     const float size = from[i] < 0.0f ? -from[i] : from[i];
     most = size > most ? size : most;
-    finite &= size <= 3.4028235e38f;
+    finite &= size <= FLT_MAX;
   }
   const float step = most / 127.0f;
-  const float inverse = finite && step > 0.0f ? 1.0f / step : 0.0f;
+  // Below the least normal number the inverse may overflow; such a block counts as zeros.
+  const bool usable = finite && step >= FLT_MIN;
+  const float inverse = usable ? 1.0f / step : 0.0f;
   const float shift = 12582912.0f;  // adding 1.5 * 2^23 leaves the nearest integer, ties to even
   int32_t total = 0;
   for (int i = 0; i < kProductBlock; ++i) {
-    const float product = finite ? from[i] * inverse : 0.0f;
+    const float product = usable ? from[i] * inverse : 0.0f;
     float shifted = product + shift;
     int32_t whole;
     memcpy(&whole, &shifted, 4);
@@ -78,8 +89,7 @@ void round_block(const float* from, int8_t* numbers, float* scale, float* sum, i
     numbers[i] = (int8_t)whole;
     total += whole;
   }
-  // Below the least normal number the inverse overflows; such a block counts as zeros.
-  *scale = finite ? step : most - most + __builtin_nanf("");
+  *scale = usable ? step : finite ? 0.0f : not_a_number();
   *sum = *scale * (float)total;
   *count = total;
 }

@@ -1,7 +1,8 @@
 // Sums of products of bytes: unsigned weights of 4 or 8 bits with signed activations, four by four.
 //
-// `Sums` counts in whatever is fastest on the target; `total` makes 32-bit sums of it. All of it is
-// whole numbers, so any order of additions gives the same.
+// Sums count in whatever is fastest on the target; `total` makes 32-bit sums of them. All of it is
+// whole numbers, so any order of additions gives the same. AVX-VNNI is used where the compiler is
+// told of it (-march=native); no target of its own is built for it.
 #pragma once
 
 #include "simd.h"
@@ -9,7 +10,7 @@
 namespace allmem {
 namespace ALLMEM_TARGET {
 
-#if defined(__AVX512BW__)
+#if defined(ALLMEM_VECTORS) && defined(__AVX512BW__)
 typedef __m512i Bytes;
 ALLMEM_INLINE Bytes load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
 ALLMEM_INLINE Bytes four_alike(const int8_t* p) {
@@ -53,7 +54,7 @@ ALLMEM_INLINE Vector fused(Vector a, Vector b, Vector c) {
 }
 #define ALLMEM_BYTES 1
 
-#elif defined(__AVX2__)
+#elif defined(ALLMEM_VECTORS) && defined(__AVX2__)
 typedef __m256i Bytes;
 ALLMEM_INLINE Bytes load_bytes(const uint8_t* p) { return _mm256_loadu_si256((const Bytes*)p); }
 ALLMEM_INLINE Bytes four_alike(const int8_t* p) {
