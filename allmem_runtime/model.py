@@ -71,7 +71,8 @@ def load(
                 texts.append(aside.submit(Texts, package))
 
         # Reading the tokenizer holds Python's lock, which opening the graph hardly needs.
-        chosen = devices.choose(device, probe_cuda, find_card, package.manifest.cache)
+        manifest = package.manifest
+        chosen = devices.choose(device, probe_cuda, find_card, manifest.cache, manifest.operators)
         log.info("Device %s. %s", chosen, chosen.why)
         engine = Engine(
             package,

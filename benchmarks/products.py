@@ -82,7 +82,10 @@ def both(inputs, outputs, bits, count, threads, rng):
 def main(rows: str, repeats: int, threads: int) -> None:
     """Print one line for each shape and number of rows."""
     rng = np.random.default_rng(0)
-    print(f"{library.cpu_path()}, threads {threads}; ms of processor time a product, least of {repeats}")
+    print(
+        f"{library.cpu_path()}, threads {threads}; "
+        f"ms of processor time a product, least of {repeats}"
+    )
     print("inputs outputs bits  rows     ours   theirs    times  GB/s ours  differ")
     for inputs, outputs, bits in SHAPES:
         size = inputs * outputs // 32 * (20 if bits == 4 else 34)

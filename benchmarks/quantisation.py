@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allmem_exporters.export import export
+from allmem_exporters.quantise import BITS
 from allmem_runtime import load
 from allmem_runtime.spec import WEIGHTS_FILE
 from benchmarks.perplexity import losses
@@ -78,9 +79,10 @@ def row(name: str, folder: Path, found: list[NDArray[np.float64]],
 @click.option("--tokens", default=8_192, show_default=True, help="Read of each text.")
 @click.option("--weights", default="float16,int8,int4", show_default=True)
 @click.option("--kv", default="", help="Also float32 weights with these keys, such as int8.")
+@click.option("--products", help="Who multiplies int8 and int4, as in `allmem export`.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Keep the exports in this folder.")
 def main(checkpoint: Path, texts: tuple[Path, ...], tokens: int, weights: str, kv: str,
-         keep: Path | None) -> None:  # fmt: skip
+         products: str | None, keep: Path | None) -> None:  # fmt: skip
     """Export CHECKPOINT in each way, read TEXTS, print what it costs."""
     choices = [("float32", "float32", None)]
     choices += [(name, name, None) for name in weights.split(",") if name]
@@ -91,7 +93,8 @@ def main(checkpoint: Path, texts: tuple[Path, ...], tokens: int, weights: str, k
         for name, storage, keys in choices:
             folder = Path(made) / name.replace(", ", "-").replace(" ", "-")
             if not (folder / WEIGHTS_FILE).is_file():
-                export(checkpoint, folder, weights=storage, kv=keys, check=False)
+                own = products if storage in BITS else None
+                export(checkpoint, folder, weights=storage, products=own, kv=keys, check=False)
             found, speed = read(folder, list(texts), tokens)
             truth = truth or found
             told = row(name, folder, found, truth, speed)

@@ -29,6 +29,7 @@ from allmem_runtime.evaluation.lengths import parse_length
     help="Checkpoint with memories trained by --no-writes, for one more row.",
 )
 @click.option("--weights", help="How matrices are stored, as in `allmem export`.")
+@click.option("--products", help="Who multiplies int8 and int4, as there.")
 @click.option("--activations", default="float32", show_default=True, help="As there.")
 @click.option("--kv", help="How keys and values are kept, as there.")
 @click.option("--force", is_flag=True, help="Replace model folders that hold something else.")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from allmem_ops.schema import QUANTISED_MATMUL
 from allmem_runtime.errors import DeviceError, UsageError
 
 CPU_PROVIDER = "CPUExecutionProvider"
@@ -51,7 +52,11 @@ class Device:
 
 
 def choose(
-    wanted: str, probe: Probe, describe: Describe = lambda index: None, kv: str = "float16"
+    wanted: str,
+    probe: Probe,
+    describe: Describe = lambda index: None,
+    kv: str = "float16",
+    operators: Collection[str] = (),
 ) -> Device:
     """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:1`` into a device that works.
 
@@ -60,6 +65,7 @@ def choose(
         probe: tries a CUDA device.
         describe: names a CUDA device that works.
         kv: how the model keeps keys and values; ``int8`` is for the CPU only.
+        operators: of ours that the model uses; QuantisedMatMul is for the CPU only.
 
     Raises:
         UsageError: no such device name.
@@ -69,6 +75,11 @@ def choose(
         return Device("cpu", 0, "The CPU was asked for.")
     if wanted == "auto" and kv == "int8":
         return Device("cpu", 0, "The model keeps keys and values as int8, which the CPU can.")
+    products = QUANTISED_MATMUL.name in operators
+    if wanted == "auto" and products:
+        return Device(
+            "cpu", 0, f"The model multiplies by {QUANTISED_MATMUL.name}, which the CPU can."
+        )
     if wanted == "auto":
         problem = probe(0)
         if problem is None:
@@ -83,6 +94,11 @@ def choose(
         raise DeviceError(
             f"The model keeps keys and values as int8, and {wanted} has no kernels for that.",
             "Use --device cpu, or export the model with --kv float16.",
+        )
+    if products:
+        raise DeviceError(
+            f"The model multiplies by {QUANTISED_MATMUL.name}, and {wanted} has no kernels for it.",
+            "Use --device cpu, or export the model with --products onnxruntime.",
         )
     index = int(match[1] or 0)
     problem = probe(index)
@@ -106,3 +122,18 @@ def misplaced(device: Device, providers: Mapping[str, Sequence[str]]) -> list[st
         return []
     names = providers.get(CPU_PROVIDER, ())
     return [name for name in names if name in _WORK or name.startswith(_OURS)]
+
+
+def without_kernels(
+    operators: Collection[str], providers: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """Operators of ours that no provider runs, so that their function bodies took their place.
+
+    Args:
+        operators: of ours that are nodes of the graph.
+        providers: operator names by provider; empty if this ONNX Runtime records none.
+    """
+    if not providers:
+        return []
+    found = {name for names in providers.values() for name in names}
+    return sorted(name for name in operators if _OURS + name not in found)

@@ -10,9 +10,16 @@ from pathlib import Path
 import onnxruntime as ort
 
 from allmem_ops.library import LibraryInfo
+from allmem_ops.schema import QUANTISED_MATMUL
 from allmem_runtime.engine import prepared
 from allmem_runtime.engine.buffers import DeviceBuffers
-from allmem_runtime.engine.devices import CPU_PROVIDER, CUDA_REMEDY, Device, misplaced
+from allmem_runtime.engine.devices import (
+    CPU_PROVIDER,
+    CUDA_REMEDY,
+    Device,
+    misplaced,
+    without_kernels,
+)
 from allmem_runtime.engine.failures import ORT_ERRORS, STEP_ERRORS, first_line
 from allmem_runtime.engine.lane import lane_of
 from allmem_runtime.engine.memory_limit import exhausted, is_exhausted
@@ -37,6 +44,10 @@ from allmem_runtime.files.signature import Argument, check_signature
 
 log = logging.getLogger(__name__)
 
+_GENERIC_PRODUCTS = (
+    f"This CPU runs the generic kernels of {QUANTISED_MATMUL.name}, which are slow: a model "
+    "exported with --products onnxruntime is probably faster here."
+)
 _RECOVER = "Take the session back with rollback(), or start again with reset()."
 
 
@@ -147,6 +158,15 @@ class Engine:
         names = misplaced(self.device, self.providers())
         if names:
             return f"{', '.join(names)} would run on the CPU, not on {self.device}"
+        if library is not None:
+            names = without_kernels(self.package.scan.operators, self.providers())
+            if names:
+                return f"{library.path} has no kernels for {', '.join(names)}; build it again"
+            if (
+                library.cpu_path == "generic"
+                and QUANTISED_MATMUL.name in self.package.scan.operators
+            ):
+                self._say(_GENERIC_PRODUCTS)
         if refused:
             self.cuda_graph = False
             names = self.providers().get(CPU_PROVIDER, ["some operators"])

@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 
 from allmem_ops import library
-from allmem_ops.schema import OPERATORS
+from allmem_ops.schema import KNOWN, OPERATORS
 from allmem_runtime.engine.card import find_card
 from allmem_runtime.engine.devices import Device
 from allmem_runtime.engine.operators import KERNELS_REMEDY, cuda_kernels
@@ -89,7 +89,7 @@ def _operators(*, has_cuda: bool) -> Iterator[Check]:
         "ok",
         f"{info.path.name} {info.version}, operators {info.operator_version}, {info.cpu_path}",
     )
-    for name in OPERATORS:
+    for name in KNOWN:
         yield _operator(name, _CPU, info.path)
     if not has_cuda:
         return
@@ -177,8 +177,9 @@ def _features() -> str:
     except OSError:
         return ""
     flags = next((line.split() for line in lines if line.startswith("flags")), [])
-    names = {"avx2": "AVX2", "avx512f": "AVX-512"}
-    return " and ".join(name for flag, name in names.items() if flag in flags)
+    names = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "VNNI"}
+    *most, last = [name for flag, name in names.items() if flag in flags] or [""]
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _memory() -> str:

@@ -9,7 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allmem_ops.reference import sliding_window_attention, ttt_memory
-from allmem_ops.schema import DOMAIN, OPERATORS, SLIDING_WINDOW_ATTENTION, TTT_MEMORY, Operator
+from allmem_ops.reference.product import interleaved, interleaved_scales, quantised_matmul
+from allmem_ops.schema import (
+    DOMAIN,
+    KNOWN,
+    QUANTISED_MATMUL,
+    SLIDING_WINDOW_ATTENTION,
+    TTT_MEMORY,
+    Operator,
+    Tensor,
+)
 from allmem_runtime.health.one_node import one_node_model
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -29,15 +38,18 @@ _SIZES: dict[str | int, int] = {
     "width": 16, "3 * width": 48, "5 * heads": 10, "kernel": 4, "tail": 3,
     "2 * hidden + memory_dim": 32,
 }  # fmt: skip
-_ELEMENTS = {"activation": "float32", "cache": "float16", "float32": "float32", "int64": "int64"}
+_ELEMENTS = {"activation": "float32", "cache": "float16"}
+"""Others are types already."""
 _POSITION = 11
 _ATTRIBUTES: dict[str, dict[str, int | float | str]] = {
     SLIDING_WINDOW_ATTENTION.name: {"window": 7, "sinks": 2, "scale": 0.35, "norm_epsilon": 1e-6},
     TTT_MEMORY.name: {"chunk": 16},  # 11 + 5 tokens: the piece ends with a commit
+    QUANTISED_MATMUL.name: {"width": 40, "bits": 4},
 }
 _REFERENCES: dict[str, Callable[..., tuple[NDArray[Any], ...]]] = {
     SLIDING_WINDOW_ATTENTION.name: sliding_window_attention,
     TTT_MEMORY.name: ttt_memory,
+    QUANTISED_MATMUL.name: lambda **arguments: (quantised_matmul(**arguments),),
 }
 
 
@@ -51,19 +63,21 @@ def operator_error(name: str, run: Runner) -> float:
     Returns:
         0 for perfect agreement; NaN if an output is not finite.
     """
-    operator = OPERATORS[name]
-    inputs = _inputs(operator)
+    operator = KNOWN[name]
+    inputs = _product_inputs() if operator is QUANTISED_MATMUL else _inputs(operator)
     attributes = _ATTRIBUTES[name]
     model = one_node_model(
         name,
         DOMAIN,
         operator.version,
         inputs,
-        [(tensor.name, _ELEMENTS[tensor.element]) for tensor in operator.outputs],
+        [(tensor.name, _element(tensor)) for tensor in operator.outputs],
         operator.attribute_values(dict(attributes)),
     )
     found = run(model, inputs)
-    arguments: dict[str, Any] = {**inputs, "position": _POSITION}
+    arguments: dict[str, Any] = dict(inputs)
+    if "position" in inputs:
+        arguments["position"] = _POSITION
     expected = _REFERENCES[name](**arguments, **attributes)
     errors = [relative_error(have, want) for have, want in zip(found, expected, strict=True)]
     return float(np.max(errors))
@@ -81,8 +95,25 @@ def _inputs(operator: Operator) -> dict[str, NDArray[Any]]:
         values = 0.5 * random.standard_normal(shape)
         if tensor.name.endswith(("norm", "gain", "norms", "frequencies", "sum")):
             values = np.abs(values) + 0.1
-        inputs[tensor.name] = values.astype(_ELEMENTS[tensor.element])
+        inputs[tensor.name] = values.astype(_element(tensor))
     return inputs
+
+
+def _product_inputs() -> dict[str, NDArray[Any]]:
+    """Inputs of a product with 40 outputs, 96 inputs and a bias, which are not whole tiles."""
+    random = np.random.default_rng(2024)
+    numbers = random.integers(0, 16, (40, 3, 32), np.uint8)
+    scales = random.uniform(0.01, 0.02, (40, 3))
+    return {
+        "x": random.standard_normal((5, 90)).astype(np.float32),
+        "numbers": interleaved(numbers, 4),
+        "scales": interleaved_scales(scales, -8 * scales),
+        "bias": random.standard_normal(40).astype(np.float32),
+    }
+
+
+def _element(tensor: Tensor) -> str:
+    return _ELEMENTS.get(tensor.element, tensor.element)
 
 
 def relative_error(have: NDArray[Any], want: NDArray[Any]) -> float:

@@ -143,7 +143,7 @@ def _cuda_architectures(library: ctypes.CDLL) -> tuple[str, ...]:
 
 
 def cpu_path(path: Path | None = None) -> str:
-    """Name of the kernels that run on this CPU: ``generic``, ``avx2``, ``avx512`` or ``avx512vnni``."""
+    """Kernels that run on this CPU: ``generic``, ``avx2``, ``avx512`` or ``avx512vnni``."""
     return check_library(path).cpu_path
 
 

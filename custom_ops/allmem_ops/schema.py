@@ -14,6 +14,11 @@ Shapes are written with these names:
     heads, width         memory heads and their total width; memory_dim = width // heads
     hidden               hidden units of one memory head
     kernel, tail         convolution taps and tail = kernel - 1
+
+and of QuantisedMatMul, where ceil rounds up:
+
+    inputs, width        of the matrix: what a row of x holds, and a row of the product
+    bits                 of a number, the attribute, with 4 and with 8 being all there is
 """
 
 from __future__ import annotations
@@ -361,8 +366,11 @@ QUANTISED_MATMUL = Operator(
         Attribute("bits", 4, "of a number, 4 or 8", "int", minimum=4, maximum=8),
     ),
 )
-"""Optional beside the two: an export may use MatMulNBits instead."""
+"""For CPUs, and optional: an export may use MatMulNBits of ONNX Runtime instead."""
 
 OPERATORS: dict[str, Operator] = {
     operator.name: operator for operator in (SLIDING_WINDOW_ATTENTION, TTT_MEMORY)
 }
+
+KNOWN: dict[str, Operator] = {**OPERATORS, QUANTISED_MATMUL.name: QUANTISED_MATMUL}
+"""All operators that a graph may use, by name."""

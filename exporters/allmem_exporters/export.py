@@ -16,7 +16,7 @@ from allmem_exporters.graph import DTYPES
 from allmem_exporters.memory_switch import MEMORIES, restrain
 from allmem_exporters.trace import trace
 from allmem_exporters.validate import validate
-from allmem_exporters.weights import STORAGE, store
+from allmem_exporters.weights import STORAGE, chosen_products, store
 from allmem_exporters.write import replacing, write_folder
 from allmem_runtime.config import Manifest
 
@@ -26,6 +26,7 @@ def export(
     out: str | Path,
     *,
     weights: str | None = None,
+    products: str | None = None,
     activations: str = "float32",
     kv: str | None = None,
     window: int | None = None,
@@ -35,7 +36,6 @@ def export(
     check: bool = True,
     check_tokens: int | None = None,
     force: bool = False,
-    products: str = "onnxruntime",
     report: Callable[[str], None] = lambda line: None,
 ) -> Manifest:
     """Export a checkpoint to ONNX and compare the result with it.
@@ -45,6 +45,9 @@ def export(
         out: folder to write; it appears only when everything, the check included, went well.
         weights: ``float32``, ``float16``, ``int8`` or ``int4``, how matrices are stored; None for
             float32, or for float16 where the activations are.
+        products: who multiplies weights of int8 and int4: ``allmem``, our own operator, for CPUs;
+            or ``onnxruntime``, its MatMulNBits, for GPUs and for programs without our library.
+            None for ``allmem``.
         activations: ``float32``, or ``float16`` for GPUs; see docs/float16.md. Float16 activations
             need float16 weights; keys and values may have any type.
         kv: ``float16``, ``float32`` or ``int8``, how keys and values are kept; None takes the
@@ -71,6 +74,7 @@ def export(
     """
     weights = weights or activations
     _check_types(weights, activations)
+    products = chosen_products(weights, products)
     if memory not in MEMORIES:
         raise ExportError(f"memory is {memory!r}; allowed: {', '.join(MEMORIES)}.")
     checkpoint, out = Path(checkpoint), Path(out)
@@ -102,6 +106,7 @@ def export(
                 folder,
                 model,
                 storage=weights,
+                products=products,
                 activations=activations,
                 tokens=check_tokens,
                 report=report,

@@ -12,7 +12,7 @@ from onnx import defs
 from allmem_exporters import operators as _operators  # noqa: F401  (defines torch.ops.allmem)
 from allmem_ops.schema import (
     DOMAIN,
-    OPERATORS,
+    KNOWN,
     QUANTISED_ATTENTION,
     SLIDING_WINDOW_ATTENTION,
     TTT_MEMORY,
@@ -24,8 +24,12 @@ _TYPES = {
     "activation": ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"],
     "cache": ["tensor(float)", "tensor(float16)", "tensor(bfloat16)", "tensor(int8)"],
     "float32": ["tensor(float)"],
+    "float16": ["tensor(float16)"],
     "int64": ["tensor(int64)"],
+    "uint8": ["tensor(uint8)"],
 }
+_OPTIONAL = ("_scale", "bias")
+"""How names of tensors end that may be left out."""
 _KINDS = {
     "int": defs.OpSchema.AttrType.INT,
     "float": defs.OpSchema.AttrType.FLOAT,
@@ -35,7 +39,7 @@ _KINDS = {
 
 def register_schemas() -> None:
     """Make the operators known to `onnx.defs`, once per process."""
-    for operator in ({**OPERATORS, QUANTISED_ATTENTION.name: QUANTISED_ATTENTION}).values():
+    for operator in {**KNOWN, QUANTISED_ATTENTION.name: QUANTISED_ATTENTION}.values():
         if not defs.has(operator.name, DOMAIN):
             defs.register_schema(_schema(operator))
 
@@ -55,7 +59,7 @@ def _schema(operator: Operator, *, scales: bool = False) -> defs.OpSchema:
     tensors = (*operator.inputs, *operator.outputs)
 
     def parameters(those: tuple[Tensor, ...]) -> list[defs.OpSchema.FormalParameter]:
-        return [_parameter(t, always=scales or not t.name.endswith("_scale")) for t in those]
+        return [_parameter(t, always=scales or not t.name.endswith(_OPTIONAL)) for t in those]
 
     return defs.OpSchema(
         operator.name,
@@ -99,4 +103,4 @@ def translation_table() -> dict[Any, Callable[..., Sequence[Any]]]:
 
 def opset_import() -> onnx.OperatorSetIdProto:
     """The import of our domain that a model needs."""
-    return onnx.helper.make_opsetid(DOMAIN, max(o.version for o in OPERATORS.values()))
+    return onnx.helper.make_opsetid(DOMAIN, max(o.version for o in KNOWN.values()))

@@ -31,6 +31,7 @@ def run(
     output: str | Path,
     *,
     weights: str | None = None,
+    products: str | None = None,
     activations: str = "float32",
     kv: str | None = None,
     check: bool = True,
@@ -44,6 +45,7 @@ def run(
         output: folder to write.
         weights: ``float32``, ``float16``, ``int8`` or ``int4``; None for float32, or for float16
             where the activations are.
+        products: ``allmem`` or ``onnxruntime``, who multiplies int8 and int4; None for ``allmem``.
         activations: ``float32``, or ``float16`` for GPUs.
         kv: ``float16``, ``float32`` or ``int8``, how keys and values are kept; None as the
             checkpoint says.
@@ -61,6 +63,7 @@ def run(
         raise ExportError("optimum's registry does not know the model type 'allmem'.")
     options: dict[str, Any] = {
         "weights": weights,
+        "products": products,
         "activations": activations,
         "kv": kv,
         "check": check,

@@ -20,7 +20,7 @@ from torch.nn import functional
 BLOCK = 32
 BITS = {"int4": 4, "int8": 8}
 
-_SHRINK = (1.0, 0.95, 0.9, 0.85)
+SHRINK = (1.0, 0.95, 0.9, 0.85)
 """Factors on the range of a block that are tried: without its ends the rest may round better."""
 
 _ROWS = 1 << 12
@@ -91,38 +91,6 @@ def block_sums(columns: int) -> Blocks:
     )
 
 
-def quantise_affine(
-    matrix: NDArray[np.float32] | Tensor, bits: int
-) -> tuple[NDArray[np.uint8], tuple[NDArray[np.float16], ...]]:
-    """Whole numbers for QuantisedMatMul: float16 scales, and with 4 bits float16 minimums.
-
-    What was Q4_1 or Q8_0 of GGUF before is kept exactly.
-
-    Returns:
-        (numbers [rows, blocks, BLOCK], (scales, and minimums), each [rows, blocks]).
-    """
-    wide = matrix if isinstance(matrix, Tensor) else torch.from_numpy(matrix)
-    wide = wide.detach().float()
-    rows, columns = wide.shape
-    count = -(-columns // BLOCK)
-    blocks = functional.pad(wide, (0, count * BLOCK - columns)).reshape(-1, BLOCK)
-    numbers, *kinds = _in_pieces(_eight_narrow if bits == 8 else _affine, blocks, rows)
-    return numbers.numpy(), tuple(kind.half().numpy() for kind in kinds)
-
-
-def _eight_narrow(blocks: Tensor) -> tuple[Tensor, ...]:
-    scales = (blocks.abs().amax(-1) / 127).half().float()
-    numbers = torch.round(blocks / _divisor(scales)[:, None]).clamp_(-127, 127) + 128
-    return numbers.to(torch.uint8), scales
-
-
-def _affine(blocks: Tensor) -> tuple[Tensor, ...]:
-    low, high = blocks.amin(-1), blocks.amax(-1)
-    scales, low = ((high - low) / 15).half().float(), low.half().float()
-    levels = torch.round((blocks - low[:, None]) / _divisor(scales)[:, None]).clamp_(0, 15)
-    return levels.to(torch.uint8), scales, low
-
-
 def _packed(numbers: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     if bits == 8:
         return np.ascontiguousarray(numbers)
@@ -143,17 +111,17 @@ def quantise(matrix: NDArray[np.float32] | Tensor, bits: int) -> Blocks:
     count = -(-columns // BLOCK)
     blocks = functional.pad(wide, (0, count * BLOCK - columns)).reshape(-1, BLOCK)
     if bits == 8:
-        return _joined([_in_pieces(_eight, blocks, rows)], 8, columns)
+        return _joined([in_pieces(_eight, blocks, rows)], 8, columns)
     if columns % BLOCK or not _was_quantised(blocks):
-        return _joined([_in_pieces(_four, blocks, rows)], 4, columns)
-    numbers, scales, zeros, shift = _in_pieces(_four_with_offsets, blocks, rows)
+        return _joined([in_pieces(_four, blocks, rows)], 4, columns)
+    numbers, scales, zeros, shift = in_pieces(_four_with_offsets, blocks, rows)
     extra = -(-count // BLOCK)
     shift = functional.pad(shift, (0, extra * BLOCK - count)).reshape(-1, BLOCK)
-    parts = [(numbers, scales, zeros), _in_pieces(_four, shift, rows)]
+    parts = [(numbers, scales, zeros), in_pieces(_four, shift, rows)]
     return _joined(parts, 4, columns, extra)
 
 
-def _in_pieces(rounding: object, blocks: Tensor, rows: int) -> tuple[Tensor, ...]:
+def in_pieces(rounding: object, blocks: Tensor, rows: int) -> tuple[Tensor, ...]:
     """Round blocks [n, BLOCK]; results [rows, blocks, …]."""
     assert callable(rounding)
     parts = [rounding(part) for part in blocks.split(_ROWS)]
@@ -171,7 +139,7 @@ def _levels(blocks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(lowest value, step, levels) of blocks [n, BLOCK] in 15 equal steps."""
     low, high = blocks.amin(-1, keepdim=True), blocks.amax(-1, keepdim=True)
     step = (high - low) / 15
-    return low, step, (blocks - low) / _divisor(step)
+    return low, step, (blocks - low) / divisor(step)
 
 
 def _was_quantised(blocks: Tensor) -> bool:
@@ -188,14 +156,14 @@ def _was_quantised(blocks: Tensor) -> bool:
 def _eight(blocks: Tensor) -> tuple[Tensor, ...]:
     """(numbers, scales) of blocks [n, BLOCK]: 128 stands for nothing."""
     scales = blocks.abs().amax(-1) / 127
-    numbers = torch.round(blocks / _divisor(scales)[:, None]) + 128
+    numbers = torch.round(blocks / divisor(scales)[:, None]) + 128
     return numbers.to(torch.uint8), scales
 
 
 def _four_with_offsets(blocks: Tensor) -> tuple[Tensor, ...]:
     """(numbers, scales, zero points, offsets): a weight is scale x (number - zero) + offset."""
     low, step, levels = _levels(blocks)
-    zero = torch.round(-low / _divisor(step)).clamp_(0, 15)
+    zero = torch.round(-low / divisor(step)).clamp_(0, 15)
     offset = low + step * zero
     numbers, zeros = levels.round().to(torch.uint8), zero[:, 0].to(torch.uint8)
     return numbers, step[:, 0], zeros, offset[:, 0]
@@ -206,14 +174,14 @@ def _four(blocks: Tensor) -> tuple[Tensor, ...]:
     low, high = blocks.amin(-1), blocks.amax(-1)
     best_error = torch.full_like(low, float("inf"))
     best = (torch.zeros_like(blocks), torch.zeros_like(low), torch.full_like(low, 8))
-    for shrink in _SHRINK:
-        step = _divisor((high - low) / 15 * shrink)
+    for shrink in SHRINK:
+        step = divisor((high - low) / 15 * shrink)
         zero = torch.round(7.5 - (high + low) / 2 / step).clamp_(0, 15)
         levels = (torch.round(blocks / step[:, None]) + zero[:, None]).clamp_(0, 15)
         levels -= zero[:, None]
         # The scale that fits these numbers best.
         square = levels.square().sum(-1)
-        scale = (levels * blocks).sum(-1) / _divisor(square)
+        scale = (levels * blocks).sum(-1) / divisor(square)
         error = (blocks - levels * scale[:, None]).square().sum(-1)
         better = error < best_error
         best_error = torch.where(better, error, best_error)
@@ -226,6 +194,6 @@ def _four(blocks: Tensor) -> tuple[Tensor, ...]:
     return (levels + zero[:, None]).to(torch.uint8), scale, zero.to(torch.uint8)
 
 
-def _divisor(x: Tensor) -> Tensor:
+def divisor(x: Tensor) -> Tensor:
     """One where ``x`` is nothing: a block of zeros stays zero."""
     return torch.where(x == 0, 1.0, x)

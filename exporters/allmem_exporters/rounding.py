@@ -9,32 +9,38 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from allmem_exporters.affine import quantise_affine
 from allmem_exporters.modeling import AllMemForCausalLM
 from allmem_exporters.quantise import BITS, quantise
-from allmem_exporters.weights import TABLE_BITS
+from allmem_exporters.weights import TABLE_BITS, chosen_products
 
 
-def rounded(matrix: Tensor, storage: str, *, table: bool = False) -> Tensor:
+def rounded(
+    matrix: Tensor, storage: str, products: str | None = None, *, table: bool = False
+) -> Tensor:
     """A matrix [outputs, inputs] after it was stored and read again.
 
     Args:
         matrix: float32.
         storage: one of ``STORAGE``.
+        products: one of ``PRODUCTS`` where whole numbers are stored.
         table: whether it is an embedding or a head.
     """
     if storage == "float32":
         return matrix
     if storage == "float16":
         return matrix.half().float()
-    return torch.from_numpy(quantise(matrix, TABLE_BITS if table else BITS[storage]).widened())
+    rounding = quantise_affine if products == "allmem" else quantise
+    return torch.from_numpy(rounding(matrix, TABLE_BITS if table else BITS[storage]).widened())
 
 
 @torch.no_grad()
-def round_weights(model: AllMemForCausalLM, storage: str) -> None:
-    """Round the matrices of ``model`` in place, as an export with this storage has them.
+def round_weights(model: AllMemForCausalLM, storage: str, products: str | None = None) -> None:
+    """Round the matrices of ``model`` in place, as an export with these choices has them.
 
     What is packed into one product is rounded together. Alpha is folded in there, and 1 afterwards.
     """
+    products = chosen_products(storage, products)
     if storage == "float32":
         return
     for layer in model.model.layers:
@@ -50,11 +56,11 @@ def round_weights(model: AllMemForCausalLM, storage: str) -> None:
             ((mixer.down_proj,), 0),
         ):
             weights = [linear.weight for linear in linears]
-            packed = rounded(torch.cat(weights, dim=axis), storage)
+            packed = rounded(torch.cat(weights, dim=axis), storage, products)
             parts = packed.split([weight.shape[axis] for weight in weights], dim=axis)
             for weight, part in zip(weights, parts, strict=True):
                 weight.copy_(part)
     table = model.model.embed_tokens.weight
     if model.lm_head.weight is not table:
-        model.lm_head.weight.copy_(rounded(model.lm_head.weight, storage, table=True))
-    table.copy_(rounded(table, storage, table=True))
+        model.lm_head.weight.copy_(rounded(model.lm_head.weight, storage, products, table=True))
+    table.copy_(rounded(table, storage, products, table=True))

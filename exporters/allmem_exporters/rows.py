@@ -54,7 +54,8 @@ def export_rows(
             more row.
         force: replace model folders even if they hold something else.
         report: is told what happens, a line at a time.
-        options: of ``export``, for all rows: window, sinks, chunk, weights, activations, kv.
+        options: of ``export``, for all rows: window, sinks, chunk, weights, products,
+            activations, kv.
 
     Returns:
         The rows, the first to compare the others with.

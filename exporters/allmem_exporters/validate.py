@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 
 from allmem_exporters.errors import ExportError
 from allmem_exporters.modeling import AllMemForCausalLM, pieces
+from allmem_exporters.product_function import WIDE, product_function
 from allmem_exporters.quantise import BITS
 from allmem_exporters.rounding import round_weights
 from allmem_exporters.state import AllMemState, state_spec
+from allmem_ops.schema import QUANTISED_MATMUL
 from allmem_runtime.spec import (
     GRAPH_FILE,
     INPUT_IDS,
@@ -142,9 +144,12 @@ def _with_wide_inputs(folder: Path) -> bytes:
     """The graph with products of whole numbers whose inputs are float32."""
     model = onnx.load(folder / GRAPH_FILE, load_external_data=False)
     for node in model.graph.node:
+        if node.op_type == QUANTISED_MATMUL.name:
+            node.op_type = WIDE
         for attribute in node.attribute:
             if attribute.name == "accuracy_level":
                 attribute.i = 1
+    model.functions.append(product_function(wide=True))
     return model.SerializeToString()
 
 
@@ -175,6 +180,7 @@ def validate(
     model: AllMemForCausalLM,
     *,
     storage: str = "float32",
+    products: str | None = None,
     activations: str = "float32",
     tokens: int | None = None,
     seed: int = 0,
@@ -186,6 +192,7 @@ def validate(
         folder: the export.
         model: in float32; its matrices are rounded in place as the export's are.
         storage: how the export's weights are stored.
+        products: who multiplies them where they are whole numbers, as in ``export``.
         activations: type of the export's token stream.
         tokens: length of the random text; by default long enough for the window to go round.
         seed: of the text and of the random cutting.
@@ -203,7 +210,7 @@ def validate(
     text = rng.integers(0, config.vocab_size, length).tolist()
     rows = sorted({length - 1, *rng.integers(0, length, SAMPLED_ROWS).tolist()})
     if activations == "float32":
-        round_weights(model, storage)
+        round_weights(model, storage, products)
     with torch.inference_mode():
         truth = model(torch.tensor([text]), AllMemState.blank(config), logit_index=rows)
     logits = truth.logits[0].float().numpy()

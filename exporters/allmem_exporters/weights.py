@@ -11,19 +11,22 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from allmem_exporters.errors import ExportError
-from allmem_exporters.quantise import (
-    BITS,
-    BLOCK,
-    Blocks,
-    block_sums,
-    quantise,
-    quantise_affine,
+from allmem_exporters.graph_edits import (
+    bias_after,
+    constant_of,
+    register,
+    replace,
+    replace_product,
 )
-from allmem_ops.reference.product import TILE, interleaved, interleaved_scales
-from allmem_ops.schema import DOMAIN, QUANTISED_MATMUL
+from allmem_exporters.own_products import (
+    add_product_body,
+    interleave_product,
+    interleave_table,
+    share_interleaved,
+)
+from allmem_exporters.quantise import BITS, BLOCK, Blocks, block_sums, quantise
 
 STORAGE = ("float32", "float16", "int8", "int4")
 
@@ -36,12 +39,30 @@ ACCURACY_LEVEL = 4
 _DOMAIN = "com.microsoft"
 _ROWS = ".rows"
 
+PRODUCTS = ("allmem", "onnxruntime")
+"""Who multiplies whole numbers: our QuantisedMatMul on CPUs, or MatMulNBits of ONNX Runtime."""
 
-PRODUCTS = ("onnxruntime", "allmem")
-"""Who multiplies whole numbers: MatMulNBits, which CUDA has too, or our QuantisedMatMul."""
+
+def chosen_products(storage: str, products: str | None) -> str | None:
+    """Who multiplies: what was asked for, or our own; None where no whole numbers are stored.
+
+    Raises:
+        ExportError: it is nobody, or there are no whole numbers to multiply.
+    """
+    if products is not None and products not in PRODUCTS:
+        raise ExportError(f"products is {products!r}; allowed: {', '.join(PRODUCTS)}.")
+    if storage in BITS:
+        return products or PRODUCTS[0]
+    if products is not None:
+        raise ExportError(
+            f"products is {products!r}, and weights stored as {storage} are not multiplied in "
+            "whole numbers.",
+            "Leave --products out, or export with --weights int8 or int4.",
+        )
+    return None
 
 
-def store(model: ir.Model, storage: str, products: str = "onnxruntime") -> None:
+def store(model: ir.Model, storage: str, products: str | None = None) -> None:
     """Change how the matrices of ``model`` are stored, in place.
 
     The arithmetic around them stays float32. Float16 is widened when the model is loaded; whole
@@ -50,29 +71,32 @@ def store(model: ir.Model, storage: str, products: str = "onnxruntime") -> None:
     Args:
         model: as `trace` returns it.
         storage: one of ``STORAGE``.
-        products: one of ``PRODUCTS``.
+        products: one of ``PRODUCTS`` for whole numbers, the first of them if None.
 
     Raises:
         ExportError: an unknown storage, or a weight that it cannot hold.
     """
     if storage not in STORAGE:
         raise ExportError(f"weights is {storage!r}; allowed: {', '.join(STORAGE)}.")
+    products = chosen_products(storage, products)
     if storage == "float32":
         return
-    if products not in PRODUCTS:
-        raise ExportError(f"products is {products!r}; allowed: {', '.join(PRODUCTS)}.")
     for value in list(model.graph.initializers.values()):
-        if _is_matrix(value):
-            uses = list(value.uses())
-            if storage == "float16":
-                _narrow(model, value)
-            elif products == "allmem":
-                table = any(usage.node.op_type != "MatMul" for usage in uses)
-                _interleave(model, value, TABLE_BITS if table else BITS[storage], table=table)
-            elif any(usage.node.op_type != "MatMul" for usage in uses):
-                _quantise_table(model, value)
-            else:
-                _quantise_product(model, value, BITS[storage])
+        if not _is_matrix(value):
+            continue
+        table = any(usage.node.op_type != "MatMul" for usage in value.uses())
+        if storage == "float16":
+            _narrow(model, value)
+        elif products == "allmem" and table:
+            interleave_table(model, value, TABLE_BITS)
+        elif products == "allmem":
+            interleave_product(model, value, BITS[storage])
+        elif table:
+            _quantise_table(model, value)
+        else:
+            _quantise_product(model, value, BITS[storage])
+    if products == "allmem":
+        add_product_body(model)
 
 
 def _is_matrix(value: ir.Value) -> bool:
@@ -89,31 +113,13 @@ def _is_matrix(value: ir.Value) -> bool:
     return same and not exact and value.dtype == ir.DataType.FLOAT
 
 
-def _constant_of(value: ir.Value) -> NDArray[np.float32]:
-    assert value.const_value is not None
-    return value.const_value.numpy()
-
-
-def _register(model: ir.Model, name: str, array: NDArray[np.generic]) -> ir.Value:
-    """A new initializer."""
-    tensor = ir.Tensor(array, name=name)
-    value = ir.Value(
-        name=name,
-        shape=ir.Shape(array.shape),
-        type=ir.TensorType(tensor.dtype),
-        const_value=tensor,
-    )
-    model.graph.register_initializer(value)
-    return value
-
-
 def _register_blocks(model: ir.Model, name: str, blocks: Blocks) -> list[ir.Value | None]:
     """Numbers, scales and zero points (None without) as initializers."""
     zeros = blocks.packed_zeros()
     return [
-        _register(model, f"{name}.numbers", blocks.packed()),
-        _register(model, f"{name}.scales", blocks.scales),
-        None if zeros is None else _register(model, f"{name}.zeros", zeros),
+        register(model, f"{name}.numbers", blocks.packed()),
+        register(model, f"{name}.scales", blocks.scales),
+        None if zeros is None else register(model, f"{name}.zeros", zeros),
     ]
 
 
@@ -136,41 +142,19 @@ def _product(
     return ir.node("MatMulNBits", inputs, attributes, domain=_DOMAIN)
 
 
-def _replace(old: ir.Node, new: ir.Node, graph: ir.Graph) -> None:
-    """Put ``new`` in the place of ``old``; its output keeps the name and the shape."""
-    before, after = old.outputs[0], new.outputs[0]
-    after.name, after.type, after.shape = before.name, before.type, before.shape
-    new.name = old.name
-    old.append(new)
-    before.replace_all_uses_with(after)
-    graph.remove(old, safe=True)
-
-
 def _quantise_product(model: ir.Model, value: ir.Value, bits: int) -> None:
     """A product with ``value`` [inputs, outputs], and the sum with a bias, as one node."""
-    blocks = quantise(np.ascontiguousarray(_constant_of(value).T), bits)
+    blocks = quantise(np.ascontiguousarray(constant_of(value).T), bits)
     assert value.name is not None
     stored = _register_blocks(model, value.name, blocks)
     for usage in list(value.uses()):
-        node, bias = usage.node, None
-        x, sums = node.inputs[0], list(node.outputs[0].uses())
+        node = usage.node
+        x, found = node.inputs[0], bias_after(node, len(blocks.numbers))
         assert x is not None
-        if len(sums) == 1 and sums[0].node.op_type == "Add":
-            other = sums[0].node.inputs[1 - sums[0].idx]
-            if (
-                other is not None
-                and other.is_initializer()
-                and other.shape == ir.Shape([len(blocks.numbers)])
-            ):
-                bias = other
+        total, bias = found or (None, None)
         if blocks.offsets:
             x = _with_block_sums(model, node, x, blocks.columns)
-        product = _product(x, blocks, stored, bias)
-        if bias is None:
-            _replace(node, product, model.graph)
-        else:
-            _replace(sums[0].node, product, model.graph)
-            model.graph.remove(node, safe=True)
+        replace_product(node, _product(x, blocks, stored, bias), total, model.graph)
     model.graph.initializers.pop(value.name)
 
 
@@ -194,7 +178,7 @@ def _with_block_sums(model: ir.Model, before: ir.Node, x: ir.Value, columns: int
 
 def _quantise_table(model: ir.Model, value: ir.Value) -> None:
     """An embedding, a head, or both in one: one tensor serves the look-up and the product."""
-    blocks = quantise(_constant_of(value), TABLE_BITS)
+    blocks = quantise(constant_of(value), TABLE_BITS)
     assert value.name is not None
     stored = _register_blocks(model, value.name, blocks)
     for usage in list(value.uses()):
@@ -204,7 +188,7 @@ def _quantise_table(model: ir.Model, value: ir.Value) -> None:
         else:
             rows = node.inputs[0]
             assert rows is not None
-            _replace(node, _product(rows, blocks, stored), model.graph)
+            replace(node, _product(rows, blocks, stored), model.graph)
     model.graph.initializers.pop(value.name)
 
 
@@ -218,78 +202,15 @@ def _look_up(
     found = ir.node("GatherBlockQuantized", inputs, attributes, domain=_DOMAIN)
     found.name = f"{node.name}.blocks"
     if blocks.columns % BLOCK == 0:
-        _replace(node, found, model.graph)
+        replace(node, found, model.graph)
         return
     found.outputs[0].name = f"{node.outputs[0].name}.padded"
     node.prepend(found)
     ends = [
-        _register(model, f"{numbers.name if numbers else ''}.{what}", np.array([at], np.int64))
+        register(model, f"{numbers.name if numbers else ''}.{what}", np.array([at], np.int64))
         for what, at in (("first", 0), ("end", blocks.columns), ("axis", -1))
     ]
-    _replace(node, ir.node("Slice", [found.outputs[0], *ends]), model.graph)
-
-
-def _interleave(model: ir.Model, value: ir.Value, bits: int, *, table: bool) -> None:
-    """Products with ``value`` as QuantisedMatMul; a table is [outputs, inputs], others turned."""
-    matrix = _constant_of(value) if table else np.ascontiguousarray(_constant_of(value).T)
-    numbers, kinds = quantise_affine(matrix, bits)
-    name, width = value.name, len(matrix)
-    numbers_value = _register(model, f"{name}.numbers", interleaved(numbers, bits))
-    scales_value = _register(model, f"{name}.scales", interleaved_scales(*kinds))
-    for usage in list(value.uses()):
-        node = usage.node
-        if node.op_type == "Gather":
-            _look_up_interleaved(model, node, numbers_value, scales_value, matrix.shape[1])
-            continue
-        inputs = [node.inputs[0], numbers_value, scales_value]
-        attributes = {"width": width, "bits": bits}
-        _replace(
-            node, ir.node(QUANTISED_MATMUL.name, inputs, attributes, domain=DOMAIN), model.graph
-        )
-    model.graph.initializers.pop(str(name))
-
-
-def _look_up_interleaved(
-    model: ir.Model, node: ir.Node, numbers: ir.Value, scales: ir.Value, columns: int
-) -> None:
-    """Replace a Gather by look-ups of the four-byte groups and scales of a row.
-
-    The views that they read are made by ``share_tables``.
-    """
-    blocks = numbers.shape[1] if numbers.shape else 0
-    name = node.name
-
-    def constant(what: str, array: NDArray[np.generic]) -> ir.Value:
-        return _register(model, f"{name}.{what}", array)
-
-    def emit(kind: str, *inputs: ir.Value | None, **attributes: int) -> ir.Value:
-        made = ir.node(kind, list(inputs), attributes)
-        made.name = f"{name}.{kind}.{len(created)}"
-        made.outputs[0].name = f"{made.name}.out"
-        node.prepend(made)
-        created.append(made)
-        return made.outputs[0]
-
-    created: list[ir.Node] = []
-    tile = constant("tile", np.array([TILE], np.int64))
-    ids = emit("Unsqueeze", node.inputs[1], constant("last", np.array([-1], np.int64)))
-    lane, which = emit("Mod", ids, tile), emit("Div", ids, tile)
-
-    def rows(view: ir.Value, groups: int, what: str) -> ir.Value:
-        step = constant(f"{what}.step", np.array([groups * TILE], np.int64))
-        places = constant(f"{what}.places", np.arange(groups, dtype=np.int64) * TILE)
-        base = emit("Add", emit("Mul", which, step), lane)
-        return emit("Gather", view, emit("Add", base, places), axis=0)
-
-    found = emit("Cast", rows(numbers, int(blocks) * BLOCK // 4, "groups"), to=ir.DataType.FLOAT)
-    shape = constant("blocks", np.array([0, 0, int(blocks), BLOCK], np.int64))
-    wide = emit("Sub", emit("Reshape", found, shape), constant("zero", np.float32([128.0])))
-    scale = emit("Cast", rows(scales, int(blocks), "scales"), to=ir.DataType.FLOAT)
-    scaled = emit("Mul", wide, scale)
-    joined = constant("joined", np.array([0, 0, -1], np.int64))
-    if columns % BLOCK:
-        raise ExportError(f"An embedding of width {columns} is no multiple of {BLOCK}.")
-    _replace(node, ir.node("Reshape", [scaled, joined]), model.graph)
+    replace(node, ir.node("Slice", [found.outputs[0], *ends]), model.graph)
 
 
 def share_tables(model: onnx.ModelProto) -> None:
@@ -302,22 +223,9 @@ def share_tables(model: onnx.ModelProto) -> None:
         model: with its weights in a file beside it.
     """
     graph = model.graph
+    share_interleaved(graph)
     tensors = {tensor.name: tensor for tensor in graph.initializer}
-    interleaved_tables = {
-        name
-        for node in graph.node
-        if node.op_type == QUANTISED_MATMUL.name
-        for name in node.input[1:3]
-    }
     for node in graph.node:
-        if node.op_type == "Gather" and node.input[0] in interleaved_tables:
-            table, view = tensors[node.input[0]], graph.initializer.add()
-            view.CopyFrom(table)
-            view.name = table.name + _ROWS
-            inner = 4 if table.data_type == onnx.TensorProto.UINT8 else 1
-            view.ClearField("dims")
-            view.dims.extend([int(np.prod(table.dims)) // inner, inner])
-            node.input[0] = view.name
         if node.op_type != "GatherBlockQuantized":
             continue
         table = tensors[node.input[0]]
@@ -334,7 +242,7 @@ def share_tables(model: onnx.ModelProto) -> None:
 def _narrow(model: ir.Model, value: ir.Value) -> None:
     """Store one float32 initializer as float16, with a Cast before each use."""
     assert value.name is not None
-    wide = _constant_of(value)
+    wide = constant_of(value)
     with np.errstate(over="ignore"):
         narrow = wide.astype(np.float16)
     if not np.isfinite(narrow).all():
@@ -342,7 +250,7 @@ def _narrow(model: ir.Model, value: ir.Value) -> None:
             f"The weight {value.name!r} reaches {np.abs(wide).max():g}, which float16 cannot hold.",
             "Export with --weights float32.",
         )
-    stored = _register(model, f"{value.name}.float16", narrow)
+    stored = register(model, f"{value.name}.float16", narrow)
     uses = list(value.uses())
     products = [usage for usage in uses if usage.node.op_type != "Gather"]
     if products:

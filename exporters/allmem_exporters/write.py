@@ -22,7 +22,7 @@ from tokenizers import Tokenizer
 from allmem_exporters.config import AllMemConfig
 from allmem_exporters.errors import ExportError
 from allmem_exporters.weights import share_tables
-from allmem_ops.schema import OPERATORS
+from allmem_ops.schema import DOMAIN, KNOWN
 from allmem_runtime.config import Backbone, FileRecord, Manifest, Memory
 from allmem_runtime.spec import (
     CHAT_TEMPLATE_FILE,
@@ -120,7 +120,9 @@ def write_folder(
         for name in (TOKENIZER_FILE, CHAT_TEMPLATE_FILE, GENERATION_FILE):
             if (checkpoint / name).is_file():
                 shutil.copyfile(checkpoint / name, folder / name)
-        manifest = _manifest(config, checkpoint, folder, storage, activations, decoder)
+        used = {node.op_type for node in model.graph if node.domain == DOMAIN}
+        operators = {name: KNOWN[name].version for name in KNOWN if name in used}
+        manifest = _manifest(config, checkpoint, folder, storage, activations, decoder, operators)
         _embed(folder / GRAPH_FILE, manifest)
         (folder / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
     except OSError as error:
@@ -146,6 +148,7 @@ def _manifest(
     storage: str,
     activations: str,
     decoder: str | None,
+    operators: dict[str, int],
 ) -> Manifest:
     source = _provenance(checkpoint)
     if decoder is not None:
@@ -175,7 +178,7 @@ def _manifest(
         cache=config.cache_dtype,  # type: ignore[arg-type]
         weights=storage,
         activations=activations,  # type: ignore[arg-type]
-        operators={operator.name: operator.version for operator in OPERATORS.values()},
+        operators=operators,
         begin_tokens=_begin_tokens(folder / TOKENIZER_FILE),
         end_tokens=_end_tokens(config, folder / GENERATION_FILE),
         files={

@@ -25,6 +25,12 @@ class AllMemExportCommand(BaseOptimumCLICommand):
             help="How matrices are stored; float32, or the activations' type, by default.",
         )
         parser.add_argument(
+            "--products",
+            choices=["allmem", "onnxruntime"],
+            help="Who multiplies int8 and int4: our own operator, for CPUs, by default; or "
+            "MatMulNBits of ONNX Runtime, for GPUs and for programs without our library.",
+        )
+        parser.add_argument(
             "--activations",
             choices=["float32", "float16"],
             default="float32",
@@ -51,6 +57,7 @@ class AllMemExportCommand(BaseOptimumCLICommand):
                 self.args.model,
                 self.args.output,
                 weights=self.args.weights,
+                products=self.args.products,
                 activations=self.args.activations,
                 kv=self.args.kv,
                 check=not self.args.no_check,

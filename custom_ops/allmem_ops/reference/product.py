@@ -30,7 +30,7 @@ def interleaved(numbers: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     padded = np.pad(numbers, ((0, -outputs % TILE), (0, 0), (0, 0)))
     groups = padded.reshape(-1, TILE, blocks, BLOCK // 4, 4).transpose(0, 2, 3, 1, 4)
     if bits == 4:
-        groups = groups[:, :, :4] | groups[:, :, 4:] << 4
+        groups = groups[:, :, :4] | groups[:, :, 4:] * np.uint8(16)
     return np.ascontiguousarray(groups.reshape(len(groups), blocks, -1))
 
 
@@ -61,7 +61,8 @@ def weights_of(
     wide = separated(numbers, outputs, bits).astype(np.float64)
     factors = scales.astype(np.float64).transpose(0, 3, 1, 2).reshape(-1, *scales.shape[1:3])
     scale, *minimum = np.moveaxis(factors[:outputs], 2, 0)[..., None]
-    return (wide * scale + (minimum[0] if minimum else -128 * scale)).reshape(outputs, -1)
+    matrix: NDArray[np.float64] = wide * scale + (minimum[0] if minimum else -128 * scale)
+    return matrix.reshape(outputs, -1)
 
 
 def rounded_inputs(x: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -76,7 +77,8 @@ def rounded_inputs(x: NDArray[np.float32]) -> NDArray[np.float64]:
     inverse = np.divide(np.float32(1), step, out=np.zeros_like(step), where=usable)
     whole = np.rint(np.where(usable, padded, np.float32(0)) * inverse)
     kept = np.where(usable, step, 0)
-    wide = whole.astype(np.float64) * np.where(np.isfinite(step), kept, np.nan)
+    wide: NDArray[np.float64] = whole.astype(np.float64)
+    wide *= np.where(np.isfinite(step), kept, np.nan)
     return wide.reshape(len(x), -1)
 
 

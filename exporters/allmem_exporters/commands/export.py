@@ -17,6 +17,13 @@ import click
     "only the file smaller.  [default: float32, or the activations' type]",
 )
 @click.option(
+    "--products",
+    type=click.Choice(["allmem", "onnxruntime"]),
+    help="Who multiplies int8 and int4: allmem, our own operator, the fastest on x86 CPUs and for "
+    "CPUs only; onnxruntime, its MatMulNBits, for GPUs, for other CPUs, and for programs without "
+    "our library.  [default: allmem]",
+)
+@click.option(
     "--activations",
     type=click.Choice(["float32", "float16"]),
     default="float32",
@@ -51,6 +58,7 @@ def export(
     checkpoint: Path,
     out: Path,
     weights: str | None,
+    products: str | None,
     activations: str,
     kv: str | None,
     window: int | None,
@@ -72,6 +80,7 @@ def export(
         checkpoint,
         out,
         weights=weights,
+        products=products,
         activations=activations,
         kv=kv,
         window=window,
