@@ -25,10 +25,13 @@ _BODY = """
     last = Constant <value_ints = [-1]> ()
     first = Constant <value_ints = [0]> ()
     second = Constant <value_ints = [1]> ()
+    third = Constant <value_ints = [2]> ()
+    eight = Constant <value_ints = [8]> ()
     block = Constant <value_ints = [32]> ()
     four = Constant <value = int64 {{4}}> ()
     shift = Constant <value = uint8 {{4}}> ()
     mask = Constant <value = uint8 {{15}}> ()
+    one = Constant <value = float {{1.0}}> ()
     sixteen = Constant <value = float {{16.0}}> ()
     middle = Constant <value = float {{128.0}}> ()
     groups = Constant <value_ints = [0, 0, -1, 16, 4]> ()
@@ -40,18 +43,18 @@ _BODY = """
     high_flat = Cast <to = 1> (high_bytes)
     low = Reshape (low_flat, groups)
     high = Reshape (high_flat, groups)
-    wide = If (is_four) <
-        then_branch = of_four () => (joined) {{ joined = Concat <axis = 2> (low, high) }},
-        else_branch = of_eight () => (centred) {{
-            upper = Mul (high, sixteen)
-            byte = Add (low, upper)
-            centred = Sub (byte, middle)
-        }}
-    >
+    has_minimum = Cast <to = 1> (is_four)
+    is_eight = Sub (one, has_minimum)
+    sixteen_or_none = Mul (sixteen, is_eight)
+    upper = Mul (high, sixteen_or_none)
+    low_or_byte = Add (low, upper)
+    both = Concat <axis = 2> (low_or_byte, high)
+    eight_groups = Slice (both, first, eight, third)
+    zero_point = Mul (middle, is_eight)
+    wide = Sub (eight_groups, zero_point)
     factors = Cast <to = 1> (scales)
     scale_row = Gather <axis = 2> (factors, first)
     other_row = Gather <axis = 2> (factors, last)
-    has_minimum = Cast <to = 1> (is_four)
     minimum_row = Mul (other_row, has_minimum)
     scale = Unsqueeze (scale_row, last)
     minimum = Unsqueeze (minimum_row, last)
@@ -78,6 +81,9 @@ _BODY = """
 }}
 """
 
+# No If tells the two numbers of bits apart: ONNX Runtime folds no constants behind one. Eight bits
+# have a lower and an upper half each, and the second eight groups are left over.
+#
 # Below the least normal number a step counts as nothing, as in the kernels.
 _ROUNDING = """
     count = Shape <start = 0, end = 1> (rows)
@@ -87,7 +93,6 @@ _ROUNDING = """
     most = ReduceMax <keepdims = 1> (size, last)
     steps = Constant <value = float {127.0}> ()
     least = Constant <value = float {1.17549435e-38}> ()
-    one = Constant <value = float {1.0}> ()
     step = Div (most, steps)
     tiny = Less (step, least)
     safe = Where (tiny, one, step)

@@ -1,4 +1,7 @@
-"""Exports in whole numbers: what is rounded and what is not, and how honest their check is."""
+"""Exports in whole numbers: what is rounded and what is not, and how honest their check is.
+
+What only exports with our own products have is in test_export_products.py.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from allmem_exporters.modeling import pieces
 from allmem_exporters.quantise import BLOCK, block_sums, quantise
 from allmem_exporters.state import state_spec
 from allmem_exporters.validate import GraphRunner, relative_rms, validate
+from allmem_exporters.weights import PRODUCTS
 from allmem_runtime.config import Manifest
 from allmem_runtime.info import model_info, model_lines
 from allmem_runtime.spec import GRAPH_FILE, MANIFEST_FILE, WEIGHTS_FILE
@@ -61,20 +65,24 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=["int8", "int4"])
 def exported(request: pytest.FixtureRequest, checkpoint: Path) -> tuple[str, Path]:
-    """(storage, its export); copy the folder before changing anything."""
+    """(storage, its export with MatMulNBits); copy the folder before changing anything."""
     folder = checkpoint.parent / request.param
-    export(checkpoint, folder, weights=request.param, check=False)
+    export(checkpoint, folder, weights=request.param, products="onnxruntime", check=False)
     return request.param, folder
 
 
+@pytest.mark.parametrize("products", PRODUCTS)
 @pytest.mark.parametrize("storage", ["int8", "int4"])
 @pytest.mark.parametrize("config", FAMILIES.values(), ids=FAMILIES.keys())
 def test_quantised_graph_computes_what_pytorch_computes(
-    tmp_path: Path, config: AllMemConfig, storage: str
+    tmp_path: Path, config: AllMemConfig, storage: str, products: str
 ) -> None:
     checkpoint = write_lively(tmp_path / "checkpoint", config)
     lines: list[str] = []
-    export(checkpoint, tmp_path / "model", weights=storage, report=lines.append)
+    out = tmp_path / "model"
+    export(checkpoint, out, weights=storage, products=products, report=lines.append)
+    kind = {"allmem": "QuantisedMatMul", "onnxruntime": "MatMulNBits"}[products]
+    assert {n.op_type for n in graph_of(out).node} & {"QuantisedMatMul", "MatMulNBits"} == {kind}
     checked = [line.split("  ")[0] for line in lines if "logits" in line]
     assert checked.count("library") == checked.count("function bodies") == 2
     assert checked.count("8-bit inputs") == 1, "and once as it is shipped"
@@ -88,7 +96,8 @@ def test_weights_of_sixteen_levels_pass_the_check_with_offsets(tmp_path: Path) -
             for linear in (layer.mlp.gate_proj, layer.mlp.up_proj):
                 linear.weight.copy_(on_sixteen_levels(*linear.weight.shape))
     model.save_pretrained(tmp_path / "checkpoint")
-    export(tmp_path / "checkpoint", tmp_path / "model", weights="int4")
+    out = tmp_path / "model"
+    export(tmp_path / "checkpoint", out, weights="int4", products="onnxruntime")
     wide = [n for n in nodes_of(tmp_path / "model", "MatMulNBits") if "gate_up" in n.input[1]]
     assert [attributes_of(node)["K"] for node in wide] == [64 + BLOCK] * 2
 
@@ -166,16 +175,19 @@ def test_embedding_and_head_are_one_tensor_in_the_file(exported: tuple[str, Path
 
 def test_untied_embedding_and_head_are_two_tensors(tmp_path: Path) -> None:
     checkpoint = write_lively(tmp_path / "c", FAMILIES["qwen3, untied, other head size"])
-    export(checkpoint, tmp_path / "model", weights="int4", check=False)
+    out = tmp_path / "model"
+    export(checkpoint, out, weights="int4", products="onnxruntime", check=False)
     tensors = {tensor.name: tensor for tensor in graph_of(tmp_path / "model").initializer}
     (look_up,) = nodes_of(tmp_path / "model", "GatherBlockQuantized")
     (head,) = [n for n in nodes_of(tmp_path / "model", "MatMulNBits") if "head" in n.input[1]]
     assert place_of(tensors[look_up.input[0]]) != place_of(tensors[head.input[1]])
 
 
-def test_biases_need_no_node_of_their_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("products", PRODUCTS)
+def test_biases_need_no_node_of_their_own(tmp_path: Path, products: str) -> None:
     config = FAMILIES["llama, biases, gelu, one memory head"]
-    export(write_lively(tmp_path / "c", config), tmp_path / "m", weights="int4", check=False)
+    checkpoint = write_lively(tmp_path / "c", config)
+    export(checkpoint, tmp_path / "m", weights="int4", products=products, check=False)
     sums = {name for node in nodes_of(tmp_path / "m", "Add") for name in node.input}
     assert not [name for name in sums if name.endswith("bias") and "control" not in name]
 
@@ -192,25 +204,30 @@ def damaged(folder: Path, out: Path, part: str) -> Path:
     data = np.fromfile(copy / WEIGHTS_FILE, np.uint8)
     half = data[first + length // 2 : first + length]  # keys, values and the memory's inputs
     if part == "scales":
-        half.view(np.float32)[:] *= 1.05
+        half.view(np.float16 if tensor.data_type == onnx.TensorProto.FLOAT16 else np.float32)[
+            :
+        ] *= 1.05
     else:
         half ^= 0x11
     data.tofile(copy / WEIGHTS_FILE)
     return copy
 
 
+@pytest.mark.parametrize("products", PRODUCTS)
 @pytest.mark.parametrize("part", ["numbers", "scales"])
 @pytest.mark.parametrize("storage", ["int8", "int4"])
-def test_check_notices_a_damaged_weight(tmp_path: Path, storage: str, part: str) -> None:
+def test_check_notices_a_damaged_weight(
+    tmp_path: Path, storage: str, part: str, products: str
+) -> None:
     config = tiny_config(hidden_size=96)
     checkpoint = write_lively(tmp_path / "checkpoint", config)
-    export(checkpoint, tmp_path / "model", weights=storage, check=False)
+    export(checkpoint, tmp_path / "model", weights=storage, products=products, check=False)
     model = AllMemForCausalLM.from_pretrained(checkpoint).eval()
-    validate(tmp_path / "model", model, storage=storage)
+    validate(tmp_path / "model", model, storage=storage, products=products)
     folder = damaged(tmp_path / "model", tmp_path / "damaged", part)
     model = AllMemForCausalLM.from_pretrained(checkpoint).eval()
     with pytest.raises(ExportError, match=r"differs from PyTorch.*allowed are 2e-03"):
-        validate(folder, model, storage=storage)
+        validate(folder, model, storage=storage, products=products)
 
 
 def test_manifest_and_info_say_the_type_of_the_weights(exported: tuple[str, Path]) -> None:
