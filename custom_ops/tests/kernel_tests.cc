@@ -31,6 +31,7 @@ using allmem::AttentionArgs;
 using allmem::CpuKernels;
 using allmem::MemoryArgs;
 using allmem::Parallel;
+using allmem::ProductArgs;
 
 // A heap block of exactly `size` bytes, so that the sanitizer sees one byte too far.
 class Block {
@@ -221,6 +222,21 @@ MemoryArgs memory_args(const Case& one, const Arrays& arrays) {
   return args;
 }
 
+ProductArgs product_args(const Case& one, const Arrays& arrays) {
+  ProductArgs args{};
+  args.rows = one.whole("rows");
+  args.inputs = one.whole("inputs");
+  args.outputs = one.whole("outputs");
+  args.bits = static_cast<int>(one.whole("bits"));
+  args.activation = allmem::Element::kFloat32;
+  args.x = arrays.floats("x");
+  args.numbers = static_cast<const uint8_t*>(arrays.raw("numbers"));
+  args.scales = arrays.raw("scales");
+  args.bias = one.arrays.count("bias") ? arrays.floats("bias") : nullptr;
+  args.output = arrays.floats("y");
+  return args;
+}
+
 // A value of a float16, by its definition.
 double half_value(uint16_t bits) {
   const int exponent = (bits >> 10) & 31, mantissa = bits & 1023;
@@ -273,9 +289,10 @@ void run(const Args& args, size_t (*measure)(const Args&, int),
 
 int check(const Case& one, const CpuKernels& kernels, bool in_place, int workers) {
   const Arrays arrays(one, in_place);
-  const bool attention = one.op == "attention";
-  if (attention) {
+  if (one.op == "attention") {
     run(attention_args(one, arrays), kernels.attention_scratch, kernels.attention, workers);
+  } else if (one.op == "product") {
+    run(product_args(one, arrays), kernels.product_scratch, kernels.product, workers);
   } else {
     run(memory_args(one, arrays), kernels.memory_scratch, kernels.memory, workers);
   }
@@ -334,7 +351,7 @@ int main(int count, char** names) {
     return 2;
   }
   std::vector<const CpuKernels*> all;
-  for (const char* path : {"generic", "avx2", "avx512"}) {
+  for (const char* path : {"generic", "avx2", "avx512", "avx512vnni"}) {
     setenv("ALLMEM_CPU", path, 1);
     const char* problem = nullptr;
     const CpuKernels* kernels = allmem::cpu_kernels(&problem);

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from cases import ATTENTION_CASES, MEMORY_CASES, Case, run_reference
 
+from allmem_ops.reference.product import interleaved, interleaved_scales, quantised_matmul
+
 SOURCE = Path(__file__).resolve().parents[2] / "custom_ops"
 TOLERANCE = 2e-6
 CACHE_TOLERANCE = {"float32": TOLERANCE, "float16": 2e-5, "int8": 1e-3}
@@ -59,6 +61,43 @@ def memory_numbers(case: Case, values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+PRODUCT_TOLERANCE = 1e-5
+"""See test_native_product."""
+
+PRODUCT_SIZES = [(32, 16), (64, 1), (96, 17), (576, 48), (160, 129), (33, 40), (1, 5)]
+"""Inputs and outputs: whole blocks and tiles, and others."""
+
+
+def write_products(file: BinaryIO) -> int:
+    """Write cases of QuantisedMatMul; how many there are."""
+    generator, count = np.random.default_rng(5), 0
+    for bits in (4, 8):
+        for inputs, outputs in PRODUCT_SIZES:
+            for rows in (0, 1, 2, 5, 8, 15, 141):
+                blocks = -(-inputs // 32)
+                numbers = generator.integers(0, 1 << bits, (outputs, blocks, 32), np.uint8)
+                scale = generator.uniform(1e-3, 1e-2, (outputs, blocks))
+                arrays = {
+                    "x": generator.standard_normal((rows, inputs)).astype(np.float32),
+                    "numbers": interleaved(numbers, bits),
+                    "scales": interleaved_scales(*([scale, -7 * scale] if bits == 4 else [scale])),
+                }
+                if rows % 2:
+                    arrays["bias"] = generator.standard_normal(outputs).astype(np.float32)
+                sizes = {"rows": rows, "inputs": inputs, "outputs": outputs, "bits": bits}
+                name = "_".join(map(str, sizes.values()))
+                file.write(f"case {name} product {len(sizes)}\n".encode())
+                for key, value in sizes.items():
+                    file.write(f"{key} {value}\n".encode())
+                for key, array in arrays.items():
+                    write_array(file, f"array {key} {array.nbytes}", array)
+                truth = quantised_matmul(**arrays, width=outputs, bits=bits).astype(np.float32)
+                write_array(file, f"expect y {truth.nbytes} {PRODUCT_TOLERANCE!r}", truth)
+                file.write(b"end\n")
+                count += 1
+    return count
+
+
 def write_array(file: BinaryIO, header: str, array: np.ndarray) -> None:
     file.write(header.encode() + b"\n" + np.ascontiguousarray(array).tobytes() + b"\n")
 
@@ -84,7 +123,7 @@ def write_cases(path: Path) -> int:
                 stored = array.astype(inputs[past].dtype if past in inputs else np.float32)
                 write_array(file, f"expect {name} {stored.nbytes} {tolerance!r}", stored)
             file.write(b"end\n")
-    return len(cases)
+        return len(cases) + write_products(file)
 
 
 @pytest.fixture(scope="module")

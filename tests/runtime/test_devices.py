@@ -8,7 +8,7 @@ import pytest
 
 from allmem_runtime import DeviceError, UsageError
 from allmem_runtime.engine import card, probe
-from allmem_runtime.engine.devices import Device, choose, misplaced
+from allmem_runtime.engine.devices import Device, choose, misplaced, without_kernels
 
 
 def works(index: int) -> str | None:
@@ -52,6 +52,25 @@ def test_int8_keys_and_values_run_on_the_cpu_or_are_refused_with_a_remedy() -> N
     with pytest.raises(DeviceError, match=r"int8, and cuda:1 has no kernels") as caught:
         choose("cuda:1", works, kv="int8")
     assert "--kv float16" in caught.value.hint
+
+
+def test_products_of_our_own_run_on_the_cpu_or_are_refused_with_a_remedy() -> None:
+    device = choose("auto", works, operators={"QuantisedMatMul": 1})
+    assert (device.name, "QuantisedMatMul" in device.why) == ("cpu", True)
+    assert choose("cpu", works, operators={"QuantisedMatMul": 1}).name == "cpu"
+    with pytest.raises(DeviceError, match=r"QuantisedMatMul, and cuda:1 has no kernels") as caught:
+        choose("cuda:1", works, operators={"QuantisedMatMul": 1})
+    assert "--products onnxruntime" in caught.value.hint
+    assert choose("cuda:1", works, operators={"TTTMemory": 1}).name == "cuda"
+
+
+def test_operators_that_nothing_runs_are_told_by_name() -> None:
+    used = {"TTTMemory", "QuantisedMatMul"}
+    plain = {"CPUExecutionProvider": ["MatMul", "ai.allmem:TTTMemory"]}
+    whole = {"CPUExecutionProvider": ["ai.allmem:QuantisedMatMul", "ai.allmem:TTTMemory"]}
+    assert without_kernels(used, plain) == ["QuantisedMatMul"]
+    assert without_kernels(used, whole) == []
+    assert without_kernels(used, {}) == [], "this ONNX Runtime does not tell"
 
 
 @pytest.mark.parametrize("wanted", ["", "gpu", "CUDA", "cuda:", "cuda:-1", "cuda:1000", "cpu:0"])
