@@ -71,7 +71,8 @@ def rounded_inputs(x: NDArray[np.float32]) -> NDArray[np.float64]:
     Padded with zeros to whole blocks. A block that is not finite becomes NaN, and one whose step
     is below the least normal number zeros.
     """
-    padded = np.pad(x, ((0, 0), (0, -x.shape[1] % BLOCK))).reshape(len(x), -1, BLOCK)
+    blocks = -(-x.shape[1] // BLOCK)
+    padded = np.pad(x, ((0, 0), (0, -x.shape[1] % BLOCK))).reshape(len(x), blocks, BLOCK)
     step = np.abs(padded).max(axis=2, keepdims=True) / np.float32(127)
     usable = np.isfinite(step) & (step >= np.finfo(np.float32).tiny)
     inverse = np.divide(np.float32(1), step, out=np.zeros_like(step), where=usable)
@@ -79,7 +80,7 @@ def rounded_inputs(x: NDArray[np.float32]) -> NDArray[np.float64]:
     kept = np.where(usable, step, 0)
     wide: NDArray[np.float64] = whole.astype(np.float64)
     wide *= np.where(np.isfinite(step), kept, np.nan)
-    return wide.reshape(len(x), -1)
+    return wide.reshape(len(x), blocks * BLOCK)
 
 
 def quantised_matmul(
