@@ -45,6 +45,13 @@ MODEL_TOLERANCE = 1e-2
 Each agrees with the reference to ``selfcheck.TOLERANCE``; the layers of a model add their errors
 up. Wrong operators give unrelated logits, which differ by about 1.
 """
+ROUNDED_MODEL_TOLERANCE = 0.1
+"""The same where weights are whole numbers, and the inputs of products are rounded to 8 bits.
+
+An input that a sum in another order takes across the middle of two of its 255 levels moves by a
+whole level, and layers add that up: SmolLM2-135M reads the same 43 tokens with logits 2.1e-2 to
+2.7e-2 apart, whoever multiplies, and as far apart token by token with one and the same operators.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +153,8 @@ def _model(path: Path) -> Iterator[Check]:
         return
     if len(logits) == 2:
         error_size = relative_error(logits["native"], logits["portable"])
-        agrees = error_size <= MODEL_TOLERANCE
+        rounded = package.manifest.weights in ("int8", "int4")
+        agrees = error_size <= (ROUNDED_MODEL_TOLERANCE if rounded else MODEL_TOLERANCE)
         yield Check(
             "model, both",
             "ok" if agrees else "fail",

@@ -17,6 +17,7 @@ from allmem_runtime import model as model_module
 from allmem_runtime.engine import preparing, step
 from allmem_runtime.files.package import open_package
 from allmem_runtime.files.user_cache import VARIABLE
+from allmem_runtime.health import doctor
 
 IDS = [(7 * i + 3) % 300 for i in range(40)]
 
@@ -118,3 +119,10 @@ def test_prepared_weights_say_the_same_to_the_last_bit(
     assert mapped.engine.prepared is not None
     assert mapped.engine.notices == []
     assert np.array_equal(logits(mapped), logits(load(package.folder, prepared=False, **options)))
+
+
+@needs_library
+def test_doctor_finds_no_fault_with_a_model_in_whole_numbers(folder: Path) -> None:
+    found = {check.name: check for check in doctor.examine(folder)}
+    assert found["QuantisedMatMul on cpu"].status == "ok"
+    assert found["model, both"].status == "ok", found["model, both"].detail
