@@ -362,7 +362,7 @@ QUANTISED_MATMUL = Operator(
     ),
     outputs=(Tensor("y", ("...", "width"), "float32", "the product"),),
     attributes=(
-        Attribute("width", None, "outputs of the matrix", "int", minimum=1, maximum=2**31),
+        Attribute("width", None, "outputs of the matrix", "int", minimum=1),
         Attribute("bits", 4, "of a number, 4 or 8", "int", minimum=4, maximum=8),
     ),
 )
