@@ -219,7 +219,7 @@ def damaged(folder: Path, out: Path, part: str) -> Path:
 def test_check_notices_a_damaged_weight(
     tmp_path: Path, storage: str, part: str, products: str
 ) -> None:
-    config = tiny_config(hidden_size=96)
+    config = tiny_config(hidden_size=192)
     checkpoint = write_lively(tmp_path / "checkpoint", config)
     export(checkpoint, tmp_path / "model", weights=storage, products=products, check=False)
     model = AllMemForCausalLM.from_pretrained(checkpoint).eval()
