@@ -158,7 +158,7 @@ class Engine:
         names = misplaced(self.device, self.providers())
         if names:
             return f"{', '.join(names)} would run on the CPU, not on {self.device}"
-        if library is not None:
+        if library is not None and self.device.name == "cpu":
             names = without_kernels(self.package.scan.operators, self.providers())
             if names:
                 return f"{library.path} has no kernels for {', '.join(names)}; build it again"
