@@ -13,7 +13,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
-from cases import ATTENTION_CASES, MEMORY_CASES, Case, run_reference
+from attention_cases import ATTENTION_CASES
+from cases import Case, run_reference
+from memory_cases import MEMORY_CASES
 
 SOURCE = Path(__file__).resolve().parents[2] / "custom_ops"
 TOLERANCE = 2e-6
