@@ -6,6 +6,7 @@ import logging
 import os
 import stat
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -17,6 +18,7 @@ from allmem_runtime.cli.shared_options import command, json_flag, model_argument
 from allmem_runtime.cli.signals import Interrupts
 from allmem_runtime.engine.threads import no_blas_threads
 from allmem_runtime.errors import AllMemError, SessionFileError, UsageError
+from allmem_runtime.files.session_lock import saving_alone
 from allmem_runtime.progress import Printer, printer
 from allmem_runtime.text.sources import Source, open_source
 
@@ -114,8 +116,12 @@ def _run(options: RunOptions, out: Printer) -> int:
 
     logging.getLogger("allmem_runtime").addHandler(logging.NullHandler())
     with Interrupts() as interrupts:
-        work = Work(options, out, interrupts, resumed=resumed)
-        finished = work.read(sources, may_be_empty=implied)
+        with ExitStack() as stack:
+            if options.session is not None and names:  # questions alone save nothing
+                stack.enter_context(saving_alone(options.session, out.notice))
+                resumed = options.session.exists()  # another process may just have made it
+            work = Work(options, out, interrupts, resumed=resumed)
+            finished = work.read(sources, may_be_empty=implied)
         if not finished and _endless(options, sources):
             interrupts.rearm()
         work.answer()

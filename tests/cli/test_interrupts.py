@@ -8,15 +8,12 @@ import os
 import pty
 import select
 import signal
-import subprocess
 import termios
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from commands import TEXT, Command, finished, process
+from commands import TEXT, Command, finished, process, until
 
 from allmem_runtime.files import snapshot
 
@@ -27,21 +24,6 @@ SHORT = (*PORTABLE, "--max-tokens", 4)
 def tensors(path: Path) -> dict[str, str]:
     digests: dict[str, str] = json.loads(snapshot.read_header(path).metadata["tensors"])
     return digests
-
-
-def events(running: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
-    assert running.stdout is not None
-    for line in running.stdout:
-        yield json.loads(line)
-
-
-def until(running: subprocess.Popen[bytes], kind: str) -> dict[str, Any]:
-    """Read events up to the next one of this kind."""
-    for event in events(running):
-        if event["event"] == kind:
-            return event
-    assert running.stderr is not None
-    pytest.fail(f"ended without {kind}: {running.stderr.read().decode()[-1000:]}")
 
 
 def test_ctrl_c_keeps_what_was_read_and_the_same_command_goes_on_as_if_nothing_happened(
