@@ -10,6 +10,7 @@ import select
 import signal
 import termios
 import time
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,9 @@ def test_ctrl_c_keeps_what_was_read_and_the_same_command_goes_on_as_if_nothing_h
     assert again.of("answer")
     command("allmem-run", tiny_model_dir, document, "--session", once, *SHORT)
     assert tensors(session) == tensors(once)
+    marks = [snapshot.read_header(path).place(1 << 20).source for path in (session, once)]
+    assert marks[0].read_digest == marks[1].read_digest
+    assert marks[0].read_digest == sha256(document.read_bytes()).hexdigest()
     tokens_again = again.of("read")[0]["tokens"]
     assert tokens_again == snapshot.read_header(once).place(1 << 20).position - stopped.position
 

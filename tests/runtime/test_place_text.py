@@ -15,7 +15,9 @@ PLACE = Place(
     pending=[1, 2, 3],
     recent=[4, 5],
     seed=99,
-    source=SourceMark(offset=777, finished=False, digest="a" * 64, digest_bytes=777),
+    source=SourceMark(
+        offset=777, finished=False, digest="a" * 64, digest_bytes=777, read_digest="b" * 64
+    ),
 )
 
 
@@ -45,6 +47,7 @@ def test_place_survives_as_text() -> None:
         ("source_digest", "A" * 64),
         ("source_digest", "ab"),
         ("source_digest_bytes", "-5"),
+        ("source_read_digest", "b" * 63),
     ],
 )
 def test_impossible_place_is_refused_by_its_key(key: str, value: str) -> None:
@@ -52,7 +55,13 @@ def test_impossible_place_is_refused_by_its_key(key: str, value: str) -> None:
         place_from_metadata({**place_to_metadata(PLACE), key: value}, 330)
 
 
-@pytest.mark.parametrize("key", sorted(place_to_metadata(PLACE)))
+def test_a_file_of_an_earlier_version_does_not_know_the_digest_of_what_was_read() -> None:
+    metadata = place_to_metadata(PLACE)
+    del metadata["source_read_digest"]
+    assert place_from_metadata(metadata, 330).source.read_digest == ""
+
+
+@pytest.mark.parametrize("key", sorted(place_to_metadata(PLACE).keys() - {"source_read_digest"}))
 def test_missing_key_is_named(key: str) -> None:
     metadata = place_to_metadata(PLACE)
     del metadata[key]
