@@ -90,7 +90,9 @@ def test_the_second_ctrl_c_quits_at_once(
     until(running, "start")
     time.sleep(0.5)
     running.send_signal(signal.SIGINT)
-    time.sleep(0.5)
+    assert running.stderr is not None
+    while b"Ctrl-C again" not in (said := running.stderr.readline()):
+        assert said, "ended at the first"
     assert running.poll() is None
     running.send_signal(signal.SIGINT)
     assert running.wait(10) == 130
@@ -166,7 +168,7 @@ class Terminal:
         os.close(slave)
         self.seen = ""
 
-    def wait_for(self, text: str, seconds: float = 30) -> str:
+    def wait_for(self, text: str, seconds: float = 60) -> str:
         """Everything shown since the last call, up to and with this text."""
         deadline = time.monotonic() + seconds
         while text not in self.seen:

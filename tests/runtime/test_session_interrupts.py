@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -55,18 +54,21 @@ def test_cancel_is_forgotten_when_the_next_call_starts(toy: Model) -> None:
 
 def test_cancelling_from_another_thread_is_quick(toy: Model) -> None:
     session = toy.session()
-    endless: Iterator[str] = iter(lambda: "word after word ", None)
     stopped: list[float] = []
 
     def cancel() -> None:
         session.cancel()
         stopped.append(time.perf_counter())
 
-    timer = threading.Timer(0.2, cancel)
-    timer.start()
-    read(session, endless)
+    def endless() -> Iterator[str]:
+        threading.Timer(0.2, cancel).start()  # not before: a call forgets what was asked earlier
+        while True:
+            yield "word after word "
 
-    assert time.perf_counter() - stopped[0] < 1.0  # a piece of the toy takes about a millisecond
+    read(session, endless())
+
+    # A piece of the toy takes about a millisecond; a busy machine may take its time.
+    assert time.perf_counter() - stopped[0] < 5.0
     assert session.position > 0
 
 
@@ -76,7 +78,7 @@ def test_interrupt_waits_for_the_step_and_reading_can_go_on(
 ) -> None:
     session = toy.session()
     with monkeypatch.context() as patch:
-        during_step(patch, 2, lambda: os.kill(os.getpid(), signal.SIGINT), after)
+        during_step(patch, 2, lambda: signal.raise_signal(signal.SIGINT), after)
         with pytest.raises(KeyboardInterrupt):
             read(session, DOCUMENT)
 
@@ -90,7 +92,7 @@ def test_handler_of_the_program_is_left_alone(toy: Model, monkeypatch: pytest.Mo
     session = toy.session()
     previous = signal.signal(signal.SIGINT, lambda *_: session.cancel())
     try:
-        during_step(monkeypatch, 2, lambda: os.kill(os.getpid(), signal.SIGINT))
+        during_step(monkeypatch, 2, lambda: signal.raise_signal(signal.SIGINT))
         read(session, DOCUMENT)
     finally:
         signal.signal(signal.SIGINT, previous)

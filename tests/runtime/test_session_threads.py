@@ -81,7 +81,7 @@ def test_second_thread_is_told_that_the_session_is_busy(
     answers: list[str] = []
     thread = threading.Thread(target=lambda: answers.append(session.ask("Who?", sampling=SHORT)))
     thread.start()
-    inside.wait(30)
+    assert inside.wait(30)
     calls: list[Callable[[], object]] = [
         lambda: session.ask("Who?"),
         lambda: session.save("never.allmem"),

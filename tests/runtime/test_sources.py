@@ -142,10 +142,10 @@ def test_a_live_source_gives_one_pause_for_each_silence() -> None:
         yield b"c"
 
     seen: list[object] = []
-    for item in PausingSource(pieces(), pause=0.2):
+    for item in PausingSource(pieces(), pause=0.5):  # far longer than from a to b on a busy machine
         seen.append(item)
         if item is PAUSE:
-            time.sleep(0.5)
+            time.sleep(1)
             go.release()
     assert seen == [b"a", b"b", PAUSE, b"c"]
 
