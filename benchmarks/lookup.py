@@ -28,6 +28,7 @@ import numpy as np
 
 from allmem_runtime import Model, Session, load
 from allmem_runtime.generation.sampling import Sampling
+from benchmarks.arguments import model_argument, text_argument
 
 LENGTHS = (1, 2, 3, 4, 5, 6, 8, 12, 16)
 QUESTIONS = (
@@ -178,8 +179,8 @@ def closeness(session: Session, ids: Sequence[int]) -> dict[str, float]:
 
 
 @click.command(help=__doc__)
-@click.argument("model", type=click.Path(exists=True, path_type=Path))
-@click.argument("text", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@model_argument
+@text_argument
 @click.option("--tokens", default=3000, show_default=True, help="Of the text, read first.")
 @click.option("--answer", default=128, show_default=True, help="Tokens of an answer.")
 @click.option("--rounds", default=9, show_default=True)

@@ -18,6 +18,7 @@ import click
 import numpy as np
 
 from allmem_runtime import load
+from benchmarks.arguments import model_argument, text_argument
 
 PIECE = 512
 LEAD = 2_000
@@ -79,9 +80,9 @@ def buckets(found: np.ndarray, width: int) -> Iterator[tuple[int, float]]:
 
 
 @click.command()
-@click.argument("model", type=click.Path(exists=True, path_type=Path))
+@model_argument
 @click.argument("gguf", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.argument("text", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@text_argument
 @click.option("--tokens", default=30_000, show_default=True)
 @click.option("--bucket", default=2_000, show_default=True)
 @click.option("--without-original", is_flag=True, help="Only the converted model.")

@@ -24,6 +24,7 @@ import click
 import numpy as np
 
 from allmem_runtime import Model, Session, load
+from benchmarks.arguments import model_argument, text_argument
 from benchmarks.memory import resident_mib
 
 GREEDY = 64
@@ -187,8 +188,8 @@ def speed(folder: Path, ids: list[int]) -> dict[str, float]:
 
 
 @click.command()
-@click.argument("model", type=click.Path(exists=True, path_type=Path))
-@click.argument("text", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@model_argument
+@text_argument
 @click.option("--only", default="speed,cuts,resume,length", show_default=True)
 @click.option("--cut-tokens", default=20_000, show_default=True)
 @click.option("--far", default=200_000, show_default=True, help="Tokens of the longest reading.")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from allmem_runtime import Session
+from allmem_runtime import Sampling, Session
 from allmem_runtime.engine.buffers import DeviceBuffers, Ids, Logits
 from allmem_runtime.engine.step import Engine
 from allmem_runtime.spec import past_name
@@ -17,6 +17,7 @@ DOCUMENT = (
     "The key of the boathouse hangs in the hall, behind the clock. Über den Flüssen, 東京 👩‍🚀.\n"
     "Nobody had been there since May; the oars were gone, and so was the dog.\n"
 ) * 40
+SHORT = Sampling(max_tokens=5)
 
 
 def state(session: Session) -> dict[str, np.ndarray]:

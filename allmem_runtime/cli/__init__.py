@@ -9,6 +9,7 @@ import click
 
 import allmem_runtime
 from allmem_runtime.cli.edge import run_to_exit
+from allmem_runtime.cli.shared_options import HELP_NAMES
 
 # Verb -> (module, command, one line of help). A verb's module is imported when it is used, so
 # that each starts fast and none needs what another needs.
@@ -50,7 +51,7 @@ class _LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_LazyGroup, context_settings=HELP_NAMES)
 @click.version_option(allmem_runtime.__version__, prog_name="allmem")
 def allmem() -> None:
     """Read documents without end in constant memory, and ask about them."""

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from allmem_runtime.cli.shared_options import command, model_argument, running_options
 from allmem_runtime.errors import StorageError, UsageError
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("model", type=click.Path(path_type=Path))
+@command()
+@model_argument
 @click.argument("prompts", type=click.Path(path_type=Path))
 @click.argument("output", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--temperature", default=0.0, show_default=True,
@@ -22,10 +23,7 @@ from allmem_runtime.errors import StorageError, UsageError
 @click.option("--max-tokens", default=256, show_default=True, help="Longest answer in tokens.")
 @click.option("--longest", help="Leave prompts with more tokens out, such as 8k.")
 @click.option("--limit", type=click.IntRange(1), help="Answer the first prompts only.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N].")
-@click.option("--operators", default="auto", show_default=True,
-              help="auto, native, portable, or a library.")  # fmt: skip
-@click.option("--threads", type=click.IntRange(1), help="CPU threads of a step.")
+@running_options()
 @click.option("--quiet", is_flag=True, help="No progress.")
 def answer(
     model: Path, prompts: Path, output: Path, temperature: float, top_k: int, top_p: float,

@@ -15,8 +15,15 @@ import click
 
 from allmem_runtime.bench import lengths
 from allmem_runtime.cli.edge import INTERRUPTED, OK
+from allmem_runtime.cli.shared_options import (
+    check_folder_of,
+    command,
+    json_file_option,
+    model_argument,
+    plot_file_option,
+    running_options,
+)
 from allmem_runtime.cli.signals import Interrupts
-from allmem_runtime.errors import StorageError
 
 if TYPE_CHECKING:
     from allmem_runtime.bench.measure import Meter
@@ -54,8 +61,8 @@ class BenchOptions:
             click.echo(text, err=True)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("model", type=click.Path(path_type=Path))
+@command()
+@model_argument
 @click.option(
     "--depths",
     default="0,2k,8k",
@@ -93,23 +100,9 @@ class BenchOptions:
     help="Find the length of pieces this machine reads fastest, and let the runtime use "
     "it.  [default: the first time]",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N].")
-@click.option(
-    "--operators", default="auto", show_default=True, help="auto, native, portable, or a library."
-)
-@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads of a step.")
-@click.option(
-    "--json",
-    "json_path",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write all figures to this file, after each depth.",
-)
-@click.option(
-    "--plot",
-    "plot_path",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Draw speed and memory against tokens read (needs matplotlib).",
-)
+@running_options(most_threads=1024)
+@json_file_option("Write all figures to this file, after each depth.")
+@plot_file_option("Draw speed and memory against tokens read (needs matplotlib).")
 @click.option("--quiet", is_flag=True, help="Nothing but the table.")
 def bench(**values: Any) -> int:
     """Measure how fast MODEL reads and writes, and what memory it takes, at each depth.
@@ -127,8 +120,7 @@ def bench(**values: Any) -> int:
     depths = lengths.parse(options.depths, "--depths", 0)
     prompts = lengths.parse(options.prompt_sizes, "--prompt-sizes", 1)
     for path in (options.json_path, options.plot_path):
-        if path is not None and not path.parent.is_dir():
-            raise StorageError(f"There is no folder {path.parent}.", "Make it, or name another.")
+        check_folder_of(path)
     if options.plot_path is not None:
         from allmem_runtime.evaluation.tables import check_plot
 

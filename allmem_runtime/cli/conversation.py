@@ -11,7 +11,9 @@ import click
 
 from allmem_runtime.cli.answers import show, tell_if_cut
 from allmem_runtime.cli.signals import Interrupts
-from allmem_runtime.errors import AllMemError
+from allmem_runtime.errors import AllMemError, StorageError
+from allmem_runtime.files.header import read_header
+from allmem_runtime.files.session_lock import saving_alone
 from allmem_runtime.generation.sampling import Sampling
 from allmem_runtime.progress import size
 from allmem_runtime.session.session import Session
@@ -48,6 +50,7 @@ class Conversation:
         self._target = target
         self._lines = lines
         self._system = system
+        self._saved = session.info()["parent"]  # what the target holds as long as it is ours
 
     def run(self) -> None:
         """Until Ctrl-D or /quit."""
@@ -104,8 +107,20 @@ class Conversation:
         if path is None:
             _tell("Say where: /save FILE")
             return
-        self._session.save(path)
+        with saving_alone(path, _tell):
+            if path == self._target:
+                self._refuse_what_others_saved(path)
+            self._session.save(path)
+        if path == self._target:
+            self._saved = self._session.info()["parent"]
         _tell(f"Saved {path}.")
+
+    def _refuse_what_others_saved(self, path: Path) -> None:
+        if path.exists() and read_header(path).digest != self._saved:
+            raise StorageError(
+                f"{path} was saved by another process since it was opened here.",
+                "Name another file: /save FILE",
+            )
 
     def _info(self) -> None:
         info = self._session.info()

@@ -9,12 +9,13 @@ from pathlib import Path
 import click
 
 from allmem_runtime.cli.edge import ERROR, OK
+from allmem_runtime.cli.shared_options import command, json_flag
 from allmem_runtime.progress import printable
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@command()
 @click.argument("model", required=False, type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
+@json_flag("One JSON object instead of lines.")
 def doctor(model: Path | None, as_json: bool) -> int:
     """Check the runtime, the devices and the operators; with MODEL, that model too.
 

@@ -22,6 +22,7 @@ from allmem_runtime.cli.evaluate_options import (
     tell_unfinished,
 )
 from allmem_runtime.cli.evaluate_rows import rows as rows_command
+from allmem_runtime.cli.shared_options import HELP_NAMES
 from allmem_runtime.errors import UsageError
 from allmem_runtime.evaluation import ruler_package
 from allmem_runtime.evaluation.asking import apart, even, table_of
@@ -33,11 +34,10 @@ from allmem_runtime.evaluation.results import Results
 from allmem_runtime.evaluation.rows import is_row, parse_rows
 from allmem_runtime.evaluation.tables import Table
 
-_SETTINGS = {"help_option_names": ["-h", "--help"]}
 _AVERAGE = "average of all tasks"
 
 
-@click.group("eval", context_settings=_SETTINGS)
+@click.group("eval", context_settings=HELP_NAMES)
 def evaluate() -> None:
     """Measure what models remember of long texts.
 
@@ -59,7 +59,7 @@ _LENGTHS = click.option(
 )
 
 
-@evaluate.command(context_settings=_SETTINGS)
+@evaluate.command(context_settings=HELP_NAMES)
 @click.argument("arguments", nargs=-1, required=True, metavar="ROW… TEXT…")
 @click.option("--length", "length_text", default="8k", show_default=True,
               help="Tokens of a segment; each is read from a blank state.")  # fmt: skip
@@ -99,7 +99,7 @@ def perplexity(
     show(common, results, "perplexity", work.tables(names, found, bases))
 
 
-@evaluate.command(context_settings=_SETTINGS)
+@evaluate.command(context_settings=HELP_NAMES)
 @click.argument("rows", nargs=-1, required=True, metavar="ROW…")
 @_LENGTHS
 @click.option("--depths", default=5, show_default=True, type=click.IntRange(1),
@@ -144,7 +144,7 @@ def needle(
     show(common, setting.results, "needle", tables)
 
 
-@evaluate.command(context_settings=_SETTINGS)
+@evaluate.command(context_settings=HELP_NAMES)
 @click.argument("rows", nargs=-1, required=True, metavar="ROW…")
 @_LENGTHS
 @click.option("--tasks", default=",".join(ruler_package.TASKS), help="Which tasks; all by default.")
@@ -193,7 +193,7 @@ def ruler(
     show(common, setting.results, "ruler", tables)
 
 
-@evaluate.command(context_settings=_SETTINGS)
+@evaluate.command(context_settings=HELP_NAMES)
 @click.argument("arguments", nargs=-1, required=True, metavar="ROW… FILE.jsonl…")
 @click.option("--prompts", type=click.Path(dir_okay=False, path_type=Path),
               help="LongBench's dataset2prompt.json; plain prompts of ours otherwise.")  # fmt: skip

@@ -9,13 +9,14 @@ import click
 
 import allmem_runtime.evaluation.drift as drift_task
 from allmem_runtime.cli.evaluate_options import Common, common_options, say_resumed, show
+from allmem_runtime.cli.shared_options import command
 from allmem_runtime.errors import UsageError
 from allmem_runtime.evaluation.lengths import parse_length
 from allmem_runtime.evaluation.results import Results
 from allmem_runtime.evaluation.rows import is_row, parse_rows
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@command()
 @click.argument("arguments", nargs=-1, required=True, metavar="ROW… TEXT…")
 @click.option("--length", "length_text", default="200k", show_default=True,
               help="Tokens that are read in one go.")  # fmt: skip

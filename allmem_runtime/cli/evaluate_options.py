@@ -11,7 +11,14 @@ from typing import Any
 
 import click
 
-from allmem_runtime.errors import StorageError, UsageError
+from allmem_runtime.cli.shared_options import (
+    Decorator,
+    check_folder_of,
+    json_file_option,
+    plot_file_option,
+    running_options,
+)
+from allmem_runtime.errors import UsageError
 from allmem_runtime.evaluation.asking import Asking, Score, even
 from allmem_runtime.evaluation.items import Encoder, Item, PrefixIn, Style
 from allmem_runtime.evaluation.loading import Models
@@ -74,19 +81,14 @@ class Common:
 
 def common_options(samples: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Options of every evaluation; the command gets them as one ``Common``."""
-    options = [
+    options: list[Decorator] = [
         click.option("--samples", default=samples, show_default=True, type=click.IntRange(1),
                      help="Documents of each kind and length."),
         click.option("--seed", default=42, show_default=True, type=click.IntRange(0, 1 << 31),
                      help="Equal seeds, equal prompts."),
-        click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path),
-                     help="Keep every result here as it is made; the same command goes on."),
-        click.option("--plot", "plot_path", type=click.Path(dir_okay=False, path_type=Path),
-                     help="Draw the tables (needs matplotlib)."),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N]."),
-        click.option("--operators", default="auto", show_default=True,
-                     help="auto, native, portable, or a library."),
-        click.option("--threads", type=click.IntRange(1), help="CPU threads of a step."),
+        json_file_option("Keep every result here as it is made; the same command goes on."),
+        plot_file_option("Draw the tables (needs matplotlib)."),
+        running_options(),
         click.option("--quiet", is_flag=True, help="No progress."),
         click.option("--minutes", type=click.FloatRange(0, min_open=True),
                      help="Begin nothing after this time, and show the prompts that all rows "
@@ -105,15 +107,13 @@ def common_options(samples: int) -> Callable[[Callable[..., None]], Callable[...
             common = Common(**{name: values.pop(name) for name in names})
             if common.plot_path is not None:
                 check_plot(common.plot_path)
-            if common.json_path is not None and not common.json_path.parent.is_dir():
-                raise StorageError(
-                    f"There is no folder {common.json_path.parent}.", "Make it, or name another."
-                )
+            check_folder_of(common.json_path)
             command(common=common, **values)
 
+        decorated: Callable[..., None] = wrapped
         for option in reversed(options):
-            wrapped = option(wrapped)
-        return wrapped
+            decorated = option(decorated)
+        return decorated
 
     return decorate
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
+from allmem_runtime.cli.shared_options import command
 from allmem_runtime.evaluation.lengths import parse_length
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--window", type=int, help="Tokens the attention sees.  [default: checkpoint's]")

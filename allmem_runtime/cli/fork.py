@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from allmem_runtime.cli.shared_options import command
 from allmem_runtime.errors import UsageError
 from allmem_runtime.files.forking import fork_file
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@command()
 @click.argument("session", type=click.Path(path_type=Path))
 @click.option(
     "--as", "target", required=True, type=click.Path(path_type=Path), help="The new session file."

@@ -8,14 +8,15 @@ from pathlib import Path
 import click
 
 from allmem_runtime import flops
+from allmem_runtime.cli.shared_options import command, json_flag
 from allmem_runtime.errors import UsageError
 from allmem_runtime.files.package import open_package
 from allmem_runtime.info import is_session, model_info, model_lines, session_info, session_lines
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@command()
 @click.argument("path", type=click.Path(path_type=Path), metavar="MODEL|SESSION", required=False)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+@json_flag()
 @click.option("--flops", "work", is_flag=True, help="Operations per token instead, of a model.")
 @click.option(
     "--shape",

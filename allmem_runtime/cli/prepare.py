@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from allmem_runtime.cli.edge import OK
+from allmem_runtime.cli.shared_options import command, json_flag, model_argument
 from allmem_runtime.errors import StorageError
 from allmem_runtime.progress import printable, size
 
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from allmem_runtime.bench.start import How, Starts
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("model", type=click.Path(path_type=Path))
+@command()
+@model_argument
 @click.option(
     "--operators",
     default="auto",
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Start the model with and without, and compare times, memory and answers.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+@json_flag()
 def prepare(
     model: Path,
     operators: str,

@@ -11,6 +11,7 @@ from allmem_runtime.cli.resume import Part
 from allmem_runtime.cli.signals import Interrupts, Stopped
 from allmem_runtime.progress import Printer, Reading, size
 from allmem_runtime.session.session import Session
+from allmem_runtime.state import RunningDigest
 from allmem_runtime.text.live import PAUSE, PausingSource
 from allmem_runtime.text.sources import EmptySourceError
 
@@ -76,7 +77,7 @@ class Reader:
                 items = iter(live)
             total = _Total(self._session, part)
             try:
-                self._read(items, total, system, part.new, on_pause)
+                self._read(items, total, system, part, on_pause)
             except Stopped:
                 pass
             except EmptySourceError:
@@ -91,19 +92,19 @@ class Reader:
         items: Iterator[object],
         total: _Total,
         system: str | None,
-        new: bool,
+        part: Part,
         on_pause: Callable[[Session], None],
     ) -> None:
         """Read to the end, answering at the pauses."""
-        carried = b""
+        carried, new, read_before = b"", part.new, part.read_before
         while True:
             try:
-                self._ingest(self._pieces(carried, items), total, system, new)
+                self._ingest(self._pieces(carried, items), total, system, new, read_before)
                 return
             except _Paused:
                 unread = self._session.unread
                 carried = unread if isinstance(unread, bytes) else b""
-                system, new = None, False
+                system, new, read_before = None, False, None
                 self._printer.event("pause", position=self._session.position)
                 self._autosave()
                 on_pause(self._caught_up(carried))
@@ -119,9 +120,16 @@ class Reader:
         self._printer.event("saved", path=str(self._target), bytes=count)
 
     def _ingest(
-        self, pieces: Iterator[bytes], total: _Total, system: str | None, new: bool
+        self,
+        pieces: Iterator[bytes],
+        total: _Total,
+        system: str | None,
+        new: bool,
+        read_before: RunningDigest | None,
     ) -> None:
-        for step in self._session.ingest(pieces, system=system, new_source=new):
+        for step in self._session.ingest(
+            pieces, system=system, new_source=new, read_before=read_before
+        ):
             self._printer.reading(total.reading(step.position, step.source_bytes, step.replaced))
             self._autosave()
 

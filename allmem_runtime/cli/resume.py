@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from allmem_runtime.errors import SourceError
-from allmem_runtime.state import SourceMark
+from allmem_runtime.state import RunningDigest, SourceMark
 from allmem_runtime.text.sources import Source
 
 _REMEDY = (
@@ -26,12 +26,14 @@ class Part:
         pieces: its bytes from ``start`` on.
         start: bytes read before.
         new: whether the session has read nothing of it.
+        read_before: digest of the bytes read before, complete once the first piece came.
     """
 
     source: Source
     pieces: Iterator[bytes]
     start: int
     new: bool
+    read_before: RunningDigest | None = None
 
 
 def whole(source: Source) -> Part:
@@ -43,7 +45,8 @@ def remaining(sources: list[Source], mark: SourceMark) -> list[Part]:
     """The parts of the sources that a session has not read.
 
     The session knows the beginning of the source it read last. That source is looked for; those
-    before it count as read.
+    before it count as read. What was read of it is read again, to see that nothing changed: a file
+    here, a stream as it comes.
 
     Args:
         sources: in the order of reading.
@@ -81,19 +84,42 @@ def remaining(sources: list[Source], mark: SourceMark) -> list[Part]:
 def _rest(source: Source, head: Iterator[bytes] | None, mark: SourceMark) -> list[Part]:
     """The rest of the source that was recognised; none if it was read to its end."""
     if not mark.finished:
-        if source.size is not None and source.size < mark.offset:
+        if head is not None:
+            read = hashlib.sha256()
+            pieces = _after(head, source, mark, read)
+            return [Part(source, pieces, mark.offset, new=False, read_before=read)]
+        assert source.size is not None
+        if source.size < mark.offset:
             raise _changed(source, mark, source.size)
-        pieces = source.pieces(mark.offset) if head is None else _after(head, mark.offset)
-        return [Part(source, pieces, mark.offset, new=False)]
-    size = source.size if head is None else sum(len(piece) for piece in head)
-    if size != mark.offset:
-        raise _changed(source, mark, size)
+        return [
+            Part(
+                source,
+                source.pieces(mark.offset),
+                mark.offset,
+                new=False,
+                read_before=_same(source, mark, source.digest(mark.offset)),
+            )
+        ]
+    if head is not None:
+        size, read = 0, hashlib.sha256()
+        for piece in head:
+            size += len(piece)
+            read.update(piece)
+        if size != mark.offset:
+            raise _changed(source, mark, size)
+        _same(source, mark, read)
+        return []
+    if source.size != mark.offset:
+        raise _changed(source, mark, source.size)
+    _same(source, mark, source.digest(mark.offset))
     return []
 
 
 def _file_begins(source: Source, mark: SourceMark) -> bool:
     assert source.size is not None
-    return source.size >= mark.digest_bytes and source.digest(mark.digest_bytes) == mark.digest
+    if source.size < mark.digest_bytes:
+        return False
+    return source.digest(mark.digest_bytes).hexdigest() == mark.digest
 
 
 def _stream_begins(source: Source, mark: SourceMark) -> tuple[bool, Iterator[bytes]]:
@@ -108,11 +134,33 @@ def _stream_begins(source: Source, mark: SourceMark) -> tuple[bool, Iterator[byt
     return digest == mark.digest and size >= mark.digest_bytes, chain(head, pieces)
 
 
-def _after(pieces: Iterator[bytes], count: int) -> Iterator[bytes]:
-    for piece in pieces:
-        if len(piece) > count:
-            yield piece[count:]
-        count = max(0, count - len(piece))
+def _after(
+    pieces: Iterator[bytes], source: Source, mark: SourceMark, read: RunningDigest
+) -> Iterator[bytes]:
+    """What follows the bytes that were read, once these turn out to be the same."""
+    left = mark.offset
+    while left:
+        piece = next(pieces, b"")
+        if not piece:
+            raise _changed(source, mark, mark.offset - left)
+        read.update(piece[:left])
+        rest, left = piece[left:], max(0, left - len(piece))
+        if not left:
+            _same(source, mark, read)
+            if rest:
+                yield rest
+    yield from pieces
+
+
+def _same(source: Source, mark: SourceMark, read: RunningDigest) -> RunningDigest:
+    """The digest of what was read, if it is the one that the session knows."""
+    if mark.read_digest and read.hexdigest() != mark.read_digest:
+        raise SourceError(
+            f"{source.name} was changed since it was read: its first {mark.offset:,} bytes are not "
+            "those that the session read.",
+            _REMEDY,
+        )
+    return read
 
 
 def _changed(source: Source, mark: SourceMark, size: int | None) -> SourceError:

@@ -6,6 +6,7 @@ import logging
 import os
 import stat
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -13,9 +14,11 @@ import click
 
 from allmem_runtime.cli.edge import INTERRUPTED, OK
 from allmem_runtime.cli.options import DEFAULT_PAUSE, RunOptions
+from allmem_runtime.cli.shared_options import command, json_flag, model_argument
 from allmem_runtime.cli.signals import Interrupts
 from allmem_runtime.engine.threads import no_blas_threads
 from allmem_runtime.errors import AllMemError, SessionFileError, UsageError
+from allmem_runtime.files.session_lock import saving_alone
 from allmem_runtime.progress import Printer, printer
 from allmem_runtime.text.sources import Source, open_source
 
@@ -43,8 +46,8 @@ Ctrl-C ends what is being done, keeping what was read; a second Ctrl-C quits at 
 Answers go to standard output, all else to standard error."""
 
 
-@click.command(help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("model", type=click.Path(path_type=Path))
+@command(_HELP)
+@model_argument
 @click.argument("sources", nargs=-1, metavar="[SOURCE]...")
 @click.option("--stream", is_flag=True, help="The source may never end; answer at its pauses.")
 @click.option("--prompt", "prompts", multiple=True, help="A question; may be given repeatedly.")
@@ -77,7 +80,7 @@ Answers go to standard output, all else to standard error."""
 @click.option("--seed", type=int, help="The same seed gives the same answer.")
 @click.option("--stop", multiple=True, help="Text that ends an answer; may be given repeatedly.")
 @click.option("--pause", type=float, help=f"Seconds of silence.  [default: {DEFAULT_PAUSE:g}]")
-@click.option("--json", "as_json", is_flag=True, help="One JSON event a line on standard output.")
+@json_flag("One JSON event a line on standard output.")
 @click.option("--quiet", is_flag=True, help="Nothing but answers and errors.")
 def run(**values: Any) -> int:
     """Collect the options and run; the help text is above."""
@@ -113,8 +116,12 @@ def _run(options: RunOptions, out: Printer) -> int:
 
     logging.getLogger("allmem_runtime").addHandler(logging.NullHandler())
     with Interrupts() as interrupts:
-        work = Work(options, out, interrupts, resumed=resumed)
-        finished = work.read(sources, may_be_empty=implied)
+        with ExitStack() as stack:
+            if options.session is not None and names:  # questions alone save nothing
+                stack.enter_context(saving_alone(options.session, out.notice))
+                resumed = options.session.exists()  # another process may just have made it
+            work = Work(options, out, interrupts, resumed=resumed)
+            finished = work.read(sources, may_be_empty=implied)
         if not finished and _endless(options, sources):
             interrupts.rearm()
         work.answer()

@@ -26,6 +26,7 @@ def place_to_metadata(place: Place) -> dict[str, str]:
         "source_finished": json.dumps(source.finished),
         "source_digest": source.digest,
         "source_digest_bytes": str(source.digest_bytes),
+        "source_read_digest": source.read_digest,
     }
 
 
@@ -66,14 +67,17 @@ def place_from_metadata(metadata: Mapping[str, str], vocab_size: int) -> Place:
             raise ValueError(f"{key} holds an id that is no token of this model")
         return value
 
+    def digest(key: str, value: str) -> str:
+        if len(value) not in (0, 64) or not _HEXADECIMAL.issuperset(value):
+            raise ValueError(f"{key} is no SHA-256")
+        return value
+
     turn = text("turn")
     if turn not in TURNS:
         raise ValueError(f"turn is {turn[:40]!r}; allowed: {', '.join(TURNS)}")
-    finished, digest = parsed("source_finished"), text("source_digest")
+    finished = parsed("source_finished")
     if not isinstance(finished, bool):
         raise ValueError("source_finished is neither true nor false")
-    if len(digest) not in (0, 64) or not _HEXADECIMAL.issuperset(digest):
-        raise ValueError("source_digest is no SHA-256")
     recent = ids("recent")
     if len(recent) > RECENT_TOKENS:
         raise ValueError(f"recent holds {len(recent)} ids; at most {RECENT_TOKENS} are kept")
@@ -86,7 +90,9 @@ def place_from_metadata(metadata: Mapping[str, str], vocab_size: int) -> Place:
         source=SourceMark(
             offset=number("source_offset", MAX_POSITION),
             finished=finished,
-            digest=digest,
+            digest=digest("source_digest", text("source_digest")),
             digest_bytes=number("source_digest_bytes", MAX_POSITION),
+            # Files of earlier versions have none.
+            read_digest=digest("source_read_digest", metadata.get("source_read_digest", "")),
         ),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +13,7 @@ from allmem_runtime.generation.sampling import Sampling
 from allmem_runtime.session.ingesting import ingest
 from allmem_runtime.session.kept_state import KeptState
 from allmem_runtime.session.writing import FinishReason, write
-from allmem_runtime.state import SourceMark
+from allmem_runtime.state import RunningDigest, SourceMark
 from allmem_runtime.text.reading import Block, Blocks, Progress
 from allmem_runtime.text.turns import Turns
 
@@ -53,6 +52,7 @@ class Session(KeptState):
         document: bool = True,
         system: str | None = None,
         new_source: bool = False,
+        read_before: RunningDigest | None = None,
     ) -> Iterator[Progress]:
         """Read a source to its end, yielding after each piece.
 
@@ -66,6 +66,9 @@ class Session(KeptState):
                 outside any conversation.
             system: instruction that opens the conversation.
             new_source: this is another source, even though the last one was not finished.
+            read_before: SHA-256 of the source up to ``source_offset``, taken anew after the session
+                was opened from a file; goes on with the reading, so that what was read by then
+                can be recognised too. It may still grow until the first bytes come.
 
         Raises:
             UsageError: the source is of no known kind, or an argument does not fit.
@@ -76,10 +79,15 @@ class Session(KeptState):
             raise UsageError(
                 "Plain text takes no system text.", "Leave one of the two arguments out."
             )
-        return self._ingest(Blocks(source), document, system, new_source)
+        return self._ingest(Blocks(source), document, system, new_source, read_before)
 
     def _ingest(
-        self, blocks: Blocks, document: bool, system: str | None, new_source: bool
+        self,
+        blocks: Blocks,
+        document: bool,
+        system: str | None,
+        new_source: bool,
+        read_before: RunningDigest | None,
     ) -> Iterator[Progress]:
         with self._operation("a source is being read"):
             place = self._cursor.place
@@ -92,6 +100,8 @@ class Session(KeptState):
                 place.turn = "raw" if place.turn == "start" else place.turn
             if fresh:
                 place.source = SourceMark()
+            elif read_before is not None:
+                place.source.running = read_before
             place.source.finished = False
             self._leave(b"")
             self._cursor.queue(before)
@@ -108,7 +118,7 @@ class Session(KeptState):
     @property
     def source(self) -> SourceMark:
         """How far the current source was read, and what it can be recognised by."""
-        return dataclasses.replace(self._cursor.place.source)
+        return self._cursor.place.source.copy()
 
     @property
     def unread(self) -> Block:

@@ -107,6 +107,7 @@ class Reading:
         self._hash = hashlib.sha256() if mark.offset == 0 else None
         if self._hash:
             mark.digest, mark.digest_bytes = "", 0
+            mark.running = hashlib.sha256()
 
     @property
     def replaced(self) -> int:
@@ -141,8 +142,9 @@ class Reading:
 
     def _taken(self, segment: Segment) -> list[int]:
         tokens = self._tokenizer.encode_text(segment.text)
-        del self._held[: segment.end - self._mark.offset]
-        self._mark.offset = segment.end
+        count = segment.end - self._mark.offset
+        self._mark.advance(bytes(self._held[:count]))
+        del self._held[:count]
         return tokens
 
     def _digest(self, block: bytes) -> None:

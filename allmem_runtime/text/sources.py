@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from allmem_runtime.errors import SourceError
+from allmem_runtime.state import RunningDigest
 
 PIECE_BYTES = 1 << 16
 HEAD_BYTES = 1 << 16
@@ -102,8 +103,8 @@ class Source:
         except OSError as error:
             raise _unreadable(self.name, error) from None
 
-    def digest(self, length: int) -> str:
-        """SHA-256 of the first ``length`` bytes of a file.
+    def digest(self, length: int) -> RunningDigest:
+        """SHA-256 of the first ``length`` bytes of a file, which can go on with those after.
 
         Raises:
             SourceError: the file cannot be read, or is shorter.
@@ -114,10 +115,10 @@ class Source:
             hasher.update(piece[:left])
             left -= len(piece[:left])
             if not left:
-                return hasher.hexdigest()
+                return hasher
         if left:
             raise _shorter(self.name, length)
-        return hasher.hexdigest()
+        return hasher
 
 
 def open_source(name: str, stdin: BinaryIO) -> Source:

@@ -10,18 +10,19 @@ is that of any float32 export, and as it is shipped, inputs rounded to eight bit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
-import torch
 from numpy.typing import NDArray
 
+from allmem_exporters.config import AllMemConfig
 from allmem_exporters.errors import ExportError
 from allmem_exporters.modeling import AllMemForCausalLM, pieces
+from allmem_exporters.own_rounding import Reading, own_rounding, read_text
 from allmem_exporters.product_function import WIDE, product_function
 from allmem_exporters.quantise import BITS
 from allmem_exporters.rounding import round_weights
@@ -51,6 +52,14 @@ a float16 cache a key that lies near the middle between two numbers may fall to 
 30 layers make 2e-4 of the logits and 5e-4 of the values out of that; PyTorch against itself in
 float64 shows the same. A wrong mask, position, boundary or layout shows as 1e-1 and more.
 """
+STEADY = 2e-5
+"""Relative RMS by which PyTorch's float32 may be off its own float64 on a text that is compared.
+
+Where a comparison fails on a text that is less steady than that, another text is drawn, and no
+tolerance changes: see own_rounding.py. SmolLM2-135M with a trained memory has 1e-4 on one text in
+three, and 5e-6 to 1e-5 on the others.
+"""
+MOST_TEXTS = 6
 ROUNDED_INPUTS_TOLERANCE = 0.3
 """The same where inputs of products are rounded to eight bits, in whole chunks only.
 
@@ -153,16 +162,6 @@ def _with_wide_inputs(folder: Path) -> bytes:
     return model.SerializeToString()
 
 
-def relative_rms(value: NDArray[np.floating], truth: NDArray[np.floating]) -> float:
-    """RMS of the difference over RMS of the truth; 0 for two zeros."""
-    difference = value.astype(np.float64) - truth.astype(np.float64)
-    scale = float(np.sqrt(np.mean(np.square(truth, dtype=np.float64)))) if truth.size else 0.0
-    error = float(np.sqrt(np.mean(np.square(difference)))) if truth.size else 0.0
-    if error == 0.0:
-        return 0.0
-    return error / scale if scale else float("inf")
-
-
 def random_cuts(length: int, chunk: int, seed: int) -> list[tuple[int, int]]:
     """Pieces of 1 to ``chunk`` tokens, cut at chunk boundaries as well."""
     rng = np.random.default_rng(seed)
@@ -202,64 +201,91 @@ def validate(
         One row for each way of running the graph.
 
     Raises:
-        ExportError: a difference exceeds the tolerance, or something is not finite.
+        ExportError: a difference exceeds the tolerance, something is not finite, or the model
+            enlarges rounding so much that no text can be compared.
     """
-    config = model.config
-    length = tokens or config.window + config.sinks + config.chunk // 2 + 1
+    if activations == "float32":
+        round_weights(model, storage, products)
+    tolerance = TOLERANCE[model.config.cache_dtype]
+    if activations != "float32":
+        tolerance = NARROW_ACTIVATIONS_TOLERANCE
+    for attempt in range(MOST_TEXTS):
+        drawn = _draw(model.config, tokens, seed + attempt)
+        try:
+            return list(_compare(folder, model, drawn, storage in BITS, tolerance, report))
+        except _Differs:
+            own = own_rounding(model, drawn.tokens, drawn.rows)
+            if own <= STEADY:
+                raise
+        report(f"PyTorch's float32 is off its float64 by {own:.1e} on this text; another is drawn")
+    raise ExportError(
+        f"The export cannot be compared with PyTorch: on each of {MOST_TEXTS} random texts the "
+        f"model itself makes more than {STEADY:.0e} out of float32's rounding.",
+        "`--no-check` exports it without the comparison.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """Random tokens, the rows whose logits are compared, and ways to cut it."""
+
+    tokens: list[int]
+    rows: list[int]
+    whole: Cuts
+    random: Cuts
+
+
+def _draw(config: AllMemConfig, length: int | None, seed: int) -> _Text:
+    length = length or config.window + config.sinks + config.chunk // 2 + 1
     rng = np.random.default_rng(seed)
     text = rng.integers(0, config.vocab_size, length).tolist()
     rows = sorted({length - 1, *rng.integers(0, length, SAMPLED_ROWS).tolist()})
-    if activations == "float32":
-        round_weights(model, storage, products)
-    with torch.inference_mode():
-        truth = model(torch.tensor([text]), AllMemState.blank(config), logit_index=rows)
-    logits = truth.logits[0].float().numpy()
-    states = [tensor.numpy() for tensor in truth.state]
-    whole = "whole chunks", pieces(0, length, config.chunk)
-    random = "random pieces", random_cuts(length, config.chunk, seed)
-    tolerance = TOLERANCE[config.cache_dtype]
-    if activations != "float32":
-        tolerance = NARROW_ACTIVATIONS_TOLERANCE
-    quantised = storage in BITS
-    results = []
+    return _Text(
+        text, rows, pieces(0, length, config.chunk), random_cuts(length, config.chunk, seed)
+    )
 
-    def compare(runner: GraphRunner, name: str, cutting: str, cuts: Cuts, allowed: float) -> None:
-        found, present = runner.read(text, cuts, rows)
-        differences = [relative_rms(a, b) for a, b in zip(present, states, strict=True)]
-        worst = int(np.argmax(differences))
-        layer, tensor = list(state_spec(config))[worst]
-        row = Agreement(
-            operators=name,
-            cutting=cutting,
-            logits=relative_rms(found, logits),
-            state=differences[worst],
-            worst_state=present_name(layer, tensor.name),
-        )
-        _check(row, allowed, [found, *present])
-        report(
-            f"{row.operators:<15}  {cutting:<13}  logits {row.logits:.1e}  "
-            f"state {row.state:.1e} ({row.worst_state})"
-        )
-        results.append(row)
 
-    for native in (True, False):
-        runner = GraphRunner(folder, state_spec(config), native=native, wide=quantised)
-        for cutting, cuts in (whole, random):
-            name = "library" if native else "function bodies"
-            compare(runner, name, cutting, cuts, tolerance)
+def _compare(
+    folder: Path,
+    model: AllMemForCausalLM,
+    text: _Text,
+    quantised: bool,
+    tolerance: float,
+    report: Callable[[str], None],
+) -> Iterator[Agreement]:
+    spec = state_spec(model.config)
+    names = [present_name(layer, tensor.name) for layer, tensor in spec]
+    truth = read_text(model, text.tokens, text.rows, AllMemState.blank(model.config))
+    both = ("whole chunks", text.whole), ("random pieces", text.random)
+    ways = [("library", True, quantised, tolerance, both)]
+    ways += [("function bodies", False, quantised, tolerance, both)]
     if quantised:
-        del runner
-        runner = GraphRunner(folder, state_spec(config), native=True)
-        compare(runner, "8-bit inputs", *whole, ROUNDED_INPUTS_TOLERANCE)
-    return results
+        ways += [("8-bit inputs", True, False, ROUNDED_INPUTS_TOLERANCE, both[:1])]
+    for name, native, wide, allowed, cuttings in ways:
+        runner = GraphRunner(folder, spec, native=native, wide=wide)
+        for cutting, cuts in cuttings:
+            found = Reading(*runner.read(text.tokens, cuts, text.rows))
+            logits, *states = found.apart(truth)
+            worst = int(np.argmax(states))
+            row = Agreement(name, cutting, logits, states[worst], names[worst])
+            _check(row, allowed, [found.logits, *found.state])
+            report(
+                f"{row.operators:<15}  {row.cutting:<13}  logits {row.logits:.1e}  "
+                f"state {row.state:.1e} ({row.worst_state})"
+            )
+            yield row
 
 
-def _check(row: Agreement, tolerance: float, arrays: Sequence[NDArray[np.floating]]) -> None:
+class _Differs(ExportError):
+    """The graph is finite, and computes something else."""
+
+
+def _check(row: Agreement, allowed: float, arrays: Sequence[NDArray[np.floating]]) -> None:
     if not all(np.isfinite(array).all() for array in arrays):
         raise ExportError(f"The exported graph ({row.operators}, {row.cutting}) is not finite.")
-    if max(row.logits, row.state) > tolerance:
-        raise ExportError(
+    if max(row.logits, row.state) > allowed:
+        raise _Differs(
             f"The exported graph ({row.operators}, {row.cutting}) differs from PyTorch: logits by "
-            f"{row.logits:.1e}, {row.worst_state} by {row.state:.1e}; allowed are {tolerance:.0e}.",
+            f"{row.logits:.1e}, {row.worst_state} by {row.state:.1e}; allowed are {allowed:.0e}.",
             "This is a defect of the exporter: please report it with the model's config.json.",
         )

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,8 @@ def process(name: str, *arguments: object, **options: Any) -> subprocess.Popen[b
     environment["PYTHONPATH"] = os.pathsep.join([*path, os.environ.get("PYTHONPATH", "")])
     for stream in ("stdin", "stdout", "stderr"):
         options.setdefault(stream, subprocess.PIPE)
+    # A buffer would hold lines that ``communicate`` then does not see.
+    options.setdefault("bufsize", 0)
     return subprocess.Popen(
         [sys.executable, "-c", program, *(str(a) for a in arguments)], env=environment, **options
     )
@@ -59,3 +61,18 @@ def finished(running: subprocess.Popen[bytes], stdin: bytes | None = None) -> Re
         out, err = running.communicate()
         pytest.fail(f"did not end: {out.decode()[-500:]} {err.decode()[-500:]}")
     return Result(running.returncode, out.decode(), err.decode())
+
+
+def events(running: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
+    assert running.stdout is not None
+    for line in running.stdout:
+        yield json.loads(line)
+
+
+def until(running: subprocess.Popen[bytes], kind: str) -> dict[str, Any]:
+    """Read events up to the next one of this kind."""
+    for event in events(running):
+        if event["event"] == kind:
+            return event
+    assert running.stderr is not None
+    pytest.fail(f"ended without {kind}: {running.stderr.read().decode()[-1000:]}")

@@ -130,9 +130,7 @@ def test_a_run_that_was_cut_off_goes_on_without_losing_or_doubling(
 ) -> None:
     out, once = tmp_path / "answers.jsonl", tmp_path / "once.jsonl"
     drawing = (*HERE, "--temperature", 1)
-    # Whoever runs the tests in the background lets them ignore Ctrl-C.
-    heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-    running = process("allmem", "answer", tiny_model_dir, prompts, out, *drawing, **heed)
+    running = process("allmem", "answer", tiny_model_dir, prompts, out, *drawing)
     while not out.exists() or out.read_bytes().count(b"\n") < 2:
         assert running.poll() is None
         time.sleep(0.002)

@@ -8,15 +8,13 @@ import os
 import pty
 import select
 import signal
-import subprocess
 import termios
 import time
-from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import pytest
-from commands import TEXT, Command, finished, process
+from commands import TEXT, Command, finished, process, until
 
 from allmem_runtime.files import snapshot
 
@@ -27,21 +25,6 @@ SHORT = (*PORTABLE, "--max-tokens", 4)
 def tensors(path: Path) -> dict[str, str]:
     digests: dict[str, str] = json.loads(snapshot.read_header(path).metadata["tensors"])
     return digests
-
-
-def events(running: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
-    assert running.stdout is not None
-    for line in running.stdout:
-        yield json.loads(line)
-
-
-def until(running: subprocess.Popen[bytes], kind: str) -> dict[str, Any]:
-    """Read events up to the next one of this kind."""
-    for event in events(running):
-        if event["event"] == kind:
-            return event
-    assert running.stderr is not None
-    pytest.fail(f"ended without {kind}: {running.stderr.read().decode()[-1000:]}")
 
 
 def test_ctrl_c_keeps_what_was_read_and_the_same_command_goes_on_as_if_nothing_happened(
@@ -71,6 +54,9 @@ def test_ctrl_c_keeps_what_was_read_and_the_same_command_goes_on_as_if_nothing_h
     assert again.of("answer")
     command("allmem-run", tiny_model_dir, document, "--session", once, *SHORT)
     assert tensors(session) == tensors(once)
+    marks = [snapshot.read_header(path).place(1 << 20).source for path in (session, once)]
+    assert marks[0].read_digest == marks[1].read_digest
+    assert marks[0].read_digest == sha256(document.read_bytes()).hexdigest()
     tokens_again = again.of("read")[0]["tokens"]
     assert tokens_again == snapshot.read_header(once).place(1 << 20).position - stopped.position
 
@@ -104,7 +90,9 @@ def test_the_second_ctrl_c_quits_at_once(
     until(running, "start")
     time.sleep(0.5)
     running.send_signal(signal.SIGINT)
-    time.sleep(0.5)
+    assert running.stderr is not None
+    while b"Ctrl-C again" not in (said := running.stderr.readline()):
+        assert said, "ended at the first"
     assert running.poll() is None
     running.send_signal(signal.SIGINT)
     assert running.wait(10) == 130
@@ -180,7 +168,7 @@ class Terminal:
         os.close(slave)
         self.seen = ""
 
-    def wait_for(self, text: str, seconds: float = 30) -> str:
+    def wait_for(self, text: str, seconds: float = 60) -> str:
         """Everything shown since the last call, up to and with this text."""
         deadline = time.monotonic() + seconds
         while text not in self.seen:

@@ -25,6 +25,7 @@ def mark(data: bytes, offset: int | None = None) -> SourceMark:
         finished=offset is None,
         digest=hashlib.sha256(head).hexdigest(),
         digest_bytes=len(head),
+        read_digest=hashlib.sha256(data[:offset]).hexdigest(),
     )
 
 
@@ -106,3 +107,40 @@ def test_a_pipe_that_was_read_to_its_end_is_not_read_again() -> None:
 def test_a_pipe_with_other_text_loses_nothing_by_being_looked_at() -> None:
     assert read(remaining([pipe(B)], mark(A))) == [(B, 0, True)]
     assert read(remaining([pipe(b"short")], mark(A))) == [(b"short", 0, True)]
+
+
+CHANGED = A[:80_000] + b"X" + A[80_001:]
+
+
+@pytest.mark.parametrize("offset", [80_001, 90_000, None], ids=["just read", "read", "finished"])
+@pytest.mark.parametrize("kind", ["file", "pipe"])
+def test_a_change_far_behind_the_beginning_is_noticed_where_it_was_read(
+    tmp_path: Path, offset: int | None, kind: str
+) -> None:
+    (tmp_path / "a.txt").write_bytes(CHANGED)
+    source = pipe(CHANGED) if kind == "pipe" else open_source(str(tmp_path / "a.txt"), io.BytesIO())
+    with pytest.raises(SourceError, match="was changed since it was read: its first") as caught:
+        read(remaining([source], mark(A, offset)))
+    assert "--session" in caught.value.hint
+
+
+@pytest.mark.parametrize("kind", ["file", "pipe"])
+def test_a_change_of_what_was_not_read_yet_matters_to_nobody(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "a.txt").write_bytes(CHANGED)
+    source = pipe(CHANGED) if kind == "pipe" else open_source(str(tmp_path / "a.txt"), io.BytesIO())
+    assert read(remaining([source], mark(A, 80_000))) == [(CHANGED[80_000:], 80_000, False)]
+
+
+def test_a_session_of_an_earlier_version_knows_the_beginning_only(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(CHANGED)
+    known = mark(A, 90_000)
+    known.read_digest = ""
+    (part,) = remaining([open_source(str(tmp_path / "a.txt"), io.BytesIO())], known)
+    assert part.start == 90_000
+    assert part.read_before is not None  # from now on it is known
+    assert part.read_before.hexdigest() == hashlib.sha256(CHANGED[:90_000]).hexdigest()
+
+
+def test_a_pipe_that_ends_before_what_was_read_was_changed() -> None:
+    with pytest.raises(SourceError, match="now it has 70,000"):
+        read(remaining([pipe(A[:70_000])], mark(A, 90_000)))

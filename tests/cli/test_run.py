@@ -123,13 +123,17 @@ def test_more_sources_are_added_to_a_session(
     assert tensors(step) == tensors(once)
 
 
+@pytest.mark.parametrize(
+    "text", [TEXT * 841, TEXT * 839 + TEXT.upper()], ids=["longer", "its end, no byte longer"]
+)
 def test_a_source_that_was_changed_is_refused_and_the_session_kept(
-    command: Command, tiny_model_dir: Path, document: Path, tmp_path: Path
+    command: Command, tiny_model_dir: Path, document: Path, tmp_path: Path, text: str
 ) -> None:
+    document.write_text(TEXT * 840, encoding="utf-8")  # more than its beginning is recognised by
     session = tmp_path / "s.allmem"
     command("allmem-run", tiny_model_dir, document, "--session", session, *SHORT)
     written = session.read_bytes()
-    document.write_text(TEXT * 41, encoding="utf-8")
+    document.write_text(text, encoding="utf-8")
     result = command("allmem-run", tiny_model_dir, document, "--session", session, *SHORT)
     assert result.code == 1
     assert "was changed since it was read" in result.err

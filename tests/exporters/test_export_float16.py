@@ -18,8 +18,9 @@ from allmem_exporters.errors import ExportError
 from allmem_exporters.export import export
 from allmem_exporters.graph import RESIDUAL_SCALE
 from allmem_exporters.modeling import pieces
+from allmem_exporters.own_rounding import relative_rms
 from allmem_exporters.state import AllMemState, state_spec
-from allmem_exporters.validate import GraphRunner, random_cuts, relative_rms, validate
+from allmem_exporters.validate import GraphRunner, random_cuts, validate
 from allmem_runtime.config import Manifest
 from allmem_runtime.info import model_info, model_lines
 from allmem_runtime.spec import GRAPH_FILE, LOGITS, MANIFEST_FILE

@@ -11,6 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from lively import FAMILIES, write_lively
+from native_library import needs_library
 from tiny import tiny_config
 
 from allmem_exporters import AllMemConfig
@@ -19,9 +20,10 @@ from allmem_exporters.commands.export import export as command
 from allmem_exporters.errors import ExportError
 from allmem_exporters.export import export
 from allmem_exporters.modeling import pieces
+from allmem_exporters.own_rounding import relative_rms
 from allmem_exporters.quantise import BLOCK
 from allmem_exporters.state import state_spec
-from allmem_exporters.validate import GraphRunner, relative_rms
+from allmem_exporters.validate import GraphRunner
 from allmem_ops.schema import DOMAIN
 from allmem_runtime import load
 from allmem_runtime.config import Manifest
@@ -202,6 +204,7 @@ def read(folder: Path, config: AllMemConfig, *, native: bool) -> np.ndarray:
     return runner.read(text, pieces(0, LENGTH, config.chunk), range(LENGTH))[0]
 
 
+@needs_library
 def test_library_and_body_agree_as_they_are_shipped(
     exported: tuple[str, Path], checkpoint: Path
 ) -> None:
@@ -213,6 +216,7 @@ def test_library_and_body_agree_as_they_are_shipped(
     assert relative_rms(library, body) < 5e-3
 
 
+@needs_library
 def test_split_pieces_stay_equal(exported: tuple[str, Path], checkpoint: Path) -> None:
     _, folder = exported
     config = AllMemConfig.from_pretrained(checkpoint)
@@ -243,6 +247,7 @@ def test_no_widened_matrix_is_made_at_run_time_without_the_library(
     assert all(node.input[1] in constants for node in products)
 
 
+@needs_library
 def test_both_ways_run_in_the_runtime(exported: tuple[str, Path]) -> None:
     _, folder = exported
     logits = {}

@@ -20,9 +20,10 @@ from allmem_exporters import AllMemConfig, AllMemForCausalLM
 from allmem_exporters.errors import ExportError
 from allmem_exporters.export import export
 from allmem_exporters.modeling import pieces
+from allmem_exporters.own_rounding import relative_rms
 from allmem_exporters.quantise import BLOCK, block_sums, quantise
 from allmem_exporters.state import state_spec
-from allmem_exporters.validate import GraphRunner, relative_rms, validate
+from allmem_exporters.validate import GraphRunner, validate
 from allmem_exporters.weights import PRODUCTS
 from allmem_runtime.config import Manifest
 from allmem_runtime.info import model_info, model_lines

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from attention_cases import CUDA_ATTENTION_CASES
 from cases import (
-    CUDA_ATTENTION_CASES,
-    MEMORY_CASES,
     Arrays,
     AttentionSizes,
     Backend,
@@ -23,6 +22,7 @@ from cases import (
     run_reference,
 )
 from cuda_device import CudaDevice, to_array
+from memory_cases import MEMORY_CASES
 from numpy.typing import NDArray
 
 TOLERANCE = {"float32": 2e-6, "float16": 2e-3, "bfloat16": 1e-2}

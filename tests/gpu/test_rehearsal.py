@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import sanitized_cases
-from cases import CUDA_ATTENTION_CASES, MEMORY_CASES, Case
+from attention_cases import CUDA_ATTENTION_CASES
+from cases import Case
 from cuda_device import CudaDevice
 from kernel_checks import (
     HEAD_DIMS,
@@ -21,6 +22,7 @@ from kernel_checks import (
     check_head_dim,
     split_cases,
 )
+from memory_cases import MEMORY_CASES
 
 from benchmarks.gpu.library import KernelLibrary
 

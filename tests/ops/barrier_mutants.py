@@ -16,12 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from cases import CUDA_ATTENTION_CASES, MEMORY_CASES, Arrays, AttentionSizes, Case, MemorySizes
+from attention_cases import CUDA_ATTENTION_CASES
+from cases import Arrays, AttentionSizes, Case, MemorySizes
 from cuda_attention import SOURCES as ATTENTION_SOURCES
 from cuda_attention import CudaAttention
 from cuda_memory import SOURCES as MEMORY_SOURCES
 from cuda_memory import run_memory
 from cuda_shim import CUDA, FLAGS, ORDERS, ShimError, ShimLibrary
+from memory_cases import MEMORY_CASES
 
 BARRIER = re.compile(r"__sync(threads|warp)\(\);|^ *copies_arrived\(\);")
 SOURCES = {"memory": MEMORY_SOURCES, "attention": ATTENTION_SOURCES}

@@ -7,15 +7,8 @@ from dataclasses import replace
 import ml_dtypes  # noqa: F401  (with it numpy knows bfloat16)
 import numpy as np
 import pytest
-from cases import (
-    CUDA_ATTENTION_CASES,
-    AttentionSizes,
-    Case,
-    relative_rms,
-    run_pieces,
-    run_reference,
-    with_time,
-)
+from attention_cases import CUDA_ATTENTION_CASES
+from cases import AttentionSizes, Case, relative_rms, run_pieces, run_reference, with_time
 from cuda_attention import SOURCES, CudaAttention
 from cuda_shim import ORDERS, ShimLibrary, build
 

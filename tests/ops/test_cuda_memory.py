@@ -6,18 +6,10 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pytest
-from cases import (
-    MEMORY_CASES,
-    Arrays,
-    Backend,
-    Case,
-    MemorySizes,
-    relative_rms,
-    run_pieces,
-    run_reference,
-)
+from cases import Arrays, Backend, Case, MemorySizes, relative_rms, run_pieces, run_reference
 from cuda_memory import ELEMENTS, SOURCES, run_memory
 from cuda_shim import ORDERS, ShimLibrary, build
+from memory_cases import MEMORY_CASES
 
 from allmem_ops.schema import Operator, Value
 

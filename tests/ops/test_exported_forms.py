@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from attention_cases import ATTENTION_CASES
 from cases import (
-    ATTENTION_CASES,
-    MEMORY_CASES,
     ROUNDED_TOLERANCE,
     AttentionSizes,
     Backend,
@@ -17,6 +16,7 @@ from cases import (
     run_pieces,
     run_reference,
 )
+from memory_cases import MEMORY_CASES
 from portable import Portable
 from torch_backend import Torch
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from attention_cases import ATTENTION_CASES
 from cases import (
-    ATTENTION_CASES,
     ROUNDED_TOLERANCE,
     Case,
     check_int8_rings,

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from attention_cases import ATTENTION_CASES
 from cases import (
-    ATTENTION_CASES,
-    MEMORY_CASES,
     AttentionSizes,
     Case,
     check_int8_rings,
@@ -16,6 +15,7 @@ from cases import (
     run_reference,
     with_activations,
 )
+from memory_cases import MEMORY_CASES
 from native import Native, available_cpu_paths, native
 
 OUTPUT_TOLERANCE = 5e-4

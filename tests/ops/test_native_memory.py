@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from cases import MEMORY_CASES, Case, MemorySizes, relative_rms, run_pieces, run_reference
+from cases import Case, MemorySizes, relative_rms, run_pieces, run_reference
+from memory_cases import MEMORY_CASES
 from native import Native, available_cpu_paths, native
 
 TOLERANCE = 2e-6

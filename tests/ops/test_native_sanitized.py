@@ -13,7 +13,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
-from cases import ATTENTION_CASES, MEMORY_CASES, Case, run_reference
+from attention_cases import ATTENTION_CASES
+from cases import Case, run_reference
+from memory_cases import MEMORY_CASES
 
 from allmem_ops.reference.product import interleaved, interleaved_scales, quantised_matmul
 

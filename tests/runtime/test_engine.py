@@ -10,25 +10,15 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from native_library import needs_library
 from session_tools import DOCUMENT, read, state
 
-from allmem_ops.library import LIBRARY_VARIABLE, LibraryError, check_library
+from allmem_ops.library import LIBRARY_VARIABLE
 from allmem_runtime import DeviceError, Model, ModelFileError, OperatorLibraryError, Sampling, load
 from allmem_runtime.engine import operators, step
 from allmem_runtime.engine.devices import Device
 
 IDS = [3 + (i * i + i // 7) % 300 for i in range(100)]
-
-
-def library_problem() -> str:
-    try:
-        check_library()
-    except LibraryError as error:
-        return str(error)
-    return ""
-
-
-needs_library = pytest.mark.skipif(bool(library_problem()), reason=library_problem())
 
 
 @pytest.fixture(scope="module")

@@ -10,26 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import stand_in
+from native_library import needs_library
 from runtime.fake_cuda import RUNS_OF_A_CAPTURE, FakeCuda, Fault, install, load_fake
 from session_tools import DOCUMENT, read, state
 
-from allmem_ops.library import LibraryError, check_library
 from allmem_runtime import DeviceError, Model, OperatorLibraryError, SessionStateError, load
 from allmem_runtime.engine import decode, operators
 
 IDS = [3 + (i * i + i // 7) % 300 for i in range(60)]
 TOKENS = [5 + i * 7 % 290 for i in range(100)]
-
-
-def library_problem() -> str:
-    try:
-        check_library()
-    except LibraryError as error:
-        return str(error)
-    return ""
-
-
-needs_library = pytest.mark.skipif(bool(library_problem()), reason=library_problem())
 
 
 @pytest.fixture(scope="module")

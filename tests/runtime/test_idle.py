@@ -13,8 +13,8 @@ from allmem_runtime.engine import opening
 LIMIT = 0.01  # seconds; threads that go on waiting awake take 0.04, sleeping ones 0.0001
 
 
-def awake_after_a_step(model_dir: Path) -> float:
-    """Least processor time of several pauses after a step on two threads."""
+def awake_after_steps(model_dir: Path) -> list[float]:
+    """Processor time of several pauses after a step on two threads."""
     session = load(model_dir, device="cpu", threads=2).session(undo=False)
     session.feed([5] * 64)
     pauses = []
@@ -23,11 +23,11 @@ def awake_after_a_step(model_dir: Path) -> float:
         before = time.process_time()
         time.sleep(0.1)
         pauses.append(time.process_time() - before)
-    return min(pauses)
+    return pauses
 
 
 def test_threads_sleep_when_a_step_is_over(tiny_model_dir: Path) -> None:
-    assert awake_after_a_step(tiny_model_dir) < LIMIT
+    assert min(awake_after_steps(tiny_model_dir)) < LIMIT
 
 
 def test_threads_that_are_not_stopped_would_be_noticed(
@@ -35,4 +35,5 @@ def test_threads_that_are_not_stopped_would_be_noticed(
 ) -> None:
     for name in ("session.force_spinning_stop", "session.intra_op.spin_duration_us"):
         monkeypatch.delitem(opening._CONFIGURATION, name)
-    assert awake_after_a_step(tiny_model_dir) > LIMIT
+    # Other processes may take the processor from threads that wait awake.
+    assert max(awake_after_steps(tiny_model_dir)) > LIMIT

@@ -48,6 +48,7 @@ def test_signal_is_heard_after_the_work_and_not_within_it() -> None:
     done: list[int] = []
 
     def work() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
         time.sleep(0.3)
         done.append(1)
 
@@ -56,7 +57,6 @@ def test_signal_is_heard_after_the_work_and_not_within_it() -> None:
 
     before = signal.signal(signal.SIGALRM, handler)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
         with pytest.raises(Interruption):
             OneThreadLane().do(work)
     finally:

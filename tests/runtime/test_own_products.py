@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from native_library import needs_library
 from tiny import tiny_config, write_tiny_checkpoint
 
 from allmem_exporters.export import export
-from allmem_ops.library import LibraryError, LibraryInfo, check_library
+from allmem_ops.library import LibraryError, check_library
 from allmem_runtime import DeviceError, Model, OperatorLibraryError, load
 from allmem_runtime import model as model_module
 from allmem_runtime.engine import preparing, step
@@ -20,16 +21,6 @@ from allmem_runtime.files.user_cache import VARIABLE
 from allmem_runtime.health import doctor
 
 IDS = [(7 * i + 3) % 300 for i in range(40)]
-
-
-def library() -> LibraryInfo | None:
-    try:
-        return check_library()
-    except LibraryError:
-        return None
-
-
-needs_library = pytest.mark.skipif(library() is None, reason="no operator library")
 
 
 @pytest.fixture(scope="module", params=["int8", "int4"])
@@ -104,16 +95,13 @@ def test_all_instruction_sets_agree(folder: Path, monkeypatch: pytest.MonkeyPatc
         assert np.linalg.norm(values - truth) < 5e-3 * np.linalg.norm(truth), path
 
 
-@pytest.mark.parametrize("operators", ["portable", "native"])
+@pytest.mark.parametrize("operators", ["portable", pytest.param("native", marks=needs_library)])
 def test_prepared_weights_say_the_same_to_the_last_bit(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operators: str
 ) -> None:
     monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
-    info = library()
-    if operators == "native" and info is None:
-        pytest.skip("no operator library")
     package = open_package(shutil.copytree(folder, tmp_path / "model"))
-    preparing.prepare(package, info.path if info and operators == "native" else None)
+    preparing.prepare(package, check_library().path if operators == "native" else None)
     options = {"device": "cpu", "operators": operators, "threads": 1}
     mapped = load(package.folder, **options)
     assert mapped.engine.prepared is not None

@@ -6,12 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from session_tools import DOCUMENT, assert_same, fed_tokens, read, state
+from session_tools import DOCUMENT, SHORT, assert_same, fed_tokens, read, state
 
 from allmem_runtime import Model, Sampling, SessionStateError, UsageError, load
 from allmem_runtime.session import writing
-
-SHORT = Sampling(max_tokens=5)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import io
 import os
 import threading
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -113,9 +114,10 @@ def test_reading_resumed_from_a_file_equals_uninterrupted_reading(
     file = io.BytesIO(BYTES)
     file.seek(restored.source_offset)
     with fed_tokens() as tokens:
-        read(restored, file)
+        read(restored, file, read_before=sha256(BYTES[: restored.source_offset]))
 
     whole = read(model.session(), BYTES)
+    assert restored.source.read_digest == whole.source.read_digest
     assert len(tokens) == whole.position - session.position
     assert restored.source.digest == session.source.digest
     restored._cursor.place.source = whole.source  # the prefix known of an interrupted source
@@ -176,13 +178,38 @@ def test_unfinished_source_can_be_given_up_for_another(toy: Model) -> None:
 
 
 def test_source_is_recognised_by_its_first_bytes(toy: Model) -> None:
-    from hashlib import sha256
-
     data = BYTES * 10
     mark = read(toy.session(), cut(data, [5, 70_000])).source
 
     assert mark.digest_bytes == DIGEST_BYTES
     assert mark.digest == sha256(data[:DIGEST_BYTES]).hexdigest()
+
+
+def test_each_fork_knows_the_digest_of_what_it_read_itself(toy: Model) -> None:
+    session = toy.session()
+    for _ in session.ingest(BYTES):
+        break
+    fork, offset = session.fork(), session.source_offset
+    other = BYTES[offset:].upper()
+    read(fork, other)
+    read(session, BYTES[offset:])
+
+    assert session.source.read_digest == sha256(BYTES).hexdigest()
+    assert fork.source.read_digest == sha256(BYTES[:offset] + other).hexdigest()
+
+
+def test_without_its_beginning_the_digest_of_a_source_is_unknown(
+    toy: Model, tmp_path: Path
+) -> None:
+    session = toy.session()
+    for _ in session.ingest(BYTES):
+        break
+    session.save(tmp_path / "half.allmem")
+    restored = toy.open(tmp_path / "half.allmem")
+    assert restored.source.read_digest == sha256(BYTES[: restored.source_offset]).hexdigest()
+
+    read(restored, BYTES[restored.source_offset :])
+    assert restored.source.read_digest == ""
 
 
 def test_control_tokens_in_a_document_are_plain_text(toy: Model) -> None:

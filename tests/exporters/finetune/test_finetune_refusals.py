@@ -1,0 +1,111 @@
+"""A run, checkpoint, data or adapter that does not belong to the others is refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from exporters.finetune.training import SETTINGS, run
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from allmem_exporters import AllMemForCausalLM
+from allmem_exporters.errors import ConversionError, DataError
+from allmem_exporters.finetune.adapter import Adapter, save_adapter
+from allmem_exporters.finetune.run import finetune
+from allmem_exporters.finetune.settings import from_dict
+from allmem_runtime.errors import StorageError
+
+
+def test_run_of_a_model_with_other_memories_is_not_gone_on_with(
+    checkpoint: Path, data: Path, tmp_path: Path
+) -> None:
+    run(checkpoint, data, tmp_path / "run")
+    model = AllMemForCausalLM.from_pretrained(checkpoint)
+    model.config.inner_loss = "l2"
+    model.save_pretrained(tmp_path / "l2")
+    with pytest.raises(DataError, match="memory"):
+        run(tmp_path / "l2", data, tmp_path / "run")
+
+
+def test_run_file_without_a_memory_of_the_model_is_refused(
+    checkpoint: Path, data: Path, tmp_path: Path
+) -> None:
+    run(checkpoint, data, tmp_path)
+    path = tmp_path / "run.safetensors"
+    with safe_open(path, framework="pt") as file:
+        kept, text = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    alpha = "model.layers.0.allmem.alpha"
+    save_file({**kept, alpha: kept[alpha][:3].clone()}, path, metadata=text)
+    with pytest.raises(DataError, match="alpha"):
+        run(checkpoint, data, tmp_path)
+    save_file({name: t for name, t in kept.items() if name != alpha}, path, metadata=text)
+    with pytest.raises(DataError, match="alpha"):
+        run(checkpoint, data, tmp_path)
+
+
+@pytest.mark.parametrize("fault", ["half", "llama", "no memory", "no object"])
+def test_checkpoint_that_is_none_is_refused(
+    checkpoint: Path, data: Path, tmp_path: Path, fault: str
+) -> None:
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(checkpoint, folder)
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    if fault == "half":
+        weights.write_bytes(weights.read_bytes()[:5000])
+    elif fault == "llama":
+        config.write_text(config.read_text().replace('"allmem"', '"llama"'))
+    elif fault == "no memory":
+        with safe_open(weights, framework="pt") as file:
+            kept = {n: file.get_tensor(n) for n in file.keys() if ".allmem." not in n}  # noqa: SIM118
+        save_file(kept, weights, metadata={"format": "pt"})
+    else:
+        config.write_text("[]")
+    with pytest.raises(ConversionError, match="checkpoint"):
+        run(folder, data, tmp_path / "run")
+
+
+def test_data_of_another_tokenizer_is_refused(checkpoint: Path, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(checkpoint, tmp_path / "checkpoint")
+    (tmp_path / "checkpoint/tokenizer.json").write_text("{}")
+    with pytest.raises(DataError, match="tokenizer"):
+        run(tmp_path / "checkpoint", data, tmp_path / "run")
+
+
+def test_adapter_that_cannot_be_written_says_so(checkpoint: Path, tmp_path: Path) -> None:
+    model = AllMemForCausalLM.from_pretrained(checkpoint)
+    with pytest.raises(StorageError, match="could not be written"):
+        save_adapter(model, tmp_path / "missing" / "a", {}, "")
+
+
+def test_run_with_other_settings_is_not_gone_on_with(
+    checkpoint: Path, data: Path, tmp_path: Path
+) -> None:
+    run(checkpoint, data, tmp_path)
+    with pytest.raises(DataError, match="settings"):
+        run(checkpoint, data, tmp_path, seed=1)
+
+
+def test_adapter_refuses_what_it_was_not_trained_on(checkpoint: Path, tmp_path: Path) -> None:
+    model = AllMemForCausalLM.from_pretrained(checkpoint)
+    save_adapter(model, tmp_path / "a", {}, "another digest")
+    with pytest.raises(ConversionError, match="another decoder"):
+        Adapter(tmp_path / "a").apply(model)
+    model.config.inner_loss = "l2"
+    with pytest.raises(ConversionError, match="inner_loss"):
+        Adapter(tmp_path / "a").apply(model)
+    (tmp_path / "b").write_bytes((tmp_path / "a").read_bytes()[:1000])
+    with pytest.raises(ConversionError, match="cannot be read"):
+        Adapter(tmp_path / "b")
+
+
+def test_writing_is_not_trained_on_from_a_twin_that_never_writes(
+    checkpoint: Path, data: Path, tmp_path: Path
+) -> None:
+    run(checkpoint, data, tmp_path / "twin", writes=False, steps=1)
+    start = tmp_path / "twin/memory.safetensors"
+    with pytest.raises(ConversionError, match="never writes"):
+        finetune(checkpoint, data, tmp_path / "on", from_dict(SETTINGS), start=start)
+    finetune(checkpoint, data, tmp_path / "on", from_dict({**SETTINGS, "writes": False}),
+             start=start)  # fmt: skip
