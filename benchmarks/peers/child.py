@@ -75,6 +75,10 @@ class Child:
             raise Gone(self._last_words()) from None
         return float(self._answer()["seconds"])
 
+    def may_take_until(self, deadline: float) -> None:
+        """Wait for answers until then, by ``time.monotonic``."""
+        self._deadline = deadline
+
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         left = self._deadline - time.monotonic()

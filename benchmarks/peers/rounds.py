@@ -17,6 +17,8 @@ from benchmarks.peers.contenders import Contender
 
 SLICE = 512
 """Tokens read between two looks at the clock."""
+READING = 0.75
+"""Share of the time left that all systems together may take to read to a depth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,9 @@ class _Turns:
     def turn(self, deadline: float) -> None:
         """One figure of each kind."""
         plan, figures = self._plan, self.figures
-        if self._child is None:
+        if self._child is not None:
+            self._child.may_take_until(deadline)
+        else:
             sizes = {"prompt": plan.prompt, "written": plan.written}
             who = self._contender
             found = llama_bench.measure(
@@ -133,10 +137,12 @@ def measure(
     """
     all_turns = [_Turns(contender, plan, text, depth) for contender in contenders]
     alive: list[_Turns] = []
+    now = time.monotonic()
+    read_by = now + READING * (deadline - now)
     try:
         for turns in all_turns:
             say(f"{turns.figures.name}: to {depth:,} tokens")
-            if _survives(turns, turns.open, deadline):
+            if _survives(turns, turns.open, read_by):
                 alive.append(turns)
         for number in range(plan.rounds):
             # Nobody is always the first after somebody else.
