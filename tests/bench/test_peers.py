@@ -122,6 +122,43 @@ def test_systems_take_turns_and_one_that_fails_is_said(
     assert "cannot be told" in lines[2] and found[2].problem in lines[2]
 
 
+def test_a_system_that_reads_too_long_leaves_time_for_the_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    waits: dict[str, list[float]] = {}
+
+    class Worker:
+        version = "1"
+
+        def __init__(self, python: str, module: str, *_: object) -> None:
+            self._waits = waits.setdefault(module, [])
+            self._until = float(_[-1])  # type: ignore[arg-type]
+
+        def may_take_until(self, deadline: float) -> None:
+            self._until = deadline
+
+        def ask(self, do: str, **_: object) -> float:
+            self._waits.append(self._until)
+            if do == "read" and self._waits is waits.get("slow"):
+                raise Gone("no time was left")
+            return 1.0
+
+        def memory(self) -> None:
+            return None
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(rounds, "Child", Worker)
+    both = [contenders.Contender(name, name, "python", tmp_path) for name in ("quick", "slow")]
+    deadline = soon()
+    quick, slow = rounds.measure(both, PLAN, Text("text", [3, 4]), 10, deadline)
+
+    assert len(quick.write) == PLAN.rounds and slow.problem == "no time was left"
+    assert max(waits["slow"]) < deadline - 10, "it had to be done before"
+    assert waits["quick"][-1] == deadline, "turns may take all that is left"
+
+
 def test_nothing_is_measured_when_the_time_is_over(ours: contenders.Contender) -> None:
     found = rounds.measure([ours], PLAN, Text("text", [3]), 0, time.monotonic())
     assert found[0].write == []
