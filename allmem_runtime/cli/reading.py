@@ -11,7 +11,7 @@ from allmem_runtime.cli.resume import Part
 from allmem_runtime.cli.signals import Interrupts, Stopped
 from allmem_runtime.progress import Printer, Reading, size
 from allmem_runtime.session.session import Session
-from allmem_runtime.state import RunningDigest
+from allmem_runtime.source_mark import RunningDigest
 from allmem_runtime.text.live import PAUSE, PausingSource
 from allmem_runtime.text.sources import EmptySourceError
 

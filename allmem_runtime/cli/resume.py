@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from allmem_runtime.errors import SourceError
-from allmem_runtime.state import RunningDigest, SourceMark
+from allmem_runtime.source_mark import RunningDigest, SourceMark
 from allmem_runtime.text.sources import Source
 
 _REMEDY = (

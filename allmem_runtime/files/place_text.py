@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from allmem_runtime.generation.sampling import MAX_SEED
-from allmem_runtime.state import RECENT_TOKENS, TURNS, Place, SourceMark
+from allmem_runtime.source_mark import SourceMark
+from allmem_runtime.state import RECENT_TOKENS, TURNS, Place
 
 MAX_POSITION = 1 << 53
 _HEXADECIMAL = frozenset("0123456789abcdef")

@@ -13,7 +13,7 @@ from allmem_runtime.generation.sampling import Sampling
 from allmem_runtime.session.ingesting import ingest
 from allmem_runtime.session.kept_state import KeptState
 from allmem_runtime.session.writing import FinishReason, write
-from allmem_runtime.state import RunningDigest, SourceMark
+from allmem_runtime.source_mark import RunningDigest, SourceMark
 from allmem_runtime.text.reading import Block, Blocks, Progress
 from allmem_runtime.text.turns import Turns
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from allmem_runtime.errors import SourceError, UsageError
-from allmem_runtime.state import SourceMark
+from allmem_runtime.source_mark import SourceMark
 from allmem_runtime.text.segments import Segment, Segmenter, Utf8Reader
 from allmem_runtime.text.tokenizer import Tokenizer
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from allmem_runtime.errors import SourceError
-from allmem_runtime.state import RunningDigest
+from allmem_runtime.source_mark import RunningDigest
 
 PIECE_BYTES = 1 << 16
 HEAD_BYTES = 1 << 16

@@ -10,7 +10,7 @@ import pytest
 
 from allmem_runtime.cli.resume import Part, remaining
 from allmem_runtime.errors import SourceError
-from allmem_runtime.state import SourceMark
+from allmem_runtime.source_mark import SourceMark
 from allmem_runtime.text.sources import Source, open_source
 
 A, B, C = b"first text " * 9000, b"second text " * 9000, b"third text " * 9000

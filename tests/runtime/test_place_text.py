@@ -7,7 +7,8 @@ import json
 import pytest
 
 from allmem_runtime.files.place_text import place_from_metadata, place_to_metadata
-from allmem_runtime.state import Place, SourceMark
+from allmem_runtime.source_mark import SourceMark
+from allmem_runtime.state import Place
 
 PLACE = Place(
     position=12345,
