@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 import torch
 from click.testing import CliRunner
+from cutting import LARGEST, token_by_token_error
 from lively import FAMILIES, write_lively
 from native_library import needs_library
 from tiny import tiny_config
@@ -219,13 +220,7 @@ def test_library_and_body_agree_as_they_are_shipped(
 @needs_library
 def test_split_pieces_stay_equal(exported: tuple[str, Path], checkpoint: Path) -> None:
     _, folder = exported
-    config = AllMemConfig.from_pretrained(checkpoint)
-    text = np.random.default_rng(1).integers(0, config.vocab_size, LENGTH).tolist()
-    runner = GraphRunner(folder, state_spec(config), native=True)
-    whole, _ = runner.read(text, pieces(0, LENGTH, config.chunk), range(LENGTH))
-    single, _ = runner.read(text, [(i, i + 1) for i in range(LENGTH)], range(LENGTH))
-    # See test_export_quantised.
-    assert relative_rms(single, whole) < 5e-3
+    assert token_by_token_error(folder, checkpoint, LENGTH) < LARGEST
 
 
 def test_no_widened_matrix_is_made_at_run_time_without_the_library(
