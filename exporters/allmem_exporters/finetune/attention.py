@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from allmem_exporters.layers import WindowAttention, exact
 from allmem_exporters.operators.attention import head_norm, rotate
@@ -77,6 +78,9 @@ def windowed_attention(
 ) -> Tensor:
     """What SlidingWindowAttention does, over a whole sequence: [batch, time, hidden_size].
 
+    With gradients the scores of a block are made again on the way back: kept, they would be
+    heads x time x (window + block) numbers, three times over.
+
     Args:
         attention: of the layer; its own window and sinks are not looked at.
         heads: of the sequence, which begins at position 0.
@@ -90,10 +94,14 @@ def windowed_attention(
     clamped = attention.attributes["sink_rope"] == "clamped"
     at_sinks = positions.clamp(max=sinks + window - 1) if clamped else positions
     from_sinks = rotary(heads.query, at_sinks) if sinks else turned
-    blocks = [
-        _block(attention, heads, turned, from_sinks, start, window, sinks)
-        for start in range(0, time, QUERY_BLOCK)
-    ]
+    blocks = []
+    for start in range(0, time, QUERY_BLOCK):
+        arguments = (attention, heads, turned, from_sinks, start, window, sinks)
+        if torch.is_grad_enabled():
+            mixed = checkpoint(_block, *arguments, use_reentrant=False, preserve_rng_state=False)
+        else:
+            mixed = _block(*arguments)
+        blocks.append(mixed)
     return _back(attention, torch.cat(blocks, dim=2))
 
 

@@ -21,6 +21,7 @@ from allmem_exporters.finetune.metrics import MetricsFile, plot
 from allmem_exporters.finetune.resume import RunFile
 from allmem_exporters.finetune.settings import Settings
 from allmem_exporters.finetune.trainer import Step, Trainer, cut, precision_of
+from allmem_runtime.engine.heap import map_large_blocks
 from allmem_runtime.errors import StorageError
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -68,6 +69,7 @@ def finetune(
         raise ConversionError(
             "PyTorch finds no CUDA device.", "Install a CUDA build of PyTorch, or use --device cpu."
         )
+    map_large_blocks()
     report(f"loading {checkpoint}")
     model = open_checkpoint(checkpoint, torch.float32)
     vocabulary = model.config.vocab_size

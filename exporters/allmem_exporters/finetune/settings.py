@@ -68,6 +68,8 @@ class Settings:
         cross_entropy: weight of the next-token loss beside the KL, stage ``model`` only.
         beyond_window: weight of plain-text positions past the window relative to those before,
             where student and teacher see the same.
+        text_weight: weight of a plain text's loss beside a task's. Where an answer depends on what
+            the window hides, the KL is some thirty times that of plain text.
         precision: of the decoder's products: ``auto`` is bfloat16 on CUDA and float32 on a CPU.
         save_every: steps between two savings of the run.
         evaluate_every: steps between two evaluations on held-out sequences.
@@ -84,6 +86,7 @@ class Settings:
     writes: bool = True
     cross_entropy: float = 0.0
     beyond_window: float = 8.0
+    text_weight: float = 1.0
     precision: str = "auto"
     save_every: int = 25
     evaluate_every: int = 50
@@ -103,7 +106,7 @@ class Settings:
             _within(name, getattr(self, name), 1, 10_000_000)
         for name in ("length", "seed", "evaluate_sequences"):
             _within(name, getattr(self, name), 0, 1_000_000_000)
-        for name in ("cross_entropy", "beyond_window"):
+        for name in ("cross_entropy", "beyond_window", "text_weight"):
             _within(name, getattr(self, name), 0.0, 1000.0)
         for name, least in (("window", 16), ("sinks", 0), ("chunk", 1)):
             low, high = getattr(self.draws, name)

@@ -134,6 +134,8 @@ class Trainer:
         shape = draw_shape(settings.draws, settings.seed, self.standing.step)
         if settings.stage == "layers":
             return layer_losses(self.passes, sequence, shape, scale)
+        if sequence.kind == "text":
+            scale *= settings.text_weight
         return model_loss(
             self.passes, sequence, shape, settings.beyond_window, settings.cross_entropy, scale
         )
