@@ -113,16 +113,19 @@ void round_row(const ProductArgs& args, const Activations& x, int64_t row) {
 
 #if defined(ALLMEM_BYTES)
 
-// The outputs of one vector, from output `first` on, get their bias and are stored.
-ALLMEM_INLINE void finish(const Work& work, int64_t row, int64_t first, Vector result) {
+// The outputs of one vector in `R` rows, from output `first` on, get their bias and are stored.
+template <int R>
+ALLMEM_INLINE void finish(const Work& work, int64_t row, int64_t first, const Vector (&results)[R]) {
   const int64_t lanes = min64(kLanes, work.args.outputs - first);
   if (lanes <= 0) return;
   float* const out = work.args.output + row * work.args.outputs + first;
   const float* const bias = work.args.bias ? work.args.bias + first : nullptr;
   if (lanes == kLanes) {
-    store(out, result + (bias ? load(bias) : zero()));
+    const Vector added = bias ? load(bias) : zero();
+    for (int r = 0; r < R; ++r) store(out + r * work.args.outputs, results[r] + added);
   } else {
-    store_first(out, result + (bias ? load_first(bias, lanes) : zero()), lanes);
+    const Vector added = bias ? load_first(bias, lanes) : zero();
+    for (int r = 0; r < R; ++r) store_first(out + r * work.args.outputs, results[r] + added, lanes);
   }
 }
 
@@ -134,9 +137,9 @@ ALLMEM_INLINE void tile_rows(const Work& work, int64_t tile, int part, int64_t r
   const Half* scales = work.scales(tile) + part * kLanes;
   const int64_t at = row * x.blocks;
   const int8_t* const numbers = x.numbers + at * kProductBlock;
-  Vector results[R][parts];
-  for (int r = 0; r < R; ++r) {
-    for (int p = 0; p < parts; ++p) results[r][p] = zero();
+  Vector results[parts][R];
+  for (int p = 0; p < parts; ++p) {
+    for (int r = 0; r < R; ++r) results[p][r] = zero();
   }
   for (int64_t block = 0; block < x.blocks; ++block) {
     Bytes even[R][parts], odd[R][parts];
@@ -170,7 +173,7 @@ ALLMEM_INLINE void tile_rows(const Work& work, int64_t tile, int part, int64_t r
         const int64_t info = at + r * x.blocks + block;
         Bytes sum = total<bits>(even[r][p], bits == 8 ? x.counts[info] : 0);
         if constexpr (R == 1) sum = (Bytes)((Integers)sum + (Integers)total<bits>(odd[r][p], 0));
-        Vector& result = results[r][p];
+        Vector& result = results[p][r];
         result = fused(floats_of(sum), scale * splat(x.scales[info]), result);
         if constexpr (bits == 4) {
           result = fused(load(scales + kProductTile + p * kLanes), splat(x.sums[info]), result);
@@ -180,10 +183,8 @@ ALLMEM_INLINE void tile_rows(const Work& work, int64_t tile, int part, int64_t r
     weights += work.block_bytes;
     scales += work.scale_step;
   }
-  for (int r = 0; r < R; ++r) {
-    for (int p = 0; p < parts; ++p) {
-      finish(work, row + r, tile * kProductTile + (part + p) * kLanes, results[r][p]);
-    }
+  for (int p = 0; p < parts; ++p) {
+    finish(work, row, tile * kProductTile + (part + p) * kLanes, results[p]);
   }
 }
 
