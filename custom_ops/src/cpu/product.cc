@@ -115,7 +115,8 @@ void round_row(const ProductArgs& args, const Activations& x, int64_t row) {
 
 // The outputs of one vector in `R` rows, from output `first` on, get their bias and are stored.
 template <int R>
-ALLMEM_INLINE void finish(const Work& work, int64_t row, int64_t first, const Vector (&results)[R]) {
+ALLMEM_INLINE void finish(const Work& work, int64_t row, int64_t first,
+                          const Vector (&results)[R]) {
   const int64_t lanes = min64(kLanes, work.args.outputs - first);
   if (lanes <= 0) return;
   float* const out = work.args.output + row * work.args.outputs + first;
