@@ -10,7 +10,9 @@
 //     expect NAME BYTES TOLERANCE       likewise the outputs, rings in the type of the input
 //     end
 // Every case runs in and out of place, with one worker and with several, on each kind of kernels
-// that this CPU has. Conversion of float16 is tried on every value there is.
+// that this CPU has. Conversion of float16 is tried on every value there is, handing out of tasks on
+// some numbers of them.
+#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -343,6 +345,32 @@ int check_halves(const CpuKernels& kernels, size_t count) {
   return failures;
 }
 
+using HandOut = void (*)(const Parallel&, int64_t, void (*)(void*, int64_t, int), void*);
+
+// Every task must be done once, by a worker that there is.
+int check_hand_out(HandOut hand_out, int64_t tasks, int workers) {
+  struct Counts {
+    std::vector<std::atomic<int>> done;
+    std::atomic<int> strangers;
+    int workers;
+  } counts{std::vector<std::atomic<int>>(static_cast<size_t>(tasks)), {0}, workers};
+  hand_out(
+      Parallel{run_threads, nullptr, workers}, tasks,
+      [](void* data, int64_t task, int worker) {
+        Counts& found = *static_cast<Counts*>(data);
+        found.done[static_cast<size_t>(task)].fetch_add(1);
+        found.strangers += worker < 0 || worker >= found.workers;
+      },
+      &counts);
+  int failures = counts.strangers;
+  for (const auto& times : counts.done) failures += times != 1;
+  if (failures > 0) {
+    std::cerr << failures << " of " << tasks << " tasks are handed out wrongly to " << workers
+              << " workers\n";
+  }
+  return failures;
+}
+
 }  // namespace
 
 int main(int count, char** names) {
@@ -376,6 +404,11 @@ int main(int count, char** names) {
   }
   for (const CpuKernels* kernels : all) {
     for (const size_t size : {0, 1, 17, 40007, 65536}) failures += check_halves(*kernels, size);
+  }
+  for (const HandOut hand_out : {allmem::run_tasks, allmem::run_shares}) {
+    for (const int64_t tasks : {0, 1, 2, 7, 1000}) {
+      for (const int workers : {1, 2, 5, 64}) failures += check_hand_out(hand_out, tasks, workers);
+    }
   }
   std::cout << cases << " cases on";
   for (const CpuKernels* kernels : all) std::cout << " " << kernels->name;

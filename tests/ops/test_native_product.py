@@ -20,7 +20,7 @@ from allmem_ops.reference.product import (
 # Sums of some hundred float32 products, and of whole numbers that are exact.
 TOLERANCE = 1e-5
 
-SHAPES = [(32, 16), (64, 1), (96, 17), (576, 48), (160, 129), (33, 40), (1, 5)]
+SHAPES = [(32, 16), (64, 1), (96, 17), (576, 48), (160, 129), (33, 40), (1, 5), (576, 1029)]
 
 
 @pytest.fixture(params=["avx512vnni", "avx512", "avx2", "generic"])
@@ -108,15 +108,16 @@ def test_extreme_numbers_do_not_overflow(kernels, bits):
     assert relative(found, quantised_matmul(**feed, width=32, bits=bits)) < TOLERANCE
 
 
+@pytest.mark.parametrize("width", [70, 1029], ids=["one task", "many tasks"])
 @pytest.mark.parametrize("bits", [4, 8])
-def test_row_does_not_depend_on_the_rows_beside_it(kernels, bits):
-    feed = arrays(576, 70, bits, (141,), bias=True)
-    run = session(70, bits, bias=True)
+def test_row_does_not_depend_on_the_rows_beside_it(kernels, bits, width):
+    feed = arrays(576, width, bits, (141,), bias=True)
+    run = session(width, bits, bias=True)
     (whole,) = run.run(None, feed)
     for first, count in ((0, 1), (1, 2), (3, 3), (5, 8), (13, 128), (140, 1)):
         (part,) = run.run(None, {**feed, "x": feed["x"][first : first + count]})
         assert np.array_equal(part, whole[first : first + count])
-    (single,) = session(70, bits, bias=True, threads=1).run(None, feed)
+    (single,) = session(width, bits, bias=True, threads=1).run(None, feed)
     assert np.array_equal(single, whole)
 
 

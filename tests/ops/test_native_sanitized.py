@@ -66,8 +66,8 @@ def memory_numbers(case: Case, values: dict[str, Any]) -> dict[str, Any]:
 PRODUCT_TOLERANCE = 1e-5
 """See test_native_product."""
 
-PRODUCT_SIZES = [(32, 16), (64, 1), (96, 17), (576, 48), (160, 129), (33, 40), (1, 5)]
-"""Inputs and outputs: whole blocks and tiles, and others."""
+PRODUCT_SIZES = [(32, 16), (64, 1), (96, 17), (576, 48), (160, 129), (33, 40), (1, 5), (320, 700)]
+"""Inputs and outputs: whole blocks and tiles, and others; the last is cut into several tasks."""
 
 
 def write_products(file: BinaryIO) -> int:

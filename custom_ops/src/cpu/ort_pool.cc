@@ -11,10 +11,9 @@ CpuKernelBase::CpuKernelBase(const OrtApi& api) : api_(api) {
   kernels_ = cpu_kernels(&problem);
   if (kernels_ == nullptr) throw InvalidArgument(problem);
   require(api, api.CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &memory_));
-  // The interface does not tell the size of the pool. The processors bound it, and kMostWorkers
-  // bounds the scratch, of which every worker owns a part.
-  constexpr unsigned kMostWorkers = 64;
-  workers_ = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, kMostWorkers));
+  // The interface does not tell the size of the pool; the processors bound it.
+  constexpr unsigned kMost = kMostWorkers;
+  workers_ = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, kMost));
 }
 
 CpuKernelBase::~CpuKernelBase() { api_.ReleaseMemoryInfo(memory_); }

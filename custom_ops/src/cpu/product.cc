@@ -18,6 +18,7 @@ namespace {
 constexpr int64_t kGroups = kProductBlock / 4;     // of four inputs that lie side by side
 constexpr int64_t kGroupBytes = 4 * kProductTile;  // of eight bits
 constexpr int64_t kTaskBytes = 48 << 10;           // of weights, so that handing out costs little
+constexpr int64_t kFewRowsTaskBytes = 24 << 10;    // no thread waits long for another's last task
 constexpr int64_t kTaskRows = 128;                 // their activations stay in the second cache
 #if defined(__AVX512BW__)
 constexpr int kMostRows = 8;
@@ -66,14 +67,17 @@ float not_a_number() {
 
 // A block that is not finite gets the scale NaN and numbers of 0: its row becomes NaN.
 void round_block(const float* from, int8_t* numbers, float* scale, float* sum, int32_t* count) {
-  float most = 0.0f;
-  bool finite = true;
+  int32_t most = 0;  // sizes compare as their bits do, what is not finite above all
   for (int i = 0; i < kProductBlock; ++i) {
-    const float size = from[i] < 0.0f ? -from[i] : from[i];
-    most = size > most ? size : most;
-    finite &= size <= FLT_MAX;
+    int32_t bits;
+    memcpy(&bits, from + i, 4);
+    bits &= 0x7fffffff;
+    most = bits > most ? bits : most;
   }
-  const float step = most / 127.0f;
+  const bool finite = most < 0x7f800000;
+  float step;
+  memcpy(&step, &most, 4);
+  step /= 127.0f;
   // Below the least normal number the inverse may overflow; such a block counts as zeros.
   const bool usable = finite && step >= FLT_MIN;
   const float inverse = usable ? 1.0f / step : 0.0f;
@@ -109,77 +113,90 @@ void round_row(const ProductArgs& args, const Activations& x, int64_t row) {
 
 #if defined(ALLMEM_BYTES)
 
-// `R` rows by the outputs of one vector; `part` says which vector of the tile.
-template <int R, int bits>
+// The outputs of one vector in `R` rows, from output `first` on, get their bias and are stored.
+template <int R>
+ALLMEM_INLINE void finish(const Work& work, int64_t row, int64_t first,
+                          const Vector (&results)[R]) {
+  const int64_t lanes = min64(kLanes, work.args.outputs - first);
+  if (lanes <= 0) return;
+  float* const out = work.args.output + row * work.args.outputs + first;
+  const float* const bias = work.args.bias ? work.args.bias + first : nullptr;
+  if (lanes == kLanes) {
+    const Vector added = bias ? load(bias) : zero();
+    for (int r = 0; r < R; ++r) store(out + r * work.args.outputs, results[r] + added);
+  } else {
+    const Vector added = bias ? load_first(bias, lanes) : zero();
+    for (int r = 0; r < R; ++r) store_first(out + r * work.args.outputs, results[r] + added, lanes);
+  }
+}
+
+// `R` rows by the outputs of `parts` vectors of the tile, from vector `part` on.
+template <int R, int parts, int bits>
 ALLMEM_INLINE void tile_rows(const Work& work, int64_t tile, int part, int64_t row) {
   const Activations& x = work.x;
   const uint8_t* weights = work.numbers(tile) + part * kLanes * 4;
   const Half* scales = work.scales(tile) + part * kLanes;
-  const int64_t first = tile * kProductTile + part * kLanes;
-  const int64_t lanes = min64(kLanes, work.args.outputs - first);
-  if (lanes <= 0) return;
   const int64_t at = row * x.blocks;
   const int8_t* const numbers = x.numbers + at * kProductBlock;
-  Vector results[R];
-  for (int r = 0; r < R; ++r) results[r] = zero();
+  Vector results[parts][R];
+  for (int p = 0; p < parts; ++p) {
+    for (int r = 0; r < R; ++r) results[p][r] = zero();
+  }
   for (int64_t block = 0; block < x.blocks; ++block) {
-    Bytes even[R], odd[R];
-    for (int r = 0; r < R; ++r) even[r] = odd[r] = no_sums();
+    Bytes even[R][parts], odd[R][parts];
+    for (int r = 0; r < R; ++r) {
+      for (int p = 0; p < parts; ++p) even[r][p] = odd[r][p] = no_sums();
+    }
     const int8_t* const these = numbers + block * kProductBlock;
     for (int g = 0; g < kGroups / 2; ++g) {
-      Bytes left, right;
-      if constexpr (bits == 4) {
-        const Bytes both = load_bytes(weights + g * kGroupBytes);
-        left = low_bits(both);
-        right = high_bits(both);
-      } else {
-        left = load_bytes(weights + g * kGroupBytes);
-        right = load_bytes(weights + (g + kGroups / 2) * kGroupBytes);
-      }
-      for (int r = 0; r < R; ++r) {
-        const int8_t* const row_numbers = these + r * x.blocks * kProductBlock + g * 4;
-        even[r] = add_products<bits>(even[r], left, row_numbers);
-        if constexpr (R > 1) {
-          even[r] = add_products<bits>(even[r], right, row_numbers + kProductBlock / 2);
+      for (int p = 0; p < parts; ++p) {
+        const uint8_t* const four = weights + g * kGroupBytes + p * kLanes * 4;
+        Bytes left, right;
+        if constexpr (bits == 4) {
+          const Bytes both = load_bytes(four);
+          left = low_bits(both);
+          right = high_bits(both);
         } else {
-          odd[r] = add_products<bits>(odd[r], right, row_numbers + kProductBlock / 2);
+          left = load_bytes(four);
+          right = load_bytes(four + kGroups / 2 * kGroupBytes);
+        }
+        for (int r = 0; r < R; ++r) {
+          const int8_t* const row_numbers = these + r * x.blocks * kProductBlock + g * 4;
+          even[r][p] = add_products<bits>(even[r][p], left, row_numbers);
+          Bytes& other = R > 1 ? even[r][p] : odd[r][p];
+          other = add_products<bits>(other, right, row_numbers + kProductBlock / 2);
         }
       }
     }
-    const Vector scale = load(scales);
-    for (int r = 0; r < R; ++r) {
-      const int64_t info = at + r * x.blocks + block;
-      const int32_t count = bits == 8 ? x.counts[info] : 0;
-      Vector sum;
-      if constexpr (R > 1) {
-        sum = floats_of(total<bits>(even[r], count));
-      } else {
-        sum = floats_of((Bytes)((Integers)total<bits>(even[r], count) +
-                                (Integers)total<bits>(odd[r], 0)));
-      }
-      results[r] = fused(sum, scale * splat(x.scales[info]), results[r]);
-      if constexpr (bits == 4) {
-        results[r] = fused(load(scales + kProductTile), splat(x.sums[info]), results[r]);
+    for (int p = 0; p < parts; ++p) {
+      const Vector scale = load(scales + p * kLanes);
+      for (int r = 0; r < R; ++r) {
+        const int64_t info = at + r * x.blocks + block;
+        Bytes sum = total<bits>(even[r][p], bits == 8 ? x.counts[info] : 0);
+        if constexpr (R == 1) sum = (Bytes)((Integers)sum + (Integers)total<bits>(odd[r][p], 0));
+        Vector& result = results[p][r];
+        result = fused(floats_of(sum), scale * splat(x.scales[info]), result);
+        if constexpr (bits == 4) {
+          result = fused(load(scales + kProductTile + p * kLanes), splat(x.sums[info]), result);
+        }
       }
     }
     weights += work.block_bytes;
     scales += work.scale_step;
   }
-  for (int r = 0; r < R; ++r) {
-    float* const out = work.args.output + (row + r) * work.args.outputs + first;
-    if (lanes == kLanes) {
-      const Vector bias = work.args.bias ? load(work.args.bias + first) : zero();
-      store(out, results[r] + bias);
-    } else {
-      const Vector bias = work.args.bias ? load_first(work.args.bias + first, lanes) : zero();
-      store_first(out, results[r] + bias, lanes);
-    }
+  for (int p = 0; p < parts; ++p) {
+    finish(work, row, tile * kProductTile + (part + p) * kLanes, results[p]);
   }
 }
 
 template <int R, int bits>
 void tile_of(const Work& work, int64_t tile, int64_t row) {
-  for (int part = 0; part < kProductTile / kLanes; ++part) tile_rows<R, bits>(work, tile, part, row);
+  constexpr int all = kProductTile / kLanes;
+  if constexpr (R == 1) {
+    tile_rows<1, all, bits>(work, tile, 0, row);
+  } else {
+    for (int part = 0; part < all; ++part) tile_rows<R, 1, bits>(work, tile, part, row);
+  }
 }
 
 template <int bits>
@@ -260,10 +277,11 @@ void product(const ProductArgs& args, const Parallel& parallel, void* block) {
     });
   }
   const int64_t tiles = (args.outputs + kProductTile - 1) / kProductTile;
-  const int64_t step = max64(1, kTaskBytes / (work.x.blocks * work.block_bytes));
+  const int64_t bytes = args.rows < 8 ? kFewRowsTaskBytes : kTaskBytes;
+  const int64_t step = max64(1, bytes / (work.x.blocks * work.block_bytes));
   const int64_t across = (tiles + step - 1) / step;
   const int64_t down = (args.rows + kTaskRows - 1) / kTaskRows;
-  for_each_task(parallel, across * down, [&](int64_t task, int) {
+  for_each_share(parallel, across * down, [&](int64_t task, int) {
     const int64_t end = min64(tiles, (task % across + 1) * step);
     const int64_t row = task / across * kTaskRows, last = min64(args.rows, row + kTaskRows);
     for (int64_t tile = task % across * step; tile < end; ++tile) {

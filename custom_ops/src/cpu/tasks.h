@@ -1,4 +1,4 @@
-// run_tasks with a lambda, and scratch memory handed out piece by piece.
+// run_tasks and run_shares with a lambda, and scratch memory handed out piece by piece.
 #pragma once
 
 #include "kernels.h"
@@ -10,6 +10,14 @@ namespace ALLMEM_TARGET {
 template <typename Body>
 static void for_each_task(const Parallel& parallel, int64_t tasks, Body body) {
   run_tasks(
+      parallel, tasks,
+      [](void* data, int64_t task, int worker) { (*static_cast<Body*>(data))(task, worker); },
+      &body);
+}
+
+template <typename Body>
+static void for_each_share(const Parallel& parallel, int64_t tasks, Body body) {
+  run_shares(
       parallel, tasks,
       [](void* data, int64_t task, int worker) { (*static_cast<Body*>(data))(task, worker); },
       &body);
