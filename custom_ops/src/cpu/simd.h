@@ -316,7 +316,7 @@ ALLMEM_INLINE void sum_step(Vector (&rows)[kLanes]) {
     rows[i] = low + high;
   }
 }
-// Lane l of the result sums lanes l and l ^ D, of `a` where bit D of l is clear and otherwise of `b`.
+// Lane l of the result sums lanes l and l ^ D: of `a` where bit D of l is clear, else of `b`.
 template <int D>
 ALLMEM_INLINE Vector fold(Vector a, Vector b) {
   Vector low, high;
