@@ -9,7 +9,7 @@ namespace allmem {
 namespace ALLMEM_TARGET {
 namespace {
 
-constexpr int64_t kSlice = 512;  // slots of one task, fixed so that results depend on no thread
+constexpr int64_t kSlice = 256;  // slots of one task, fixed so that results depend on no thread
 constexpr int64_t kKeys = 64;    // slots between two rescalings
 constexpr int kHeads = 4;        // query heads that share one reading of a key
 constexpr int kParts = 4;        // vectors of a value row summed at a time
@@ -79,40 +79,66 @@ void prepare_queries(const AttentionArgs& args, const Plan& plan, const Layout& 
   }
 }
 
-// Scores of slots [0, count) of `keys` for G heads: weights[head][slot].
-template <typename Cache, int G>
-void score(const Cache* keys, int64_t count, int64_t dim, const float* query, int64_t query_stride,
-           float* weights) {
-  const int64_t whole = dim / kLanes * kLanes;
-  for (int64_t at = 0; at < count; at += kLanes) {
-    Vector sums[G][kLanes];
-    const int64_t here = min64(kLanes, count - at);
-    for (int64_t n = 0; n < here; ++n) {
-      const Cache* key = keys + (at + n) * dim;
-      Vector sum[G];
-      for (int g = 0; g < G; ++g) sum[g] = zero();
-      for (int64_t d = 0; d < whole; d += kLanes) {
-        const Vector part = load(key + d);
-        for (int g = 0; g < G; ++g) sum[g] = part * load(query + g * query_stride + d) + sum[g];
-      }
-      if (whole < dim) {
-        const Vector part = load_first(key + whole, dim - whole);
-        for (int g = 0; g < G; ++g) {
-          sum[g] = part * load(query + g * query_stride + whole) + sum[g];
-        }
-      }
-      for (int g = 0; g < G; ++g) sums[g][n] = sum[g];
-    }
-    for (int64_t n = here; n < kLanes; ++n) {
-      for (int g = 0; g < G; ++g) sums[g][n] = zero();
-    }
-    for (int g = 0; g < G; ++g) store(weights + g * kKeys + at, sum_each(sums[g]));
+// Products of a key with G queries, lane by lane. N > 0 is the number of vectors of a row.
+template <int G, int N, typename Cache>
+ALLMEM_INLINE void multiply_key(const Cache* key, int64_t dim, const float* query, int64_t stride,
+                                Vector (&sum)[G]) {
+  for (int g = 0; g < G; ++g) sum[g] = zero();
+  const int64_t whole = N > 0 ? N * kLanes : dim / kLanes * kLanes;
+  for (int64_t d = 0; d < whole; d += kLanes) {
+    const Vector part = load(key + d);
+    for (int g = 0; g < G; ++g) sum[g] = part * load(query + g * stride + d) + sum[g];
+  }
+  if (N == 0 && whole < dim) {
+    const Vector part = load_first(key + whole, dim - whole);
+    for (int g = 0; g < G; ++g) sum[g] = part * load(query + g * stride + whole) + sum[g];
   }
 }
 
-// sums[head][d] = sums * rescale + weights * values over N vectors of d.
+// The same for Count keys, folded as they come so that sums stay in registers: lane i of sum[g] is
+// part of the sum for key i % Count. Past `last` the last key is met again. Rows of `next`, which
+// is read after this, are fetched on the way.
+template <int Count, int G, int N, typename Cache>
+ALLMEM_INLINE void multiply_keys(const Cache* keys, const Cache* next, int64_t at, int64_t last,
+                                 int64_t dim, const float* query, int64_t stride,
+                                 Vector (&sum)[G]) {
+  if constexpr (Count == 1) {
+    const int64_t row = min64(at, last) * dim;
+    prefetch(next + row, N > 0 ? N * kLanes : dim);
+    multiply_key<G, N>(keys + row, dim, query, stride, sum);
+  } else {
+    Vector other[G];
+    multiply_keys<Count / 2, G, N>(keys, next, at, last, dim, query, stride, sum);
+    multiply_keys<Count / 2, G, N>(keys, next, at + Count / 2, last, dim, query, stride, other);
+    for (int g = 0; g < G; ++g) sum[g] = fold<Count / 2>(sum[g], other[g]);
+  }
+}
+
+// Scores of slots [0, count) of `keys` for G heads: weights[head][slot].
+template <int G, int N, typename Cache>
+void score(const Cache* keys, const Cache* next, int64_t count, int64_t dim, const float* query,
+           int64_t stride, float* weights) {
+  constexpr int kFours = kLanes / 4;
+  for (int64_t at = 0; at < count; at += kLanes) {
+    Vector sums[kFours][G];
+    for (int i = 0; i < kFours; ++i) {
+      multiply_keys<4, G, N>(keys, next, at + 4 * i, count - 1, dim, query, stride, sums[i]);
+    }
+    for (int g = 0; g < G; ++g) {
+      Vector sum = sums[0][g];
+      if constexpr (kLanes == 8) sum = fold<4>(sum, sums[1][g]);
+      if constexpr (kLanes == 16) {
+        sum = fold<8>(fold<4>(sum, sums[1][g]), fold<4>(sums[2][g], sums[3][g]));
+      }
+      store(weights + g * kKeys + at, sum);
+    }
+  }
+}
+
+// sums[head][d] = sums * rescale + weights * values over N vectors of d;
+// rows of `next` are fetched.
 template <typename Cache, int G, int N>
-void mix(const Cache* values, int64_t count, int64_t dim, const float* weights,
+void mix(const Cache* values, const Cache* next, int64_t count, int64_t dim, const float* weights,
          const float* rescale, float* sums, int64_t stride) {
   Vector sum[G][N];
   for (int g = 0; g < G; ++g) {
@@ -121,6 +147,7 @@ void mix(const Cache* values, int64_t count, int64_t dim, const float* weights,
     }
   }
   for (int64_t n = 0; n < count; ++n) {
+    prefetch(next + n * dim, N * kLanes);
     for (int v = 0; v < N; ++v) {
       const Vector value = load(values + n * dim + v * kLanes);
       for (int g = 0; g < G; ++g) sum[g][v] = splat(weights[g * kKeys + n]) * value + sum[g][v];
@@ -156,58 +183,91 @@ void rescale_slots(const float* scales, int64_t count, float* weights) {
   }
 }
 
+// Turns scores of slots [0, count) into weights, and one head's sum and maximum along with them.
+// Returns what earlier sums must be multiplied with.
+ALLMEM_INLINE float soften(float* row, int64_t count, float& high, float& total) {
+  for (int64_t n = count; n < round_up(count, kLanes); ++n) row[n] = -1e30f;
+  Vector top = splat(high);
+  for (int64_t n = 0; n < count; n += kLanes) top = at_least(top, load(row + n));
+  const float before = high;
+  high = highest_lane(top);
+  Vector sum = zero();
+  for (int64_t n = 0; n < count; n += kLanes) {
+    const Vector weight = power_of_two(load(row + n) - splat(high));
+    store(row + n, weight);
+    sum += weight;
+  }
+  float factor[kLanes];
+  store(factor, power_of_two(splat(before - high)));
+  total = total * factor[0] + sum_lanes(sum);
+  return factor[0];
+}
+
 // Slots [begin, end) for G query heads; `high`, `total`, `sums` [G][stride] are the partial result.
 // `key_scales` and `value_scales` are read where Cache is int8_t.
-template <typename Cache, int G>
+template <typename Cache, int G, int N>
 void attend(const Cache* keys, const Cache* values, const float* key_scales,
             const float* value_scales, int64_t begin, int64_t end, int64_t sinks, int64_t dim,
             const float* query, const float* sink_query, int64_t stride, float* high, float* total,
             float* sums, float* weights) {
-  for (int g = 0; g < G; ++g) {
-    high[g] = -1e30f;
-    total[g] = 0.0f;
-    memset(sums + g * stride, 0, (size_t)stride * sizeof(float));
-  }
+  // Others write their results into the same cache lines, so these are written once.
+  float own_high[G], own_total[G] = {}, rescale[G];
+  for (float& one : own_high) one = -1e30f;
+  memset(sums, 0, (size_t)(G * stride) * sizeof(float));
   for (int64_t at = begin; at < end;) {
     // A block lies on one side of the border, because sinks meet a query of their own.
     const int64_t border = at < sinks ? sinks : end;
     const int64_t count = min64(kKeys, min64(border, end) - at);
-    score<Cache, G>(keys + at * dim, count, dim, at < sinks ? sink_query : query, stride, weights);
+    const Cache* const value = values + at * dim;
+    score<G, N>(keys + at * dim, value, count, dim, at < sinks ? sink_query : query, stride,
+                weights);
     if constexpr (kScaled<Cache>) rescale_slots<G>(key_scales + at, count, weights);
-    float rescale[G];
     for (int g = 0; g < G; ++g) {
-      float* const row = weights + g * kKeys;
-      for (int64_t n = count; n < round_up(count, kLanes); ++n) row[n] = -1e30f;
-      Vector top = splat(high[g]);
-      for (int64_t n = 0; n < count; n += kLanes) top = at_least(top, load(row + n));
-      float tops[kLanes];
-      store(tops, top);
-      for (int i = 1; i < kLanes; ++i) tops[0] = tops[i] > tops[0] ? tops[i] : tops[0];
-      float factor[kLanes];
-      store(factor, power_of_two(splat(high[g] - tops[0])));
-      high[g] = tops[0];
-      rescale[g] = factor[0];
-      Vector sum = zero();
-      for (int64_t n = 0; n < count; n += kLanes) {
-        const Vector weight = power_of_two(load(row + n) - splat(high[g]));
-        store(row + n, weight);
-        sum += weight;
-      }
-      total[g] = total[g] * rescale[g] + sum_lanes(sum);
+      rescale[g] = soften(weights + g * kKeys, count, own_high[g], own_total[g]);
     }
     if constexpr (kScaled<Cache>) rescale_slots<G>(value_scales + at, count, weights);
-    const Cache* value = values + at * dim;
+    const Cache* const next = at + 2 * count <= end ? keys + (at + count) * dim : value;
     int64_t d = 0;
     for (; d + kParts * kLanes <= dim; d += kParts * kLanes) {
-      mix<Cache, G, kParts>(value + d, count, dim, weights, rescale, sums + d, stride);
+      mix<Cache, G, kParts>(value + d, next + d, count, dim, weights, rescale, sums + d, stride);
     }
     for (; d + kLanes <= dim; d += kLanes) {
-      mix<Cache, G, 1>(value + d, count, dim, weights, rescale, sums + d, stride);
+      mix<Cache, G, 1>(value + d, next + d, count, dim, weights, rescale, sums + d, stride);
     }
     if (d < dim) {
       mix_rest<Cache, G>(value + d, count, dim, dim - d, weights, rescale, sums + d, stride);
     }
     at += count;
+  }
+  for (int g = 0; g < G; ++g) {
+    high[g] = own_high[g];
+    total[g] = own_total[g];
+  }
+}
+
+// attend for `group` heads, several of them at a time.
+template <typename Cache, int N>
+void attend_group(int64_t group, const Cache* keys, const Cache* values, const float* key_scales,
+                  const float* value_scales, int64_t begin, int64_t end, int64_t sinks,
+                  int64_t dim, const float* query, const float* sink_query, int64_t stride,
+                  float* high, float* total, float* sums, float* weights) {
+  for (int64_t g = 0; g < group;) {
+    const int64_t left = group - g;
+    const auto run = [&](auto attend_heads) {
+      attend_heads(keys, values, key_scales, value_scales, begin, end, sinks, dim,
+                   query + g * stride, sink_query + g * stride, stride, high + g, total + g,
+                   sums + g * stride, weights);
+    };
+    if (left >= 4) {
+      run(attend<Cache, 4, N>);
+    } else if (left == 3) {
+      run(attend<Cache, 3, N>);
+    } else if (left == 2) {
+      run(attend<Cache, 2, N>);
+    } else {
+      run(attend<Cache, 1, N>);
+    }
+    g += min64(left, kHeads);
   }
 }
 
@@ -298,28 +358,22 @@ void decode(const AttentionArgs& args, const Parallel& parallel, void* scratch) 
       key_scales = args.present_scale + ring * 2 * plan.slots;
       value_scales = key_scales + plan.slots;
     }
-    float* const weights = layout.weights + worker * kHeads * kKeys;
-    for (int64_t g = 0; g < plan.group;) {
-      const int64_t query = (ring * plan.group + g) * plan.query_stride;
-      const int64_t part = (ring * plan.slices + slice) * plan.group + g;
-      const auto run = [&](auto attend_heads) {
-        attend_heads(keys, values, key_scales, value_scales, begin, end, args.sinks, dim,
-                     layout.query + query, layout.sink_query + query, plan.query_stride,
-                     layout.high + part, layout.total + part,
-                     layout.sums + part * plan.query_stride, weights);
-      };
-      const int64_t left = plan.group - g;
-      if (left >= 4) {
-        run(attend<Cache, 4>);
-      } else if (left == 3) {
-        run(attend<Cache, 3>);
-      } else if (left == 2) {
-        run(attend<Cache, 2>);
-      } else {
-        run(attend<Cache, 1>);
-      }
-      g += min64(left, kHeads);
+    const int64_t query = ring * plan.group * plan.query_stride;
+    const int64_t part = task * plan.group;
+    const auto run = [&](auto attend_heads) {
+      attend_heads(plan.group, keys, values, key_scales, value_scales, begin, end, args.sinks, dim,
+                   layout.query + query, layout.sink_query + query, plan.query_stride,
+                   layout.high + part, layout.total + part,
+                   layout.sums + part * plan.query_stride,
+                   layout.weights + worker * kHeads * kKeys);
+    };
+    // Common widths, known to the compiler, keep queries in registers; for the usual cache only,
+    // because each makes the library larger.
+    if constexpr (kLanes >= 8 && sizeof(Cache) == sizeof(Half)) {
+      if (dim == 64) return run(attend_group<Cache, 64 / kLanes>);
+      if (dim == 128) return run(attend_group<Cache, 128 / kLanes>);
     }
+    run(attend_group<Cache, 0>);
   });
   for (int64_t head = 0; head < args.batch * args.query_heads; ++head) {
     join(args, plan, layout, head);

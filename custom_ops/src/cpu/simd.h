@@ -138,6 +138,18 @@ ALLMEM_INLINE void store_first(float* p, Vector v, int64_t count) {
 }
 #endif
 
+// Asks for numbers that are read soon; those past the end of an array may be asked for.
+template <typename T>
+ALLMEM_INLINE void prefetch(const T* first, int64_t count) {
+#if defined(__GNUC__)
+  constexpr int64_t kLine = 64 / (int64_t)sizeof(T);
+  for (int64_t i = 0; i < count; i += kLine) __builtin_prefetch(first + i);
+#else
+  (void)first;
+  (void)count;
+#endif
+}
+
 ALLMEM_INLINE float half_to_float(Half h) {
 #if defined(__F16C__)
   return _cvtsh_ss(h.bits);
@@ -304,6 +316,13 @@ ALLMEM_INLINE void sum_step(Vector (&rows)[kLanes]) {
     rows[i] = low + high;
   }
 }
+// Lane l of the result sums lanes l and l ^ D: of `a` where bit D of l is clear, else of `b`.
+template <int D>
+ALLMEM_INLINE Vector fold(Vector a, Vector b) {
+  Vector low, high;
+  exchange<D>(a, b, low, high);
+  return low + high;
+}
 // Lane i of the result is the sum of the lanes of rows[i].
 ALLMEM_INLINE Vector sum_each(Vector (&rows)[kLanes]) {
   sum_step<1>(rows);
@@ -313,6 +332,12 @@ ALLMEM_INLINE Vector sum_each(Vector (&rows)[kLanes]) {
   return rows[0];
 }
 #else
+template <int D>
+ALLMEM_INLINE Vector fold(Vector a, Vector b) {
+  Vector sum = zero();
+  for (int i = 0; i < kLanes; ++i) sum[i] = i & D ? b[i] + b[i - D] : a[i] + a[i + D];
+  return sum;
+}
 ALLMEM_INLINE void transpose(Vector (&rows)[kLanes]) {
   for (int i = 0; i < kLanes; ++i) {
     for (int j = 0; j < i; ++j) {
@@ -334,6 +359,17 @@ ALLMEM_INLINE float sum_lanes(Vector v) {
   store(lanes, v);
   for (int width = kLanes / 2; width > 0; width /= 2) {
     for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
+  }
+  return lanes[0];
+}
+
+ALLMEM_INLINE float highest_lane(Vector v) {
+  float lanes[kLanes];
+  store(lanes, v);
+  for (int width = kLanes / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) {
+      lanes[i] = lanes[i] < lanes[i + width] ? lanes[i + width] : lanes[i];
+    }
   }
   return lanes[0];
 }
