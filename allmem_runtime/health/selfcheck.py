@@ -44,12 +44,11 @@ _POSITION = 11
 _ATTRIBUTES: dict[str, dict[str, int | float | str]] = {
     SLIDING_WINDOW_ATTENTION.name: {"window": 7, "sinks": 2, "scale": 0.35, "norm_epsilon": 1e-6},
     TTT_MEMORY.name: {"chunk": 16},  # 11 + 5 tokens: the piece ends with a commit
-    QUANTISED_MATMUL.name: {"width": 40, "bits": 4},
 }
 _REFERENCES: dict[str, Callable[..., tuple[NDArray[Any], ...]]] = {
     SLIDING_WINDOW_ATTENTION.name: sliding_window_attention,
     TTT_MEMORY.name: ttt_memory,
-    QUANTISED_MATMUL.name: lambda **arguments: (quantised_matmul(**arguments),),
+    QUANTISED_MATMUL.name: quantised_matmul,
 }
 
 
@@ -64,22 +63,19 @@ def operator_error(name: str, run: Runner) -> float:
         0 for perfect agreement; NaN if an output is not finite.
     """
     operator = KNOWN[name]
-    inputs = _product_inputs() if operator is QUANTISED_MATMUL else _inputs(operator)
-    attributes = _ATTRIBUTES[name]
-    model = one_node_model(
-        name,
-        DOMAIN,
-        operator.version,
-        inputs,
-        [(tensor.name, _element(tensor)) for tensor in operator.outputs],
-        operator.attribute_values(dict(attributes)),
-    )
-    found = run(model, inputs)
-    arguments: dict[str, Any] = dict(inputs)
-    if "position" in inputs:
-        arguments["position"] = _POSITION
-    expected = _REFERENCES[name](**arguments, **attributes)
-    errors = [relative_error(have, want) for have, want in zip(found, expected, strict=True)]
+    cases = [(_inputs(operator), _ATTRIBUTES[name])] if name in _ATTRIBUTES else _product_cases()
+    errors: list[float] = []
+    for inputs, attributes in cases:
+        arguments: dict[str, Any] = dict(inputs)
+        if "position" in inputs:
+            arguments["position"] = _POSITION
+        expected = _REFERENCES[name](**arguments, **attributes)
+        # Which outputs there are depends on the case: the reference knows.
+        outputs = [(tensor.name, _element(tensor)) for tensor in operator.outputs[: len(expected)]]
+        values = operator.attribute_values(dict(attributes))
+        model = one_node_model(name, DOMAIN, operator.version, inputs, outputs, values)
+        found = run(model, inputs)
+        errors += [relative_error(have, want) for have, want in zip(found, expected, strict=True)]
     return float(np.max(errors))
 
 
@@ -99,17 +95,27 @@ def _inputs(operator: Operator) -> dict[str, NDArray[Any]]:
     return inputs
 
 
-def _product_inputs() -> dict[str, NDArray[Any]]:
-    """Inputs of a product with 40 outputs, 96 inputs and a bias, which are not whole tiles."""
+def _product_cases() -> list[tuple[dict[str, NDArray[Any]], dict[str, int | float | str]]]:
+    """A product with 40 outputs, 90 inputs and a bias, which are not whole tiles, and its forms.
+
+    The forms differ in bits, and in what is part of the operator: nothing, or everything.
+    """
     random = np.random.default_rng(2024)
-    numbers = random.integers(0, 16, (40, 3, 32), np.uint8)
     scales = random.uniform(0.01, 0.02, (40, 3))
-    return {
-        "x": random.standard_normal((5, 90)).astype(np.float32),
-        "numbers": interleaved(numbers, 4),
-        "scales": interleaved_scales(scales, -8 * scales),
-        "bias": random.standard_normal(40).astype(np.float32),
-    }
+    bias = random.standard_normal(40).astype(np.float32)
+    x = random.standard_normal((5, 180)).astype(np.float32)
+
+    def weights(bits: int, *kinds: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        numbers = random.integers(0, 1 << bits, (40, 3, 32)).astype(np.uint8)
+        stored = {"numbers": interleaved(numbers, bits), "scales": interleaved_scales(*kinds)}
+        return {**stored, "bias": bias}
+
+    plain = {"x": x[:, :90], **weights(4, scales, -8 * scales)}
+    whole = {"x": x[:, :70], **weights(8, scales), "x_more": x[:, 70:]}
+    return [
+        (plain, {"width": 40, "bits": 4}),
+        (whole, {"width": 40, "bits": 8, "input_gate": "silu", "first_width": 21}),
+    ]
 
 
 def _element(tensor: Tensor) -> str:

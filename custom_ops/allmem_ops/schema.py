@@ -17,7 +17,9 @@ Shapes are written with these names:
 
 and of QuantisedMatMul, where ceil rounds up:
 
-    inputs, width        of the matrix: what a row of x holds, and a row of the product
+    inputs, width        of the matrix: what it takes of a row of x, and a row of the product
+    more                 values of a row that x_more holds
+    first_width          outputs that y holds, the attribute, where y_more holds the others
     bits                 of a number, the attribute, with 4 and with 8 being all there is
 """
 
@@ -341,10 +343,16 @@ QUANTISED_MATMUL = Operator(
     version=VERSION,
     doc=(
         "x times a matrix of whole numbers in blocks of 32 inputs, x being rounded to eight bits "
-        "in the same blocks: 4 bits are scale * number + minimum, 8 bits scale * (number - 128)."
+        "in the same blocks: 4 bits are scale * number + minimum, 8 bits scale * (number - 128). "
+        "What often stands before and after it may be part of it: a Concat, a gate, a Split."
     ),
     inputs=(
-        Tensor("x", ("...", "inputs"), "float32", "activations"),
+        Tensor(
+            "x",
+            ("...", "inputs"),
+            "float32",
+            "activations; 2 * inputs of them with a gate, and `more` fewer beside x_more",
+        ),
         Tensor(
             "numbers",
             ("ceil(width / 16)", "ceil(inputs / 32)", "64 * bits"),
@@ -359,11 +367,36 @@ QUANTISED_MATMUL = Operator(
             "scales of 16 outputs, then with 4 bits their minimums",
         ),
         Tensor("bias", ("width",), "float32", "may be left out"),
+        Tensor(
+            "x_more", ("...", "more"), "float32", "may be left out; follows x along the last axis"
+        ),
     ),
-    outputs=(Tensor("y", ("...", "width"), "float32", "the product"),),
+    outputs=(
+        Tensor("y", ("...", "width"), "float32", "the product; its first first_width, if set"),
+        Tensor(
+            "y_more",
+            ("...", "width - first_width"),
+            "float32",
+            "the rest of the product; there if, and only if, first_width is set",
+        ),
+    ),
     attributes=(
         Attribute("width", None, "outputs of the matrix", "int", minimum=1),
         Attribute("bits", 4, "of a number, 4 or 8", "int", minimum=4, maximum=8),
+        Attribute(
+            "input_gate",
+            "none",
+            "silu: the inputs are silu(first half of a row) * second half",
+            "string",
+            choices=("none", "silu"),
+        ),
+        Attribute(
+            "first_width",
+            0,
+            "outputs that y holds, below width; 0: it holds all",
+            "int",
+            minimum=0,
+        ),
     ),
 )
 """For CPUs, and optional: an export may use MatMulNBits of ONNX Runtime instead."""

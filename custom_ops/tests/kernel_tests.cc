@@ -230,12 +230,17 @@ ProductArgs product_args(const Case& one, const Arrays& arrays) {
   args.inputs = one.whole("inputs");
   args.outputs = one.whole("outputs");
   args.bits = static_cast<int>(one.whole("bits"));
+  args.gated = one.whole("gated") != 0;
+  args.x_width = one.whole("x_width");
+  args.first_width = one.whole("first_width");
   args.activation = allmem::Element::kFloat32;
   args.x = arrays.floats("x");
   args.numbers = static_cast<const uint8_t*>(arrays.raw("numbers"));
   args.scales = arrays.raw("scales");
   args.bias = one.arrays.count("bias") ? arrays.floats("bias") : nullptr;
+  args.x_more = args.x_width < args.row_width() ? arrays.floats("x_more") : nullptr;
   args.output = arrays.floats("y");
+  args.output_more = args.first_width < args.outputs ? arrays.floats("y_more") : nullptr;
   return args;
 }
 

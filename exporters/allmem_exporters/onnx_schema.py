@@ -28,7 +28,7 @@ _TYPES = {
     "int64": ["tensor(int64)"],
     "uint8": ["tensor(uint8)"],
 }
-_OPTIONAL = ("_scale", "bias")
+_OPTIONAL = ("_scale", "bias", "_more")
 """How names of tensors end that may be left out."""
 _KINDS = {
     "int": defs.OpSchema.AttrType.INT,

@@ -1,8 +1,12 @@
 """QuantisedMatMul as an ONNX function of standard operators, for any ONNX Runtime.
 
-One body serves all sizes, both numbers of bits, and products with a bias and without: the product
-is a Gemm, which may do without one. The matrix is widened to float32, once when the model is opened
-where ONNX Runtime folds constants.
+One body serves all sizes, both numbers of bits, and all forms: the product is a Gemm, which may do
+without a bias, and what stands before it is chosen by an If that ONNX Runtime takes away where it
+is decided when the model is opened, which is always but for x_more. The matrix is widened to
+float32, once when the model is opened where ONNX Runtime folds constants.
+
+A node has to name both outputs, the second by an empty text if it has none: ONNX Runtime 1.31 does
+not open a function whose node has fewer outputs than the body.
 """
 
 from __future__ import annotations
@@ -18,7 +22,8 @@ WIDE = "WideMatMul"
 
 _BODY = """
 <domain: "{domain}", opset_import: ["" : {opset}]>
-{name} <width, bits> (x, numbers, scales, bias) => (y)
+{name} <width, bits: int = 4, input_gate: string = "none", first_width: int = 0>
+(x, numbers, scales, bias, x_more) => (y, y_more)
 {{
     width_ = Constant <value_int: int = @width> ()
     bits_ = Constant <value_int: int = @bits> ()
@@ -67,8 +72,27 @@ _BODY = """
     two = Concat <axis = 0> (whole_inputs, last)
     padded_matrix = Reshape (turned, two)
     matrix = Slice (padded_matrix, first, end, second)
-    rows = Flatten <axis = -1> (x)
-    inputs = Shape <start = -1> (x)
+    is_joined = OptionalHasElement (x_more)
+    whole_rows = If (is_joined) <
+        then_branch = joined () => (float[?, ?] joined_rows) {{
+            both_parts = Concat <axis = -1> (x, x_more)
+            joined_rows = Flatten <axis = -1> (both_parts)
+        }},
+        else_branch = alone () => (float[?, ?] lone_rows) {{ lone_rows = Flatten <axis = -1> (x) }}
+    >
+    gate_ = Constant <value_string: string = @input_gate> ()
+    silu = Constant <value_string = "silu"> ()
+    is_gated = Equal (gate_, silu)
+    rows = If (is_gated) <
+        then_branch = gated () => (float[?, ?] gated_rows) {{
+            gate, up = Split <axis = 1, num_outputs = 2> (whole_rows)
+            chance = Sigmoid (gate)
+            active = Mul (gate, chance)
+            gated_rows = Mul (active, up)
+        }},
+        else_branch = plain () => (float[?, ?] plain_rows) {{ plain_rows = Identity (whole_rows) }}
+    >
+    inputs = Shape <start = 1> (rows)
     missing = Sub (whole_inputs, inputs)
     none = Constant <value_ints = [0, 0, 0]> ()
     more = Concat <axis = 0> (none, missing)
@@ -76,8 +100,18 @@ _BODY = """
     {rounding}
     product = Gemm (rounded, matrix, bias)
     leading = Shape <start = 0, end = -1> (x)
-    shape = Concat <axis = 0> (leading, end)
-    y = Reshape <allowzero = 1> (product, shape)
+    first_width_ = Constant <value_int: int = @first_width> ()
+    zero = Constant <value = int64 {{0}}> ()
+    is_whole = Equal (first_width_, zero)
+    near_width = Where (is_whole, width_, first_width_)
+    border = Unsqueeze (near_width, first)
+    far_width = Sub (end, border)
+    near = Slice (product, first, border, second)
+    far = Slice (product, border, end, second)
+    near_shape = Concat <axis = 0> (leading, border)
+    far_shape = Concat <axis = 0> (leading, far_width)
+    y = Reshape <allowzero = 1> (near, near_shape)
+    y_more = Reshape <allowzero = 1> (far, far_shape)
 }}
 """
 

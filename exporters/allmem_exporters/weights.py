@@ -20,6 +20,7 @@ from allmem_exporters.graph_edits import (
     replace,
     replace_product,
 )
+from allmem_exporters.own_forms import absorb_neighbours
 from allmem_exporters.own_products import (
     add_product_body,
     interleave_product,
@@ -96,6 +97,7 @@ def store(model: ir.Model, storage: str, products: str | None = None) -> None:
         else:
             _quantise_product(model, value, BITS[storage])
     if products == "allmem":
+        absorb_neighbours(model)
         add_product_body(model)
 
 

@@ -21,6 +21,7 @@ from tokenizers import Tokenizer
 
 from allmem_exporters.config import AllMemConfig
 from allmem_exporters.errors import ExportError
+from allmem_exporters.own_forms import name_all_outputs
 from allmem_exporters.weights import share_tables
 from allmem_ops.schema import DOMAIN, KNOWN
 from allmem_runtime.config import Backbone, FileRecord, Manifest, Memory
@@ -137,6 +138,7 @@ def _embed(graph: Path, manifest: Manifest) -> None:
     """Put the manifest into the graph's metadata, leaving the weights where they are."""
     proto = onnx.load(graph, load_external_data=False)
     share_tables(proto)
+    name_all_outputs(proto.graph)
     onnx.helper.set_model_props(proto, {METADATA_KEY: manifest.to_json()})
     graph.write_bytes(proto.SerializeToString())
 

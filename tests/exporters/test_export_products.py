@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -158,6 +159,58 @@ def test_products_have_the_bits_asked_for_and_the_table_has_eight(
     assert not nodes_of(folder, "GatherBlockQuantized")
 
 
+LAYER = {
+    PRODUCT: 4, "SkipSimplifiedLayerNormalization": 2, "MatMul": 1, "Add": 1,
+    "SlidingWindowAttention": 1, "TTTMemory": 1,
+}  # fmt: skip
+"""The nodes of a layer, the control's product and its bias among them."""
+
+
+def layer_nodes(folder: Path) -> Counter[str]:
+    """Nodes between the first layer's norm and the second's."""
+    nodes = list(model_of(folder).graph.node)
+    norms = [i for i, n in enumerate(nodes) if n.op_type == "SkipSimplifiedLayerNormalization"]
+    return Counter(node.op_type for node in nodes[norms[0] : norms[2]])
+
+
+def test_layer_has_ten_nodes_since_products_take_what_stands_beside_them(
+    exported: tuple[str, Path],
+) -> None:
+    _, folder = exported
+    assert layer_nodes(folder) == LAYER
+    by_part = {node.input[1].split(".")[2]: node for node in nodes_of(folder, PRODUCT)
+               if "layers.0." in node.input[1]}  # fmt: skip
+    values = {part: {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+              for part, node in by_part.items()}  # fmt: skip
+    config = manifest_of(folder)
+    heads = config.backbone.query_heads + 2 * config.backbone.kv_heads
+    assert values["project"]["first_width"] == heads * config.backbone.head_dim
+    assert values["down"]["input_gate"] == b"silu"
+    assert by_part["back"].input[4]
+    assert all(len(node.output) == 2 for node in by_part.values()), "function bodies need both"
+
+
+def test_other_activations_than_silu_keep_their_nodes_and_lose_their_split(tmp_path: Path) -> None:
+    checkpoint = write_lively(tmp_path / "c", FAMILIES["llama, gelu_pytorch_tanh"])
+    export(checkpoint, tmp_path / "model", weights="int4", check=False)
+    assert layer_nodes(tmp_path / "model") == {**LAYER, "Gelu": 1, "Mul": 1}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"weights": "float32"}, {"weights": "int4", "products": "onnxruntime"}],
+    ids=["float32", "onnxruntime"],
+)
+def test_products_of_others_keep_the_nodes_beside_them(
+    checkpoint: Path, tmp_path: Path, options: dict[str, str]
+) -> None:
+    export(checkpoint, tmp_path / "model", check=False, **options)
+    found = layer_nodes(tmp_path / "model")
+    assert {kind: found[kind] for kind in ("Split", "Concat", "QuickGelu", "Mul")} == {
+        "Split": 2, "Concat": 1, "QuickGelu": 1, "Mul": 1,
+    }  # fmt: skip
+
+
 def test_embedding_and_head_are_one_tensor_in_the_file(exported: tuple[str, Path]) -> None:
     _, folder = exported
     tensors = {tensor.name: tensor for tensor in model_of(folder).graph.initializer}
@@ -235,9 +288,11 @@ def test_no_widened_matrix_is_made_at_run_time_without_the_library(
     )
     graph = onnx.load(tmp_path / "optimised.onnx", load_external_data=False).graph
     assert not [node for node in graph.node if node.domain == DOMAIN]
-    assert not [node for node in graph.node if node.op_type in ("BitShift", "If")]
+    assert not [node for node in graph.node if node.op_type == "BitShift"]
     constants = {tensor.name for tensor in graph.initializer}
     products = [node for node in graph.node if node.op_type in ("Gemm", "FusedGemm")]
+    chosen = [node for node in graph.node if node.op_type == "If"]
+    assert len(chosen) == 2, "whether there is an x_more is found out at run time, once a layer"
     assert len(products) >= 9
     assert all(node.input[1] in constants for node in products)
 

@@ -6,6 +6,7 @@ in it, in and out of place, on each kind of kernels.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import subprocess
 from pathlib import Path
@@ -73,28 +74,42 @@ PRODUCT_SIZES = [(32, 16), (64, 1), (96, 17), (576, 48), (160, 129), (33, 40), (
 def write_products(file: BinaryIO) -> int:
     """Write cases of QuantisedMatMul; how many there are."""
     generator, count = np.random.default_rng(5), 0
-    for bits in (4, 8):
+    forms = itertools.product((False, True), (0, 1), (0, 3))
+    for bits, (gated, more, first) in itertools.product((4, 8), forms):
         for inputs, outputs in PRODUCT_SIZES:
-            for rows in (0, 1, 2, 5, 8, 15, 141):
+            for rows in (0, 1, 2, 5, 8, 15, 141) if not (gated or more or first) else (0, 3, 17):
+                row_width = (1 + gated) * inputs
+                if (more and row_width < 2) or first >= outputs:
+                    continue
                 blocks = -(-inputs // 32)
                 numbers = generator.integers(0, 1 << bits, (outputs, blocks, 32), np.uint8)
                 scale = generator.uniform(1e-3, 1e-2, (outputs, blocks))
+                x = generator.standard_normal((rows, row_width)).astype(np.float32)
+                x_width = row_width - (row_width + 1) // 3 * more
                 arrays = {
-                    "x": generator.standard_normal((rows, inputs)).astype(np.float32),
+                    "x": x[:, :x_width],
                     "numbers": interleaved(numbers, bits),
                     "scales": interleaved_scales(*([scale, -7 * scale] if bits == 4 else [scale])),
                 }
                 if rows % 2:
                     arrays["bias"] = generator.standard_normal(outputs).astype(np.float32)
+                if more:
+                    arrays["x_more"] = x[:, x_width:]
                 sizes = {"rows": rows, "inputs": inputs, "outputs": outputs, "bits": bits}
+                sizes |= {"gated": int(gated), "x_width": x_width, "first_width": first or outputs}
                 name = "_".join(map(str, sizes.values()))
                 file.write(f"case {name} product {len(sizes)}\n".encode())
                 for key, value in sizes.items():
                     file.write(f"{key} {value}\n".encode())
                 for key, array in arrays.items():
                     write_array(file, f"array {key} {array.nbytes}", array)
-                truth = quantised_matmul(**arrays, width=outputs, bits=bits).astype(np.float32)
-                write_array(file, f"expect y {truth.nbytes} {PRODUCT_TOLERANCE!r}", truth)
+                gate = "silu" if gated else "none"
+                truth = quantised_matmul(
+                    **arrays, width=outputs, bits=bits, input_gate=gate, first_width=first
+                )
+                for key, value in zip(("y", "y_more"), truth, strict=False):
+                    array = value.astype(np.float32)
+                    write_array(file, f"expect {key} {array.nbytes} {PRODUCT_TOLERANCE!r}", array)
                 file.write(b"end\n")
                 count += 1
     return count

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper
-from test_native_product import arrays, relative
+from onnx import helper
+from test_native_product import FORMS, arrays, in_form, product_graph, relative
 
 from allmem_exporters.product_function import WIDE, product_function
 from allmem_ops import DOMAIN
@@ -14,27 +14,22 @@ from allmem_ops.reference.product import quantised_matmul, weights_of
 
 
 def run(feed, width, bits, *, wide=False):
-    kinds = {
-        "x": TensorProto.FLOAT,
-        "numbers": TensorProto.UINT8,
-        "scales": TensorProto.FLOAT16,
-        "bias": TensorProto.FLOAT,
-    }
-    kinds = {key: kinds[key] for key in feed}
-    name = WIDE if wide else "QuantisedMatMul"
-    graph = helper.make_graph(
-        [helper.make_node(name, list(kinds), ["y"], domain=DOMAIN, width=width, bits=bits)],
-        "product",
-        [helper.make_tensor_value_info(key, kind, None) for key, kind in kinds.items()],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-    )
+    return run_all(feed, width, bits, wide=wide)[0]
+
+
+def run_all(feed, width, bits, *, wide=False, **form):
+    given = {"outputs": ("y", ""), **form}
+    if len(given["outputs"]) == 1:
+        given["outputs"] = ("y", "")  # as exports write it
+    graph = product_graph(width, bits, bias="bias" in feed, **given)
+    graph.node[0].op_type = WIDE if wide else "QuantisedMatMul"
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid(DOMAIN, 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     model.functions.append(product_function(wide=wide))
     found = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    return found.run(None, feed)[0]
+    return found.run(None, feed)
 
 
 @pytest.mark.parametrize("bias", [False, True], ids=["plain", "bias"])
@@ -46,7 +41,20 @@ def test_body_agrees_with_the_reference(inputs, width, rows, bits, bias):
     found = run(feed, width, bits)
     assert found.shape == (*rows, width)
     if found.size:
-        assert relative(found, quantised_matmul(**feed, width=width, bits=bits)) < 1e-5
+        assert relative(found, quantised_matmul(**feed, width=width, bits=bits)[0]) < 1e-5
+
+
+@pytest.mark.parametrize("bias", [False, True], ids=["plain", "bias"])
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+@pytest.mark.parametrize("rows", [(1, 7), (1, 0), ()], ids=str)
+def test_every_form_of_the_body_agrees_with_the_reference(rows, form, bits, bias):
+    feed, given, attributes = in_form(arrays(70, 40, bits, rows, bias=bias), **form)
+    found = run_all(feed, 40, bits, **given)
+    wanted = quantised_matmul(**feed, width=40, bits=bits, **attributes)
+    assert [y.shape for y in found] == [y.shape for y in wanted]
+    for have, want in zip(found, wanted, strict=True):
+        assert not want.size or relative(have, want) < 1e-5
 
 
 @pytest.mark.parametrize("bits", [4, 8])

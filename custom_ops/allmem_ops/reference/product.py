@@ -83,30 +83,48 @@ def rounded_inputs(x: NDArray[np.float32]) -> NDArray[np.float64]:
     return wide.reshape(len(x), blocks * BLOCK)
 
 
+def gated_inputs(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """silu(gate) * up of ``rows`` [rows, gates then ups], rounded to float32 once, at the end."""
+    gate, up = np.split(rows.astype(np.float64), 2, axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        gated: NDArray[np.float32] = (gate / (1 + np.exp(-gate)) * up).astype(np.float32)
+    return gated
+
+
 def quantised_matmul(
     x: NDArray[np.float32],
     numbers: NDArray[np.uint8],
     scales: NDArray[np.float16],
     bias: NDArray[np.float32] | None = None,
+    x_more: NDArray[np.float32] | None = None,
     *,
     width: int,
     bits: int = 4,
-) -> NDArray[np.float64]:
+    input_gate: str = "none",
+    first_width: int = 0,
+) -> tuple[NDArray[np.float64], ...]:
     """See the operator table; float64 after the inputs were rounded.
 
     Args:
-        x: [..., inputs] float32.
+        x: [..., inputs] float32; twice as many with a gate, fewer beside ``x_more``.
         numbers: [tiles, blocks, 64 * bits] uint8, see ``interleaved``.
         scales: [tiles, blocks, 2 or 1, TILE] float16: scales, and with 4 bits minimums.
         bias: [width].
+        x_more: [..., more], what follows x.
         width: width of the result.
         bits: 4 or 8.
+        input_gate: ``none`` or ``silu``.
+        first_width: width of the first result, or 0 where there is one alone.
 
     Returns:
-        [..., width].
+        y [..., width], or y [..., first_width] and y_more [..., width - first_width].
     """
-    rows = rounded_inputs(x.reshape(-1, x.shape[-1]))
-    product = rows @ weights_of(numbers, scales, width, bits).T
+    whole = x if x_more is None else np.concatenate([x, x_more], axis=-1)
+    rows = whole.reshape(-1, whole.shape[-1])
+    if input_gate == "silu":
+        rows = gated_inputs(rows)
+    product = rounded_inputs(rows) @ weights_of(numbers, scales, width, bits).T
     if bias is not None:
         product = product + bias
-    return product.reshape(*x.shape[:-1], width)
+    product = product.reshape(*x.shape[:-1], width)
+    return tuple(np.split(product, [first_width], axis=-1)) if first_width else (product,)

@@ -88,7 +88,8 @@ OperatorDescription attention_description(const char* provider,
   description.provider = provider;
   description.inputs = {activation, kInt64, kFloat, kFloat, kFloat, cache, cache, kFloat};
   description.outputs = {activation, cache, cache, kFloat};
-  description.last_is_optional = true;  // of inputs and outputs; ONNX Runtime wants equal numbers
+  // The scales; ONNX Runtime wants equal numbers, whatever the cache is.
+  description.optional_inputs = description.optional_outputs = 1;
   return description;
 }
 

@@ -11,11 +11,8 @@ const OperatorDescription& described(const OrtCustomOp* op) {
   return static_cast<const Operator*>(op)->description;
 }
 
-// Of inputs and of outputs the last may be optional, but an only one never is.
-OrtCustomOpInputOutputCharacteristic characteristic(const OperatorDescription& description,
-                                                    size_t index, size_t count) {
-  const bool optional = description.last_is_optional && count > 1 && index + 1 == count;
-  return optional ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
+OrtCustomOpInputOutputCharacteristic characteristic(size_t index, size_t count, size_t optional) {
+  return index + optional < count ? INPUT_OUTPUT_REQUIRED : INPUT_OUTPUT_OPTIONAL;
 }
 
 struct Instance {
@@ -34,10 +31,10 @@ Operator::Operator(OperatorDescription given) : OrtCustomOp{}, description(std::
   GetInputType = [](const OrtCustomOp* op, size_t i) { return described(op).inputs[i]; };
   GetOutputType = [](const OrtCustomOp* op, size_t i) { return described(op).outputs[i]; };
   GetInputCharacteristic = [](const OrtCustomOp* op, size_t i) {
-    return characteristic(described(op), i, described(op).inputs.size());
+    return characteristic(i, described(op).inputs.size(), described(op).optional_inputs);
   };
   GetOutputCharacteristic = [](const OrtCustomOp* op, size_t i) {
-    return characteristic(described(op), i, described(op).outputs.size());
+    return characteristic(i, described(op).outputs.size(), described(op).optional_outputs);
   };
   GetInputMemoryType = [](const OrtCustomOp*, size_t) { return OrtMemTypeDefault; };
   GetVariadicInputMinArity = [](const OrtCustomOp*) { return 0; };

@@ -24,7 +24,7 @@ struct OperatorDescription {
   // Checks the attributes and makes the kernel; may throw.
   Kernel* (*create)(const OperatorDescription& description, const OrtApi& api,
                     const OrtKernelInfo* info);
-  bool last_is_optional = false;  // whether a node may lack the last input and the last output
+  size_t optional_inputs = 0, optional_outputs = 0;  // how many of the last a node may lack
 };
 
 // The C callbacks around a description; must outlive every session it is registered with.

@@ -68,6 +68,15 @@ Element element_of(ONNXTensorElementDataType type) {
   }
 }
 
+bool has_output(const OrtApi& api, const OrtKernelInfo* info, size_t index) {
+  size_t count = 0;
+  require(api, api.KernelInfo_GetOutputCount(info, &count));
+  if (index >= count) return false;
+  size_t size = 0;  // of the name and its end; an output left out has an empty name
+  require(api, api.KernelInfo_GetOutputName(info, index, nullptr, &size));
+  return size > 1;
+}
+
 bool has_input(const OrtApi& api, const OrtKernelContext* context, size_t index) {
   size_t count = 0;
   require(api, api.KernelContext_GetInputCount(context, &count));

@@ -69,6 +69,9 @@ struct InputTensor {
   ONNXTensorElementDataType element;
 };
 
+// Whether the node, of which no run has begun, has this optional output.
+bool has_output(const OrtApi& api, const OrtKernelInfo* info, size_t index);
+
 // Whether the node has this optional input.
 bool has_input(const OrtApi& api, const OrtKernelContext* context, size_t index);
 

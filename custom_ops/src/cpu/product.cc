@@ -2,9 +2,8 @@
 //
 // A row's result must not depend on the rows beside it, so every form adds up the blocks of a row
 // in the same order, with the same roundings.
-#include <float.h>
-
 #include "product_dot.h"
+#include "product_input.h"
 #include "tasks.h"
 
 namespace allmem {
@@ -25,15 +24,6 @@ constexpr int kMostRows = 8;
 #else
 constexpr int kMostRows = 4;
 #endif
-
-// Activations of eight bits; x is about scale * number.
-struct Activations {
-  int8_t* numbers;  // [rows, blocks, kProductBlock]
-  float* scales;    // [rows, blocks]
-  float* sums;      // [rows, blocks], scale * sum of numbers
-  int32_t* counts;  // [rows, blocks], sum of numbers
-  int64_t blocks;
-};
 
 struct Work {
   const ProductArgs& args;
@@ -58,57 +48,11 @@ Activations take(Scratch& scratch, const ProductArgs& args) {
   return x;
 }
 
-float not_a_number() {
-  const uint32_t bits = 0x7fc00000;
-  float value;
-  memcpy(&value, &bits, 4);
-  return value;
-}
-
-// A block that is not finite gets the scale NaN and numbers of 0: its row becomes NaN.
-void round_block(const float* from, int8_t* numbers, float* scale, float* sum, int32_t* count) {
-  int32_t most = 0;  // sizes compare as their bits do, what is not finite above all
-  for (int i = 0; i < kProductBlock; ++i) {
-    int32_t bits;
-    memcpy(&bits, from + i, 4);
-    bits &= 0x7fffffff;
-    most = bits > most ? bits : most;
-  }
-  const bool finite = most < 0x7f800000;
-  float step;
-  memcpy(&step, &most, 4);
-  step /= 127.0f;
-  // Below the least normal number the inverse may overflow; such a block counts as zeros.
-  const bool usable = finite && step >= FLT_MIN;
-  const float inverse = usable ? 1.0f / step : 0.0f;
-  const float shift = 12582912.0f;  // adding 1.5 * 2^23 leaves the nearest integer, ties to even
-  int32_t total = 0;
-  for (int i = 0; i < kProductBlock; ++i) {
-    const float product = usable ? from[i] * inverse : 0.0f;
-    float shifted = product + shift;
-    int32_t whole;
-    memcpy(&whole, &shifted, 4);
-    whole -= 0x4b400000;
-    whole = whole > 127 ? 127 : whole < -127 ? -127 : whole;
-    numbers[i] = (int8_t)whole;
-    total += whole;
-  }
-  *scale = usable ? step : finite ? 0.0f : not_a_number();
-  *sum = *scale * (float)total;
-  *count = total;
-}
-
-void round_row(const ProductArgs& args, const Activations& x, int64_t row) {
-  for (int64_t block = 0; block < x.blocks; ++block) {
-    const int64_t at = row * x.blocks + block, first = block * kProductBlock;
-    const float* from = args.x + row * args.inputs + first;
-    float padded[kProductBlock] = {};
-    if (first + kProductBlock > args.inputs) {
-      memcpy(padded, from, (size_t)(args.inputs - first) * sizeof(float));
-      from = padded;
-    }
-    round_block(from, x.numbers + at * kProductBlock, x.scales + at, x.sums + at, x.counts + at);
-  }
+// Where output `at` of a row lies.
+float* place(const ProductArgs& args, int64_t row, int64_t at) {
+  const int64_t first = args.first_width;
+  if (at < first) return args.output + row * first + at;
+  return args.output_more + row * (args.outputs - first) + (at - first);
 }
 
 #if defined(ALLMEM_BYTES)
@@ -117,16 +61,24 @@ void round_row(const ProductArgs& args, const Activations& x, int64_t row) {
 template <int R>
 ALLMEM_INLINE void finish(const Work& work, int64_t row, int64_t first,
                           const Vector (&results)[R]) {
-  const int64_t lanes = min64(kLanes, work.args.outputs - first);
+  const ProductArgs& args = work.args;
+  const int64_t lanes = min64(kLanes, args.outputs - first), border = args.first_width;
   if (lanes <= 0) return;
-  float* const out = work.args.output + row * work.args.outputs + first;
-  const float* const bias = work.args.bias ? work.args.bias + first : nullptr;
+  const bool apart = first < border && first + lanes > border;
+  float both[R * kLanes];
+  float* const out = apart ? both : place(args, row, first);
+  const int64_t step = apart ? kLanes : first < border ? border : args.outputs - border;
+  const float* const bias = args.bias ? args.bias + first : nullptr;
   if (lanes == kLanes) {
     const Vector added = bias ? load(bias) : zero();
-    for (int r = 0; r < R; ++r) store(out + r * work.args.outputs, results[r] + added);
+    for (int r = 0; r < R; ++r) store(out + r * step, results[r] + added);
   } else {
     const Vector added = bias ? load_first(bias, lanes) : zero();
-    for (int r = 0; r < R; ++r) store_first(out + r * work.args.outputs, results[r] + added, lanes);
+    for (int r = 0; r < R; ++r) store_first(out + r * step, results[r] + added, lanes);
+  }
+  if (!apart) return;
+  for (int r = 0; r < R; ++r) {
+    for (int64_t i = 0; i < lanes; ++i) *place(args, row + r, first + i) = both[r * kLanes + i];
   }
 }
 
@@ -248,7 +200,7 @@ void tile_product_rows(const Work& work, int64_t tile, int64_t row, int64_t end)
     const int64_t first = tile * kProductTile;
     for (int64_t lane = 0; lane < min64(kProductTile, work.args.outputs - first); ++lane) {
       const float bias = work.args.bias ? work.args.bias[first + lane] : 0.0f;
-      work.args.output[row * work.args.outputs + first + lane] = results[lane] + bias;
+      *place(work.args, row, first + lane) = results[lane] + bias;
     }
   }
 }

@@ -1,4 +1,4 @@
-// QuantisedMatMul as an operator of the CPU: inputs checked, output opened, kernel called.
+// QuantisedMatMul as an operator of the CPU: inputs checked, outputs opened, kernel called.
 #include "../common/attributes.h"
 #include "../common/product_args.h"
 #include "../common/shapes.h"
@@ -10,8 +10,18 @@ namespace {
 
 constexpr char kName[] = "QuantisedMatMul";
 constexpr int64_t kMostOutputs = int64_t{1} << 31;
+constexpr auto kFloat = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
 
-enum Input : size_t { kX, kNumbers, kScales, kBias, kInputs };
+enum Input : size_t { kX, kNumbers, kScales, kBias, kXMore, kInputs };
+enum Output : size_t { kY, kYMore, kOutputs };
+
+int64_t width_of(const InputTensor& input) {
+  if (input.shape.empty() || input.shape.back() < 1) {
+    throw InvalidArgument(text(kName, ": input ", input.name, " has shape ",
+                               shape_text(input.shape), "; its last axis must hold at least 1 input"));
+  }
+  return input.shape.back();
+}
 
 class ProductKernel : public CpuKernelBase {
  public:
@@ -22,20 +32,40 @@ class ProductKernel : public CpuKernelBase {
     if (bits_ != 4 && bits_ != 8) {
       throw InvalidArgument(text(kName, ": attribute bits is ", bits_, "; it must be 4 or 8"));
     }
+    gated_ = attributes.choice("input_gate", {"none", "silu"}) == 1;
+    first_width_ = attributes.integer("first_width", 0, 0, outputs_ - 1);
+    if (has_output(api, info, kYMore) != (first_width_ > 0)) {
+      throw InvalidArgument(text(kName, ": attribute first_width is ", first_width_,
+                                 first_width_ > 0 ? ", and the output y_more is missing"
+                                                  : ", and there is an output y_more; it would "
+                                                    "hold nothing"));
+    }
   }
 
   void compute(OrtKernelContext* context) override {
-    constexpr auto kFloat = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
     const InputTensor x = read_input(api_, context, kX, "x");
     const InputTensor numbers = read_input(api_, context, kNumbers, "numbers");
     const InputTensor scales = read_input(api_, context, kScales, "scales");
-    if (x.shape.empty() || x.shape.back() < 1) {
-      throw InvalidArgument(text(kName, ": input x has shape ", shape_text(x.shape),
-                                 "; its last axis must hold at least 1 input"));
-    }
     ProductArgs args{};
-    args.inputs = x.shape.back();
+    args.x_width = width_of(x);
+    args.x = static_cast<const float*>(x.data);
+    int64_t row_width = args.x_width;
+    if (has_input(api_, context, kXMore)) {
+      const InputTensor more = read_input(api_, context, kXMore, "x_more");
+      Shape wanted = x.shape;
+      wanted.back() = -1;
+      check_input(kName, more, kFloat, wanted, "[..., more], as x is but for the last axis,");
+      row_width += width_of(more);
+      args.x_more = static_cast<const float*>(more.data);
+    }
+    if (gated_ && row_width % 2 != 0) {
+      throw InvalidArgument(text(kName, ": attribute input_gate is 'silu', and a row holds ",
+                                 row_width, " inputs; there must be as many gates as others"));
+    }
+    args.gated = gated_;
+    args.inputs = gated_ ? row_width / 2 : row_width;
     args.outputs = outputs_;
+    args.first_width = first_width_ > 0 ? first_width_ : outputs_;
     args.bits = static_cast<int>(bits_);
     args.activation = Element::kFloat32;
     args.rows = 1;
@@ -48,7 +78,6 @@ class ProductKernel : public CpuKernelBase {
     check_input(kName, scales, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16,
                 {tiles, blocks, bits_ == 4 ? 2 : 1, kProductTile},
                 "[ceil(width / 16), ceil(inputs / 32), 2 with 4 bits and 1 with 8, 16]");
-    args.x = static_cast<const float*>(x.data);
     args.numbers = static_cast<const uint8_t*>(numbers.data);
     args.scales = scales.data;
     if (has_input(api_, context, kBias)) {
@@ -57,13 +86,18 @@ class ProductKernel : public CpuKernelBase {
       args.bias = static_cast<const float*>(bias.data);
     }
     Shape shape = x.shape;
-    shape.back() = outputs_;
-    args.output = static_cast<float*>(open_output(api_, context, 0, shape));
+    shape.back() = args.first_width;
+    args.output = static_cast<float*>(open_output(api_, context, kY, shape));
+    if (first_width_ > 0) {
+      shape.back() = outputs_ - first_width_;
+      args.output_more = static_cast<float*>(open_output(api_, context, kYMore, shape));
+    }
     launch(context, args, kernels_->product_scratch, kernels_->product, {}, args.rows * outputs_);
   }
 
  private:
-  int64_t outputs_, bits_;
+  int64_t outputs_, first_width_, bits_;
+  bool gated_;
 };
 
 }  // namespace
@@ -71,13 +105,14 @@ class ProductKernel : public CpuKernelBase {
 OperatorDescription cpu_product() {
   OperatorDescription description{
       kName, kCpuProvider,
-      {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8,
-       ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT},
-      {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT},
+      {kFloat, ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16, kFloat,
+       kFloat},
+      {kFloat, kFloat},
       [](const OperatorDescription&, const OrtApi& api, const OrtKernelInfo* info) -> Kernel* {
         return new ProductKernel(api, info);
       }};
-  description.last_is_optional = true;
+  description.optional_inputs = kInputs - kBias;
+  description.optional_outputs = kOutputs - kYMore;
   return description;
 }
 
