@@ -107,8 +107,8 @@ def _product_cases() -> list[tuple[dict[str, NDArray[Any]], dict[str, int | floa
 
     def weights(bits: int, *kinds: NDArray[Any]) -> dict[str, NDArray[Any]]:
         numbers = random.integers(0, 1 << bits, (40, 3, 32)).astype(np.uint8)
-        stored = {"numbers": interleaved(numbers, bits), "scales": interleaved_scales(*kinds)}
-        return {**stored, "bias": bias}
+        packed = interleaved(numbers, bits)
+        return {"numbers": packed, "scales": interleaved_scales(*kinds), "bias": bias}
 
     plain = {"x": x[:, :90], **weights(4, scales, -8 * scales)}
     whole = {"x": x[:, :70], **weights(8, scales), "x_more": x[:, 70:]}

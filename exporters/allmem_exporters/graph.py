@@ -262,7 +262,7 @@ class StepGraph(nn.Module):
             added, residual, new = layer(normed, residual, position, past)
             normed, residual = norm(added, residual)
             present += new
-        rows = normed[0].index_select(0, logit_index)
+        rows = normed.index_select(1, logit_index).squeeze(0)
         # Gemm reads the (tied) embedding as it lies; a product would keep a transposed copy.
         logits = torch.onnx.ops.symbolic(
             "Gemm",

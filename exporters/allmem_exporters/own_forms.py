@@ -1,6 +1,6 @@
-"""What stands around a QuantisedMatMul becomes part of it: a Concat, a gate, a Split.
+"""What stands around a QuantisedMatMul becomes part of it: a Concat, a gate, a Split, views.
 
-A node costs a step of one token 5 to 10 µs, whatever it does, and a layer has five of these.
+A node costs a step of one token some microseconds, whatever it does, and a layer has five of these.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ def absorb_neighbours(model: ir.Model) -> None:
     for product in products:
         _absorb_concat(graph, product)
         _absorb_gate(graph, product)
+        _absorb_views(graph, product)
     for product in products:  # splits before a gate are gone by now
         _absorb_split(graph, product)
 
@@ -58,6 +59,28 @@ def _absorb_gate(graph: ir.Graph, product: ir.Node) -> None:
         product.attributes.add(ir.AttrString("input_gate", "silu"))
         graph.remove([gated, silu, split], safe=True)
         return
+
+
+def _absorb_views(graph: ir.Graph, product: ir.Node) -> None:
+    """The Squeeze and the Unsqueeze of the first axis, which another product may need.
+
+    Where the latter makes an output of the graph, ONNX Runtime copies it.
+    """
+    squeeze = _only_producer(product.inputs[_X], "Squeeze")
+    uses = list(product.outputs[0].uses())
+    if squeeze is None or len(uses) != 1 or uses[0].node.op_type != "Unsqueeze":
+        return
+    unsqueeze = uses[0].node
+    axes = [node.inputs[1] for node in (squeeze, unsqueeze) if len(node.inputs) > 1]
+    known = [axis for axis in axes if axis is not None and axis.const_value is not None]
+    if [constant_of(axis).tolist() for axis in known] != [[0], [0]]:
+        return
+    product.replace_input_with(_X, squeeze.inputs[0])
+    output, last = product.outputs[0], unsqueeze.outputs[0]
+    output.type, output.shape, name = last.type, last.shape, last.name
+    last.replace_all_uses_with(output, replace_graph_outputs=True)
+    graph.remove([unsqueeze, squeeze], safe=True)
+    output.name = name
 
 
 def _absorb_split(graph: ir.Graph, product: ir.Node) -> None:

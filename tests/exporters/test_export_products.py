@@ -30,7 +30,7 @@ from allmem_ops.schema import DOMAIN
 from allmem_runtime import load
 from allmem_runtime.config import Manifest
 from allmem_runtime.info import model_info, model_lines
-from allmem_runtime.spec import GRAPH_FILE, MANIFEST_FILE
+from allmem_runtime.spec import GRAPH_FILE, LOGITS, MANIFEST_FILE
 
 LENGTH = 90
 PRODUCT = "QuantisedMatMul"
@@ -188,6 +188,14 @@ def test_layer_has_ten_nodes_since_products_take_what_stands_beside_them(
     assert values["down"]["input_gate"] == b"silu"
     assert by_part["back"].input[4]
     assert all(len(node.output) == 2 for node in by_part.values()), "function bodies need both"
+
+
+def test_product_of_the_head_writes_the_logits_itself(exported: tuple[str, Path]) -> None:
+    graph = model_of(exported[1]).graph
+    (logits,) = [node for node in graph.node if LOGITS in node.output]
+    assert logits.op_type == PRODUCT
+    (wanted,) = [node for node in graph.node if logits.input[0] in node.output]
+    assert wanted.op_type == "Gather"
 
 
 def test_other_activations_than_silu_keep_their_nodes_and_lose_their_split(tmp_path: Path) -> None:
