@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from allmem_ops.contract import Operator
 from allmem_ops.reference import quantise
-from allmem_ops.schema import OPERATORS, QUANTISED_ATTENTION, Operator
+from allmem_ops.schema import OPERATORS, QUANTISED_ATTENTION
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 

@@ -8,17 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from allmem_ops.contract import Operator, Tensor
 from allmem_ops.reference import sliding_window_attention, ttt_memory
 from allmem_ops.reference.product import interleaved, interleaved_scales, quantised_matmul
-from allmem_ops.schema import (
-    DOMAIN,
-    KNOWN,
-    QUANTISED_MATMUL,
-    SLIDING_WINDOW_ATTENTION,
-    TTT_MEMORY,
-    Operator,
-    Tensor,
-)
+from allmem_ops.schema import DOMAIN, KNOWN, QUANTISED_MATMUL, SLIDING_WINDOW_ATTENTION, TTT_MEMORY
 from allmem_runtime.health.one_node import one_node_model
 
 Arrays = Mapping[str, NDArray[Any]]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from allmem_ops.schema import Operator, Value
+from allmem_ops.contract import Operator, Value
 from benchmarks.gpu.calls import describe
 from benchmarks.gpu.library import KernelLibrary, Prepared
 

@@ -9,7 +9,7 @@ import ctypes
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from allmem_ops.schema import Operator, Value
+from allmem_ops.contract import Operator, Value
 
 ELEMENTS = ("float32", "float16", "bfloat16")
 ENTRIES = {"SlidingWindowAttention": "attention", "TTTMemory": "memory"}

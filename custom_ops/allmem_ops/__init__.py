@@ -1,5 +1,6 @@
 """The two AllMem operators: their contract, their NumPy reference and the native library."""
 
-from allmem_ops.schema import DOMAIN, OPERATORS, Operator
+from allmem_ops.contract import Operator
+from allmem_ops.schema import DOMAIN, OPERATORS
 
 __all__ = ["DOMAIN", "OPERATORS", "Operator"]

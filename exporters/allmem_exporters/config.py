@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 from transformers import AutoConfig, PretrainedConfig
 
 from allmem_exporters.errors import ConfigError
-from allmem_ops.schema import SLIDING_WINDOW_ATTENTION, TTT_MEMORY, Value
+from allmem_ops.contract import Value
+from allmem_ops.schema import SLIDING_WINDOW_ATTENTION, TTT_MEMORY
 from allmem_runtime.config import BOUNDS
 
 BACKBONES = ("llama", "qwen2", "qwen3")

@@ -13,14 +13,9 @@ import numpy as np
 import onnx
 
 from allmem_exporters.function_body import Body, Value
-from allmem_ops.schema import (
-    DOMAIN,
-    QUANTISED_ATTENTION,
-    SLIDING_WINDOW_ATTENTION,
-    TTT_MEMORY,
-    Operator,
-)
-from allmem_ops.schema import Value as AttributeValue
+from allmem_ops.contract import Operator
+from allmem_ops.contract import Value as AttributeValue
+from allmem_ops.schema import DOMAIN, QUANTISED_ATTENTION, SLIDING_WINDOW_ATTENTION, TTT_MEMORY
 
 Attributes = dict[str, AttributeValue]
 

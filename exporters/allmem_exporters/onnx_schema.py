@@ -10,14 +10,13 @@ import torch
 from onnx import defs
 
 from allmem_exporters import operators as _operators  # noqa: F401  (defines torch.ops.allmem)
+from allmem_ops.contract import Operator, Tensor
 from allmem_ops.schema import (
     DOMAIN,
     KNOWN,
     QUANTISED_ATTENTION,
     SLIDING_WINDOW_ATTENTION,
     TTT_MEMORY,
-    Operator,
-    Tensor,
 )
 
 _TYPES = {

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from cases import AttentionSizes, Case
 
-from allmem_ops.schema import Value
+from allmem_ops.contract import Value
 
 
 def _attention(

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from allmem_ops.contract import Operator, Value
 from allmem_ops.reference import quantise, sliding_window_attention, ttt_memory
-from allmem_ops.schema import OPERATORS, QUANTISED_ATTENTION, Operator, Value
+from allmem_ops.schema import OPERATORS, QUANTISED_ATTENTION
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -9,7 +9,7 @@ import cuda_memory
 from cases import BACKENDS, Arrays
 from cuda_shim import ShimLibrary, build
 
-from allmem_ops.schema import Operator, Value
+from allmem_ops.contract import Operator, Value
 
 
 class CudaShim:

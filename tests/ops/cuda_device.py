@@ -14,7 +14,7 @@ import torch
 from cases import BACKENDS, Arrays
 from numpy.typing import NDArray
 
-from allmem_ops.schema import Operator, Value
+from allmem_ops.contract import Operator, Value
 from benchmarks.gpu import library as kernels
 from benchmarks.gpu.bound import BoundOperator
 from benchmarks.gpu.library import KernelLibrary

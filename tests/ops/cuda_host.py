@@ -11,7 +11,7 @@ import numpy as np
 from cases import Arrays
 from cuda_shim import ShimLibrary
 
-from allmem_ops.schema import Operator, Value
+from allmem_ops.contract import Operator, Value
 from benchmarks.gpu.calls import describe
 
 GUARD = 256  # bytes kept around the scratch, so that a write beside it is seen

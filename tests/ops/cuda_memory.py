@@ -10,7 +10,7 @@ from cases import Arrays
 from cuda_host import run_on_host
 from cuda_shim import CUDA, ShimLibrary
 
-from allmem_ops.schema import Operator, Value
+from allmem_ops.contract import Operator, Value
 
 SOURCES = (*sorted(path.name for path in CUDA.glob("memory*.cu")), "entry/memory_entry.cu")
 ELEMENTS = {

@@ -7,7 +7,8 @@ from typing import Any
 
 from cases import Case, MemorySizes
 
-from allmem_ops.schema import OPERATORS, Value
+from allmem_ops.contract import Value
+from allmem_ops.schema import OPERATORS
 
 
 def _memory(

@@ -13,7 +13,7 @@ from cases import BACKENDS, Arrays
 from onnx import TensorProto, helper
 
 from allmem_ops import DOMAIN, library
-from allmem_ops.schema import Operator, Value
+from allmem_ops.contract import Operator, Value
 
 ELEMENT = {
     np.dtype(np.float32): TensorProto.FLOAT,

@@ -11,7 +11,7 @@ from cases import BACKENDS, Arrays
 from native import node_model
 
 from allmem_exporters.functions import attention_function, memory_function
-from allmem_ops.schema import Operator, Value
+from allmem_ops.contract import Operator, Value
 
 
 class Portable:

@@ -11,7 +11,7 @@ from cuda_memory import ELEMENTS, SOURCES, run_memory
 from cuda_shim import ORDERS, ShimLibrary, build
 from memory_cases import MEMORY_CASES
 
-from allmem_ops.schema import Operator, Value
+from allmem_ops.contract import Operator, Value
 
 TOLERANCE = 2e-6
 """Float32 products of depth 128 at most, in a chain of three: measured are 3.2e-7 at most."""

@@ -9,18 +9,10 @@ from pathlib import Path
 import pytest
 
 from allmem_ops import schema
+from allmem_ops.contract import Attribute, Operator, Tensor
 from allmem_ops.reference import sliding_window_attention, ttt_memory
 from allmem_ops.reference.product import quantised_matmul
-from allmem_ops.schema import (
-    DOMAIN,
-    KNOWN,
-    OPERATORS,
-    QUANTISED_ATTENTION,
-    QUANTISED_MATMUL,
-    Attribute,
-    Operator,
-    Tensor,
-)
+from allmem_ops.schema import DOMAIN, KNOWN, OPERATORS, QUANTISED_ATTENTION, QUANTISED_MATMUL
 
 REFERENCES = {
     "SlidingWindowAttention": sliding_window_attention,

@@ -8,7 +8,8 @@ import torch
 from cases import BACKENDS, Arrays
 
 from allmem_exporters.operators import quantised_attention, sliding_window_attention, ttt_memory
-from allmem_ops.schema import QUANTISED_ATTENTION, Operator, Value
+from allmem_ops.contract import Operator, Value
+from allmem_ops.schema import QUANTISED_ATTENTION
 
 FUNCTIONS = {"SlidingWindowAttention": sliding_window_attention, "TTTMemory": ttt_memory}
 

@@ -69,7 +69,7 @@ class Settings:
         beyond_window: weight of plain-text positions past the window relative to those before,
             where student and teacher see the same.
         text_weight: weight of a plain text's loss beside a task's. Where an answer depends on what
-            the window hides, the KL is some thirty times that of plain text.
+            the window hides, the KL is some thirty times that of plain text. Stage ``model`` only.
         precision: of the decoder's products: ``auto`` is bfloat16 on CUDA and float32 on a CPU.
         save_every: steps between two savings of the run.
         evaluate_every: steps between two evaluations on held-out sequences.
@@ -108,6 +108,13 @@ class Settings:
             _within(name, getattr(self, name), 0, 1_000_000_000)
         for name in ("cross_entropy", "beyond_window", "text_weight"):
             _within(name, getattr(self, name), 0.0, 1000.0)
+        if self.stage == "layers":
+            for name, without in (("cross_entropy", 0.0), ("text_weight", 1.0)):
+                if getattr(self, name) != without:
+                    raise ConfigError(
+                        f"{name} is {getattr(self, name)!r}, but stage 'layers' has no such loss.",
+                        f"Leave {name} out, or use the stage 'model'.",
+                    )
         for name, least in (("window", 16), ("sinks", 0), ("chunk", 1)):
             low, high = getattr(self.draws, name)
             _within(f"draws.{name}[0]", low, least, high)

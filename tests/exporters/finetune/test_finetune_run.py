@@ -60,6 +60,24 @@ def test_held_out_sequences_cut_before_what_counts_are_no_error(
     assert "kl" not in manifest["heldout"]
 
 
+@pytest.mark.parametrize(("kind", "times"), [("text", 8.0), ("needle", 1.0)])
+def test_text_weight_strengthens_the_pull_of_plain_text_alone(
+    checkpoint: Path, tmp_path: Path, kind: str, times: float
+) -> None:
+    with ShardWriter(tmp_path / "data", vocab_size=320, tokenizer="none") as writer:
+        for split in ("train", "heldout"):
+            ids = np.arange(3, 99)
+            writer.add(Sequence(ids, ids > 3, kind, split))
+    steps = []
+    for weight in (1.0, 8.0):
+        out = tmp_path / f"{weight}"
+        run(checkpoint, tmp_path / "data", out, steps=1, text_weight=weight)
+        steps += [x for x in MetricsFile(out / "metrics.jsonl").read() if "loss" in x]
+    plain, weighted = steps
+    assert weighted["loss"] == plain["loss"]
+    assert weighted["gradient_norm"] == pytest.approx(times * plain["gradient_norm"], rel=1e-4)
+
+
 def test_step_that_is_not_finite_is_skipped_and_counted(
     checkpoint: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,6 +38,8 @@ def test_rate_rises_stays_and_falls() -> None:
         ("[draws]\nwindow = [2048, 512]", "draws.window"),
         ("draws = 3", "must be a table"),
         ("steps = 1.5", "type int"),
+        ("stage = 'layers'\ntext_weight = 8.0", "text_weight is 8.0"),
+        ("stage = 'layers'\ncross_entropy = 0.1", "cross_entropy is 0.1"),
         ("[optimizer]\nbetas = [0.9, 1.0]", "optimizer.betas"),
         ("[optimizer]\nclip = 0", "optimizer.clip"),
         ("steps =", "TOML"),
