@@ -1,6 +1,6 @@
 """Where does the time of a step go? ONNX Runtime's profile of one token and of a piece, by node.
 
-    python -m benchmarks.nodes MODEL… [--tokens 512] [--position 2048] [--threads 2]
+    python -m benchmarks.nodes MODEL… [--tokens 128] [--position 2048] [--threads 2]
 
 Each node counts with its median over the repeats, so that other work on the machine blurs less.
 Prints how many nodes the file has and how many are left when ONNX Runtime has optimised it, then
@@ -118,12 +118,20 @@ def counts(folder: Path) -> tuple[int, int]:
 @click.argument(
     "models", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path)
 )
-@click.option("--tokens", default=512, show_default=True, help="Length of the piece.")
+@click.option("--tokens", default=128, show_default=True, help="Length of the piece.")
 @click.option("--position", default=2_048, show_default=True, help="Tokens read before.")
 @click.option("--threads", default=2, show_default=True)
 def main(models: tuple[Path, ...], tokens: int, position: int, threads: int) -> None:
     """Print where the time of a step goes."""
     for folder in models:
+        text = (folder / spec.MANIFEST_FILE).read_text(encoding="utf-8")
+        chunk = Manifest.from_json(text, str(folder)).chunk
+        if position % chunk + tokens > chunk:
+            raise click.UsageError(
+                f"A piece of {tokens} tokens at position {position} crosses the boundary of a "
+                f"chunk of {chunk}, which {folder} commits; give --tokens {chunk} and a "
+                f"--position that {chunk} divides."
+            )
         written, optimised = counts(folder)
         click.echo(f"{folder.name}: {written} nodes, {optimised} when optimised\n")
         for title, count, repeats in (("one token", 1, 40), (f"{tokens} tokens", tokens, 5)):

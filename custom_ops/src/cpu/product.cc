@@ -19,6 +19,8 @@ constexpr int64_t kGroupBytes = 4 * kProductTile;  // of eight bits
 constexpr int64_t kTaskBytes = 48 << 10;           // of weights, so that handing out costs little
 constexpr int64_t kFewRowsTaskBytes = 24 << 10;    // no thread waits long for another's last task
 constexpr int64_t kTaskRows = 128;                 // their activations stay in the second cache
+constexpr int kStreams = 2;                        // places in which one row reads its weights,
+constexpr int64_t kAheadBytes = 1 << 10;           // and how early it asks for them there
 #if defined(__AVX512BW__)
 constexpr int kMostRows = 8;
 #else
@@ -82,6 +84,50 @@ ALLMEM_INLINE void finish(const Work& work, int64_t row, int64_t first,
   }
 }
 
+// Adds a block of `R` rows times the outputs of `parts` vectors. `numbers` are the first row's in the
+// block, and `info` is their place among the scales of activations.
+template <int R, int parts, int bits>
+ALLMEM_INLINE void add_block(const Activations& x, const uint8_t* weights, const Half* scales,
+                             const int8_t* numbers, int64_t info, Vector (&results)[parts][R]) {
+  Bytes even[R][parts], odd[R][parts];
+  for (int r = 0; r < R; ++r) {
+    for (int p = 0; p < parts; ++p) even[r][p] = odd[r][p] = no_sums();
+  }
+  for (int g = 0; g < kGroups / 2; ++g) {
+    for (int p = 0; p < parts; ++p) {
+      const uint8_t* const four = weights + g * kGroupBytes + p * kLanes * 4;
+      Bytes left, right;
+      if constexpr (bits == 4) {
+        const Bytes both = load_bytes(four);
+        left = low_bits(both);
+        right = high_bits(both);
+      } else {
+        left = load_bytes(four);
+        right = load_bytes(four + kGroups / 2 * kGroupBytes);
+      }
+      for (int r = 0; r < R; ++r) {
+        const int8_t* const row_numbers = numbers + r * x.blocks * kProductBlock + g * 4;
+        even[r][p] = add_products<bits>(even[r][p], left, row_numbers);
+        Bytes& other = R > 1 ? even[r][p] : odd[r][p];
+        other = add_products<bits>(other, right, row_numbers + kProductBlock / 2);
+      }
+    }
+  }
+  for (int p = 0; p < parts; ++p) {
+    const Vector scale = load(scales + p * kLanes);
+    for (int r = 0; r < R; ++r) {
+      const int64_t at = info + r * x.blocks;
+      Bytes sum = total<bits>(even[r][p], bits == 8 ? x.counts[at] : 0);
+      if constexpr (R == 1) sum = (Bytes)((Integers)sum + (Integers)total<bits>(odd[r][p], 0));
+      Vector& result = results[p][r];
+      result = fused(floats_of(sum), scale * splat(x.scales[at]), result);
+      if constexpr (bits == 4) {
+        result = fused(load(scales + kProductTile + p * kLanes), splat(x.sums[at]), result);
+      }
+    }
+  }
+}
+
 // `R` rows by the outputs of `parts` vectors of the tile, from vector `part` on.
 template <int R, int parts, int bits>
 ALLMEM_INLINE void tile_rows(const Work& work, int64_t tile, int part, int64_t row) {
@@ -89,55 +135,51 @@ ALLMEM_INLINE void tile_rows(const Work& work, int64_t tile, int part, int64_t r
   const uint8_t* weights = work.numbers(tile) + part * kLanes * 4;
   const Half* scales = work.scales(tile) + part * kLanes;
   const int64_t at = row * x.blocks;
-  const int8_t* const numbers = x.numbers + at * kProductBlock;
   Vector results[parts][R];
   for (int p = 0; p < parts; ++p) {
     for (int r = 0; r < R; ++r) results[p][r] = zero();
   }
   for (int64_t block = 0; block < x.blocks; ++block) {
-    Bytes even[R][parts], odd[R][parts];
-    for (int r = 0; r < R; ++r) {
-      for (int p = 0; p < parts; ++p) even[r][p] = odd[r][p] = no_sums();
-    }
-    const int8_t* const these = numbers + block * kProductBlock;
-    for (int g = 0; g < kGroups / 2; ++g) {
-      for (int p = 0; p < parts; ++p) {
-        const uint8_t* const four = weights + g * kGroupBytes + p * kLanes * 4;
-        Bytes left, right;
-        if constexpr (bits == 4) {
-          const Bytes both = load_bytes(four);
-          left = low_bits(both);
-          right = high_bits(both);
-        } else {
-          left = load_bytes(four);
-          right = load_bytes(four + kGroups / 2 * kGroupBytes);
-        }
-        for (int r = 0; r < R; ++r) {
-          const int8_t* const row_numbers = these + r * x.blocks * kProductBlock + g * 4;
-          even[r][p] = add_products<bits>(even[r][p], left, row_numbers);
-          Bytes& other = R > 1 ? even[r][p] : odd[r][p];
-          other = add_products<bits>(other, right, row_numbers + kProductBlock / 2);
-        }
-      }
-    }
-    for (int p = 0; p < parts; ++p) {
-      const Vector scale = load(scales + p * kLanes);
-      for (int r = 0; r < R; ++r) {
-        const int64_t info = at + r * x.blocks + block;
-        Bytes sum = total<bits>(even[r][p], bits == 8 ? x.counts[info] : 0);
-        if constexpr (R == 1) sum = (Bytes)((Integers)sum + (Integers)total<bits>(odd[r][p], 0));
-        Vector& result = results[p][r];
-        result = fused(floats_of(sum), scale * splat(x.scales[info]), result);
-        if constexpr (bits == 4) {
-          result = fused(load(scales + kProductTile + p * kLanes), splat(x.sums[info]), result);
-        }
-      }
-    }
+    add_block<R, parts, bits>(x, weights, scales, x.numbers + (at + block) * kProductBlock,
+                              at + block, results);
     weights += work.block_bytes;
     scales += work.scale_step;
   }
   for (int p = 0; p < parts; ++p) {
     finish(work, row, tile * kProductTile + (part + p) * kLanes, results[p]);
+  }
+}
+
+// One row by several tiles at a time, `apart` tiles from each other. Such a product waits for its
+// weights, and memory gives more to a core that reads in several places at once.
+template <int bits>
+void row_of_streams(const Work& work, int64_t tile, int64_t apart, int64_t row) {
+  constexpr int all = kProductTile / kLanes;
+  const Activations& x = work.x;
+  const uint8_t* const weights = work.numbers(tile);
+  const Half* const scales = work.scales(tile);
+  const int64_t weights_apart = work.numbers(tile + apart) - weights;
+  const int64_t scales_apart = work.scales(tile + apart) - scales;
+  Vector results[kStreams][all][1];
+  for (auto& of_tile : results) {
+    for (int p = 0; p < all; ++p) of_tile[p][0] = zero();
+  }
+  // Tiles lie behind each other, so past the end of one comes the next.
+  constexpr int64_t ahead = kAheadBytes / (bits * kProductTile * kProductBlock / 8);
+  for (int64_t block = 0; block < x.blocks; ++block) {
+    const int64_t at = row * x.blocks + block;
+    for (int s = 0; s < kStreams; ++s) {
+      const uint8_t* const numbers = weights + s * weights_apart + block * work.block_bytes;
+      const Half* const factors = scales + s * scales_apart + block * work.scale_step;
+      prefetch<Reuse::kOnce>(numbers + ahead * work.block_bytes, work.block_bytes);
+      prefetch<Reuse::kOnce>(factors + ahead * work.scale_step, work.scale_step);
+      add_block<1, all, bits>(x, numbers, factors, x.numbers + at * kProductBlock, at, results[s]);
+    }
+  }
+  for (int s = 0; s < kStreams; ++s) {
+    for (int p = 0; p < all; ++p) {
+      finish(work, row, (tile + s * apart) * kProductTile + p * kLanes, results[s][p]);
+    }
   }
 }
 
@@ -205,7 +247,26 @@ void tile_product_rows(const Work& work, int64_t tile, int64_t row, int64_t end)
   }
 }
 
+template <int bits>
+void row_of_streams(const Work& work, int64_t tile, int64_t apart, int64_t row) {
+  for (int s = 0; s < kStreams; ++s) {
+    tile_product_rows<bits>(work, tile + s * apart, row, row + 1);
+  }
+}
+
 #endif
+
+// The only row by tiles [begin, end) of the first stream and those beside them in the others.
+template <int bits>
+void one_row(const Work& work, int64_t tiles, int64_t apart, int64_t begin, int64_t end) {
+  for (int64_t tile = begin; tile < end; ++tile) {
+    if (tile + (kStreams - 1) * apart < tiles) {
+      row_of_streams<bits>(work, tile, apart, 0);
+    } else {  // the last stream is shorter
+      for (int64_t at = tile; at < tiles; at += apart) tile_product_rows<bits>(work, at, 0, 1);
+    }
+  }
+}
 
 }  // namespace
 
@@ -229,6 +290,19 @@ void product(const ProductArgs& args, const Parallel& parallel, void* block) {
     });
   }
   const int64_t tiles = (args.outputs + kProductTile - 1) / kProductTile;
+  if (args.rows == 1) {
+    const int64_t apart = (tiles + kStreams - 1) / kStreams;
+    const int64_t step = max64(1, kFewRowsTaskBytes / (kStreams * work.x.blocks * work.block_bytes));
+    for_each_share(parallel, (apart + step - 1) / step, [&](int64_t task, int) {
+      const int64_t begin = task * step, end = min64(apart, begin + step);
+      if (args.bits == 4) {
+        one_row<4>(work, tiles, apart, begin, end);
+      } else {
+        one_row<8>(work, tiles, apart, begin, end);
+      }
+    });
+    return;
+  }
   const int64_t bytes = args.rows < 8 ? kFewRowsTaskBytes : kTaskBytes;
   const int64_t step = max64(1, bytes / (work.x.blocks * work.block_bytes));
   const int64_t across = (tiles + step - 1) / step;
