@@ -43,20 +43,21 @@ void convolve(const MemoryArgs& args, const float* taps, int64_t batch, int part
   const int64_t dim = args.memory_dim, width = args.heads * dim;
   const int64_t channel = head * dim;
   const bool activate = part == 2 ? args.activate_value : args.activate_query_key;
-  for (int64_t d = 0; d < out_stride; d += kLanes) {
-    const int64_t count = min64(kLanes, max64(dim - d, 0));
-    Vector sum = zero();
-    for (int64_t k = 0; k < args.kernel; ++k) {
-      const float* row = raw_row(args, batch, part, token + k - (args.kernel - 1), channel) + d;
-      const float* tap = taps + k * width + channel + d;
-      if (count == kLanes) {
-        sum = load(row) * load(tap) + sum;
-      } else if (count > 0) {
-        sum = load_first(row, count) * load_first(tap, count) + sum;
-      }
+  const int64_t whole = dim / kLanes * kLanes;
+  for (int64_t d = 0; d < out_stride; d += kLanes) store(out + d, zero());
+  for (int64_t k = 0; k < args.kernel; ++k) {
+    const float* const row = raw_row(args, batch, part, token + k - (args.kernel - 1), channel);
+    const float* const tap = taps + k * width + channel;
+    for (int64_t d = 0; d < whole; d += kLanes) {
+      store(out + d, load(row + d) * load(tap + d) + load(out + d));
     }
-    store(out + d, activate ? silu(sum) : sum);
+    if (whole < dim) {
+      const int64_t rest = dim - whole;
+      const Vector product = load_first(row + whole, rest) * load_first(tap + whole, rest);
+      store(out + whole, product + load(out + whole));
+    }
   }
+  for (int64_t d = 0; activate && d < out_stride; d += kLanes) store(out + d, silu(load(out + d)));
 }
 
 void to_unit(const MemoryArgs& args, const float* gain, float* x) {
