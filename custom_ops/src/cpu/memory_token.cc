@@ -208,7 +208,7 @@ void run_head(const MemoryArgs& args, const Layout& layout, const Bench& bench, 
     }
     d_active[j] = sum_lanes(sum);
   }
-  // Row by row of all three, since memory gives more to a core that reads in several places at once.
+  // Row by row of all three: memory gives more to a core that reads in several places at once.
   for (int64_t j = 0; j < hidden; ++j) {
     const float lefts[3] = {rates[kGate] * d_active[j] * key_gate[j],
                             rates[kUp] * d_active[j] * key_up[j], key_active[j]};

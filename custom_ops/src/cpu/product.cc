@@ -84,8 +84,8 @@ ALLMEM_INLINE void finish(const Work& work, int64_t row, int64_t first,
   }
 }
 
-// Adds a block of `R` rows times the outputs of `parts` vectors. `numbers` are the first row's in the
-// block, and `info` is their place among the scales of activations.
+// Adds a block of `R` rows times the outputs of `parts` vectors. `numbers` are the first row's in
+// the block, and `info` is their place among the scales of activations.
 template <int R, int parts, int bits>
 ALLMEM_INLINE void add_block(const Activations& x, const uint8_t* weights, const Half* scales,
                              const int8_t* numbers, int64_t info, Vector (&results)[parts][R]) {
@@ -292,7 +292,8 @@ void product(const ProductArgs& args, const Parallel& parallel, void* block) {
   const int64_t tiles = (args.outputs + kProductTile - 1) / kProductTile;
   if (args.rows == 1) {
     const int64_t apart = (tiles + kStreams - 1) / kStreams;
-    const int64_t step = max64(1, kFewRowsTaskBytes / (kStreams * work.x.blocks * work.block_bytes));
+    const int64_t column = kStreams * work.x.blocks * work.block_bytes;
+    const int64_t step = max64(1, kFewRowsTaskBytes / column);
     for_each_share(parallel, (apart + step - 1) / step, [&](int64_t task, int) {
       const int64_t begin = task * step, end = min64(apart, begin + step);
       if (args.bits == 4) {

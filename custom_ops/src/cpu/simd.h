@@ -138,8 +138,8 @@ ALLMEM_INLINE void store_first(float* p, Vector v, int64_t count) {
 }
 #endif
 
-// Asks for numbers that are read soon; those past the end of an array may be asked for. What is read
-// `kOnce` a token leaves the last cache to what is written again, where the CPU knows the difference.
+// Asks for numbers that are read soon; those past the end of an array may be asked for. What is
+// read `kOnce` a token leaves the last cache to what is read again, on CPUs that tell them apart.
 enum class Reuse { kOnce, kSoon };
 template <Reuse reuse, typename T>
 ALLMEM_INLINE void prefetch(const T* first, int64_t count) {
