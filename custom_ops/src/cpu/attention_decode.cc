@@ -104,7 +104,7 @@ ALLMEM_INLINE void multiply_keys(const Cache* keys, const Cache* next, int64_t a
                                  Vector (&sum)[G]) {
   if constexpr (Count == 1) {
     const int64_t row = min64(at, last) * dim;
-    prefetch<Reuse::kOnce>(next + row, N > 0 ? N * kLanes : dim);
+    prefetch_once(next + row, N > 0 ? N * kLanes : dim);
     multiply_key<G, N>(keys + row, dim, query, stride, sum);
   } else {
     Vector other[G];
@@ -147,7 +147,7 @@ void mix(const Cache* values, const Cache* next, int64_t count, int64_t dim, con
     }
   }
   for (int64_t n = 0; n < count; ++n) {
-    prefetch<Reuse::kOnce>(next + n * dim, N * kLanes);
+    prefetch_once(next + n * dim, N * kLanes);
     for (int v = 0; v < N; ++v) {
       const Vector value = load(values + n * dim + v * kLanes);
       for (int g = 0; g < G; ++g) sum[g][v] = splat(weights[g * kKeys + n]) * value + sum[g][v];

@@ -153,8 +153,8 @@ void row_of_streams(const Work& work, int64_t tile, int64_t apart, int64_t row) 
     for (int s = 0; s < kStreams; ++s) {
       const uint8_t* const numbers = weights + s * weights_apart + block * work.block_bytes;
       const Half* const factors = scales + s * scales_apart + block * work.scale_step;
-      prefetch<Reuse::kOnce>(numbers + ahead * work.block_bytes, work.block_bytes);
-      prefetch<Reuse::kOnce>(factors + ahead * work.scale_step, work.scale_step);
+      prefetch_once(numbers + ahead * work.block_bytes, work.block_bytes);
+      prefetch_once(factors + ahead * work.scale_step, work.scale_step);
       add_block<1, all, bits>(x, numbers, factors, x.numbers + at * kProductBlock, at, results[s]);
     }
   }

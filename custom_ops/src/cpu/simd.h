@@ -138,16 +138,13 @@ ALLMEM_INLINE void store_first(float* p, Vector v, int64_t count) {
 }
 #endif
 
-// Asks for numbers that are read soon; those past the end of an array may be asked for. What is
-// read `kOnce` a token leaves the last cache to what is read again, on CPUs that tell them apart.
-enum class Reuse { kOnce, kSoon };
-template <Reuse reuse, typename T>
-ALLMEM_INLINE void prefetch(const T* first, int64_t count) {
+// Asks for numbers that are read soon, and once a token: on CPUs that tell them apart they leave the
+// last cache to what is read again. Those past the end of an array may be asked for.
+template <typename T>
+ALLMEM_INLINE void prefetch_once(const T* first, int64_t count) {
 #if defined(__GNUC__)
   constexpr int64_t kLine = 64 / (int64_t)sizeof(T);
-  for (int64_t i = 0; i < count; i += kLine) {
-    __builtin_prefetch(first + i, 0, reuse == Reuse::kOnce ? 0 : 3);
-  }
+  for (int64_t i = 0; i < count; i += kLine) __builtin_prefetch(first + i, 0, 0);
 #else
   (void)first;
   (void)count;
