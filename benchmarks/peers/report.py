@@ -79,7 +79,7 @@ def plot(values: dict[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (speed, memory) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    figure, (speed, memory) = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
     depths = [row["tokens_read"] for row in values["depths"]]
     names = list(dict.fromkeys(s["system"] for row in values["depths"] for s in row["systems"]))
     for number, name in enumerate(names):
@@ -110,7 +110,8 @@ def plot(values: dict[str, Any], path: Path) -> None:
         axis.set_xlabel("tokens read")
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
-    speed.legend(fontsize=8)
+    lines, labels = speed.get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=6, fontsize=8)
     machine = values["machine"]
     figure.suptitle(f"{values['model']}, {values['threads']} threads, {machine['name']}", size=10)
     figure.savefig(path, dpi=120)
