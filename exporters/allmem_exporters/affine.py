@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from allmem_exporters.errors import ExportError
-from allmem_exporters.quantise import BLOCK, SHRINK, divisor, in_pieces
+from allmem_exporters.quantise import BLOCK, SHRINK, divisor, in_pieces, symmetric
 from allmem_ops.reference.product import interleaved, interleaved_scales, weights_of
 
 _NORMAL = 2.0**-14
@@ -90,8 +90,8 @@ def quantise_affine(
 
 def _eight(blocks: Tensor) -> tuple[Tensor, ...]:
     """(numbers, scales) of blocks [n, BLOCK]: 128 stands for nothing."""
-    scales = _half(blocks.abs().amax(-1) / 127)
-    return _levels(blocks, scales, 0.0, 127) + 128, scales
+    levels, scales = symmetric(blocks, _half)
+    return (levels + 128).to(torch.uint8), scales
 
 
 def _four(blocks: Tensor) -> tuple[Tensor, ...]:
@@ -110,7 +110,7 @@ def _four(blocks: Tensor) -> tuple[Tensor, ...]:
         exact = (apart * blocks).sum(-1) / divisor(apart.square().sum(-1))
         scale = _half(exact)
         minimum = (centre - exact * mean).half()
-        numbers = _levels(blocks, scale, minimum.float()[:, None], 15)
+        numbers = _levels(blocks, scale, minimum.float()[:, None])
         stored = numbers.float() * scale.float()[:, None] + minimum.float()[:, None]
         error = (blocks - stored).square().sum(-1)
         better = error < best_error
@@ -123,12 +123,10 @@ def _four(blocks: Tensor) -> tuple[Tensor, ...]:
     return best
 
 
-def _levels(blocks: Tensor, scales: Tensor, zero: Tensor | float, most: int) -> Tensor:
-    """The nearest whole numbers, 0 to 15, or -127 to 127 as they wrap around in a byte."""
+def _levels(blocks: Tensor, scales: Tensor, zero: Tensor) -> Tensor:
+    """The nearest whole numbers, 0 to 15."""
     levels = torch.round((blocks - zero) / divisor(scales.float())[:, None])
-    if most == 15:
-        return levels.clamp_(0, most).to(torch.uint8)
-    return levels.clamp_(-most, most).to(torch.int8).view(torch.uint8)
+    return levels.clamp_(0, 15).to(torch.uint8)
 
 
 def _half(scales: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ sums of the input's blocks: x W = [x, sums of x] [numbers; offsets].
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,11 @@ BITS = {"int4": 4, "int8": 8}
 
 SHRINK = (1.0, 0.95, 0.9, 0.85)
 """Factors on the range of a block that are tried: without its ends the rest may round better."""
+
+TOPS = range(127, 95, -1)
+"""What a block's largest weight is tried as, in 8 bits. Weights of 16 levels, as those that had 4
+bits before, lie near whole numbers for some of them: a quarter of the squared error is left that
+127 alone makes, of other weights four fifths."""
 
 _ROWS = 1 << 12
 """Blocks that are rounded at once: more would leave the caches of a CPU."""
@@ -155,9 +161,30 @@ def _was_quantised(blocks: Tensor) -> bool:
 
 def _eight(blocks: Tensor) -> tuple[Tensor, ...]:
     """(numbers, scales) of blocks [n, BLOCK]: 128 stands for nothing."""
-    scales = blocks.abs().amax(-1) / 127
-    numbers = torch.round(blocks / divisor(scales)[:, None]) + 128
-    return numbers.to(torch.uint8), scales
+    levels, scales = symmetric(blocks, lambda scales: scales)
+    return (levels + 128).to(torch.uint8), scales
+
+
+def symmetric(blocks: Tensor, stored: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """(whole numbers, -127 to 127, still floats; scales) of blocks [n, BLOCK], the best of TOPS.
+
+    Args:
+        blocks: weights; where one is not finite, the scale of its block is not either.
+        stored: scales as they are stored, of float32.
+    """
+    largest = blocks.abs().amax(-1)
+    best_error = torch.full_like(largest, float("inf"))
+    best_levels, best_scales = torch.zeros_like(blocks), stored(largest / TOPS[0])
+    for top in TOPS:
+        scales = stored(largest / top)
+        step = scales.float()[:, None]
+        levels = torch.round(blocks / divisor(step)).clamp_(-127, 127)
+        error = (levels * step - blocks).square().sum(-1)
+        better = error < best_error
+        best_error = torch.where(better, error, best_error)
+        best_levels = torch.where(better[:, None], levels, best_levels)
+        best_scales = torch.where(better, scales, best_scales)
+    return best_levels, best_scales
 
 
 def _four_with_offsets(blocks: Tensor) -> tuple[Tensor, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,11 @@ from lively import FAMILIES, lively_model, write_lively
 from tiny import tiny_config, write_tiny_checkpoint
 
 from allmem_exporters import AllMemConfig, AllMemForCausalLM
+from allmem_exporters.affine import AffineBlocks, quantise_affine
 from allmem_exporters.errors import ExportError
 from allmem_exporters.export import export
 from allmem_exporters.own_rounding import relative_rms
-from allmem_exporters.quantise import BLOCK, block_sums, quantise
+from allmem_exporters.quantise import BLOCK, Blocks, block_sums, quantise
 from allmem_exporters.validate import validate
 from allmem_exporters.weights import PRODUCTS
 from allmem_runtime.config import Manifest
@@ -118,6 +120,25 @@ def test_eight_bits_hold_weights_of_q8_0_without_loss() -> None:
     scales = generator.uniform(1e-3, 1e-2, (16, 4, 1)).astype(np.float16).astype(np.float32)
     matrix = (levels * scales).astype(np.float32).reshape(16, -1)
     assert relative_rms(quantise(matrix, 8).widened(), matrix) < 1e-6
+
+
+@pytest.mark.parametrize("rounding", [quantise, quantise_affine])
+@pytest.mark.parametrize(("before", "left"), [("16 levels", 0.35), ("any", 0.85)])
+def test_eight_bits_round_with_the_best_of_several_scales(
+    rounding: Callable[..., Blocks | AffineBlocks], before: str, left: float
+) -> None:
+    generator = torch.Generator().manual_seed(5)
+    matrix = torch.randn(64, 192, generator=generator)
+    matrix = on_sixteen_levels(64, 192) if before == "16 levels" else matrix
+    blocks = matrix.reshape(-1, BLOCK)
+    scales = blocks.abs().amax(-1, keepdim=True) / 127
+    plain = (torch.round(blocks / scales) * scales - blocks).square().sum(-1)
+
+    found = torch.from_numpy(rounding(matrix, 8).widened()).reshape(-1, BLOCK)
+    error = (found - blocks).square().sum(-1)
+    assert float(error.sum() / plain.sum()) < left
+    if rounding is quantise:  # the other's scales, of float16, are near the plain ones, not equal
+        assert bool((error <= plain * 1.001).all()), "no block is worse off"
 
 
 @pytest.mark.parametrize(("bits", "allowed"), [(8, 0.006), (4, 0.09)])
