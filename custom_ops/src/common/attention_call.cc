@@ -94,15 +94,15 @@ OperatorDescription attention_description(const char* provider,
 }
 
 AttentionCall::AttentionCall(const OrtApi& api, OrtKernelContext* context,
-                             const AttentionAttributes& attributes, Element activation,
-                             Element cache)
+                             const NodeInputs& inputs, const AttentionAttributes& attributes,
+                             Element activation, Element cache)
     : api_(api),
       context_(context),
       attributes_(attributes),
       activation_(activation),
       cache_(cache) {
   for (size_t i = 0; i < kPastScale; ++i) {
-    inputs_[i] = read_input(api, context, i, kInputNames[i]);
+    inputs_[i] = inputs.read(context, i, kInputNames[i]);
   }
   const bool scaled = has_input(api, context, kPastScale);
   if (scaled != (cache == Element::kInt8)) {
@@ -110,7 +110,7 @@ AttentionCall::AttentionCall(const OrtApi& api, OrtKernelContext* context,
                                scaled ? " and there is an input past_scale; only int8 has scales"
                                       : ", and the input past_scale is missing"));
   }
-  if (scaled) inputs_[kPastScale] = read_input(api, context, kPastScale, kInputNames[kPastScale]);
+  if (scaled) inputs_[kPastScale] = inputs.read(context, kPastScale, kInputNames[kPastScale]);
   sizes_ = check(attributes, inputs_, onnx_type(activation), onnx_type(cache));
 }
 

@@ -43,8 +43,8 @@ class AttentionCall {
  public:
   // Throws InvalidArgument at the first input that does not fit. The position's value, which may
   // lie on a device, is not looked at.
-  AttentionCall(const OrtApi& api, OrtKernelContext* context, const AttentionAttributes& attributes,
-                Element activation, Element cache);
+  AttentionCall(const OrtApi& api, OrtKernelContext* context, const NodeInputs& inputs,
+                const AttentionAttributes& attributes, Element activation, Element cache);
 
   const AttentionSizes& sizes() const { return sizes_; }
   const InputTensor& position() const { return inputs_[kAttentionPosition]; }

@@ -82,11 +82,11 @@ static MemorySizes check(const InputTensor (&inputs)[kMemoryInputs],
   return sizes;
 }
 
-MemoryCall::MemoryCall(const OrtApi& api, OrtKernelContext* context,
+MemoryCall::MemoryCall(const OrtApi& api, OrtKernelContext* context, const NodeInputs& inputs,
                        const MemoryAttributes& attributes, Element activation)
     : api_(api), context_(context), attributes_(attributes), activation_(activation) {
   for (size_t i = 0; i < kMemoryInputs; ++i) {
-    inputs_[i] = read_input(api, context, i, kInputNames[i]);
+    inputs_[i] = inputs.read(context, i, kInputNames[i]);
   }
   sizes_ = check(inputs_, onnx_type(activation));
 }

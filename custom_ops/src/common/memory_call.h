@@ -58,8 +58,8 @@ class MemoryCall {
  public:
   // Throws InvalidArgument at the first input that does not fit. The position's value, which may
   // lie on a device, is not looked at; see check_chunk.
-  MemoryCall(const OrtApi& api, OrtKernelContext* context, const MemoryAttributes& attributes,
-             Element activation);
+  MemoryCall(const OrtApi& api, OrtKernelContext* context, const NodeInputs& inputs,
+             const MemoryAttributes& attributes, Element activation);
 
   const MemorySizes& sizes() const { return sizes_; }
   const InputTensor& position() const { return inputs_[kMemoryPosition]; }

@@ -86,28 +86,53 @@ bool has_input(const OrtApi& api, const OrtKernelContext* context, size_t index)
   return value != nullptr;
 }
 
-InputTensor read_input(const OrtApi& api, const OrtKernelContext* context, size_t index,
-                       const char* name) {
-  const OrtValue* value = nullptr;
-  require(api, api.KernelContext_GetInput(context, index, &value));
-  if (value == nullptr) throw InvalidArgument(text("input ", name, " is missing"));
+static InputTensor look_up(const OrtApi& api, const OrtValue* value, const char* name) {
   InputTensor input{};
   input.name = name;
   OrtTensorTypeAndShapeInfo* info = nullptr;
   require(api, api.GetTensorTypeAndShape(value, &info));
-  size_t rank = 0;
-  OrtStatus* status = api.GetDimensionsCount(info, &rank);
-  if (status == nullptr) {
-    input.shape.resize(rank);
-    status = api.GetDimensions(info, input.shape.data(), rank);
+  size_t axes = 0;
+  OrtStatus* status = api.GetDimensionsCount(info, &axes);
+  if (status == nullptr && axes <= Shape::kMostAxes) {
+    input.shape.resize(axes);
+    status = api.GetDimensions(info, input.shape.data(), axes);
   }
   if (status == nullptr) status = api.GetTensorElementType(info, &input.element);
   api.ReleaseTensorTypeAndShapeInfo(info);
   require(api, status);
+  if (axes > Shape::kMostAxes) {
+    throw InvalidArgument(
+        text("input ", name, " has ", axes, " axes; at most ", Shape::kMostAxes, " are possible"));
+  }
   void* data = nullptr;  // the interface has no getter for const data
   require(api, api.GetTensorMutableData(const_cast<OrtValue*>(value), &data));
   input.data = data;
   return input;
+}
+
+NodeInputs::NodeInputs(const OrtApi& api, const OrtKernelInfo* info, size_t count) : api_(api) {
+  size_t there = 0;
+  require(api, api.KernelInfo_GetInputCount(info, &there));
+  weights_.resize(count < there ? count : there);
+  for (size_t i = 0; i < weights_.size(); ++i) {
+    int constant = 0;
+    const OrtValue* value = nullptr;
+    require(api, api.KernelInfoGetConstantInput_tensor(info, i, &constant, &value));
+    if (constant && value != nullptr) weights_[i] = look_up(api, value, "weight");
+  }
+}
+
+InputTensor NodeInputs::read(const OrtKernelContext* context, size_t index,
+                             const char* name) const {
+  if (index < weights_.size() && weights_[index].data != nullptr) {
+    InputTensor weight = weights_[index];
+    weight.name = name;
+    return weight;
+  }
+  const OrtValue* value = nullptr;
+  require(api_, api_.KernelContext_GetInput(context, index, &value));
+  if (value == nullptr) throw InvalidArgument(text("input ", name, " is missing"));
+  return look_up(api_, value, name);
 }
 
 void* open_output(const OrtApi& api, OrtKernelContext* context, size_t index, const Shape& shape) {

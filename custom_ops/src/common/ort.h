@@ -14,6 +14,7 @@
 
 #include "element.h"
 #include "error.h"
+#include "shape.h"
 
 namespace allmem {
 
@@ -54,8 +55,6 @@ OrtStatus* guarded(const OrtApi& api, Body body) noexcept {
   }
 }
 
-using Shape = std::vector<int64_t>;
-
 std::string shape_text(const Shape& shape);
 const char* element_text(ONNXTensorElementDataType type);
 ONNXTensorElementDataType onnx_type(Element element);
@@ -75,8 +74,21 @@ bool has_output(const OrtApi& api, const OrtKernelInfo* info, size_t index);
 // Whether the node has this optional input.
 bool has_input(const OrtApi& api, const OrtKernelContext* context, size_t index);
 
-InputTensor read_input(const OrtApi& api, const OrtKernelContext* context, size_t index,
-                       const char* name);
+// The inputs of a node. Weights of the model, which are the same at every call, are looked up once.
+class NodeInputs {
+ public:
+  // Knows no weights, and looks everything up at every call.
+  explicit NodeInputs(const OrtApi& api) : api_(api) {}
+  // Looks up those of the first `count` inputs that are weights. For nodes of the CPU.
+  NodeInputs(const OrtApi& api, const OrtKernelInfo* info, size_t count);
+
+  // Throws InvalidArgument if the input is missing; `name` is what it is called in texts.
+  InputTensor read(const OrtKernelContext* context, size_t index, const char* name) const;
+
+ private:
+  const OrtApi& api_;
+  std::vector<InputTensor> weights_;  // without data where an input is none
+};
 
 // Allocates (or fetches the bound) output and returns its memory.
 void* open_output(const OrtApi& api, OrtKernelContext* context, size_t index, const Shape& shape);

@@ -12,13 +12,13 @@ constexpr char kName[] = "SlidingWindowAttention";
 class AttentionKernel : public CpuKernelBase {
  public:
   AttentionKernel(const OrtApi& api, const OrtKernelInfo* info, Element activation, Element cache)
-      : CpuKernelBase(api),
+      : CpuKernelBase(api, info, kAttentionInputs),
         attributes_(AttentionAttributes::read(api, info)),
         activation_(activation),
         cache_(cache) {}
 
   void compute(OrtKernelContext* context) override {
-    const AttentionCall node(api_, context, attributes_, activation_, cache_);
+    const AttentionCall node(api_, context, inputs_, attributes_, activation_, cache_);
     const AttentionSizes& sizes = node.sizes();
     AttentionArgs args{};
     args.position = read_position(kName, node.position(), sizes.time);

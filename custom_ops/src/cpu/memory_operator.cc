@@ -12,12 +12,12 @@ constexpr char kName[] = "TTTMemory";
 class MemoryKernel : public CpuKernelBase {
  public:
   MemoryKernel(const OrtApi& api, const OrtKernelInfo* info, Element activation)
-      : CpuKernelBase(api),
+      : CpuKernelBase(api, info, kMemoryInputs),
         attributes_(MemoryAttributes::read(api, info)),
         activation_(activation) {}
 
   void compute(OrtKernelContext* context) override {
-    const MemoryCall node(api_, context, attributes_, activation_);
+    const MemoryCall node(api_, context, inputs_, attributes_, activation_);
     const MemorySizes& sizes = node.sizes();
     MemoryArgs args{};
     args.position = read_position(kName, node.position(), sizes.time);

@@ -6,7 +6,8 @@
 
 namespace allmem {
 
-CpuKernelBase::CpuKernelBase(const OrtApi& api) : api_(api) {
+CpuKernelBase::CpuKernelBase(const OrtApi& api, const OrtKernelInfo* info, size_t count)
+    : api_(api), inputs_(api, info, count) {
   const char* problem = nullptr;
   kernels_ = cpu_kernels(&problem);
   if (kernels_ == nullptr) throw InvalidArgument(problem);

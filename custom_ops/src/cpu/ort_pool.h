@@ -11,7 +11,8 @@ namespace allmem {
 // What every CPU kernel of an operator holds.
 class CpuKernelBase : public Kernel {
  public:
-  explicit CpuKernelBase(const OrtApi& api);  // throws if no kernels fit this CPU
+  // Throws if no kernels fit this CPU; the operator has up to `count` inputs.
+  CpuKernelBase(const OrtApi& api, const OrtKernelInfo* info, size_t count);
   ~CpuKernelBase() override;
 
  protected:
@@ -30,6 +31,7 @@ class CpuKernelBase : public Kernel {
               std::initializer_list<Activations<Args>> inputs, int64_t output_count) const;
 
   const OrtApi& api_;
+  const NodeInputs inputs_;
   const CpuKernels* kernels_;
 
  private:

@@ -25,7 +25,8 @@ int64_t width_of(const InputTensor& input) {
 
 class ProductKernel : public CpuKernelBase {
  public:
-  ProductKernel(const OrtApi& api, const OrtKernelInfo* info) : CpuKernelBase(api) {
+  ProductKernel(const OrtApi& api, const OrtKernelInfo* info)
+      : CpuKernelBase(api, info, kInputs) {
     const Attributes attributes(api, info, kName);
     outputs_ = attributes.integer("width", std::nullopt, 1, kMostOutputs);
     bits_ = attributes.integer("bits", 4, 4, 8);
@@ -43,15 +44,15 @@ class ProductKernel : public CpuKernelBase {
   }
 
   void compute(OrtKernelContext* context) override {
-    const InputTensor x = read_input(api_, context, kX, "x");
-    const InputTensor numbers = read_input(api_, context, kNumbers, "numbers");
-    const InputTensor scales = read_input(api_, context, kScales, "scales");
+    const InputTensor x = inputs_.read(context, kX, "x");
+    const InputTensor numbers = inputs_.read(context, kNumbers, "numbers");
+    const InputTensor scales = inputs_.read(context, kScales, "scales");
     ProductArgs args{};
     args.x_width = width_of(x);
     args.x = static_cast<const float*>(x.data);
     int64_t row_width = args.x_width;
     if (has_input(api_, context, kXMore)) {
-      const InputTensor more = read_input(api_, context, kXMore, "x_more");
+      const InputTensor more = inputs_.read(context, kXMore, "x_more");
       Shape wanted = x.shape;
       wanted.back() = -1;
       check_input(kName, more, kFloat, wanted, "[..., more], as x is but for the last axis,");
@@ -81,7 +82,7 @@ class ProductKernel : public CpuKernelBase {
     args.numbers = static_cast<const uint8_t*>(numbers.data);
     args.scales = scales.data;
     if (has_input(api_, context, kBias)) {
-      const InputTensor bias = read_input(api_, context, kBias, "bias");
+      const InputTensor bias = inputs_.read(context, kBias, "bias");
       check_input(kName, bias, kFloat, {outputs_}, "[width]");
       args.bias = static_cast<const float*>(bias.data);
     }

@@ -13,11 +13,12 @@ namespace {
 
 constexpr int64_t kGroups = kProductBlock / 4;     // of four inputs that lie side by side
 constexpr int64_t kGroupBytes = 4 * kProductTile;  // of eight bits
-constexpr int kStreams = 2;                        // places in which one row reads its weights,
-constexpr int64_t kAheadBytes = 1 << 10;           // and how early it asks for them there
+constexpr int64_t kAheadBytes = 1 << 10;  // how early one row asks for its weights,
 #if defined(__AVX512BW__)
+constexpr int kStreams = 4;  // and in how many places at a time it reads them
 constexpr int kMostRows = 8;
 #else
+constexpr int kStreams = 2;
 constexpr int kMostRows = 4;
 #endif
 

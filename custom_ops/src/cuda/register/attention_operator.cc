@@ -22,7 +22,7 @@ class AttentionKernel : public Kernel {
         cache_(cache) {}
 
   void compute(OrtKernelContext* context) override {
-    const AttentionCall node(api_, context, attributes_, activation_, cache_);
+    const AttentionCall node(api_, context, NodeInputs(api_), attributes_, activation_, cache_);
     if (node.sizes().head_dim > cuda::kMostHeadDim) {
       throw InvalidArgument(text(kName, ": heads are ", node.sizes().head_dim,
                                  " wide, and the CUDA kernels go up to ", cuda::kMostHeadDim,

@@ -20,7 +20,7 @@ class MemoryKernel : public Kernel {
       : api_(api), attributes_(MemoryAttributes::read(api, info)), activation_(activation) {}
 
   void compute(OrtKernelContext* context) override {
-    const MemoryCall node(api_, context, attributes_, activation_);
+    const MemoryCall node(api_, context, NodeInputs(api_), attributes_, activation_);
     if (node.sizes().time > attributes_.chunk) {  // what can be said without the position
       node.check_chunk(0);
     }
