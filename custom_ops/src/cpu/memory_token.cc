@@ -1,8 +1,8 @@
 // TTTMemory for one token: bound by memory, so each matrix of a head is read while it is warm.
 //
-// The hidden units of a head are cut into parts, so that threads can share a head. A first pass over
-// a part reads its weights: products with query and key, row norms, and its share of the outputs.
-// A second one joins the shares of all parts and adds to the part's rows of the gradient.
+// The hidden units of a head are cut into parts, so that threads can share a head. A first pass
+// over a part reads its weights: products with query and key, row norms, and its share of the
+// outputs. A second one joins the shares of all parts and adds to the part's rows of the gradient.
 #include <math.h>
 
 #include "memory.h"
@@ -46,7 +46,7 @@ struct Layout {
     stride = round_up(args.memory_dim, kLanes);
     parts = (args.hidden + kPartRows - 1) / kPartRows;
     const int64_t hidden = round_up(args.hidden, kLanes);
-    head_floats = 3 * stride + 3 * hidden + round_up(norm_count(args), kLanes) + parts * kSums * stride;
+    head_floats = (3 + parts * kSums) * stride + 3 * hidden + round_up(norm_count(args), kLanes);
     bench_floats = (kSums + 2) * stride;
     Scratch scratch(block);
     taps = scratch.take<float>(3 * args.kernel * args.heads * args.memory_dim);
@@ -81,9 +81,10 @@ struct Layout {
   }
 };
 
-// One pass over [hidden][dim]: products with two vectors, and the rows' sums of squares.
-void dot_rows(const float* matrix, int64_t hidden, int64_t dim, const float* x, const float* y,
-              float* with_x, float* with_y, float* squares) {
+// One pass over [hidden][dim]: products with two vectors, and the rows' sums of squares. As many
+// rows of `next`, unless that is null, are asked for.
+void dot_rows(const float* matrix, const float* next, int64_t hidden, int64_t dim, const float* x,
+              const float* y, float* with_x, float* with_y, float* squares) {
   const int64_t whole = dim / kLanes * kLanes;
   for (int64_t at = 0; at < hidden; at += kLanes) {
     const int64_t here = min64(kLanes, hidden - at);
@@ -92,7 +93,8 @@ void dot_rows(const float* matrix, int64_t hidden, int64_t dim, const float* x, 
       Vector a = zero(), b = zero(), c = zero();
       if (n < here) {
         const float* row = matrix + (at + n) * dim;
-        prefetch_once(row + kAheadRows * dim, dim);
+        prefetch(row + kAheadRows * dim, dim);
+        if (next != nullptr) prefetch(next + (at + n) * dim, dim);
         for (int64_t d = 0; d < whole; d += kLanes) {
           const Vector w = load(row + d);
           a = w * load(x + d) + a;
@@ -116,6 +118,25 @@ void dot_rows(const float* matrix, int64_t hidden, int64_t dim, const float* x, 
   }
 }
 
+// The same with one vector, and nothing else.
+void multiply_rows(const float* matrix, int64_t hidden, int64_t dim, const float* x, float* out) {
+  const int64_t whole = dim / kLanes * kLanes;
+  for (int64_t at = 0; at < hidden; at += kLanes) {
+    const int64_t here = min64(kLanes, hidden - at);
+    Vector sums[kLanes];
+    for (int64_t n = 0; n < kLanes; ++n) {
+      sums[n] = zero();
+      if (n >= here) continue;
+      const float* const row = matrix + (at + n) * dim;
+      for (int64_t d = 0; d < whole; d += kLanes) sums[n] = load(row + d) * load(x + d) + sums[n];
+      if (whole < dim) {
+        sums[n] = load_first(row + whole, dim - whole) * load(x + whole) + sums[n];
+      }
+    }
+    store_first(out + at, sum_each(sums), here);
+  }
+}
+
 void to_scales(const float* norms, int64_t count, float epsilon, float* squares) {
   for (int64_t i = 0; i < count; ++i) {
     const float length = sqrtf(squares[i]);
@@ -135,7 +156,8 @@ float one_lane(Vector v) {
 
 // Query, key and value of a head: convolved, and of norm 1.
 void prepare(const MemoryArgs& args, const Layout& layout, const Head& head, int64_t unit) {
-  const int64_t batch = unit / args.heads, at = unit % args.heads, width = args.heads * args.memory_dim;
+  const int64_t batch = unit / args.heads, at = unit % args.heads;
+  const int64_t width = args.heads * args.memory_dim;
   float* const parts[3] = {head.query, head.key, head.value};
   for (int part = 0; part < 3; ++part) {
     convolve(args, layout.taps + part * args.kernel * width, batch, part, 0, at, parts[part],
@@ -147,7 +169,7 @@ void prepare(const MemoryArgs& args, const Layout& layout, const Head& head, int
   normalize_value(args, head.value);
 }
 
-// The first pass over rows [begin, end) of a head's hidden layer, which are part `part`.
+// The first pass over a part of a head.
 void read_part(const MemoryArgs& args, const Layout& layout, const Head& head, int64_t unit,
                int64_t part) {
   const int64_t dim = args.memory_dim, hidden = args.hidden, size = matrix_size(args);
@@ -160,8 +182,9 @@ void read_part(const MemoryArgs& args, const Layout& layout, const Head& head, i
   float* const key_up = head.key_up + begin;
   float* const key_active = head.key_active + begin;
   float active[kPartRows], query_up[kPartRows];  // the first begins as the query's gate
-  dot_rows(weights, rows, dim, head.query, head.key, active, key_gate, gate_scales);
-  dot_rows(weights + size, rows, dim, head.query, head.key, query_up, key_up, up_scales);
+  const float* const down = weights + 2 * size;
+  dot_rows(weights, down, rows, dim, head.query, head.key, active, key_gate, gate_scales);
+  dot_rows(weights + size, nullptr, rows, dim, head.query, head.key, query_up, key_up, up_scales);
   to_scales(norms, rows, args.epsilon, gate_scales);
   to_scales(norms + hidden, rows, args.epsilon, up_scales);
   if (args.read_normal) {
@@ -179,7 +202,6 @@ void read_part(const MemoryArgs& args, const Layout& layout, const Head& head, i
     store(key_gate + j, u * s * (splat(1.0f) + g * (splat(1.0f) - s)));
     store(key_up + j, z);
   }
-  const float* const down = weights + 2 * size;
   float* const sums = head.sums + part * kSums * layout.stride;
   for (int64_t d = 0; d < dim; d += kLanes) {
     const int64_t count = min64(kLanes, dim - d);
@@ -264,18 +286,13 @@ void write_part(const MemoryArgs& args, const Layout& layout, const Head& head, 
   const float* const past = args.past_gradient + unit * 3 * size;
   float* const present = args.present_gradient + unit * 3 * size;
   const int64_t whole = dim / kLanes * kLanes;
+  float d_active[kPartRows];
+  multiply_rows(down + begin * dim, end - begin, dim, bench.back, d_active);
   // Row by row of all three: memory gives more to a core that reads in several places at once.
   for (int64_t j = begin; j < end; ++j) {
-    Vector sum = zero();
-    for (int64_t d = 0; d < whole; d += kLanes) {
-      sum = load(down + j * dim + d) * load(bench.back + d) + sum;
-    }
-    if (whole < dim) {
-      sum = load_first(down + j * dim + whole, dim - whole) * load(bench.back + whole) + sum;
-    }
-    const float d_active = sum_lanes(sum);
-    const float lefts[3] = {rates[kGate] * d_active * head.key_gate[j],
-                            rates[kUp] * d_active * head.key_up[j], head.key_active[j]};
+    const float back = d_active[j - begin];
+    const float lefts[3] = {rates[kGate] * back * head.key_gate[j],
+                            rates[kUp] * back * head.key_up[j], head.key_active[j]};
     for (int matrix = 0; matrix < 3; ++matrix) {
       const float* const right = matrix == kDown ? bench.error : head.key;
       const int64_t row = matrix * size + j * dim;

@@ -138,23 +138,28 @@ ALLMEM_INLINE void store_first(float* p, Vector v, int64_t count) {
 }
 #endif
 
-// Asks for numbers that are read soon, and once a token. Those past the end of an array may be asked
-// for. With AVX2 they leave the last cache to what is read again. CPUs with AVX-512 often keep in
-// their last cache only what the second one held, and would fetch such numbers from memory at every
-// token (a step takes half as long again), so there they are prefetched like all others.
-template <typename T>
-ALLMEM_INLINE void prefetch_once(const T* first, int64_t count) {
+// Asks for numbers that are read soon. Those past the end of an array may be asked for.
+template <int locality = 3, typename T>
+ALLMEM_INLINE void prefetch(const T* first, int64_t count) {
 #if defined(__GNUC__)
-#if defined(__AVX512BW__)
-  constexpr int kLocality = 3;
-#else
-  constexpr int kLocality = 0;
-#endif
   constexpr int64_t kLine = 64 / (int64_t)sizeof(T);
-  for (int64_t i = 0; i < count; i += kLine) __builtin_prefetch(first + i, 0, kLocality);
+  for (int64_t i = 0; i < count; i += kLine) __builtin_prefetch(first + i, 0, locality);
 #else
   (void)first;
   (void)count;
+#endif
+}
+
+// The same of numbers that are read once a token. With AVX2 they leave the last cache to what is
+// read again. CPUs with AVX-512 often keep in their last cache only what the second one held, and
+// would fetch such numbers from memory at every token (a step takes half as long again), so there
+// they are prefetched like all others.
+template <typename T>
+ALLMEM_INLINE void prefetch_once(const T* first, int64_t count) {
+#if defined(__AVX512BW__)
+  prefetch<3>(first, count);
+#else
+  prefetch<0>(first, count);
 #endif
 }
 
