@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import ml_dtypes
@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from cases import BACKENDS, Arrays
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from allmem_ops import DOMAIN, library
 from allmem_ops.contract import Operator, Value
@@ -26,8 +26,16 @@ ELEMENT = {
 }
 
 
-def node_model(operator: Operator, inputs: Arrays, attributes: Mapping[str, Value]) -> bytes:
-    """A model of one node whose input types are those of ``inputs``; sizes stay open."""
+def node_model(
+    operator: Operator,
+    inputs: Arrays,
+    attributes: Mapping[str, Value],
+    weights: Collection[str] = (),
+) -> bytes:
+    """A model of one node whose input types are those of ``inputs``; sizes stay open.
+
+    Inputs named in ``weights`` are part of the model, with the values they have.
+    """
 
     def output_type(name: str) -> int:
         past = name.replace("present_", "past_", 1)
@@ -47,11 +55,13 @@ def node_model(operator: Operator, inputs: Arrays, attributes: Mapping[str, Valu
         [
             helper.make_tensor_value_info(t.name, ELEMENT[inputs[t.name].dtype], None)
             for t in operator.inputs
+            if t.name not in weights
         ],
         [
             helper.make_tensor_value_info(t.name, output_type(t.name), None)
             for t in operator.outputs
         ],
+        [numpy_helper.from_array(inputs[name], name) for name in weights],
     )
     model = helper.make_model(
         graph,

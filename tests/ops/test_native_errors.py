@@ -59,6 +59,7 @@ BAD_INPUTS: list[tuple[Case, str, Any, list[str]]] = [
     (INT8, "past_scale", lambda a: cut(a, 1), ["past_scale", "[1, 1, 2, 8]"]),
     (MEMORY, "qkv", lambda a: cut(a, 2), ["qkv", "[1, 5, 47]", "[1, 5, 48]"]),
     (MEMORY, "qkv", lambda a: a[0], ["qkv", "[5, 48]"]),
+    (MEMORY, "qkv", lambda a: a[(None,) * 6], ["qkv", "9 axes", "at most 8"]),
     (MEMORY, "control", lambda a: cut(a, 2), ["control", "[1, 5, 9]", "[1, 5, 10]"]),
     (MEMORY, "control", lambda a: cut(a, 1), ["control", "[1, 4, 10]"]),
     (MEMORY, "position", lambda a: a - 3, ["position", "-1"]),

@@ -118,7 +118,12 @@ NodeInputs::NodeInputs(const OrtApi& api, const OrtKernelInfo* info, size_t coun
     int constant = 0;
     const OrtValue* value = nullptr;
     require(api, api.KernelInfoGetConstantInput_tensor(info, i, &constant, &value));
-    if (constant && value != nullptr) weights_[i] = look_up(api, value, "weight");
+    if (!constant || value == nullptr) continue;
+    try {
+      weights_[i] = look_up(api, value, "");
+    } catch (const InvalidArgument&) {
+      // It is looked up, and refused by its name, when the node is called.
+    }
   }
 }
 
