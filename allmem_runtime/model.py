@@ -9,12 +9,12 @@ from typing import Any
 
 from allmem_runtime.config import Manifest
 from allmem_runtime.engine import devices
-from allmem_runtime.engine.card import find_card
-from allmem_runtime.engine.heap import give_heap_back
+from allmem_runtime.engine.cuda_driver import find_card
+from allmem_runtime.engine.engine import Engine
+from allmem_runtime.engine.malloc import give_heap_back
 from allmem_runtime.engine.memory_limit import device_bytes
-from allmem_runtime.engine.pieces import piece_length
+from allmem_runtime.engine.piece_limits import piece_length
 from allmem_runtime.engine.probe import probe_cuda
-from allmem_runtime.engine.step import Engine
 from allmem_runtime.errors import ModelFileError, UsageError
 from allmem_runtime.files.package import Package, open_package
 from allmem_runtime.generation.sampling import Sampling

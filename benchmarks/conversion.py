@@ -25,7 +25,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import logging
 
 from allmem_exporters import AllMemForCausalLM
-from allmem_exporters.convert import convert
+from allmem_exporters.convert.conversion import convert
 
 WINDOW, SINKS, CHUNK = 1024, 64, 512
 BOUND = 1e-5  # float32: sums in another order, and transformers' angles are rounded to float32

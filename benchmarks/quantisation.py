@@ -21,8 +21,8 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from allmem_exporters.export import export
-from allmem_exporters.quantise import BITS
+from allmem_exporters.onnx.export import export
+from allmem_exporters.quantization.matmul_nbits import BITS
 from allmem_runtime import load
 from allmem_runtime.spec import WEIGHTS_FILE
 from benchmarks.perplexity import losses

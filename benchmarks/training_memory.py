@@ -19,7 +19,7 @@ import time
 import click
 import numpy as np
 
-from benchmarks.shapes import SHAPES, filled_model
+from benchmarks.random_models import SHAPES, filled_model
 
 MIB = 1 << 20
 
@@ -39,7 +39,7 @@ def one_step(name: str, layers: int, length: int, window: int, chunk: int) -> No
     from allmem_exporters.finetune.parameters import make_optimizer, prepare
     from allmem_exporters.finetune.passes import Passes, Shape
     from allmem_exporters.finetune.settings import Settings
-    from allmem_runtime.engine.heap import map_large_blocks
+    from allmem_runtime.engine.malloc import map_large_blocks
 
     map_large_blocks()  # as a run of training does
     before = peak_mib()

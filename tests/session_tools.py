@@ -10,7 +10,7 @@ import pytest
 
 from allmem_runtime import Sampling, Session
 from allmem_runtime.engine.buffers import DeviceBuffers, Ids, Logits
-from allmem_runtime.engine.step import Engine
+from allmem_runtime.engine.engine import Engine
 from allmem_runtime.spec import past_name
 
 DOCUMENT = (

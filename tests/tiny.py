@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from allmem_exporters import AllMemConfig, AllMemForCausalLM
-from allmem_exporters.export import export
+from allmem_exporters.onnx.export import export
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + "

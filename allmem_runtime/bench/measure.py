@@ -9,7 +9,7 @@ from typing import Any
 
 from allmem_runtime.bench.process_memory import process_memory
 from allmem_runtime.bench.reading import Reached, Stopped
-from allmem_runtime.bench.spread import Spread
+from allmem_runtime.bench.statistics import Spread
 from allmem_runtime.bench.texts import Text
 from allmem_runtime.errors import SessionStateError
 from allmem_runtime.session.session import Session

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from allmem_runtime.bench.reading import Stopped
-from allmem_runtime.bench.spread import Spread
+from allmem_runtime.bench.statistics import Spread
 from allmem_runtime.bench.texts import Text
 from allmem_runtime.model import Model
 

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from allmem_runtime import __version__
 from allmem_runtime.bench import lengths
-from allmem_runtime.bench.far_and_near import Ratios
+from allmem_runtime.bench.depth_comparison import Ratios
 from allmem_runtime.bench.measure import Row
 from allmem_runtime.bench.pieces import Found
 from allmem_runtime.bench.texts import Text

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from allmem_runtime.bench import lengths
-from allmem_runtime.cli.edge import INTERRUPTED, OK
+from allmem_runtime.cli.exit_codes import INTERRUPTED, OK
 from allmem_runtime.cli.shared_options import (
     check_folder_of,
     command,
@@ -198,7 +198,7 @@ class _Run:
     def _tune(self) -> None:
         from allmem_runtime.bench import report
         from allmem_runtime.bench.pieces import find_piece
-        from allmem_runtime.engine.pieces import piece_length
+        from allmem_runtime.engine.piece_limits import piece_length
         from allmem_runtime.tuning import keep_piece, tuned_piece
 
         model, options = self._model, self._options
@@ -254,7 +254,7 @@ class _Run:
 
     def _compare(self, near: tuple[Path, int], far: Session) -> None:
         from allmem_runtime.bench import report
-        from allmem_runtime.bench.far_and_near import compare
+        from allmem_runtime.bench.depth_comparison import compare
 
         session = self._readings.opened(*near)
         with self._interrupts.also(session.cancel), self._interrupts.also(far.cancel):

@@ -9,7 +9,7 @@ from typing import TextIO
 
 import click
 
-from allmem_runtime.cli.answers import show, tell_if_cut
+from allmem_runtime.cli.prompt_answers import show, tell_if_cut
 from allmem_runtime.cli.signals import Interrupts
 from allmem_runtime.errors import AllMemError, StorageError
 from allmem_runtime.files.header import read_header

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from allmem_runtime.cli.edge import ERROR, OK
+from allmem_runtime.cli.exit_codes import ERROR, OK
 from allmem_runtime.cli.shared_options import command, json_flag
 from allmem_runtime.progress import printable
 

@@ -21,7 +21,7 @@ from allmem_runtime.cli.evaluate_options import (
     show,
     tell_unfinished,
 )
-from allmem_runtime.cli.evaluate_rows import rows as rows_command
+from allmem_runtime.cli.lazy_group import LazyCommand, LazyGroup
 from allmem_runtime.cli.shared_options import HELP_NAMES
 from allmem_runtime.errors import UsageError
 from allmem_runtime.evaluation import ruler_package
@@ -29,15 +29,22 @@ from allmem_runtime.evaluation.asking import apart, even, table_of
 from allmem_runtime.evaluation.items import Item, PrefixIn
 from allmem_runtime.evaluation.lengths import length_name, parse_length, parse_lengths
 from allmem_runtime.evaluation.numbers import average
-from allmem_runtime.evaluation.reach import notices
 from allmem_runtime.evaluation.results import Results
 from allmem_runtime.evaluation.rows import is_row, parse_rows
 from allmem_runtime.evaluation.tables import Table
+from allmem_runtime.evaluation.window_coverage import notices
 
 _AVERAGE = "average of all tasks"
 
 
-@click.group("eval", context_settings=HELP_NAMES)
+_ROWS = LazyCommand(
+    "allmem_exporters.commands.comparison_models",
+    "rows",
+    "Make the rows of every table from CHECKPOINT in FOLDER.",
+)
+
+
+@click.group("eval", cls=LazyGroup, lazy={"rows": _ROWS}, context_settings=HELP_NAMES)
 def evaluate() -> None:
     """Measure what models remember of long texts.
 
@@ -48,7 +55,6 @@ def evaluate() -> None:
     """
 
 
-evaluate.add_command(rows_command)
 evaluate.add_command(drift)
 
 _LENGTHS = click.option(

@@ -22,10 +22,10 @@ from allmem_runtime.errors import UsageError
 from allmem_runtime.evaluation.asking import Asking, Score, even
 from allmem_runtime.evaluation.items import Encoder, Item, PrefixIn, Style
 from allmem_runtime.evaluation.loading import Models
-from allmem_runtime.evaluation.reach import notices
 from allmem_runtime.evaluation.results import Record, Results
 from allmem_runtime.evaluation.rows import Group, Row, grouped
 from allmem_runtime.evaluation.tables import Table, check_plot, plot
+from allmem_runtime.evaluation.window_coverage import notices
 from allmem_runtime.model import Model
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from allmem_runtime.cli.edge import OK
+from allmem_runtime.cli.exit_codes import OK
 from allmem_runtime.cli.shared_options import command, json_flag, model_argument
 from allmem_runtime.errors import StorageError
 from allmem_runtime.progress import printable, size

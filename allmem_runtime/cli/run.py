@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, TextIO
 
 import click
 
-from allmem_runtime.cli.edge import INTERRUPTED, OK
+from allmem_runtime.cli.exit_codes import INTERRUPTED, OK
 from allmem_runtime.cli.options import DEFAULT_PAUSE, RunOptions
 from allmem_runtime.cli.shared_options import command, json_flag, model_argument
 from allmem_runtime.cli.signals import Interrupts
@@ -112,7 +112,7 @@ def _run(options: RunOptions, out: Printer) -> int:
     sources = [open_source(name, stdin) for name in names]
 
     # ONNX Runtime takes a moment to load; a wrong option should not have to wait for it.
-    from allmem_runtime.cli.work import Work
+    from allmem_runtime.cli.run_session import Work
 
     logging.getLogger("allmem_runtime").addHandler(logging.NullHandler())
     with Interrupts() as interrupts:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-from allmem_runtime.cli.edge import INTERRUPTED
+from allmem_runtime.cli.exit_codes import INTERRUPTED
 
 
 class Stopped(Exception):

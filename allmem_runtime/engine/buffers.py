@@ -6,9 +6,9 @@ import numpy as np
 import onnxruntime as ort
 
 from allmem_runtime import spec
-from allmem_runtime.engine.decode import UNCAPTURED, CapturedStep, run_options
+from allmem_runtime.engine.cuda_graph import UNCAPTURED, CapturedStep, run_options
 from allmem_runtime.engine.devices import Device
-from allmem_runtime.engine.pieces import Ids, Logits, piece_length
+from allmem_runtime.engine.piece_limits import Ids, Logits, piece_length
 from allmem_runtime.engine.tensors import DeviceTensors, on_device
 from allmem_runtime.files.package import Package
 from allmem_runtime.state import zero

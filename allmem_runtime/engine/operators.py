@@ -7,7 +7,7 @@ from pathlib import Path
 
 from allmem_ops.library import LibraryError, LibraryInfo, check_library
 from allmem_ops.schema import KNOWN
-from allmem_runtime.engine.card import find_card, has_kernels
+from allmem_runtime.engine.cuda_driver import find_card, has_kernels
 from allmem_runtime.engine.devices import Device
 from allmem_runtime.errors import OperatorLibraryError
 

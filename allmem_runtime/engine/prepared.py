@@ -17,7 +17,7 @@ from typing import Any
 from allmem_runtime import spec
 from allmem_runtime.errors import AllMemError
 from allmem_runtime.files.package import Package, file_digest
-from allmem_runtime.files.seal import is_sealed
+from allmem_runtime.files.record_signature import is_sealed
 from allmem_runtime.files.user_cache import cache_folder
 from allmem_runtime.machine import machine
 

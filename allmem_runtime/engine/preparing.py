@@ -21,7 +21,7 @@ from allmem_runtime.engine.threads import cpu_threads
 from allmem_runtime.errors import ModelFileError, StorageError
 from allmem_runtime.files.locking import only_one
 from allmem_runtime.files.package import Package, file_digest
-from allmem_runtime.files.seal import seal
+from allmem_runtime.files.record_signature import seal
 from allmem_runtime.files.user_cache import VARIABLE
 from allmem_runtime.machine import machine
 

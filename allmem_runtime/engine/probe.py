@@ -13,10 +13,10 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from allmem_runtime.engine.card import driver_problem
+from allmem_runtime.engine.cuda_driver import driver_problem
+from allmem_runtime.engine.device_thread import lane_of
 from allmem_runtime.engine.devices import CUDA_PROVIDER, Device
 from allmem_runtime.engine.failures import FATAL, ORT_ERRORS, first_line, hushed
-from allmem_runtime.engine.lane import lane_of
 from allmem_runtime.errors import OperatorLibraryError
 
 # A graph of a single Neg on one float: IR 8, opset 13. Small enough to try a device with.

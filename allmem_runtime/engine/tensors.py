@@ -9,9 +9,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from allmem_runtime import spec
+from allmem_runtime.engine.device_thread import lane_of
 from allmem_runtime.engine.devices import Device
 from allmem_runtime.engine.failures import ORT_ERRORS
-from allmem_runtime.engine.lane import lane_of
 from allmem_runtime.state import Tensors
 
 _CANNOT_COPY: tuple[type[Exception], ...] = (TypeError, AttributeError, *ORT_ERRORS)

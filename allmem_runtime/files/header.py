@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from allmem_runtime.errors import SessionFileError
-from allmem_runtime.files.place_text import place_from_metadata
+from allmem_runtime.files.position_metadata import place_from_metadata
 from allmem_runtime.spec import BYTES, StateSpec, StateTensor, past_name
 from allmem_runtime.state import Place
 

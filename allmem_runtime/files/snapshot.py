@@ -31,7 +31,7 @@ from allmem_runtime.files.header import (
     tensor_table,
     unreadable,
 )
-from allmem_runtime.files.place_text import place_to_metadata
+from allmem_runtime.files.position_metadata import place_to_metadata
 from allmem_runtime.spec import StateSpec, past_name
 from allmem_runtime.state import Place, Tensors, not_finite
 

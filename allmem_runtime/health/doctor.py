@@ -21,7 +21,7 @@ import numpy as np
 
 from allmem_ops import library
 from allmem_ops.schema import KNOWN, OPERATORS
-from allmem_runtime.engine.card import find_card
+from allmem_runtime.engine.cuda_driver import find_card
 from allmem_runtime.engine.devices import Device
 from allmem_runtime.engine.operators import KERNELS_REMEDY, cuda_kernels
 from allmem_runtime.engine.probe import probe_cuda, run_once, runtime_version

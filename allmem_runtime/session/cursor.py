@@ -15,7 +15,7 @@ import numpy as np
 from allmem_runtime.config import Manifest
 from allmem_runtime.engine import interrupts
 from allmem_runtime.engine.buffers import DeviceBuffers, DeviceTensors, Logits
-from allmem_runtime.engine.step import Engine
+from allmem_runtime.engine.engine import Engine
 from allmem_runtime.errors import SessionStateError, UsageError
 from allmem_runtime.state import Place, not_finite, zero
 

@@ -11,7 +11,7 @@ from allmem_runtime.engine.buffers import Logits
 from allmem_runtime.errors import SessionStateError, UsageError
 from allmem_runtime.generation.sampling import Sampling
 from allmem_runtime.session.ingesting import ingest
-from allmem_runtime.session.kept_state import KeptState
+from allmem_runtime.session.session_state import KeptState
 from allmem_runtime.session.writing import FinishReason, write
 from allmem_runtime.source_mark import RunningDigest, SourceMark
 from allmem_runtime.text.reading import Block, Blocks, Progress

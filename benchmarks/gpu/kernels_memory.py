@@ -92,7 +92,7 @@ def compiled(
     """The PyTorch operator through torch.compile."""
 
     def make() -> Call:
-        step = importlib.import_module("allmem_exporters.operators.memory").memory_step
+        step = importlib.import_module("allmem_exporters.model.operators.memory").memory_step
         torch._dynamo.reset()
         run = torch.compile(step, backend="eager" if bench.rehearsal else "inductor", dynamic=False)
         rows = [[one[t.name] for t in TTT_MEMORY.inputs] for one in given]

@@ -76,7 +76,7 @@ def floor_bytes(model: Any, folder: Path) -> int:
 def make(bench: Bench, shape: str, folder: Path) -> None:
     """The model on disk."""
     try:
-        shapes = importlib.import_module("benchmarks.shapes")
+        shapes = importlib.import_module("benchmarks.random_models")
     except ImportError as error:
         raise Unavailable(
             f"models cannot be made here ({error}): pip install '.[export]'"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from allmem_runtime.bench import lengths
-from allmem_runtime.bench.spread import Spread
+from allmem_runtime.bench.statistics import Spread
 from allmem_runtime.progress import size
 from benchmarks.peers.rounds import Figures, Plan, ratios
 

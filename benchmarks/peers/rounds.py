@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from allmem_runtime.bench.process_memory import ProcessMemory
-from allmem_runtime.bench.spread import Spread
+from allmem_runtime.bench.statistics import Spread
 from allmem_runtime.bench.texts import Text
 from benchmarks.peers import llama_bench
 from benchmarks.peers.child import Child, Gone

@@ -49,7 +49,7 @@ class AllMemExportCommand(BaseOptimumCLICommand):
         """Run the export; an error ends the program with its message."""
         import sys
 
-        from allmem_exporters.optimum_command import run
+        from allmem_exporters.optimum.command import run
         from allmem_runtime.errors import AllMemError
 
         try:

@@ -15,7 +15,7 @@ from allmem_runtime import load
 from allmem_runtime.bench import lengths
 from allmem_runtime.bench.pieces import GAIN, best, candidates
 from allmem_runtime.bench.process_memory import process_memory
-from allmem_runtime.bench.spread import Spread
+from allmem_runtime.bench.statistics import Spread
 from allmem_runtime.bench.texts import Text
 from allmem_runtime.errors import UsageError
 from allmem_runtime.files.user_cache import VARIABLE

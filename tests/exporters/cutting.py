@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from allmem_exporters import AllMemConfig
-from allmem_exporters.modeling import pieces
-from allmem_exporters.own_rounding import relative_rms
-from allmem_exporters.state import state_spec
-from allmem_exporters.validate import GraphRunner
+from allmem_exporters.model.modeling import pieces
+from allmem_exporters.model.state import state_spec
+from allmem_exporters.onnx.float_noise import relative_rms
+from allmem_exporters.onnx.validate import GraphRunner
 
 LARGEST = 5e-3
 """Inputs are rounded token by token, so cuts change nothing but the order of sums, by 1e-7; an

@@ -10,7 +10,7 @@ import pytest
 from transformers import AutoConfig
 
 from allmem_exporters import AllMemConfig, ConfigError
-from allmem_exporters.config import default_memory_width
+from allmem_exporters.model.config import default_memory_width
 from allmem_ops.schema import SLIDING_WINDOW_ATTENTION, TTT_MEMORY
 
 

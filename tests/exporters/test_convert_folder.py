@@ -13,7 +13,7 @@ from decoders import DECODERS, relative_rms
 from safetensors.torch import load_file, save_file
 
 from allmem_exporters import AllMemForCausalLM, ConfigError, ConversionError
-from allmem_exporters.convert import convert
+from allmem_exporters.convert.conversion import convert
 
 MEMORY: dict[str, Any] = {"window": 32, "sinks": 4, "chunk": 16, "mem_width": 16}
 

@@ -12,7 +12,7 @@ from decoders import relative_rms
 from tokenizers import Tokenizer
 
 from allmem_exporters import AllMemForCausalLM, ConversionError
-from allmem_exporters.convert import convert
+from allmem_exporters.convert.conversion import convert
 
 MEMORY = {"window": 32, "sinks": 4, "chunk": 16, "mem_width": 16}
 

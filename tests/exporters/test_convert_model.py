@@ -9,8 +9,8 @@ import torch
 from decoders import decoder
 
 from allmem_exporters import AllMemConfig, ConversionError
-from allmem_exporters.convert import convert_model
-from allmem_exporters.initialize import can_warm_start, softplus_inverse
+from allmem_exporters.convert.conversion import convert_model
+from allmem_exporters.model.initialize import can_warm_start, softplus_inverse
 
 MEMORY = {"window": 32, "sinks": 4, "chunk": 16}
 

@@ -16,10 +16,10 @@ from lively import FAMILIES
 from tiny import write_tiny_checkpoint
 
 from allmem_exporters.errors import ExportError
-from allmem_exporters.export import export
-from allmem_exporters.modeling import AllMemForCausalLM
-from allmem_exporters.own_rounding import relative_rms
-from allmem_exporters.validate import random_cuts, validate
+from allmem_exporters.model.modeling import AllMemForCausalLM
+from allmem_exporters.onnx.export import export
+from allmem_exporters.onnx.float_noise import relative_rms
+from allmem_exporters.onnx.validate import random_cuts, validate
 from allmem_runtime.config import Manifest
 from allmem_runtime.spec import GRAPH_FILE, MANIFEST_FILE, METADATA_KEY, WEIGHTS_FILE
 

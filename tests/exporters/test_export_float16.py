@@ -15,12 +15,12 @@ from tiny import tiny_config, write_tiny_checkpoint
 
 from allmem_exporters import AllMemConfig, AllMemForCausalLM
 from allmem_exporters.errors import ExportError
-from allmem_exporters.export import export
-from allmem_exporters.graph import RESIDUAL_SCALE
-from allmem_exporters.modeling import pieces
-from allmem_exporters.own_rounding import relative_rms
-from allmem_exporters.state import AllMemState, state_spec
-from allmem_exporters.validate import GraphRunner, random_cuts, validate
+from allmem_exporters.model.modeling import pieces
+from allmem_exporters.model.state import AllMemState, state_spec
+from allmem_exporters.onnx.export import export
+from allmem_exporters.onnx.float_noise import relative_rms
+from allmem_exporters.onnx.step_module import RESIDUAL_SCALE
+from allmem_exporters.onnx.validate import GraphRunner, random_cuts, validate
 from allmem_runtime.config import Manifest
 from allmem_runtime.info import model_info, model_lines
 from allmem_runtime.spec import GRAPH_FILE, LOGITS, MANIFEST_FILE

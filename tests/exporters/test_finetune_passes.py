@@ -12,9 +12,10 @@ from allmem_exporters.finetune import attention
 from allmem_exporters.finetune.data import Sequence
 from allmem_exporters.finetune.losses import layer_losses
 from allmem_exporters.finetune.objective import compare, distillation
-from allmem_exporters.finetune.parameters import memory_parameters, prepare
+from allmem_exporters.finetune.parameters import prepare
 from allmem_exporters.finetune.passes import Passes, Shape
 from allmem_exporters.finetune.recall import observe
+from allmem_exporters.model.memory_layer import memory_parameters
 
 ROUNDING = 2e-5
 """Float32 sums in another order, through two layers and a memory that learns fast."""

@@ -15,7 +15,7 @@ import onnx
 import pytest
 from lively import FAMILIES, write_lively
 
-from allmem_exporters.export import export
+from allmem_exporters.onnx.export import export
 
 DEVICE = Path(__file__).parents[1] / "cuda_device"
 sys.path.insert(0, str(DEVICE))

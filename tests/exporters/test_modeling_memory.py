@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from allmem_exporters import AllMemState
-from allmem_exporters.layers_memory import Memory
-from allmem_exporters.modeling import pieces
+from allmem_exporters.model.memory_layer import Memory
+from allmem_exporters.model.modeling import pieces
 
 
 def as_the_paper_says(memory: Memory, x: Tensor, chunk: int, theta: float) -> Tensor:

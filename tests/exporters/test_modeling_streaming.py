@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allmem_exporters import AllMemConfig, AllMemForCausalLM, AllMemState
-from allmem_exporters.modeling import pieces
-from allmem_exporters.state import state_spec
+from allmem_exporters.model.modeling import pieces
+from allmem_exporters.model.state import state_spec
 
 
 def model(dtype: torch.dtype = torch.float64, **options: object) -> AllMemForCausalLM:

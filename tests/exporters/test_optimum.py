@@ -11,8 +11,9 @@ import onnx
 import pytest
 from optimum.exporters.tasks import TasksManager
 
-from allmem_exporters import AllMemConfig, optimum
-from allmem_exporters.optimum_command import is_checkpoint, run
+from allmem_exporters import AllMemConfig
+from allmem_exporters.optimum import registry as optimum
+from allmem_exporters.optimum.command import is_checkpoint, run
 from allmem_runtime.spec import GRAPH_FILE, MANIFEST_FILE
 
 

@@ -9,7 +9,7 @@ import torch
 from decoders import DECODERS, decoder
 
 from allmem_exporters import AllMemConfig
-from allmem_exporters.rope import rotary_frequencies
+from allmem_exporters.model.rope import rotary_frequencies
 from allmem_exporters.sources import backbone_options
 
 

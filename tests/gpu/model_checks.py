@@ -26,7 +26,7 @@ def write_tiny(folder: Path, activations: str) -> Path:
     """A tiny exported model; needs the exporter, which no other function here does."""
     from tiny import tiny_config, write_tiny_checkpoint
 
-    from allmem_exporters.export import export
+    from allmem_exporters.onnx.export import export
 
     checkpoint = write_tiny_checkpoint(folder.parent / "checkpoint", tiny_config())
     export(checkpoint, folder, activations=activations, check=False)

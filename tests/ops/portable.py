@@ -10,7 +10,7 @@ import onnxruntime
 from cases import BACKENDS, Arrays
 from native import node_model
 
-from allmem_exporters.functions import attention_function, memory_function
+from allmem_exporters.onnx.operator_functions import attention_function, memory_function
 from allmem_ops.contract import Operator, Value
 
 

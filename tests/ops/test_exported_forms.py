@@ -20,8 +20,8 @@ from memory_cases import MEMORY_CASES
 from portable import Portable
 from torch_backend import Torch
 
-from allmem_exporters.functions import attention_function, memory_function
-from allmem_exporters.operators import sliding_window_attention, ttt_memory
+from allmem_exporters.model.operators import sliding_window_attention, ttt_memory
+from allmem_exporters.onnx.operator_functions import attention_function, memory_function
 
 TOLERANCE = 5e-6
 """Float32 products and sums in the library's own order; measured errors reach 3e-6 where the

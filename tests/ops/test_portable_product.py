@@ -8,7 +8,7 @@ import pytest
 from onnx import helper
 from test_native_product import FORMS, arrays, in_form, product_graph, relative
 
-from allmem_exporters.product_function import WIDE, product_function
+from allmem_exporters.onnx.quantized_matmul_function import WIDE, product_function
 from allmem_ops import DOMAIN
 from allmem_ops.reference.product import quantised_matmul, weights_of
 

@@ -7,7 +7,11 @@ from collections.abc import Mapping
 import torch
 from cases import BACKENDS, Arrays
 
-from allmem_exporters.operators import quantised_attention, sliding_window_attention, ttt_memory
+from allmem_exporters.model.operators import (
+    quantised_attention,
+    sliding_window_attention,
+    ttt_memory,
+)
 from allmem_ops.contract import Operator, Value
 from allmem_ops.schema import QUANTISED_ATTENTION
 

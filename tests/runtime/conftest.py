@@ -15,7 +15,7 @@ def tiny_float16_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny exported model with float16 activations; copy it before changing anything."""
     from tiny import write_tiny_checkpoint
 
-    from allmem_exporters.export import export
+    from allmem_exporters.onnx.export import export
 
     folder = tmp_path_factory.mktemp("float16")
     checkpoint = write_tiny_checkpoint(folder / "checkpoint")

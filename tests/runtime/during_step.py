@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from allmem_runtime.engine.buffers import DeviceBuffers, Ids, Logits
-from allmem_runtime.engine.step import Engine
+from allmem_runtime.engine.engine import Engine
 
 Run = Callable[..., Logits]
 

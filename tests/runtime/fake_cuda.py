@@ -19,9 +19,11 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from allmem_runtime.engine import buffers, decode, opening, operators, step, tensors
+from allmem_runtime.engine import buffers, opening, operators, tensors
+from allmem_runtime.engine import cuda_graph as decode
+from allmem_runtime.engine import engine as step
 from allmem_runtime.engine.devices import CUDA_PROVIDER, Device
-from allmem_runtime.engine.step import Engine
+from allmem_runtime.engine.engine import Engine
 from allmem_runtime.files.package import open_package
 from allmem_runtime.model import Model
 

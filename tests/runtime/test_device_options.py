@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from allmem_runtime import Model, UsageError, load
-from allmem_runtime.engine.card import Card, find_card, has_kernels
+from allmem_runtime.engine.cuda_driver import Card, find_card, has_kernels
 from allmem_runtime.engine.devices import choose
 from allmem_runtime.engine.memory_limit import device_bytes, exhausted, is_exhausted
-from allmem_runtime.engine.pieces import check_piece
+from allmem_runtime.engine.piece_limits import check_piece
 
 NONE = np.zeros(0, np.int64)
 
@@ -147,5 +147,5 @@ def test_choice_of_a_card_tells_its_name() -> None:
 
 
 def test_machine_without_a_driver_has_no_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("allmem_runtime.engine.card._LIBRARY", "libno-such-driver.so")
+    monkeypatch.setattr("allmem_runtime.engine.cuda_driver._LIBRARY", "libno-such-driver.so")
     assert find_card(0) is None

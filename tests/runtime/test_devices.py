@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from allmem_runtime import DeviceError, UsageError
-from allmem_runtime.engine import card, probe
+from allmem_runtime.engine import cuda_driver as card
+from allmem_runtime.engine import probe
 from allmem_runtime.engine.devices import Device, choose, misplaced, without_kernels
 
 

@@ -15,7 +15,8 @@ from session_tools import DOCUMENT, read, state
 
 from allmem_ops.library import LIBRARY_VARIABLE
 from allmem_runtime import DeviceError, Model, ModelFileError, OperatorLibraryError, Sampling, load
-from allmem_runtime.engine import operators, step
+from allmem_runtime.engine import engine as step
+from allmem_runtime.engine import operators
 from allmem_runtime.engine.devices import Device
 
 IDS = [3 + (i * i + i // 7) % 300 for i in range(100)]

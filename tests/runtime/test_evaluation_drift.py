@@ -11,8 +11,8 @@ import torch
 from click.testing import CliRunner
 from tiny import tiny_config, tiny_model, write_tiny_checkpoint
 
-from allmem_exporters.export import export
 from allmem_exporters.finetune.recall import observe
+from allmem_exporters.onnx.export import export
 from allmem_runtime import load
 from allmem_runtime.cli.evaluate import evaluate
 from allmem_runtime.evaluation.blank_memory import EvaluationSession, initial_weights

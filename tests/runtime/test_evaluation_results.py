@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from allmem_exporters.export import export
+from allmem_exporters.onnx.export import export
 from allmem_runtime import UsageError
 from allmem_runtime.evaluation.lengths import length_name, parse_lengths
 from allmem_runtime.evaluation.numbers import Mean, average, mean
-from allmem_runtime.evaluation.reach import notices
 from allmem_runtime.evaluation.results import Results, key_of
 from allmem_runtime.evaluation.rows import (
     Row,
@@ -24,6 +23,7 @@ from allmem_runtime.evaluation.rows import (
     write_rows,
 )
 from allmem_runtime.evaluation.tables import Table, check_plot
+from allmem_runtime.evaluation.window_coverage import notices
 
 RECORD = {
     "row": "a", "model": "d", "reset": False, "task": "t", "column": "2k", "sample": 0,

@@ -15,7 +15,8 @@ from runtime.fake_cuda import RUNS_OF_A_CAPTURE, FakeCuda, Fault, install, load_
 from session_tools import DOCUMENT, read, state
 
 from allmem_runtime import DeviceError, Model, OperatorLibraryError, SessionStateError, load
-from allmem_runtime.engine import decode, operators
+from allmem_runtime.engine import cuda_graph as decode
+from allmem_runtime.engine import operators
 
 IDS = [3 + (i * i + i // 7) % 300 for i in range(60)]
 TOKENS = [5 + i * 7 % 290 for i in range(100)]

@@ -15,7 +15,7 @@ from allmem_runtime.spec import past_name
 
 @pytest.fixture(scope="module")
 def model(tiny_checkpoint_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
-    from allmem_exporters.export import export
+    from allmem_exporters.onnx.export import export
 
     folder = tmp_path_factory.mktemp("int8") / "model"
     export(tiny_checkpoint_dir, folder, kv="int8", check=False)

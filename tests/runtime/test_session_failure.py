@@ -11,9 +11,9 @@ from runtime.during_step import during_step
 from session_tools import DOCUMENT, SHORT, assert_same, read
 
 from allmem_runtime import Model, Session, SessionStateError
-from allmem_runtime.engine import step
+from allmem_runtime.engine import engine as step
 from allmem_runtime.engine.buffers import Logits
-from allmem_runtime.engine.step import Engine
+from allmem_runtime.engine.engine import Engine
 
 
 def failing() -> None:

@@ -143,7 +143,7 @@ def test_every_mismatch_is_named(
 ) -> None:
     import dataclasses
 
-    from allmem_runtime.session.kept_state import _owner
+    from allmem_runtime.session.session_state import _owner
 
     toy.session().save(tmp_path / "s.allmem")
     header = snapshot.read_header(tmp_path / "s.allmem")
@@ -156,7 +156,7 @@ def test_every_mismatch_is_named(
 def test_other_state_layout_is_named(toy: Model, tmp_path: Path) -> None:
     import stand_in
 
-    from allmem_runtime.session.kept_state import _owner
+    from allmem_runtime.session.session_state import _owner
 
     toy.session().save(tmp_path / "s.allmem")
     header = snapshot.read_header(tmp_path / "s.allmem")

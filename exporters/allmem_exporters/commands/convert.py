@@ -67,8 +67,8 @@ def convert(
     SOURCE is a GGUF file, a folder with config.json and safetensors, or owner/model on the hub.
     The result reads like the original within its window; its memory still has to be trained.
     """
-    from allmem_exporters.convert import PROVENANCE_FILE
-    from allmem_exporters.convert import convert as run
+    from allmem_exporters.convert.conversion import PROVENANCE_FILE
+    from allmem_exporters.convert.conversion import convert as run
 
     click.echo(f"converting {source}", err=True)
     text = calibrate.read_text(encoding="utf-8", errors="replace") if calibrate else None

@@ -73,7 +73,7 @@ def export(
     # Imported here: PyTorch takes seconds to load, and `allmem --help` should not.
     from transformers.utils import logging
 
-    from allmem_exporters.export import export as run
+    from allmem_exporters.onnx.export import export as run
 
     logging.disable_progress_bar()
     run(

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from allmem_exporters.layers import WindowAttention, exact
-from allmem_exporters.operators.attention import head_norm, rotate
+from allmem_exporters.model.layers import WindowAttention, exact
+from allmem_exporters.model.operators.attention import head_norm, rotate
 
 QUERY_BLOCK = 128
 """Queries whose scores are held at a time; few, because each block looks at window + block keys."""

@@ -5,18 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from allmem_exporters.ablation.memory_ablation import freeze_writes
 from allmem_exporters.finetune.settings import Optimizer
-from allmem_exporters.memory_switch import freeze_writes
-from allmem_exporters.modeling import AllMemForCausalLM
+from allmem_exporters.model.memory_layer import MEMORY, memory_parameters
+from allmem_exporters.model.modeling import AllMemForCausalLM
 
-MEMORY = ".allmem."
 _DECAYED = ("q_proj.weight", "k_proj.weight", "v_proj.weight", "o_proj.weight",
             "lr_proj.weight", "mom_proj.weight", "gate_proj.weight")  # fmt: skip
-
-
-def memory_parameters(model: AllMemForCausalLM) -> dict[str, torch.nn.Parameter]:
-    """All parameters of the memories by name."""
-    return {name: p for name, p in model.named_parameters() if MEMORY in name}
 
 
 def prepare(model: AllMemForCausalLM, precision: torch.dtype, writes: bool) -> None:

@@ -21,7 +21,7 @@ from allmem_exporters.finetune.attention import (
     windowed_attention,
 )
 from allmem_exporters.finetune.recall import recall
-from allmem_exporters.modeling import AllMemForCausalLM, DecoderLayer
+from allmem_exporters.model.modeling import AllMemForCausalLM, DecoderLayer
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from allmem_exporters.layers import exact
-from allmem_exporters.layers_memory import Memory
-from allmem_exporters.operators.memory import memory_step
+from allmem_exporters.model.layers import exact
+from allmem_exporters.model.memory_layer import Memory
+from allmem_exporters.model.operators.memory import memory_step
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from allmem_exporters.errors import DataError
-from allmem_exporters.finetune.parameters import memory_parameters
-from allmem_exporters.modeling import AllMemForCausalLM
+from allmem_exporters.model.memory_layer import memory_parameters
+from allmem_exporters.model.modeling import AllMemForCausalLM
 from allmem_runtime.errors import StorageError
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")

@@ -11,9 +11,7 @@ from typing import Any
 
 import torch
 
-from allmem_exporters.checkpoint import open_checkpoint
 from allmem_exporters.errors import ConversionError, DataError
-from allmem_exporters.finetune.adapter import STRUCTURE, Adapter, base_digest, save_adapter
 from allmem_exporters.finetune.data import Shards
 from allmem_exporters.finetune.data.shard_format import tokenizer_digest
 from allmem_exporters.finetune.evaluate import middle
@@ -21,7 +19,9 @@ from allmem_exporters.finetune.metrics import MetricsFile, plot
 from allmem_exporters.finetune.resume import RunFile
 from allmem_exporters.finetune.settings import Settings
 from allmem_exporters.finetune.trainer import Step, Trainer, cut, precision_of
-from allmem_runtime.engine.heap import map_large_blocks
+from allmem_exporters.model.adapter import STRUCTURE, Adapter, base_digest, save_adapter
+from allmem_exporters.model.checkpoint import open_checkpoint
+from allmem_runtime.engine.malloc import map_large_blocks
 from allmem_runtime.errors import StorageError
 
 TOKENIZER_FILE = "tokenizer.json"

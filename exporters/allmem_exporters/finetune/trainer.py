@@ -16,12 +16,13 @@ from allmem_exporters.finetune.evaluate import evaluate
 from allmem_exporters.finetune.interrupts import StopRequest
 from allmem_exporters.finetune.losses import Loss, layer_losses, model_loss
 from allmem_exporters.finetune.metrics import MetricsFile
-from allmem_exporters.finetune.parameters import make_optimizer, memory_parameters, prepare
+from allmem_exporters.finetune.parameters import make_optimizer, prepare
 from allmem_exporters.finetune.passes import Passes
 from allmem_exporters.finetune.resume import RunFile, Standing
 from allmem_exporters.finetune.schedule import draw_shape, learning_rate_factor, order
 from allmem_exporters.finetune.settings import Settings
-from allmem_exporters.modeling import AllMemForCausalLM
+from allmem_exporters.model.memory_layer import memory_parameters
+from allmem_exporters.model.modeling import AllMemForCausalLM
 
 MOST_SKIPPED = 20
 """Steps in a row that may be skipped; a run that skips more will not recover."""

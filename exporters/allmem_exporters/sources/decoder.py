@@ -6,8 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from allmem_exporters.config import ACTIVATIONS, BACKBONES, ROPE_KINDS
 from allmem_exporters.errors import ConversionError
+from allmem_exporters.model.config import ACTIVATIONS, BACKBONES, ROPE_KINDS
 
 SUPPORTED = (
     f"Supported are {', '.join(BACKBONES)} decoders with full attention, rope "

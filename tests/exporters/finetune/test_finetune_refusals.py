@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 
 from allmem_exporters import AllMemForCausalLM
 from allmem_exporters.errors import ConversionError, DataError
-from allmem_exporters.finetune.adapter import Adapter, save_adapter
 from allmem_exporters.finetune.run import finetune
 from allmem_exporters.finetune.settings import from_dict
+from allmem_exporters.model.adapter import Adapter, save_adapter
 from allmem_runtime.errors import StorageError
 
 

@@ -14,12 +14,12 @@ from exporters.finetune.training import SETTINGS, run
 from allmem_exporters import AllMemForCausalLM
 from allmem_exporters.errors import DataError, TrainingError
 from allmem_exporters.finetune import trainer as trainer_module
-from allmem_exporters.finetune.adapter import Adapter
 from allmem_exporters.finetune.data import Sequence, ShardWriter
 from allmem_exporters.finetune.losses import Loss
 from allmem_exporters.finetune.metrics import MetricsFile
 from allmem_exporters.finetune.run import finetune
 from allmem_exporters.finetune.settings import from_dict
+from allmem_exporters.model.adapter import Adapter
 
 
 @pytest.mark.parametrize("stage", ["model", "layers"])

@@ -14,7 +14,7 @@ from runtime.prepared.opening import is_right, opened
 
 from allmem_runtime import ModelFileError
 from allmem_runtime.engine import opening, prepared, preparing
-from allmem_runtime.files import seal
+from allmem_runtime.files import record_signature as seal
 from allmem_runtime.files.package import Package, open_package
 from allmem_runtime.files.user_cache import VARIABLE
 

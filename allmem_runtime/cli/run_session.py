@@ -1,0 +1,149 @@
+"""What ``allmem-run`` does once its options are known: load, read, answer, chat."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TextIO
+
+from allmem_runtime.cli.conversation import Conversation, terminal_lines
+from allmem_runtime.cli.options import DEFAULT_PAUSE, RunOptions
+from allmem_runtime.cli.prompt_answers import Answerer
+from allmem_runtime.cli.reading import Reader
+from allmem_runtime.cli.resume import Part, remaining, whole
+from allmem_runtime.cli.signals import Interrupts
+from allmem_runtime.model import load
+from allmem_runtime.progress import Printer
+from allmem_runtime.session.session import Session
+from allmem_runtime.text.sources import Source
+
+
+class Work:
+    """One run of the command, with its model loaded and its session open.
+
+    Args:
+        options: the command line.
+        out: what is told besides answers.
+        interrupts: Ctrl-C.
+        resumed: whether the session file exists.
+    """
+
+    def __init__(
+        self, options: RunOptions, out: Printer, interrupts: Interrupts, *, resumed: bool
+    ) -> None:
+        self._options = options
+        self._out = out
+        self._interrupts = interrupts
+        model = load(
+            options.model,
+            device=options.device,
+            operators=options.operators,
+            threads=options.threads,
+            cuda_graph=options.cuda_graph,
+            device_memory=options.device_memory,
+        )
+        self._sampling = dataclasses.replace(model.sampling, **options.sampling)  # type: ignore[arg-type]
+        self._session: Session
+        if resumed:
+            assert options.session is not None
+            # Questions are asked of forks, so the reader needs no copy to undo them.
+            self._session = model.open(options.session, undo=False)
+        else:
+            self._session = model.session(undo=False)
+        out.event(
+            "start",
+            model=model.name,
+            device=str(model.device),
+            device_reason=model.device.why,
+            operators=model.operators,
+            cuda_graph=model.engine.cuda_graph,
+            threads=model.engine.threads,
+            prepared=model.engine.prepared is not None,
+            notices=model.engine.notices,
+            state_bytes=model.state_bytes,
+            position=self._session.position,
+            resumed=resumed,
+        )
+        out.notice(f"{model.name} on {model.device}: {model.device.why}")
+        for notice in model.engine.notices:
+            out.notice(notice)
+        self._system = options.system
+        if self._system is not None and self._session.info()["turn"] != "start":
+            out.notice("--system opened the conversation when the session began; not given again.")
+            self._system = None
+        self._answerer = Answerer(
+            options.prompts,
+            self._sampling,
+            out,
+            interrupts,
+            as_json=options.as_json,
+            quiet=options.quiet,
+        )
+
+    def read(self, sources: list[Source], *, may_be_empty: bool) -> bool:
+        """Read what the session has not read yet and save it.
+
+        Returns:
+            False if Ctrl-C ended the reading.
+        """
+        options, session = self._options, self._session
+        reader = Reader(session, self._out, self._interrupts, options.session)
+        before = session.position, session.pending
+        finished = True
+        for part in self._parts(sources):
+            finished = reader.read(
+                part,
+                system=self._system,
+                pause=(options.pause or DEFAULT_PAUSE) if options.stream else None,
+                on_pause=self._answerer.answer_all,
+                may_be_empty=may_be_empty,
+            )
+            self._forget_system()
+            if not finished:
+                break
+        if (session.position, session.pending) != before:
+            reader.save()
+        if not finished:
+            self._say_how_to_go_on()
+        return finished
+
+    def answer(self) -> None:
+        """Answer the prompts, unless Ctrl-C came."""
+        self._answerer.answer_all(self._session, self._system)
+
+    def chat(self, terminal: TextIO) -> None:
+        """Talk about what was read until the user leaves."""
+        session = self._session.fork(undo=True)
+        Conversation(
+            session,
+            self._sampling,
+            self._options.session,
+            terminal_lines(terminal),
+            self._system,
+        ).run()
+
+    def _parts(self, sources: list[Source]) -> list[Part]:
+        session = self._session
+        if self._options.stream and any(source.stream is not None for source in sources):
+            return [whole(source) for source in sources]
+        parts = remaining(sources, session.source)
+        for source in sources[: len(sources) - len(parts)]:
+            self._out.notice(f"{source.name} was read before.")
+        if parts and not parts[0].new:
+            self._out.notice(
+                f"{parts[0].source.name}: going on at byte {parts[0].start:,}, "
+                f"token {session.position:,}."
+            )
+        elif parts and session.position:
+            self._out.notice(f"Added to the {session.position:,} tokens read before.")
+        return parts
+
+    def _forget_system(self) -> None:
+        if self._session.info()["turn"] != "start":
+            self._system = None
+
+    def _say_how_to_go_on(self) -> None:
+        self._out.event("interrupted", position=self._session.position)
+        if self._options.session is not None:
+            self._out.notice("Stopped. The same command goes on from here.")
+        else:
+            self._out.notice("Stopped. With --session FILE the reading could go on later.")

@@ -1,0 +1,30 @@
+"""Take a model's memory away, wholly or its writing only: what is left shows what it is worth."""
+
+from __future__ import annotations
+
+import torch
+
+from allmem_exporters.model.memory_layer import Memory
+from allmem_exporters.model.modeling import AllMemForCausalLM
+
+MEMORIES = ("on", "frozen", "silent")
+
+SILENCED_RATE = -100.0
+"""A logit whose softplus is nothing: a memory with this learning rate never writes."""
+
+
+@torch.no_grad()
+def freeze_writes(memory: Memory) -> None:
+    """Set the learning rate of every token to nothing; the memory reads its initial weights."""
+    memory.lr_proj.weight.zero_()
+    memory.lr_proj.bias.fill_(SILENCED_RATE)
+
+
+@torch.no_grad()
+def restrain(model: AllMemForCausalLM, memory: str) -> None:
+    """Change a model in place: ``on`` not at all, ``frozen`` no writes, ``silent`` alpha 0."""
+    for layer in model.model.layers:
+        if memory == "frozen":
+            freeze_writes(layer.allmem)
+        elif memory == "silent":
+            layer.allmem.alpha.zero_()

@@ -1,0 +1,1 @@
+"""From a pretrained decoder to an AllMem checkpoint."""

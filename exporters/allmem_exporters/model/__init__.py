@@ -1,0 +1,1 @@
+"""The PyTorch model: configuration, layers, the operators' torch side, state, checkpoints."""

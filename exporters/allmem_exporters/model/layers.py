@@ -1,0 +1,140 @@
+"""The pretrained decoder's own layers, around the window attention operator.
+
+Parameter names are those of transformers, so weights move without renaming. The layers take any
+number of tokens and cut them only where the operators need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from allmem_exporters.model.config import AllMemConfig
+from allmem_exporters.model.operators import quantised_attention, sliding_window_attention
+
+Cuts = Sequence[tuple[int, int]] | None
+"""Pieces (first, last + 1) of the input, none crossing a chunk boundary; None: it is one piece."""
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": functional.silu,
+    "gelu": functional.gelu,
+    "gelu_pytorch_tanh": lambda x: functional.gelu(x, approximate="tanh"),
+    "relu": functional.relu,
+}
+
+
+def exact(tensor: Tensor) -> Tensor:
+    """At least float32: the operators take gains and fast weights in no less."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def each_piece(
+    cuts: Cuts, position: Tensor, streams: Sequence[Tensor], run: Callable[..., tuple[Tensor, ...]],
+    state: tuple[Tensor, ...],
+) -> tuple[Tensor, tuple[Tensor, ...]]:  # fmt: skip
+    """Run an operator over the pieces of ``streams`` [batch, time, ...], handing its state on.
+
+    Args:
+        cuts: the pieces, or None for one.
+        position: [1] int64, absolute index of the first token.
+        streams: tensors to cut along time.
+        run: (streams, position, state) -> (output, *state).
+        state: before the first piece.
+
+    Returns:
+        The outputs joined along time, and the last state.
+    """
+    if cuts is None:
+        output, *after = run(streams, position, state)
+        return output, tuple(after)
+    outputs = []
+    for first, end in cuts:
+        output, *after = run([s[:, first:end] for s in streams], position + first, state)
+        state = tuple(after)
+        outputs.append(output)
+    return torch.cat(outputs, dim=1), state
+
+
+class RMSNorm(nn.Module):
+    """Root mean square norm with a gain; squares are summed in at least float32."""
+
+    def __init__(self, size: int, epsilon: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.epsilon = epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last axis."""
+        wide = exact(x)
+        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.epsilon)
+        return self.weight * wide.to(x.dtype)
+
+
+class MLP(nn.Module):
+    """The gated feed-forward network."""
+
+    def __init__(self, config: AllMemConfig) -> None:
+        super().__init__()
+        size, inner, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
+        self.gate_proj = nn.Linear(size, inner, bias=bias)
+        self.up_proj = nn.Linear(size, inner, bias=bias)
+        self.down_proj = nn.Linear(inner, size, bias=bias)
+        self.activation = _ACTIVATIONS[config.hidden_act]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, time, hidden_size] to the same."""
+        return self.down_proj(self.activation(self.gate_proj(x)) * self.up_proj(x))
+
+
+class WindowAttention(nn.Module):
+    """Grouped-query attention over sinks and window."""
+
+    def __init__(self, config: AllMemConfig, rope_amplitude: float) -> None:
+        super().__init__()
+        size, dim = config.hidden_size, config.head_dim
+        queries, keys = config.num_attention_heads * dim, config.num_key_value_heads * dim
+        self.q_proj = nn.Linear(size, queries, bias=config.qkv_bias)
+        self.k_proj = nn.Linear(size, keys, bias=config.qkv_bias)
+        self.v_proj = nn.Linear(size, keys, bias=config.qkv_bias)
+        self.o_proj = nn.Linear(queries, size, bias=config.attention_bias)
+        if config.head_norms:
+            self.q_norm = RMSNorm(dim, config.rms_norm_eps)
+            self.k_norm = RMSNorm(dim, config.rms_norm_eps)
+        self.head_norms = config.head_norms
+        self.head_dim = dim
+        self.attributes = config.attention_attributes(rope_amplitude)
+
+    def forward(
+        self, x: Tensor, position: Tensor, frequencies: Tensor, state: tuple[Tensor, ...],
+        cuts: Cuts,
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:  # fmt: skip
+        """Attend from x [batch, time, hidden_size].
+
+        Args:
+            x: the normed token stream.
+            position: [1] int64.
+            frequencies: [rotary_half] float32.
+            state: key and value ring, and their scales where they are int8.
+            cuts: see ``Cuts``.
+
+        Returns:
+            [batch, time, hidden_size] and the rings.
+        """
+        if self.head_norms:
+            gains = (exact(self.q_norm.weight), exact(self.k_norm.weight))
+        else:  # the operator takes gains in any case; it reads them only where there are norms
+            ones = torch.ones(self.head_dim, device=x.device, dtype=exact(x).dtype)
+            gains = (ones, ones)
+
+        def run(
+            streams: Sequence[Tensor], at: Tensor, rings: tuple[Tensor, ...]
+        ) -> tuple[Tensor, ...]:
+            attend = sliding_window_attention if len(rings) == 2 else quantised_attention
+            return attend(streams[0], at, frequencies, *gains, *rings, **self.attributes)
+
+        qkv = torch.cat([self.q_proj(x), self.k_proj(x), self.v_proj(x)], dim=-1)
+        output, rings = each_piece(cuts, position, [qkv], run, state)
+        return self.o_proj(output), rings

@@ -1,0 +1,222 @@
+"""Write a traced model as a folder: graph, weights, manifest, tokenizer, templates.
+
+The folder appears whole or not at all: everything is made beside it and moved at the end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+from tokenizers import Tokenizer
+
+from allmem_exporters.errors import ExportError
+from allmem_exporters.model.config import AllMemConfig
+from allmem_exporters.onnx.fusion import name_all_outputs
+from allmem_exporters.quantization.weights import share_tables
+from allmem_ops.schema import DOMAIN, KNOWN
+from allmem_runtime.config import Backbone, FileRecord, Manifest, Memory
+from allmem_runtime.spec import (
+    CHAT_TEMPLATE_FILE,
+    DECODER_KEY,
+    GENERATION_FILE,
+    GRAPH_FILE,
+    MANIFEST_FILE,
+    METADATA_KEY,
+    TOKENIZER_FILE,
+    WEIGHTS_FILE,
+)
+
+PROVENANCE_FILE = "provenance.json"
+SMALL_TENSOR = 1024
+"""Tensors of fewer bytes stay in the graph, where shape inference can read them."""
+
+
+@contextmanager
+def replacing(out: Path, *, force: bool) -> Iterator[Path]:
+    """A folder to fill; it becomes ``out`` when the block ends without an error.
+
+    Args:
+        out: where the model shall be. A previous export there is replaced.
+        force: replace whatever is there.
+
+    Raises:
+        ExportError: ``out`` holds something that is no exported model, or cannot be written.
+    """
+    if out.exists() and not force:
+        entries = list(out.iterdir()) if out.is_dir() else [out]
+        if entries and not (out / MANIFEST_FILE).is_file():
+            raise ExportError(
+                f"{out} exists and holds no exported model.",
+                "Name another folder, or replace it with --force.",
+            )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise ExportError(
+            f"{out} cannot be written ({error.strerror}).", "Name another folder."
+        ) from error
+    try:
+        yield partial
+        partial.chmod(0o755)
+        if out.is_dir() and not out.is_symlink():
+            shutil.rmtree(out)
+        elif out.exists():
+            out.unlink()
+        os.replace(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_folder(
+    model: ir.Model,
+    config: AllMemConfig,
+    checkpoint: Path,
+    folder: Path,
+    storage: str,
+    activations: str = "float32",
+    decoder: str | None = None,
+) -> Manifest:
+    """Fill ``folder`` with a model that the runtime opens.
+
+    Args:
+        model: traced graph, weights stored as they shall be.
+        config: of the checkpoint.
+        checkpoint: folder it came from, for tokenizer, templates and provenance.
+        folder: an empty folder.
+        storage: how the weights are stored, for the manifest.
+        activations: type of the token stream, for the manifest.
+        decoder: digest of the decoder's weights without the memories, by which two exports of one
+            decoder know each other.
+
+    Returns:
+        The manifest, which also lies in the graph's metadata.
+
+    Raises:
+        ExportError: the checkpoint has no tokenizer, or the disk is full.
+    """
+    tokenizer = checkpoint / TOKENIZER_FILE
+    if not tokenizer.is_file():
+        raise ExportError(
+            f"{checkpoint} has no {TOKENIZER_FILE}.",
+            "Convert the model again from a source with a fast tokenizer.",
+        )
+    try:
+        ir.save(
+            model,
+            folder / GRAPH_FILE,
+            external_data=WEIGHTS_FILE,
+            size_threshold_bytes=SMALL_TENSOR,
+        )
+        for name in (TOKENIZER_FILE, CHAT_TEMPLATE_FILE, GENERATION_FILE):
+            if (checkpoint / name).is_file():
+                shutil.copyfile(checkpoint / name, folder / name)
+        used = {node.op_type for node in model.graph if node.domain == DOMAIN}
+        operators = {name: KNOWN[name].version for name in KNOWN if name in used}
+        manifest = _manifest(config, checkpoint, folder, storage, activations, decoder, operators)
+        _embed(folder / GRAPH_FILE, manifest)
+        (folder / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
+    except OSError as error:
+        raise ExportError(
+            f"Writing the model to {folder.parent} failed ({error.strerror}).",
+            "Free disk space or name another folder; nothing was replaced.",
+        ) from error
+    return manifest
+
+
+def _embed(graph: Path, manifest: Manifest) -> None:
+    """Put the manifest into the graph's metadata, leaving the weights where they are."""
+    proto = onnx.load(graph, load_external_data=False)
+    share_tables(proto)
+    name_all_outputs(proto.graph)
+    onnx.helper.set_model_props(proto, {METADATA_KEY: manifest.to_json()})
+    graph.write_bytes(proto.SerializeToString())
+
+
+def _manifest(
+    config: AllMemConfig,
+    checkpoint: Path,
+    folder: Path,
+    storage: str,
+    activations: str,
+    decoder: str | None,
+    operators: dict[str, int],
+) -> Manifest:
+    source = _provenance(checkpoint)
+    if decoder is not None:
+        source[DECODER_KEY] = decoder
+    return Manifest(
+        name=source.get("name", checkpoint.name).removesuffix(".gguf"),
+        backbone=Backbone(
+            model_type=config.backbone,
+            layers=config.num_hidden_layers,
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
+            query_heads=config.num_attention_heads,
+            kv_heads=config.num_key_value_heads,
+            head_dim=config.head_dim,
+            vocab_size=config.vocab_size,
+            trained_context=config.max_position_embeddings,
+        ),
+        memory=Memory(
+            heads=config.mem_heads,
+            width=config.mem_width,
+            hidden=config.mem_hidden,
+            kernel=config.conv_kernel,
+        ),
+        window=config.window,
+        sinks=config.sinks,
+        chunk=config.chunk,
+        cache=config.cache_dtype,  # type: ignore[arg-type]
+        weights=storage,
+        activations=activations,  # type: ignore[arg-type]
+        operators=operators,
+        begin_tokens=_begin_tokens(folder / TOKENIZER_FILE),
+        end_tokens=_end_tokens(config, folder / GENERATION_FILE),
+        files={
+            path.name: FileRecord(path.stat().st_size, _sha256(path))
+            for path in sorted(folder.iterdir())
+            if path.name != GRAPH_FILE
+        },
+        source=source,
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _provenance(checkpoint: Path) -> dict[str, str]:
+    path = checkpoint / PROVENANCE_FILE
+    if not path.is_file():
+        return {}
+    return {str(k): str(v) for k, v in json.loads(path.read_text(encoding="utf-8")).items()}
+
+
+def _begin_tokens(tokenizer: Path) -> tuple[int, ...]:
+    """What the tokenizer puts before every text."""
+    return tuple(Tokenizer.from_file(str(tokenizer)).encode("", add_special_tokens=True).ids)
+
+
+def _end_tokens(config: AllMemConfig, generation: Path) -> tuple[int, ...]:
+    """What ends an answer, by the model's generation settings and its configuration."""
+    found: list[Any] = [config.eos_token_id]
+    if generation.is_file():
+        found.append(json.loads(generation.read_text(encoding="utf-8")).get("eos_token_id"))
+    tokens: dict[int, None] = {}
+    for entry in found:
+        for token in entry if isinstance(entry, list) else [entry]:
+            if isinstance(token, int) and 0 <= token < config.vocab_size:
+                tokens[token] = None
+    return tuple(tokens)

@@ -1,0 +1,105 @@
+"""The operator table told to ONNX: schemas in `onnx.defs`, and nodes for PyTorch's operators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import onnx
+import torch
+from onnx import defs
+
+from allmem_exporters.model import operators as _operators  # noqa: F401  (defines torch.ops.allmem)
+from allmem_ops.contract import Operator, Tensor
+from allmem_ops.schema import (
+    DOMAIN,
+    KNOWN,
+    QUANTISED_ATTENTION,
+    SLIDING_WINDOW_ATTENTION,
+    TTT_MEMORY,
+)
+
+_TYPES = {
+    "activation": ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"],
+    "cache": ["tensor(float)", "tensor(float16)", "tensor(bfloat16)", "tensor(int8)"],
+    "float32": ["tensor(float)"],
+    "float16": ["tensor(float16)"],
+    "int64": ["tensor(int64)"],
+    "uint8": ["tensor(uint8)"],
+}
+_OPTIONAL = ("_scale", "bias", "_more")
+"""How names of tensors end that may be left out."""
+_KINDS = {
+    "int": defs.OpSchema.AttrType.INT,
+    "float": defs.OpSchema.AttrType.FLOAT,
+    "string": defs.OpSchema.AttrType.STRING,
+}
+
+
+def register_schemas() -> None:
+    """Make the operators known to `onnx.defs`, once per process."""
+    for operator in {**KNOWN, QUANTISED_ATTENTION.name: QUANTISED_ATTENTION}.values():
+        if not defs.has(operator.name, DOMAIN):
+            defs.register_schema(_schema(operator))
+
+
+def _parameter(tensor: Tensor, *, always: bool) -> defs.OpSchema.FormalParameter:
+    options = defs.OpSchema.FormalParameterOption
+    return defs.OpSchema.FormalParameter(
+        tensor.name,
+        tensor.element,
+        tensor.doc,
+        param_option=options.Single if always else options.Optional,
+    )
+
+
+def _schema(operator: Operator, *, scales: bool = False) -> defs.OpSchema:
+    """The operator as ONNX knows it; ``scales`` are there, or may be left out."""
+    tensors = (*operator.inputs, *operator.outputs)
+
+    def parameters(those: tuple[Tensor, ...]) -> list[defs.OpSchema.FormalParameter]:
+        return [_parameter(t, always=scales or not t.name.endswith(_OPTIONAL)) for t in those]
+
+    return defs.OpSchema(
+        operator.name,
+        DOMAIN,
+        operator.version,
+        operator.doc,
+        inputs=parameters(operator.inputs),
+        outputs=parameters(operator.outputs),
+        type_constraints=[
+            (element, _TYPES[element], "") for element in sorted({t.element for t in tensors})
+        ],
+        attributes=[
+            defs.OpSchema.Attribute(a.name, _KINDS[a.kind], a.doc, required=a.default is None)
+            for a in operator.attributes
+        ],
+    )
+
+
+def _translation(operator: Operator) -> Callable[..., Sequence[Any]]:
+    """A function for `torch.onnx.export` that emits one node of ``operator``."""
+    from onnxscript import values
+
+    opset = values.Opset(DOMAIN, operator.version)
+    emit = values.Op(opset, operator.name, _schema(operator, scales=True))
+
+    def translate(*inputs: Any, **attributes: Any) -> Any:
+        return emit(*inputs, **attributes)
+
+    return translate
+
+
+def translation_table() -> dict[Any, Callable[..., Sequence[Any]]]:
+    """What `torch.onnx.export` needs to turn our PyTorch operators into nodes."""
+    register_schemas()
+    return {
+        torch.ops.allmem.sliding_window_attention.default: _translation(SLIDING_WINDOW_ATTENTION),
+        torch.ops.allmem.quantised_attention.default: _translation(QUANTISED_ATTENTION),
+        torch.ops.allmem.ttt_memory.default: _translation(TTT_MEMORY),
+    }
+
+
+def opset_import() -> onnx.OperatorSetIdProto:
+    """The import of our domain that a model needs."""
+    return onnx.helper.make_opsetid(DOMAIN, max(o.version for o in KNOWN.values()))

@@ -1,0 +1,276 @@
+"""The step graph as it is traced: the model's weights packed into few, large matrix products.
+
+One product makes the queries, keys and values of attention and memory; one brings both branches
+back, with alpha folded in; residual sum and norm are one node of ONNX Runtime's. What PyTorch
+computes with the unpacked model is the test of it (see `validate`).
+
+With float16 activations everything between the tokens and the logits is float16, except what the
+operators take in float32: state, gains, taps, initial weights. See docs/float16.md.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from allmem_exporters.errors import ExportError
+from allmem_exporters.model.layers import WindowAttention
+from allmem_exporters.model.memory_layer import Memory
+from allmem_exporters.model.modeling import AllMemForCausalLM
+from allmem_exporters.model.operators import (
+    quantised_attention,
+    sliding_window_attention,
+    ttt_memory,
+)
+from allmem_exporters.model.state import LayerState, layer_size
+
+ACTIVATIONS = {
+    "gelu": functional.gelu,
+    "gelu_pytorch_tanh": lambda x: functional.gelu(x, approximate="tanh"),
+    "relu": functional.relu,
+}
+
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16}
+
+RESIDUAL_SCALE = 2.0**-4
+"""Of the float16 residual stream, which float16 could not hold as it is in every model.
+
+Single channels of SmolLM2-135M reach 24,553 of the 65,504 there are, and one feed-forward branch
+brings nearly all of that at once. A norm does not see the scale if its epsilon is scaled too, and a
+power of two rounds nothing, so all that changes is where float16 ends: at a million.
+"""
+
+_WIDTH = 8
+"""Float16 products whose width is no multiple of this miss the matrix units of GPUs."""
+
+
+def _constant(tensor: Tensor, dtype: torch.dtype = torch.float32) -> nn.Parameter:
+    return nn.Parameter(tensor.detach().to(dtype).contiguous(), requires_grad=False)
+
+
+class Product(nn.Module):
+    """x @ weight + bias, the weight stored as ONNX wants it: [inputs, outputs]."""
+
+    def __init__(
+        self, weights: list[Tensor], biases: list[Tensor | None], dtype: torch.dtype
+    ) -> None:
+        super().__init__()
+        self.weight = _constant(torch.cat([weight.detach() for weight in weights]).T, dtype)
+        self.bias = None
+        if any(bias is not None for bias in biases):
+            parts = [
+                weight.new_zeros(weight.shape[0]) if bias is None else bias.detach()
+                for weight, bias in zip(weights, biases, strict=True)
+            ]
+            self.bias = _constant(torch.cat(parts), dtype)
+
+    @classmethod
+    def of(cls, *linears: nn.Linear, dtype: torch.dtype) -> Product:
+        """Several linear layers of one input as one."""
+        return cls(*_parts(*linears), dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[…, inputs] to […, outputs]."""
+        product = x @ self.weight
+        return product if self.bias is None else product + self.bias
+
+
+def _parts(*linears: nn.Linear) -> tuple[list[Tensor], list[Tensor | None]]:
+    return [linear.weight for linear in linears], [linear.bias for linear in linears]
+
+
+def _scaled(tensor: Tensor | None, scale: float) -> Tensor | None:
+    return None if tensor is None else tensor.detach() * scale
+
+
+class SkipNorm(nn.Module):
+    """Residual sum, then RMSNorm: (normed, sum).
+
+    ONNX Runtime sums the squares in float32, whatever the inputs are.
+    """
+
+    def __init__(self, norm: nn.Module, epsilon: float, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.weight = _constant(norm.weight, dtype)
+        self.epsilon = epsilon
+
+    def forward(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+        """Both [1, time, hidden_size]."""
+        normed, _, _, total = torch.onnx.ops.symbolic_multi_out(
+            "com.microsoft::SkipSimplifiedLayerNormalization",
+            (x, residual, self.weight),
+            {"epsilon": self.epsilon},
+            dtypes=[x.dtype, torch.float32, torch.float32, x.dtype],
+            shapes=[x.shape, (*x.shape[:-1], 1), (*x.shape[:-1], 1), x.shape],
+            version=1,
+        )
+        return normed, total
+
+
+def residual_scale(dtype: torch.dtype) -> float:
+    """The factor on the residual stream: 1 where its type has room enough."""
+    return RESIDUAL_SCALE if dtype == torch.float16 else 1.0
+
+
+def _head_norms(attention: WindowAttention, head_dim: int) -> tuple[nn.Parameter, nn.Parameter]:
+    """Gains of the query and key norms; ones, which nothing reads, where there are no norms."""
+    if attention.head_norms:
+        return _constant(attention.q_norm.weight), _constant(attention.k_norm.weight)
+    ones = _constant(torch.ones(head_dim))
+    return ones, ones
+
+
+def _control(memory: Memory) -> tuple[list[Tensor], list[Tensor | None]]:
+    """Weights and biases of the logits: three learning rates a head, momentum and gate."""
+    copies = 3 * memory.heads // memory.rates
+    weights: list[Tensor] = [memory.lr_proj.weight.repeat(copies, 1), memory.mom_proj.weight]
+    biases: list[Tensor | None] = [memory.lr_proj.bias.repeat(copies), memory.mom_proj.bias]
+    if memory.config.out_gate == "none":  # five logits all the same; nothing reads the last
+        weights.append(torch.zeros_like(memory.mom_proj.weight))
+        biases.append(torch.zeros_like(memory.mom_proj.bias))
+    else:
+        weights.append(memory.gate_proj.weight)
+        biases.append(memory.gate_proj.bias)
+    return weights, biases
+
+
+class GraphLayer(nn.Module):
+    """One decoder layer between two residual sums."""
+
+    def __init__(self, model: AllMemForCausalLM, index: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        config, layer = model.config, model.model.layers[index]
+        attention, memory = layer.self_attn, layer.allmem
+        self.config = config
+        self.attention_attributes = attention.attributes
+        self.memory_attributes = memory.attributes
+        weights, biases = _parts(
+            attention.q_proj, attention.k_proj, attention.v_proj,
+            memory.q_proj, memory.k_proj, memory.v_proj,
+        )  # fmt: skip
+        self.widths = [
+            (config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim,
+            3 * config.mem_width,
+        ]
+        self.control = None
+        if dtype == torch.float32:
+            # On its own, so that it stays float32 where other weights are stored as float16.
+            self.control = Product(*_control(memory), dtype)
+        else:
+            # A product of some forty columns costs a GPU as much as one of thousands.
+            weights, biases = weights + _control(memory)[0], biases + _control(memory)[1]
+            self.widths.append(5 * config.mem_heads)
+            if padding := -sum(self.widths) % _WIDTH:
+                self.widths.append(padding)
+                weights.append(memory.mom_proj.weight.new_zeros(padding, config.hidden_size))
+                biases.append(None)
+        self.project = Product(weights, biases, dtype)
+        self.inverse_frequencies = _constant(torch.tensor(model.model.frequencies))
+        self.query_norm, self.key_norm = _head_norms(attention, config.head_dim)
+        self.memory_constants = nn.ParameterList(_constant(t) for t in memory.constants())
+        scale = residual_scale(dtype)
+        # One product brings both branches back: [output, attention width + memory width].
+        alpha = memory.alpha.detach().float()[:, None]
+        branches = [attention.o_proj.weight.detach(), alpha * memory.o_proj.weight.detach()]
+        self.back = Product(
+            [scale * torch.cat(branches, dim=1)], [_scaled(attention.o_proj.bias, scale)], dtype
+        )
+        epsilon = config.rms_norm_eps * scale**2
+        self.after_mixing = SkipNorm(layer.post_attention_layernorm, epsilon, dtype)
+        # Scaled before the gate's product, not after it: that product is large, too.
+        up, down = layer.mlp.up_proj, layer.mlp.down_proj
+        self.gate_up = Product(
+            [layer.mlp.gate_proj.weight, scale * up.weight.detach()],
+            [layer.mlp.gate_proj.bias, _scaled(up.bias, scale)],
+            dtype,
+        )
+        self.down = Product([down.weight], [_scaled(down.bias, scale)], dtype)
+
+    def forward(
+        self, normed: Tensor, residual: Tensor, position: Tensor, state: LayerState
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """(what the layer adds, residual, new state) of a normed piece [1, time, hidden_size]."""
+        attention_qkv, memory_qkv, *rest = self.project(normed).split(self.widths, dim=-1)
+        control = rest[0] if self.control is None else self.control(normed)
+        attend = sliding_window_attention if state.scale is None else quantised_attention
+        attended, key, value, *scale = attend(
+            attention_qkv, position, self.inverse_frequencies, self.query_norm, self.key_norm,
+            *state.rings, **self.attention_attributes,
+        )  # fmt: skip
+        remembered, *learned = ttt_memory(
+            memory_qkv, control, position, *self.memory_constants,
+            *state.memory, **self.memory_attributes,
+        )  # fmt: skip
+        mixed = self.back(torch.cat([attended, remembered], dim=-1))
+        normed, residual = self.after_mixing(mixed, residual)
+        gate, up = self.gate_up(normed).chunk(2, dim=-1)
+        return self.down(self.activate(gate) * up), residual, [key, value, *learned, *scale]
+
+    def activate(self, gate: Tensor) -> Tensor:
+        """The channel mixer's activation; SiLU is one node."""
+        if self.config.hidden_act != "silu":
+            return ACTIVATIONS[self.config.hidden_act](gate)
+        return torch.onnx.ops.symbolic(
+            "com.microsoft::QuickGelu",
+            (gate,),
+            {"alpha": 1.0},
+            dtype=gate.dtype,
+            shape=gate.shape,
+            version=1,
+        )
+
+
+class StepGraph(nn.Module):
+    """(input_ids, position, logit_index, state) -> (logits, state…), to be traced, not run."""
+
+    def __init__(self, model: AllMemForCausalLM, activations: str = "float32") -> None:
+        super().__init__()
+        config, dtype = model.config, DTYPES[activations]
+        self.scale = residual_scale(dtype)
+        self.vocab_size = config.vocab_size
+        self.embedding = _constant(model.model.embed_tokens.weight, dtype)
+        tied = model.lm_head.weight is model.model.embed_tokens.weight
+        self.head = None if tied else _constant(model.lm_head.weight, dtype)
+        layers = model.model.layers
+        epsilon = config.rms_norm_eps * self.scale**2
+        # Takes the embedding twice; the norm of 2 x is that of x if epsilon is four times as large.
+        self.first_norm = SkipNorm(layers[0].input_layernorm, 4 * epsilon, dtype)
+        self.layers = nn.ModuleList(GraphLayer(model, i, dtype) for i in range(len(layers)))
+        following = [layer.input_layernorm for layer in layers[1:]] + [model.model.norm]
+        self.norms = nn.ModuleList(SkipNorm(norm, epsilon, dtype) for norm in following)
+        for name, weight in self.named_parameters():
+            if weight.dtype == torch.float16 and not bool(weight.isfinite().all()):
+                raise ExportError(
+                    f"The weight {name!r} has values that float16 cannot hold.",
+                    "Export with --activations float32.",
+                )
+
+    def forward(
+        self, input_ids: Tensor, position: Tensor, logit_index: Tensor, state: list[Tensor]
+    ) -> tuple[Tensor, ...]:
+        """Logits [1, rows, vocab_size] of the tokens named by logit_index, then the new state."""
+        residual = functional.embedding(input_ids, self.embedding)
+        if self.scale != 1.0:
+            residual = residual * self.scale
+        normed, _ = self.first_norm(residual, residual)
+        size = layer_size(state)
+        present: list[Tensor] = []
+        for index, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
+            past = LayerState(*state[index * size : (index + 1) * size])
+            added, residual, new = layer(normed, residual, position, past)
+            normed, residual = norm(added, residual)
+            present += new
+        rows = normed.index_select(1, logit_index).squeeze(0)
+        # Gemm reads the (tied) embedding as it lies; a product would keep a transposed copy.
+        logits = torch.onnx.ops.symbolic(
+            "Gemm",
+            (rows, self.embedding if self.head is None else self.head),
+            {"transB": 1},
+            dtype=rows.dtype,
+            shape=(rows.shape[0], self.vocab_size),
+            version=13,
+        )
+        # In this order the cast writes the output; the other way round, the logits would be copied.
+        return (logits[None].float(), *present)

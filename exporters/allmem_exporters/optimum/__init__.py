@@ -1,0 +1,1 @@
+"""The plug-in for optimum: its registry entry and its command."""

@@ -1,0 +1,1 @@
+"""How weights are stored: floating point, or integers in blocks."""

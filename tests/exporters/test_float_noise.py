@@ -1,0 +1,105 @@
+"""The export's check of models that enlarge rounding: only texts that can be compared count.
+
+In these models some tokens have two large dimensions, and every matrix takes the difference of the
+two: what is left after the cancelling carries few digits, whoever computes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_config, tiny_model, write_tiny_checkpoint
+
+from allmem_exporters.errors import ExportError
+from allmem_exporters.model.modeling import AllMemForCausalLM
+from allmem_exporters.onnx.export import export
+from allmem_exporters.onnx.float_noise import own_rounding
+from allmem_exporters.onnx.validate import MOST_TEXTS, STEADY, TOLERANCE, validate
+from allmem_runtime.spec import WEIGHTS_FILE
+
+LENGTH = 37
+TEXTS = [np.random.default_rng(seed).integers(0, 320, LENGTH).tolist() for seed in range(2)]
+ONLY_IN_THE_FIRST = sorted(set(TEXTS[0]) - set(TEXTS[1]))
+
+
+def cancelling_model(tokens: Sequence[int]) -> AllMemForCausalLM:
+    """A model that loses four digits at the given tokens."""
+    model = tiny_model(tiny_config(cache_dtype="float32"))
+    with torch.no_grad():
+        model.model.embed_tokens.weight[list(tokens), :2] += 3000.0
+        for layer in model.model.layers:
+            for module in (layer.self_attn, layer.allmem, layer.mlp):
+                for name, linear in module.named_children():
+                    if name.endswith("proj") and linear.weight.shape[1] == 32:
+                        linear.weight[:, 1] = -linear.weight[:, 0]
+                    if name in ("o_proj", "down_proj"):
+                        linear.weight[:2] = 0.0  # the two stay large, and nearly the same
+        model.model.norm.weight[:2] = 0.0
+    return model
+
+
+def write(folder: Path, tokens: Sequence[int]) -> Path:
+    write_tiny_checkpoint(folder, tiny_config(cache_dtype="float32"))
+    cancelling_model(tokens).save_pretrained(folder)
+    return folder
+
+
+def redrawn(lines: list[str]) -> int:
+    return len([line for line in lines if "another is drawn" in line])
+
+
+def test_sound_graph_passes_on_a_text_that_can_be_compared(tmp_path: Path) -> None:
+    checkpoint = write(tmp_path / "checkpoint", ONLY_IN_THE_FIRST)
+    lines: list[str] = []
+    export(checkpoint, tmp_path / "model", report=lines.append)
+
+    assert redrawn(lines) == 1, "the second text has none of the tokens"
+    after = lines[[index for index, line in enumerate(lines) if "another" in line][0] + 1 :]
+    assert len([line for line in after if "logits" in line]) == 4, "all comparisons are repeated"
+
+
+def test_damaged_graph_is_refused_however_unsteady_its_first_text(tmp_path: Path) -> None:
+    checkpoint = write(tmp_path / "checkpoint", ONLY_IN_THE_FIRST)
+    folder = tmp_path / "model"
+    export(checkpoint, folder, check=False)
+    data = np.fromfile(folder / WEIGHTS_FILE, np.float32)
+    data[: data.size // 8] *= 1.01
+    data.tofile(folder / WEIGHTS_FILE)
+    lines: list[str] = []
+
+    with pytest.raises(ExportError, match=r"differs from PyTorch.*allowed"):
+        validate(folder, AllMemForCausalLM.from_pretrained(checkpoint).eval(), report=lines.append)
+    assert redrawn(lines) == 1
+
+
+def test_model_that_no_text_is_steady_for_is_refused_and_told_why(tmp_path: Path) -> None:
+    checkpoint = write(tmp_path / "checkpoint", range(320))
+    lines: list[str] = []
+
+    with pytest.raises(ExportError, match="cannot be compared with PyTorch") as refused:
+        export(checkpoint, tmp_path / "model", report=lines.append)
+    assert "--no-check" in str(refused.value)
+    assert redrawn(lines) == MOST_TEXTS
+    assert not (tmp_path / "model").exists()
+
+
+def test_ordinary_model_is_compared_once(tmp_path: Path) -> None:
+    lines: list[str] = []
+    export(write(tmp_path / "checkpoint", []), tmp_path / "model", report=lines.append)
+
+    assert redrawn(lines) == 0
+
+
+def test_own_rounding_tells_the_two_texts_apart_and_leaves_the_model_as_it_was() -> None:
+    model = cancelling_model(ONLY_IN_THE_FIRST)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    unsteady, steady = (own_rounding(model, text, [5, LENGTH - 1]) for text in TEXTS)
+
+    assert unsteady > TOLERANCE["float32"] > STEADY > steady > 0.0
+    after = model.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())

@@ -1,0 +1,69 @@
+"""Work on CUDA is done in one thread, in order, and is over before anybody hears of a signal."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+
+import pytest
+
+from allmem_runtime.engine.device_thread import OneThreadLane, lane_of
+
+
+class Interruption(BaseException):
+    """What a signal handler raises."""
+
+
+def test_work_of_all_threads_is_done_in_one() -> None:
+    lane, seen = OneThreadLane(), []
+    threads = [
+        threading.Thread(target=lambda: seen.append(lane.do(threading.get_ident))) for _ in range(5)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(seen) == 5 and len(set(seen)) == 1
+    assert seen[0] not in {thread.ident for thread in [*threads, threading.current_thread()]}
+
+
+def test_work_may_ask_for_more_work() -> None:
+    lane = OneThreadLane()
+
+    assert lane.do(lambda: lane.do(lambda: lane.do(lambda: 7))) == 7
+
+
+def test_error_of_the_work_is_the_callers() -> None:
+    def fails() -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        OneThreadLane().do(fails)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers of the system")
+def test_signal_is_heard_after_the_work_and_not_within_it() -> None:
+    done: list[int] = []
+
+    def work() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        time.sleep(0.3)
+        done.append(1)
+
+    def handler(*_: object) -> None:
+        raise Interruption
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        with pytest.raises(Interruption):
+            OneThreadLane().do(work)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert done
+
+
+def test_cpu_work_stays_in_the_callers_thread_and_cuda_has_one_thread_for_all() -> None:
+    assert lane_of("cpu").do(threading.get_ident) == threading.get_ident()
+    assert lane_of("cuda") is lane_of("cuda")

@@ -1,0 +1,70 @@
+"""The place in a text survives as text; one that cannot be is refused by its key."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from allmem_runtime.files.position_metadata import place_from_metadata, place_to_metadata
+from allmem_runtime.source_mark import SourceMark
+from allmem_runtime.state import Place
+
+PLACE = Place(
+    position=12345,
+    turn="document",
+    pending=[1, 2, 3],
+    recent=[4, 5],
+    seed=99,
+    source=SourceMark(
+        offset=777, finished=False, digest="a" * 64, digest_bytes=777, read_digest="b" * 64
+    ),
+)
+
+
+def test_place_survives_as_text() -> None:
+    assert place_from_metadata(place_to_metadata(PLACE), 330) == PLACE
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("position", "-1"),
+        ("position", "1.5"),
+        ("position", str(1 << 60)),
+        ("position", "١٢"),
+        ("position", ""),
+        ("turn", "system"),
+        ("seed", str(1 << 63)),
+        ("pending", "[330]"),
+        ("pending", "[-1]"),
+        ("pending", "[true]"),
+        ("pending", "[1.0]"),
+        ("pending", "{}"),
+        ("pending", "[" * 100_000),
+        ("recent", json.dumps([1] * 65)),
+        ("source_offset", "x"),
+        ("source_finished", "1"),
+        ("source_digest", "A" * 64),
+        ("source_digest", "ab"),
+        ("source_digest_bytes", "-5"),
+        ("source_read_digest", "b" * 63),
+    ],
+)
+def test_impossible_place_is_refused_by_its_key(key: str, value: str) -> None:
+    with pytest.raises(ValueError, match=key):
+        place_from_metadata({**place_to_metadata(PLACE), key: value}, 330)
+
+
+def test_a_file_of_an_earlier_version_does_not_know_the_digest_of_what_was_read() -> None:
+    metadata = place_to_metadata(PLACE)
+    del metadata["source_read_digest"]
+    assert place_from_metadata(metadata, 330).source.read_digest == ""
+
+
+@pytest.mark.parametrize("key", sorted(place_to_metadata(PLACE).keys() - {"source_read_digest"}))
+def test_missing_key_is_named(key: str) -> None:
+    metadata = place_to_metadata(PLACE)
+    del metadata[key]
+    with pytest.raises(ValueError, match=f"{key} is missing"):
+        place_from_metadata(metadata, 330)
