@@ -219,7 +219,7 @@ class _Reader:
     def number(self, data: dict[str, Any], key: str, name: str) -> int:
         value, (low, high) = data[key], BOUNDS[name]
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise self.fail(f"{name} is {value!r}; it must be a whole number {low} to {high}")
+            raise self.fail(f"{name} is {value!r}; it must be an integer {low} to {high}")
         return value
 
     def text(self, data: dict[str, Any], key: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from allmem_runtime.config import Manifest
 from allmem_runtime.engine import devices
-from allmem_runtime.engine.cuda_driver import find_card
+from allmem_runtime.engine.cuda_driver import find_cuda_device
 from allmem_runtime.engine.engine import Engine
 from allmem_runtime.engine.malloc import give_heap_back
 from allmem_runtime.engine.memory_limit import device_bytes
@@ -72,7 +72,9 @@ def load(
 
         # Reading the tokenizer holds Python's lock, which opening the graph hardly needs.
         manifest = package.manifest
-        chosen = devices.choose(device, probe_cuda, find_card, manifest.cache, manifest.operators)
+        chosen = devices.choose(
+            device, probe_cuda, find_cuda_device, manifest.cache, manifest.operators
+        )
         log.info("Device %s. %s", chosen, chosen.why)
         engine = Engine(
             package,

@@ -3,7 +3,7 @@
     python -m benchmarks.node_times MODEL… [--tokens 128] [--position 2048] [--threads 2]
 
 Each node counts with its median over the repeats, so that other work on the machine blurs less.
-Prints how many nodes the file has and how many are left when ONNX Runtime has optimised it, then
+Prints how many nodes the file has and how many are left when ONNX Runtime has optimized it, then
 for decode and for a piece a table of time and share by kind of node. A profiled run is slower than
 another; the first line of each table says by how much nodes and run differ.
 """
@@ -97,11 +97,11 @@ def table(title: str, nodes: Any, runs: list[int]) -> list[str]:
 
 
 def counts(folder: Path) -> tuple[int, int]:
-    """Nodes in the file, and after ONNX Runtime's own optimisations."""
+    """Nodes in the file, and after ONNX Runtime's own optimizations."""
     with tempfile.TemporaryDirectory() as made:
         options = ort.SessionOptions()
         options.log_severity_level = 3
-        options.optimized_model_filepath = str(Path(made) / "optimised.onnx")
+        options.optimized_model_filepath = str(Path(made) / "optimized.onnx")
         options.add_session_config_entry(
             "session.optimized_model_external_initializers_file_name", "weights"
         )
@@ -109,9 +109,9 @@ def counts(folder: Path) -> tuple[int, int]:
         ort.InferenceSession(
             str(folder / spec.GRAPH_FILE), options, providers=["CPUExecutionProvider"]
         )
-        optimised = onnx.load(options.optimized_model_filepath, load_external_data=False)
+        optimized = onnx.load(options.optimized_model_filepath, load_external_data=False)
     written = onnx.load(folder / spec.GRAPH_FILE, load_external_data=False)
-    return len(written.graph.node), len(optimised.graph.node)
+    return len(written.graph.node), len(optimized.graph.node)
 
 
 @click.command()
@@ -132,8 +132,8 @@ def main(models: tuple[Path, ...], tokens: int, position: int, threads: int) -> 
                 f"chunk of {chunk}, which {folder} commits; give --tokens {chunk} and a "
                 f"--position that {chunk} divides."
             )
-        written, optimised = counts(folder)
-        click.echo(f"{folder.name}: {written} nodes, {optimised} when optimised\n")
+        written, optimized = counts(folder)
+        click.echo(f"{folder.name}: {written} nodes, {optimized} when optimized\n")
         for title, count, repeats in (("one token", 1, 40), (f"{tokens} tokens", tokens, 5)):
             click.echo("\n".join(table(title, *profile(folder, threads, count, position, repeats))))
             click.echo("")

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 
 from allmem_ops.contract import Operator
-from allmem_ops.reference import quantise
-from allmem_ops.schema import OPERATORS, QUANTISED_ATTENTION
+from allmem_ops.reference import quantize
+from allmem_ops.schema import OPERATORS, QUANTIZED_ATTENTION
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -65,8 +65,8 @@ def attention_work(
     }
     operator = OPERATORS["SlidingWindowAttention"]
     if cache == "int8":
-        operator = QUANTISED_ATTENTION
-        (keys8, of_keys), (values8, of_values) = quantise(keys), quantise(values)
+        operator = QUANTIZED_ATTENTION
+        (keys8, of_keys), (values8, of_values) = quantize(keys), quantize(values)
         inputs |= {"past_key": keys8, "past_value": values8}
         inputs["past_scale"] = np.stack([of_keys, of_values], axis=2)
     else:

@@ -14,7 +14,7 @@ ROUNDS = 9
 
 @dataclass(frozen=True, slots=True)
 class Ratios:
-    """One depth over another, as ratios of neighbouring measurements.
+    """One depth over another, as ratios of neighboring measurements.
 
     Attributes:
         near: tokens read by the one.

@@ -82,7 +82,7 @@ def remaining(sources: list[Source], mark: SourceMark) -> list[Part]:
 
 
 def _rest(source: Source, head: Iterator[bytes] | None, mark: SourceMark) -> list[Part]:
-    """The rest of the source that was recognised; none if it was read to its end."""
+    """The rest of the source that was recognized; none if it was read to its end."""
     if not mark.finished:
         if head is not None:
             read = hashlib.sha256()

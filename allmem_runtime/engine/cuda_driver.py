@@ -16,7 +16,7 @@ _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class CudaDevice:
     """A CUDA device.
 
     Attributes:
@@ -34,17 +34,17 @@ class Card:
         return f"{self.name}, compute capability {self.capability}, {memory}"
 
 
-def has_kernels(architectures: Sequence[str], card: Card | None) -> bool:
-    """Whether kernels compiled for some architectures run on a card; yes if it is not known.
+def has_kernels(architectures: Sequence[str], device: CudaDevice | None) -> bool:
+    """Whether kernels compiled for some architectures run on a device; yes if it is not known.
 
     Args:
         architectures: such as ``sm_86``, for cards of that generation from this number on, or
             ``compute_120``, for all later ones.
-        card: where they are to run.
+        device: where they are to run.
     """
-    if card is None:
+    if device is None:
         return bool(architectures)
-    major, minor = (int(part) for part in card.capability.split("."))
+    major, minor = (int(part) for part in device.capability.split("."))
     for name in architectures:
         kind, _, number = name.partition("_")
         digits = number.rstrip("af")
@@ -66,7 +66,7 @@ def driver_problem() -> str | None:
     return None
 
 
-def find_card(index: int) -> Card | None:
+def find_cuda_device(index: int) -> CudaDevice | None:
     """The device of this number; None if the driver is not there or knows no such device."""
     try:
         driver = ctypes.CDLL(_LIBRARY)
@@ -88,4 +88,4 @@ def find_card(index: int) -> Card | None:
     if any(call() for call in calls):
         return None
     text = name.value.decode("ascii", "replace")
-    return Card(text, f"{major.value}.{minor.value}", memory.value)
+    return CudaDevice(text, f"{major.value}.{minor.value}", memory.value)

@@ -15,7 +15,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class CallersLane:
+class CallingThread:
     """Work is done at once, in the thread that wants it."""
 
     def do(self, work: Callable[[], T]) -> T:
@@ -23,7 +23,7 @@ class CallersLane:
         return work()
 
 
-class OneThreadLane:
+class OwnThread:
     """Work of all threads is done in one, in the order of asking."""
 
     def __init__(self) -> None:
@@ -58,18 +58,18 @@ def _outwait(future: Future[T]) -> None:
             continue
 
 
-Lane = CallersLane | OneThreadLane
+DeviceThread = CallingThread | OwnThread
 
-_CALLERS = CallersLane()
-_ONE_THREAD: list[OneThreadLane] = []
+_CALLING_THREAD = CallingThread()
+_OWN_THREAD: list[OwnThread] = []
 _MAKING = threading.Lock()
 
 
-def lane_of(device_name: str) -> Lane:
-    """The lane of ``cpu`` or ``cuda``."""
+def device_thread(device_name: str) -> DeviceThread:
+    """The thread that does the work of ``cpu`` or ``cuda``."""
     if device_name == "cpu":
-        return _CALLERS
+        return _CALLING_THREAD
     with _MAKING:
-        if not _ONE_THREAD:
-            _ONE_THREAD.append(OneThreadLane())
-    return _ONE_THREAD[0]
+        if not _OWN_THREAD:
+            _OWN_THREAD.append(OwnThread())
+    return _OWN_THREAD[0]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from allmem_ops.schema import QUANTISED_MATMUL
+from allmem_ops.schema import QUANTIZED_MATMUL
 from allmem_runtime.errors import DeviceError, UsageError
 
 CPU_PROVIDER = "CPUExecutionProvider"
@@ -75,10 +75,10 @@ def choose(
         return Device("cpu", 0, "The CPU was asked for.")
     if wanted == "auto" and kv == "int8":
         return Device("cpu", 0, "The model keeps keys and values as int8, which the CPU can.")
-    products = QUANTISED_MATMUL.name in operators
+    products = QUANTIZED_MATMUL.name in operators
     if wanted == "auto" and products:
         return Device(
-            "cpu", 0, f"The model multiplies by {QUANTISED_MATMUL.name}, which the CPU can."
+            "cpu", 0, f"The model multiplies by {QUANTIZED_MATMUL.name}, which the CPU can."
         )
     if wanted == "auto":
         problem = probe(0)
@@ -97,7 +97,7 @@ def choose(
         )
     if products:
         raise DeviceError(
-            f"The model multiplies by {QUANTISED_MATMUL.name}, and {wanted} has no kernels for it.",
+            f"The model multiplies by {QUANTIZED_MATMUL.name}, and {wanted} has no kernels for it.",
             "Use --device cpu, or export the model with --products onnxruntime.",
         )
     index = int(match[1] or 0)

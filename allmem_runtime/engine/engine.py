@@ -10,10 +10,10 @@ from pathlib import Path
 import onnxruntime as ort
 
 from allmem_ops.library import LibraryInfo
-from allmem_ops.schema import QUANTISED_MATMUL
+from allmem_ops.schema import QUANTIZED_MATMUL
 from allmem_runtime.engine import prepared
 from allmem_runtime.engine.buffers import DeviceBuffers
-from allmem_runtime.engine.device_thread import lane_of
+from allmem_runtime.engine.device_thread import device_thread
 from allmem_runtime.engine.devices import (
     CPU_PROVIDER,
     CUDA_REMEDY,
@@ -45,7 +45,7 @@ from allmem_runtime.files.signature import Argument, check_signature
 log = logging.getLogger(__name__)
 
 _GENERIC_PRODUCTS = (
-    f"This CPU runs the generic kernels of {QUANTISED_MATMUL.name}, which are slow: a model "
+    f"This CPU runs the generic kernels of {QUANTIZED_MATMUL.name}, which are slow: a model "
     "exported with --products onnxruntime is probably faster here."
 )
 _RECOVER = "Take the session back with rollback(), or start again with reset()."
@@ -101,7 +101,7 @@ class Engine:
         self._look_for_prepared = use_prepared and device.name == "cpu"
         self._chunk = package.manifest.chunk
         self._wanted = Wanted(package, device, self.threads, device_memory, meanwhile)
-        self._lane = lane_of(device.name)
+        self._thread = device_thread(device.name)
         self._idle: deque[DeviceBuffers] = deque()
         self.cuda_graph = device.name == "cuda" and cuda_graph is not False
         self.operators = "native"
@@ -112,7 +112,7 @@ class Engine:
             [Argument(a.name, a.type, tuple(a.shape)) for a in self._session.get_outputs()],
         )
         if device.name != "cpu":
-            self._lane.do(self._prepare)
+            self._thread.do(self._prepare)
 
     @property
     def notice(self) -> str:
@@ -164,7 +164,7 @@ class Engine:
                 return f"{library.path} has no kernels for {', '.join(names)}; build it again"
             if (
                 library.cpu_path == "generic"
-                and QUANTISED_MATMUL.name in self.package.scan.operators
+                and QUANTIZED_MATMUL.name in self.package.scan.operators
             ):
                 self._say(_GENERIC_PRODUCTS)
         if refused:
@@ -183,7 +183,7 @@ class Engine:
             session = self._load_prepared(path)
             if session is not None:
                 return session
-        return self._lane.do(lambda: open_graph(self._wanted, path, graphs))
+        return self._thread.do(lambda: open_graph(self._wanted, path, graphs))
 
     def _load_prepared(self, library: Path | None) -> ort.InferenceSession | None:
         """Map what was prepared, if it may be trusted and still loads."""
@@ -241,7 +241,7 @@ class Engine:
             DeviceError: there is not enough device memory.
         """
         try:
-            return self._lane.do(self._take_buffers)
+            return self._thread.do(self._take_buffers)
         except STEP_ERRORS as error:
             reason, remedy = first_line(error), CUDA_REMEDY
             if is_exhausted(error):
@@ -299,7 +299,7 @@ class Engine:
         """
         check_piece(self._chunk, ids, position, rows)
         try:
-            return self._lane.do(lambda: buffers.run(ids, position, rows))
+            return self._thread.do(lambda: buffers.run(ids, position, rows))
         except STEP_ERRORS as error:
             reason, remedy = first_line(error), _RECOVER
             if self.device.name != "cpu" and is_exhausted(error):

@@ -82,13 +82,13 @@ def open_graph(
         Exception: what ONNX Runtime raised for the library.
     """
     options = _options(wanted.threads)
-    if prepared is not None:  # it was optimised before it was saved
+    if prepared is not None:  # it was optimized before it was saved
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return _open(wanted, library, graphs, options, prepared or wanted.package.graph)
 
 
 def save_prepared(wanted: Wanted, library: Path | None, folder: Path) -> None:
-    """Write the optimised graph, and its weights as this CPU wants them, to be mapped.
+    """Write the optimized graph, and its weights as this CPU wants them, to be mapped.
 
     Args:
         wanted: what; the device must be the CPU.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from allmem_ops.library import LibraryError, LibraryInfo, check_library
 from allmem_ops.schema import KNOWN
-from allmem_runtime.engine.cuda_driver import find_card, has_kernels
+from allmem_runtime.engine.cuda_driver import find_cuda_device, has_kernels
 from allmem_runtime.engine.devices import Device
 from allmem_runtime.errors import OperatorLibraryError
 
@@ -49,7 +49,7 @@ def find_library(
     except LibraryError as error:
         return str(error).rstrip(".")
     if device is not None and device.name == "cuda":
-        card, kernels = find_card(device.index), cuda_kernels(library)
+        card, kernels = find_cuda_device(device.index), cuda_kernels(library)
         if not kernels:
             return f"{library.path} was built without CUDA kernels ({KERNELS_REMEDY})"
         if not has_kernels(kernels, card):

@@ -17,7 +17,7 @@ from typing import Any
 from allmem_runtime import spec
 from allmem_runtime.errors import AllMemError
 from allmem_runtime.files.package import Package, file_digest
-from allmem_runtime.files.record_signature import is_sealed
+from allmem_runtime.files.record_signature import is_signed
 from allmem_runtime.files.user_cache import cache_folder
 from allmem_runtime.machine import machine
 
@@ -176,7 +176,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     if not isinstance(data, dict):
         return None
     given = data.pop("seal", None)
-    return data if is_sealed(data, given) else None
+    return data if is_signed(data, given) else None
 
 
 def records(base: Path) -> list[tuple[Path, dict[str, Any]]]:

@@ -21,7 +21,7 @@ from allmem_runtime.engine.threads import cpu_threads
 from allmem_runtime.errors import ModelFileError, StorageError
 from allmem_runtime.files.locking import only_one
 from allmem_runtime.files.package import Package, file_digest
-from allmem_runtime.files.record_signature import seal
+from allmem_runtime.files.record_signature import sign
 from allmem_runtime.files.user_cache import VARIABLE
 from allmem_runtime.machine import machine
 
@@ -160,7 +160,7 @@ def _write_record(folder: Path, package: Package, about: dict[str, Any]) -> None
         "name": package.manifest.name,
         "cpu": machine().name,
     }
-    record["seal"] = seal(record, make_key=True)
+    record["seal"] = sign(record, make_key=True)
     with (folder / prepared.RECORD_FILE).open("w", encoding="utf-8") as file:
         json.dump(record, file, indent=2)
         file.flush()

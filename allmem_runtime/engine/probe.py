@@ -14,7 +14,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from allmem_runtime.engine.cuda_driver import driver_problem
-from allmem_runtime.engine.device_thread import lane_of
+from allmem_runtime.engine.device_thread import device_thread
 from allmem_runtime.engine.devices import CUDA_PROVIDER, Device
 from allmem_runtime.engine.failures import FATAL, ORT_ERRORS, first_line, hushed
 from allmem_runtime.errors import OperatorLibraryError
@@ -51,7 +51,7 @@ def probe_cuda(index: int) -> str | None:
                     ort.preload_dlls()
             options = ort.SessionOptions()
             options.log_severity_level = FATAL
-            if not lane_of("cuda").do(lambda: _runs_on(index, options)):
+            if not device_thread("cuda").do(lambda: _runs_on(index, options)):
                 return _missing_library(messages.getvalue())
     except ORT_ERRORS as error:
         return first_line(error)
@@ -110,7 +110,7 @@ def run_once(
 
     try:
         options.register_custom_ops_library(str(library))
-        return lane_of(device.name).do(run)
+        return device_thread(device.name).do(run)
     except ORT_ERRORS as error:
         raise OperatorLibraryError(
             f"{library} does not run on {device}: {first_line(error)}.",

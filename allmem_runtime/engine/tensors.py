@@ -9,7 +9,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from allmem_runtime import spec
-from allmem_runtime.engine.device_thread import lane_of
+from allmem_runtime.engine.device_thread import device_thread
 from allmem_runtime.engine.devices import Device
 from allmem_runtime.engine.failures import ORT_ERRORS
 from allmem_runtime.state import Tensors
@@ -40,9 +40,9 @@ class DeviceTensors:
         self.values: dict[str, ort.OrtValue] = {}
         self.nbytes = 0
         self._device = device
-        self._lane = lane_of(device.name)
+        self._thread = device_thread(device.name)
         self._arrays: dict[str, NDArray[Any]] = {}
-        self._lane.do(lambda: self._make(state, lender, shared))
+        self._thread.do(lambda: self._make(state, lender, shared))
 
     def _make(
         self, state: spec.StateSpec, lender: DeviceTensors | None, shared: frozenset[str]
@@ -64,14 +64,14 @@ class DeviceTensors:
         """The tensor as a host array: the memory itself on the CPU, a copy on a GPU."""
         array = self._arrays.get(name)
         if array is None:
-            array = self._lane.do(self.values[name].numpy)
+            array = self._thread.do(self.values[name].numpy)
         return array
 
     def write(self, name: str, values: NDArray[Any]) -> None:
         """Overwrite the tensor; shape and type must be its own."""
         array = self._arrays.get(name)
         if array is None:
-            self._lane.do(lambda: self.values[name].update_inplace(values))
+            self._thread.do(lambda: self.values[name].update_inplace(values))
         else:
             np.copyto(array, values, casting="no")
 
@@ -80,7 +80,7 @@ class DeviceTensors:
         if (
             isinstance(other, DeviceTensors)
             and self._same_card(other)
-            and self._lane.do(lambda: self._copy_on_device(other))
+            and self._thread.do(lambda: self._copy_on_device(other))
         ):
             return
         for name in self.values:

@@ -27,7 +27,7 @@ _PLACES = (
 )  # fmt: skip
 _WHO = (
     "the carpenter", "a visitor", "the night watchman", "an old friend", "the gardener",
-    "her neighbour", "the teacher", "a traveller", "the clerk", "his sister",
+    "her neighbor", "the teacher", "a traveller", "the clerk", "his sister",
 )  # fmt: skip
 _DID = (
     "walked along the river", "repaired the fence", "waited for the train", "read the newspaper",

@@ -106,7 +106,7 @@ def main(arguments: list[str]) -> None:
     limits = [int(length) for length in lengths.split(",")]
     save = Path(_value(rest, "--save_dir"))
     sys.argv = [script, *rest, "--max_seq_length", str(limits[0])]
-    sys.path.insert(0, str(Path(script).parent))  # they import their neighbours
+    sys.path.insert(0, str(Path(script).parent))  # they import their neighbors
     try:
         # As a module and not as a script, because making its list of words takes half a minute.
         generator = _load(script)

@@ -108,7 +108,7 @@ def plot(tables: Sequence[Table], path: Path) -> None:
     figure, axes = pyplot.subplots(
         down, across, figsize=(5 * across, 3.6 * down), squeeze=False, layout="constrained"
     )
-    # A row has one colour in all panels.
+    # A row has one color in all panels.
     names = list(dict.fromkeys(row for table in tables for row in table.rows))
     for axis, table in zip(axes.flat, tables, strict=False):
         places = range(len(table.columns))

@@ -257,7 +257,7 @@ class _Walk:
             self.fail(f"a text in a {kind} is not UTF-8")
 
     def fields(self, view: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-        """The fields of a message in order: its number, and a whole number or bytes."""
+        """The fields of a message in order: its number, and an integer or bytes."""
         at, end = 0, len(view)
         while at < end:
             self.found.fields += 1
@@ -291,7 +291,7 @@ class _Walk:
             at += length
 
     def varint(self, view: memoryview, at: int) -> tuple[int, int]:
-        """A whole number of up to ten bytes, low bits first, and where the next byte is."""
+        """An integer of up to ten bytes, low bits first, and where the next byte is."""
         value = 0
         for shift in range(0, 70, 7):
             if at >= len(view):

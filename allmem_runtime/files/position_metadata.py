@@ -50,7 +50,7 @@ def place_from_metadata(metadata: Mapping[str, str], vocab_size: int) -> Place:
     def number(key: str, limit: int) -> int:
         value = text(key)
         if not (value.isascii() and value.isdigit() and len(value) < 20 and int(value) <= limit):
-            raise ValueError(f"{key} is {value[:40]!r}; it must be a whole number up to {limit}")
+            raise ValueError(f"{key} is {value[:40]!r}; it must be an integer up to {limit}")
         return int(value)
 
     def parsed(key: str) -> Any:

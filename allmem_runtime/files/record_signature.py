@@ -1,4 +1,4 @@
-"""A seal on records that this user's programs wrote: nobody else's are believed.
+"""Signatures of records that this user's programs wrote: nobody else's are believed.
 
 What is prepared from a model lies beside it and is handed to native code as it is, so a copy that
 came with a download must not pass for one that was made here.
@@ -20,15 +20,15 @@ _KEY_FILE = "key"
 _KEY_BYTES = 32
 
 
-def seal(record: dict[str, Any], *, make_key: bool = False) -> str | None:
-    """The seal of a record: an HMAC-SHA-256 under a key in the user's cache folder.
+def sign(record: dict[str, Any], *, make_key: bool = False) -> str | None:
+    """The signature of a record: an HMAC-SHA-256 under a key in the user's cache folder.
 
     Args:
         record: values that JSON knows.
         make_key: make a key if there is none.
 
     Returns:
-        Hexadecimal digits; None if there is no key, so that nothing was ever sealed here.
+        Hexadecimal digits; None if there is no key, so that nothing was ever signed here.
 
     Raises:
         StorageError: a key is to be made and cannot be kept.
@@ -42,9 +42,9 @@ def seal(record: dict[str, Any], *, make_key: bool = False) -> str | None:
     return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
 
-def is_sealed(record: dict[str, Any], given: object) -> bool:
-    """Whether a seal is that of a record."""
-    expected = seal(record)
+def is_signed(record: dict[str, Any], given: object) -> bool:
+    """Whether a signature is that of a record."""
+    expected = sign(record)
     if expected is None or not isinstance(given, str) or not given.isascii():
         return False
     return hmac.compare_digest(expected, given)

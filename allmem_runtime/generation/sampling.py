@@ -91,7 +91,7 @@ def _check(name: str, value: Any) -> None:
     allowed = (int,) if whole else (int, float)
     right = isinstance(value, allowed) and not isinstance(value, bool) and math.isfinite(value)
     if not right or not low <= value <= high or (value == low and not low_allowed):
-        kind = "a whole number" if whole else "a number"
+        kind = "an integer" if whole else "a number"
         bounds = f"from {low:g}" if low_allowed else f"above {low:g}"
         raise UsageError(f"{name} is {value!r}.", f"It must be {kind} {bounds} to {high:g}.")
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from allmem_ops import library
 from allmem_ops.schema import KNOWN, OPERATORS
-from allmem_runtime.engine.cuda_driver import find_card
+from allmem_runtime.engine.cuda_driver import find_cuda_device
 from allmem_runtime.engine.devices import Device
 from allmem_runtime.engine.operators import KERNELS_REMEDY, cuda_kernels
 from allmem_runtime.engine.probe import probe_cuda, run_once, runtime_version
@@ -46,7 +46,7 @@ Each agrees with the reference to ``selfcheck.TOLERANCE``; the layers of a model
 up. Wrong operators give unrelated logits, which differ by about 1.
 """
 ROUNDED_MODEL_TOLERANCE = 0.1
-"""The same where weights are whole numbers, and the inputs of products are rounded to 8 bits.
+"""The same where weights are integers, and the inputs of products are rounded to 8 bits.
 
 An input that a sum in another order takes across the middle of two of its 255 levels moves by a
 whole level, and layers add that up: SmolLM2-135M reads the same 43 tokens with logits 2.1e-2 to
@@ -73,7 +73,7 @@ def examine(model: Path | None = None) -> Iterator[Check]:
     yield Check("cpu", "ok", _processor())
     cuda = probe_cuda(0)
     if cuda is None:
-        card = find_card(0)
+        card = find_cuda_device(0)
         yield Check("cuda", "ok", _graphics() or (str(card) if card else "a CUDA device works"))
     else:
         yield Check("cuda", "warn", f"not usable: {cuda}. {_CUDA_HINT}")

@@ -35,7 +35,7 @@ def one_node_model(
         version: of the domain.
         inputs: arrays of the shapes and types that it will be given, in order.
         outputs: names and element types, in order.
-        attributes: whole numbers, numbers or texts.
+        attributes: integers, numbers or texts.
     """
     node = b"".join(
         [

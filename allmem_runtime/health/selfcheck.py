@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from allmem_ops.contract import Operator, Tensor
 from allmem_ops.reference import sliding_window_attention, ttt_memory
-from allmem_ops.reference.product import interleaved, interleaved_scales, quantised_matmul
-from allmem_ops.schema import DOMAIN, KNOWN, QUANTISED_MATMUL, SLIDING_WINDOW_ATTENTION, TTT_MEMORY
+from allmem_ops.reference.product import interleaved, interleaved_scales, quantized_matmul
+from allmem_ops.schema import DOMAIN, KNOWN, QUANTIZED_MATMUL, SLIDING_WINDOW_ATTENTION, TTT_MEMORY
 from allmem_runtime.health.one_node import one_node_model
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -41,7 +41,7 @@ _ATTRIBUTES: dict[str, dict[str, int | float | str]] = {
 _REFERENCES: dict[str, Callable[..., tuple[NDArray[Any], ...]]] = {
     SLIDING_WINDOW_ATTENTION.name: sliding_window_attention,
     TTT_MEMORY.name: ttt_memory,
-    QUANTISED_MATMUL.name: quantised_matmul,
+    QUANTIZED_MATMUL.name: quantized_matmul,
 }
 
 

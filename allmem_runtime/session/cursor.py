@@ -78,9 +78,7 @@ class Cursor:
         try:
             tokens = [operator.index(i) for i in ids]  # NumPy's integers become Python's
         except TypeError as error:
-            raise UsageError(
-                f"A token id is no whole number ({error}).", "Give integers."
-            ) from None
+            raise UsageError(f"A token id is no integer ({error}).", "Give integers.") from None
         for token in tokens:
             if not 0 <= token < vocab:
                 raise UsageError(

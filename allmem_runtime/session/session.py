@@ -11,7 +11,7 @@ from allmem_runtime.engine.buffers import Logits
 from allmem_runtime.errors import SessionStateError, UsageError
 from allmem_runtime.generation.sampling import Sampling
 from allmem_runtime.session.ingesting import ingest
-from allmem_runtime.session.session_state import KeptState
+from allmem_runtime.session.session_state import SessionState
 from allmem_runtime.session.writing import FinishReason, write
 from allmem_runtime.source_mark import RunningDigest, SourceMark
 from allmem_runtime.text.reading import Block, Blocks, Progress
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from allmem_runtime.model import Model
 
 
-class Session(KeptState):
+class Session(SessionState):
     """What one reader has in mind.
 
     Reading and answering are iterators: the work is done as they are consumed. While one is
@@ -68,7 +68,7 @@ class Session(KeptState):
             new_source: this is another source, even though the last one was not finished.
             read_before: SHA-256 of the source up to ``source_offset``, taken anew after the session
                 was opened from a file; goes on with the reading, so that what was read by then
-                can be recognised too. It may still grow until the first bytes come.
+                can be recognized too. It may still grow until the first bytes come.
 
         Raises:
             UsageError: the source is of no known kind, or an argument does not fit.
@@ -117,7 +117,7 @@ class Session(KeptState):
 
     @property
     def source(self) -> SourceMark:
-        """How far the current source was read, and what it can be recognised by."""
+        """How far the current source was read, and what it can be recognized by."""
         return self._cursor.place.source.copy()
 
     @property

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from allmem_runtime.model import Model
 
 
-class KeptState:
+class SessionState:
     """The life of a session.
 
     Args:

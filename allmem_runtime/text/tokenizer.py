@@ -1,7 +1,7 @@
 """The model's own tokenizer: text to tokens and back, token by token.
 
 Two encoders are kept: one for text that people wrote, in which nothing is a control token, and
-one for templates, in which control tokens are recognised. Neither adds tokens of its own.
+one for templates, in which control tokens are recognized. Neither adds tokens of its own.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Tokenizer:
         return [i for piece in pieces for i in piece if i not in self.control]
 
     def encode_template(self, text: str) -> list[int]:
-        """Tokens of a template's own text, control tokens recognised."""
+        """Tokens of a template's own text, control tokens recognized."""
         text = without_surrogates(text)
         ids: list[int] = self._template.encode(text, add_special_tokens=False).ids
         return ids

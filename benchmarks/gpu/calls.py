@@ -98,7 +98,7 @@ def _memory(
     integers = (
         *(batch, time, heads, dim, hidden, shapes["conv_weight"][2], int(values["chunk"])),
         int(values["inner_loss"] == "l2"),
-        int(schedule in ("post", "pre")),  # reads use the normalised weights
+        int(schedule in ("post", "pre")),  # reads use the normalized weights
         int(schedule != "none" and values["grad_at"] == "normalized"),
         int(schedule in ("read_norm_write", "post")),  # the commit adds to them
         int(values["lr_reduce"] == "mean"),

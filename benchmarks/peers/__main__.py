@@ -4,7 +4,7 @@
 
 MODEL is a model folder exported from the checkpoint that FILE.gguf was converted to. Each system
 runs in a process of its own, started anew for each depth, and reads the same tokens; then all take
-turns, and ratios are those of neighbouring turns. The most telling comes first; what was not
+turns, and ratios are those of neighboring turns. The most telling comes first; what was not
 reached within --minutes, or cannot run, is said.
 """
 

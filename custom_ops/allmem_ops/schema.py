@@ -100,7 +100,7 @@ SLIDING_WINDOW_ATTENTION = Operator(
 
 _SCALE = ("batch", "kv_heads", 2, "slots")
 
-QUANTISED_ATTENTION = replace(
+QUANTIZED_ATTENTION = replace(
     SLIDING_WINDOW_ATTENTION,
     inputs=(
         *SLIDING_WINDOW_ATTENTION.inputs,
@@ -120,7 +120,7 @@ TTT_MEMORY = Operator(
     version=VERSION,
     doc=(
         "The neural memory that learns at test time, between its projections: causal depthwise "
-        "convolution, query/key normalisation, read, output norm and gate, gradient accumulation "
+        "convolution, query/key normalization, read, output norm and gate, gradient accumulation "
         "and, when the chunk is full, the commit. A piece never crosses a chunk boundary."
     ),
     inputs=(
@@ -228,7 +228,7 @@ TTT_MEMORY = Operator(
         Attribute(
             "value_norm",
             "none",
-            "normalisation of the values, per head",
+            "normalization of the values, per head",
             "string",
             choices=("none", "rms", "l2"),
         ),
@@ -253,11 +253,11 @@ TTT_MEMORY = Operator(
     ),
 )
 
-QUANTISED_MATMUL = Operator(
+QUANTIZED_MATMUL = Operator(
     name="QuantisedMatMul",
     version=VERSION,
     doc=(
-        "x times a matrix of whole numbers in blocks of 32 inputs, x being rounded to eight bits "
+        "x times a matrix of integers in blocks of 32 inputs, x being rounded to eight bits "
         "in the same blocks: 4 bits are scale * number + minimum, 8 bits scale * (number - 128). "
         "What often stands before and after it may be part of it: a Concat, a gate, a Split."
     ),
@@ -320,5 +320,5 @@ OPERATORS: dict[str, Operator] = {
     operator.name: operator for operator in (SLIDING_WINDOW_ATTENTION, TTT_MEMORY)
 }
 
-KNOWN: dict[str, Operator] = {**OPERATORS, QUANTISED_MATMUL.name: QUANTISED_MATMUL}
+KNOWN: dict[str, Operator] = {**OPERATORS, QUANTIZED_MATMUL.name: QUANTIZED_MATMUL}
 """All operators that a graph may use, by name."""

@@ -2,7 +2,7 @@
 
 Usage: python fetch_texts.py FOLDER. It needs Debian's `apt-get download` and `dpkg-deb`, and no
 rights of an administrator: nothing is installed. What FOLDER/<package> holds already is kept.
-The texts stay on this machine; their licences are named in the README beside this file.
+The texts stay on this machine; their licenses are named in the README beside this file.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PACKAGES = {
 }  # fmt: skip
 
 _STRING = b"\x00\x04\x00\x09"
-"""Begins a string in R's serialisation: type 9, in ASCII or UTF-8."""
+"""Begins a string in R's serialization: type 9, in ASCII or UTF-8."""
 
 
 def fetch(package: str, folder: Path) -> int:
@@ -75,7 +75,7 @@ def _lay_out(file: Path, texts: Path) -> None:
 
 
 def _books(data: bytes) -> list[str]:
-    """The texts in an R database: each a compressed, serialised list of lines."""
+    """The texts in an R database: each a compressed, serialized list of lines."""
     books = []
     while data:
         packed = zlib.decompressobj()

@@ -205,12 +205,12 @@ def test_the_float16_file_holds_the_same_numbers_and_facts(tmp_path: Path) -> No
     path = tmp_path / "m.gguf"
     values = np.random.default_rng(0).normal(size=(4, 64)).astype(np.float32)
     kind = gguf.GGMLQuantizationType.Q8_0
-    quantised = gguf.quants.quantize(values, kind)
+    quantized = gguf.quants.quantize(values, kind)
     writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_block_count(3)
     writer.add_token_list(["a", "b"])
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
-    writer.add_tensor("matrix", quantised, raw_dtype=kind)
+    writer.add_tensor("matrix", quantized, raw_dtype=kind)
     writer.add_tensor("norm", values[0])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -219,7 +219,7 @@ def test_the_float16_file_holds_the_same_numbers_and_facts(tmp_path: Path) -> No
     reader = gguf.GGUFReader(str(files.float16_file(path, tmp_path)))
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     np.testing.assert_array_equal(
-        tensors["matrix"].data, gguf.quants.dequantize(quantised, kind).astype(np.float16)
+        tensors["matrix"].data, gguf.quants.dequantize(quantized, kind).astype(np.float16)
     )
     np.testing.assert_array_equal(tensors["norm"].data, values[0])
     assert reader.fields["llama.block_count"].contents() == 3

@@ -96,7 +96,7 @@ def test_an_unfinished_source_that_is_too_short_was_changed(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("offset", [0, 1, 90_000, len(A)])
-def test_a_pipe_is_recognised_and_continued(offset: int) -> None:
+def test_a_pipe_is_recognized_and_continued(offset: int) -> None:
     assert read(remaining([pipe(A)], mark(A, offset))) == [(A[offset:], offset, False)]
 
 

@@ -129,7 +129,7 @@ def test_more_sources_are_added_to_a_session(
 def test_a_source_that_was_changed_is_refused_and_the_session_kept(
     command: Command, tiny_model_dir: Path, document: Path, tmp_path: Path, text: str
 ) -> None:
-    document.write_text(TEXT * 840, encoding="utf-8")  # more than its beginning is recognised by
+    document.write_text(TEXT * 840, encoding="utf-8")  # more than its beginning is recognized by
     session = tmp_path / "s.allmem"
     command("allmem-run", tiny_model_dir, document, "--session", session, *SHORT)
     written = session.read_bytes()
@@ -141,7 +141,7 @@ def test_a_source_that_was_changed_is_refused_and_the_session_kept(
     assert session.read_bytes() == written
 
 
-def test_standard_input_is_a_source_and_is_recognised_again(
+def test_standard_input_is_a_source_and_is_recognized_again(
     command: Command, tiny_model_dir: Path, document: Path, tmp_path: Path
 ) -> None:
     data = document.read_bytes()

@@ -240,14 +240,14 @@ CUDA(cudaStreamDestroy)(void* stream) {
   return device::forget_stream(static_cast<Stream*>(stream)), 0;
 }
 CUDA(cudaStreamSynchronize)(void* stream) {
-  device::count(device::synchronisations);
+  device::count(device::synchronizations);
   const auto graph = device::stream_of(stream)->capture;
   if (graph == nullptr) return 0;
   return answer(device::forbid_in_capture_of(graph, "cudaStreamSynchronize of the stream",
                                              device::kCaptureUnsupported));
 }
 CUDA(cudaDeviceSynchronize)() {
-  device::count(device::synchronisations);
+  device::count(device::synchronizations);
   UNLESS_CAPTURING("cudaDeviceSynchronize");
   return 0;
 }
@@ -263,7 +263,7 @@ CUDA(cudaEventRecordWithFlags)(Event* event, void* stream, unsigned) {
   return cudaEventRecord(event, stream);
 }
 CUDA(cudaEventSynchronize)(Event* event) {
-  device::count(device::synchronisations);
+  device::count(device::synchronizations);
   if (event->capture == nullptr || !event->capture->open) return 0;
   return answer(device::forbid_in_capture_of(event->capture, "cudaEventSynchronize of an event",
                                              device::kCapturedEvent));

@@ -223,7 +223,7 @@ Error enqueue(void* handle, Work work) {
 Error replay(const Graph& graph, void* handle) {
   const Lock lock(mutex);
   if (stream_of(handle)->capture != nullptr) {
-    return problem(forbidden, kCaptureUnsupported, "cudaGraphLaunch into a capture is not modelled");
+    return problem(forbidden, kCaptureUnsupported, "cudaGraphLaunch into a capture is not modeled");
   }
   count(graph_launches);
   for (const Work& work : graph.work) execute(work, true);

@@ -50,7 +50,7 @@ int attribute(int number);  // cudaDeviceAttr, and the driver's attributes; 0 if
   X(memsets)                                                                                \
   X(launches)            /* kernels launched by a stream, not those of graphs */            \
   X(tf32_products)       /* of cuBLAS, launched or recorded with TF32 allowed */            \
-  X(synchronisations)    /* of the device, a stream or an event */                          \
+  X(synchronizations)    /* of the device, a stream or an event */                          \
   X(captures)            /* begun */                                                        \
   X(captured_launches)   /* kernels recorded into graphs */                                 \
   X(captured_copies)     /* copies and memsets recorded into graphs */                      \

@@ -1,4 +1,4 @@
-"""How far an export in whole numbers, read token by token, is from itself read in whole chunks."""
+"""How far an export in integers, read token by token, is from itself read in whole chunks."""
 
 from __future__ import annotations
 

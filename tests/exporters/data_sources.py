@@ -38,7 +38,7 @@ def sentence(number: int) -> str:
 
 
 def hotpotqa(path: Path, questions: int) -> Path:
-    """Questions of which neighbours share a paragraph."""
+    """Questions of which neighbors share a paragraph."""
     items: list[dict[str, Any]] = [
         {
             "question": f"What happened in {1000 + n}?",

@@ -60,9 +60,9 @@ def test_a_folder_of_rows_is_all_that_a_table_needs(made: Path) -> None:
     ("name", "options"),
     [
         ("allmem", {}),
-        ("window", {"memory": "silent"}),
+        ("window", {"memory": "disabled"}),
         ("frozen", {"memory": "frozen"}),
-        ("full", {"memory": "silent", "window": 128, "sinks": 0}),
+        ("full", {"memory": "disabled", "window": 128, "sinks": 0}),
     ],
 )
 def test_a_row_is_the_export_that_it_replaces(
@@ -80,13 +80,13 @@ def test_weights_that_rows_share_lie_on_the_disk_once(made: Path) -> None:
         assert (made / name / WEIGHTS_FILE).stat().st_ino == base.st_ino
         own = made / name / OWN_DATA_FILE
         assert not own.exists() or own.stat().st_size < base.st_size / 4
-    assert (made / "window" / OWN_DATA_FILE).exists(), "a silent memory has other weights"
+    assert (made / "window" / OWN_DATA_FILE).exists(), "a disabled memory has other weights"
 
 
 def test_a_model_without_links_stays_as_it_was(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, memory in (("a", "on"), ("b", "silent")):
+    for name, memory in (("a", "enabled"), ("b", "disabled")):
         export(checkpoint, tmp_path / name, memory=memory, check=False)
 
     def refuse(*_: object) -> None:

@@ -133,7 +133,7 @@ def test_weight_that_does_not_fit_is_named(
         ({"model_type": "gemma2"}, "gemma2"),
         ({"model_type": "no such model"}, "no such model"),
         ({"model_type": "allmem"}, "already"),
-        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantised"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantized"),
         ({"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4,
                               "factor": 2.0}}, "dynamic"),
         ({"rope_parameters": {"rope_type": "default", "rope_theta": 1e4,
@@ -141,7 +141,7 @@ def test_weight_that_does_not_fit_is_named(
         ({"hidden_act": "relu6"}, "relu6"),
         ({"auto_map": {"AutoModel": "code.Model"}}, "auto_map"),
     ],
-    ids=["family", "unknown", "converted", "quantised", "rope", "partial", "activation", "code"],
+    ids=["family", "unknown", "converted", "quantized", "rope", "partial", "activation", "code"],
 )  # fmt: skip
 def test_unsupported_model_is_refused_by_name(
     source: Path, tmp_path: Path, changes: dict[str, Any], named: str

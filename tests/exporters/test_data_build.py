@@ -153,7 +153,7 @@ def run(folder: Path, recipe: str, name: str = "other.toml") -> DataError:
     ("recipe", "message"),
     [
         ("lenght = 10\n", r"other\.toml, line 1: unknown key 'lenght'. Did you mean 'length'"),
-        ("length = 'x'\n", "line 1: length is 'x'; it must be a whole number"),
+        ("length = 'x'\n", "line 1: length is 'x'; it must be an integer"),
         ("length = 3\n", "line 1: length is 3; allowed: 64 to"),
         ("a = = 1\n", r"other\.toml is not valid TOML.*line 1"),
         ("seed = 1\n", "lists no sources"),

@@ -1,4 +1,4 @@
-"""Exports in whole numbers: what is rounded and what is not, and how honest their check is.
+"""Exports in integers: what is rounded and what is not, and how honest their check is.
 
 What only exports with our own products have is in test_export_products.py.
 """
@@ -23,8 +23,8 @@ from allmem_exporters.errors import ExportError
 from allmem_exporters.onnx.export import export
 from allmem_exporters.onnx.float_noise import relative_rms
 from allmem_exporters.onnx.validate import validate
-from allmem_exporters.quantization.block_formats import AffineBlocks, quantise_affine
-from allmem_exporters.quantization.matmul_nbits import BLOCK, Blocks, block_sums, quantise
+from allmem_exporters.quantization.block_formats import AffineBlocks, quantize_blocks
+from allmem_exporters.quantization.matmul_nbits import BLOCK, Blocks, block_sums, quantize
 from allmem_exporters.quantization.weights import PRODUCTS
 from allmem_runtime.config import Manifest
 from allmem_runtime.info import model_info, model_lines
@@ -62,7 +62,7 @@ def on_sixteen_levels(rows: int, columns: int) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model with tied embeddings and everything alive."""
-    return write_lively(tmp_path_factory.mktemp("quantised") / "checkpoint", tiny_config())
+    return write_lively(tmp_path_factory.mktemp("quantized") / "checkpoint", tiny_config())
 
 
 @pytest.fixture(scope="module", params=["int8", "int4"])
@@ -76,7 +76,7 @@ def exported(request: pytest.FixtureRequest, checkpoint: Path) -> tuple[str, Pat
 @pytest.mark.parametrize("products", PRODUCTS)
 @pytest.mark.parametrize("storage", ["int8", "int4"])
 @pytest.mark.parametrize("config", FAMILIES.values(), ids=FAMILIES.keys())
-def test_quantised_graph_computes_what_pytorch_computes(
+def test_quantized_graph_computes_what_pytorch_computes(
     tmp_path: Path, config: AllMemConfig, storage: str, products: str
 ) -> None:
     checkpoint = write_lively(tmp_path / "checkpoint", config)
@@ -106,7 +106,7 @@ def test_weights_of_sixteen_levels_pass_the_check_with_offsets(tmp_path: Path) -
 
 def test_sixteen_levels_are_kept_although_their_zero_points_are_no_whole_numbers() -> None:
     matrix = on_sixteen_levels(48, 192)
-    kept = quantise(matrix, 4)
+    kept = quantize(matrix, 4)
     assert kept.offsets == 1
     # Of a step of 16 levels, offsets rounded to 4 bits leave a thirtieth; whole zero points leave
     # a quarter.
@@ -119,10 +119,10 @@ def test_eight_bits_hold_weights_of_q8_0_without_loss() -> None:
     levels[..., 5] = 127
     scales = generator.uniform(1e-3, 1e-2, (16, 4, 1)).astype(np.float16).astype(np.float32)
     matrix = (levels * scales).astype(np.float32).reshape(16, -1)
-    assert relative_rms(quantise(matrix, 8).widened(), matrix) < 1e-6
+    assert relative_rms(quantize(matrix, 8).widened(), matrix) < 1e-6
 
 
-@pytest.mark.parametrize("rounding", [quantise, quantise_affine])
+@pytest.mark.parametrize("rounding", [quantize, quantize_blocks])
 @pytest.mark.parametrize(("before", "left"), [("16 levels", 0.35), ("any", 0.85)])
 def test_eight_bits_round_with_the_best_of_several_scales(
     rounding: Callable[..., Blocks | AffineBlocks], before: str, left: float
@@ -137,21 +137,21 @@ def test_eight_bits_round_with_the_best_of_several_scales(
     found = torch.from_numpy(rounding(matrix, 8).widened()).reshape(-1, BLOCK)
     error = (found - blocks).square().sum(-1)
     assert float(error.sum() / plain.sum()) < left
-    if rounding is quantise:  # the other's scales, of float16, are near the plain ones, not equal
+    if rounding is quantize:  # the other's scales, of float16, are near the plain ones, not equal
         assert bool((error <= plain * 1.001).all()), "no block is worse off"
 
 
 @pytest.mark.parametrize(("bits", "allowed"), [(8, 0.006), (4, 0.09)])
 def test_rounding_is_as_fine_as_its_bits(bits: int, allowed: float) -> None:
     matrix = np.random.default_rng(2).normal(size=(64, 160)).astype(np.float32)
-    assert relative_rms(quantise(matrix, bits).widened(), matrix) < allowed
+    assert relative_rms(quantize(matrix, bits).widened(), matrix) < allowed
 
 
 @pytest.mark.parametrize("bits", [4, 8])
 def test_rows_of_zeros_stay_zeros(bits: int) -> None:
     matrix = np.random.default_rng(2).normal(size=(4, 64)).astype(np.float32)
     matrix[1] = 0.0
-    assert not quantise(matrix, bits).widened()[1].any()
+    assert not quantize(matrix, bits).widened()[1].any()
 
 
 def test_sums_of_blocks_are_exact() -> None:

@@ -1,4 +1,4 @@
-"""Exports whose whole numbers are multiplied by our own QuantisedMatMul, as is the default."""
+"""Exports whose integers are multiplied by our own QuantisedMatMul, as is the default."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from allmem_exporters.model.state import state_spec
 from allmem_exporters.onnx.export import export
 from allmem_exporters.onnx.float_noise import relative_rms
 from allmem_exporters.onnx.validate import GraphRunner
-from allmem_exporters.quantization.block_formats import quantise_affine
+from allmem_exporters.quantization.block_formats import quantize_blocks
 from allmem_exporters.quantization.matmul_nbits import BLOCK
 from allmem_ops.schema import DOMAIN
 from allmem_runtime import load
@@ -84,17 +84,17 @@ def on_levels(rows: int, columns: int, bits: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-def test_what_was_quantised_before_is_kept(bits: int) -> None:
+def test_what_was_quantized_before_is_kept(bits: int) -> None:
     matrix = on_levels(48, 192, bits)
     # All that is lost are the last bits of float32.
-    assert relative_rms(quantise_affine(matrix, bits).widened(), matrix.numpy()) < 1e-6
+    assert relative_rms(quantize_blocks(matrix, bits).widened(), matrix.numpy()) < 1e-6
 
 
 @pytest.mark.parametrize(("bits", "allowed"), [(8, 0.006), (4, 0.09)])
 @pytest.mark.parametrize("columns", [160, 33, 1])
 def test_rounding_is_as_fine_as_its_bits(columns: int, bits: int, allowed: float) -> None:
     matrix = np.random.default_rng(2).normal(size=(64, columns)).astype(np.float32)
-    found = quantise_affine(matrix, bits)
+    found = quantize_blocks(matrix, bits)
     assert found.bits == bits
     assert found.widened().shape == matrix.shape
     assert relative_rms(found.widened(), matrix) < allowed
@@ -106,7 +106,7 @@ def test_small_weights_lose_no_more_than_a_step_of_float16(
     bits: int, allowed: float, size: float
 ) -> None:
     matrix = np.random.default_rng(2).normal(size=(64, 96)).astype(np.float32) * np.float32(size)
-    lost = quantise_affine(matrix, bits).widened() - matrix
+    lost = quantize_blocks(matrix, bits).widened() - matrix
     # The least float16 is a step of scales and minimums below which nothing can be told apart.
     assert np.sqrt(np.mean(lost**2)) < allowed * size + 2.0**-24
 
@@ -115,7 +115,7 @@ def test_small_weights_lose_no_more_than_a_step_of_float16(
 def test_rows_of_zeros_stay_zeros(bits: int) -> None:
     matrix = np.random.default_rng(2).normal(size=(4, 64)).astype(np.float32)
     matrix[1] = 0.0
-    assert not quantise_affine(matrix, bits).widened()[1].any()
+    assert not quantize_blocks(matrix, bits).widened()[1].any()
 
 
 @pytest.mark.parametrize("value", [1e8, -1e8, float("nan"), float("inf")])
@@ -126,7 +126,7 @@ def test_scales_beyond_float16_are_refused_by_name_and_with_a_remedy(
     matrix = np.random.default_rng(2).normal(size=(4, 64)).astype(np.float32)
     matrix[2, 40] = value
     with pytest.raises(ExportError, match=r"'layers\.3\.down' reaches .* float16") as caught:
-        quantise_affine(matrix, bits, "layers.3.down")
+        quantize_blocks(matrix, bits, "layers.3.down")
     assert "--products onnxruntime" in caught.value.hint
 
 
@@ -290,11 +290,11 @@ def test_no_widened_matrix_is_made_at_run_time_without_the_library(
     _, folder = exported
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     onnxruntime.InferenceSession(
         str(folder / GRAPH_FILE), options, providers=["CPUExecutionProvider"]
     )
-    graph = onnx.load(tmp_path / "optimised.onnx", load_external_data=False).graph
+    graph = onnx.load(tmp_path / "optimized.onnx", load_external_data=False).graph
     assert not [node for node in graph.node if node.domain == DOMAIN]
     assert not [node for node in graph.node if node.op_type == "BitShift"]
     constants = {tensor.name for tensor in graph.initializer}

@@ -17,7 +17,7 @@ from tiny import tiny_config, tiny_model, write_tiny_checkpoint
 from allmem_exporters.errors import ExportError
 from allmem_exporters.model.modeling import AllMemForCausalLM
 from allmem_exporters.onnx.export import export
-from allmem_exporters.onnx.float_noise import own_rounding
+from allmem_exporters.onnx.float_noise import float_noise
 from allmem_exporters.onnx.validate import MOST_TEXTS, STEADY, TOLERANCE, validate
 from allmem_runtime.spec import WEIGHTS_FILE
 
@@ -98,7 +98,7 @@ def test_own_rounding_tells_the_two_texts_apart_and_leaves_the_model_as_it_was()
     model = cancelling_model(ONLY_IN_THE_FIRST)
     before = {name: value.clone() for name, value in model.state_dict().items()}
 
-    unsteady, steady = (own_rounding(model, text, [5, LENGTH - 1]) for text in TEXTS)
+    unsteady, steady = (float_noise(model, text, [5, LENGTH - 1]) for text in TEXTS)
 
     assert unsteady > TOLERANCE["float32"] > STEADY > steady > 0.0
     after = model.state_dict()

@@ -46,8 +46,8 @@ def pytorch(checkpoint: Path, memory: str, **changes: object) -> torch.Tensor:
 
 
 def test_switches_change_what_the_model_says(checkpoint: Path) -> None:
-    on, frozen, silent = (pytorch(checkpoint, m) for m in ("on", "frozen", "silent"))
-    assert (on - frozen).abs().max() > 1e-2 and (frozen - silent).abs().max() > 1e-2
+    enabled, frozen, disabled = (pytorch(checkpoint, m) for m in ("enabled", "frozen", "disabled"))
+    assert (enabled - frozen).abs().max() > 1e-2 and (frozen - disabled).abs().max() > 1e-2
 
 
 def test_frozen_memory_keeps_its_first_weights(checkpoint: Path) -> None:
@@ -64,13 +64,15 @@ def test_frozen_memory_keeps_its_first_weights(checkpoint: Path) -> None:
 def test_silent_memory_with_a_window_over_everything_is_the_original(
     checkpoint: Path, tmp_path: Path
 ) -> None:
-    manifest = export(checkpoint, tmp_path / "full", window=128, sinks=0, memory="silent", **EXACT)
+    manifest = export(
+        checkpoint, tmp_path / "full", window=128, sinks=0, memory="disabled", **EXACT
+    )
     assert (manifest.window, manifest.sinks, manifest.chunk) == (128, 0, 16)
-    wanted = pytorch(checkpoint, "silent", window=512, sinks=0)
+    wanted = pytorch(checkpoint, "disabled", window=512, sinks=0)
     np.testing.assert_allclose(last_logits(tmp_path / "full"), wanted, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("memory", ["on", "frozen", "silent"])
+@pytest.mark.parametrize("memory", ["enabled", "frozen", "disabled"])
 def test_export_follows_the_switch(checkpoint: Path, tmp_path: Path, memory: str) -> None:
     export(checkpoint, tmp_path / "model", memory=memory, window=20, chunk=10, **EXACT)
     wanted = pytorch(checkpoint, memory, window=20, chunk=10)
@@ -84,13 +86,13 @@ def test_exports_of_one_decoder_say_so_whatever_was_switched(
         manifest = export(source, tmp_path / name, **{**EXACT, **options})
         return manifest.source[DECODER_KEY]
 
-    assert len(decoder(checkpoint, "on")) == 64
-    assert decoder(checkpoint, "silent", memory="silent", window=40) == decoder(
+    assert len(decoder(checkpoint, "enabled")) == 64
+    assert decoder(checkpoint, "disabled", memory="disabled", window=40) == decoder(
         checkpoint, "half", memory="frozen", weights="float16"
     )
-    assert decoder(checkpoint, "on") == decoder(checkpoint, "silent", memory="silent")
+    assert decoder(checkpoint, "enabled") == decoder(checkpoint, "disabled", memory="disabled")
     other = write_tiny_checkpoint(tmp_path / "other", tiny_config(), seed=1)
-    assert decoder(other, "elsewhere") != decoder(checkpoint, "on")
+    assert decoder(other, "elsewhere") != decoder(checkpoint, "enabled")
 
 
 def test_window_shorter_than_the_chunk_shortens_it(checkpoint: Path, tmp_path: Path) -> None:
@@ -98,7 +100,7 @@ def test_window_shorter_than_the_chunk_shortens_it(checkpoint: Path, tmp_path: P
 
 
 def test_unknown_switch_is_refused(checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="allowed: on, frozen, silent"):
+    with pytest.raises(ExportError, match="allowed: enabled, frozen, disabled"):
         export(checkpoint, tmp_path / "model", memory="off")
 
 

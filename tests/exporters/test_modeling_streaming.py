@@ -67,7 +67,7 @@ def test_cuts_do_not_matter_in_float32_either(cache: str) -> None:
     reader = model(torch.float32, cache_dtype=cache)
     whole = reader(IDS).logits
     logits, _ = in_parts(reader, [1] * 20 + [7, 13, 30, 20])
-    # float32 sums in another order; a float16 cache may round a key to its neighbour (2^-11).
+    # float32 sums in another order; a float16 cache may round a key to its neighbor (2^-11).
     assert relative_rms(logits, whole) < (1e-5 if cache == "float32" else 2e-3)
 
 

@@ -32,9 +32,9 @@ and 4e-3, and matrix instructions round queries and weights as well."""
 HEAD_DIMS = (64, 80, 96, 128, 256)
 
 MANTISSA = {"float16": 10, "bfloat16": 7}
-OTHER_NEIGHBOUR = 1 / 100
+OTHER_NEIGHBOR = 1 / 100
 """The reference rounds keys from float64, the kernels from float32: about one key in 3000 lies so
-close to a border that it goes to the other neighbour; of small keys, which are a difference of
+close to a border that it goes to the other neighbor; of small keys, which are a difference of
 large numbers, more do. Each may be one step away, and few may be."""
 
 SHARPENED = "scale_large"
@@ -84,7 +84,7 @@ def check_rounded(got: NDArray[Any], want: NDArray[Any], element: str) -> None:
     step = np.ldexp(1.0, np.maximum(exponent - 1, -14) - MANTISSA[element])
     size = np.sqrt(np.mean(truth**2)) if truth.size else 0.0
     assert (error <= step + TOLERANCE["float32"] * size).all(), (error / step).max()
-    assert np.count_nonzero(error) <= max(2, OTHER_NEIGHBOUR * error.size), np.count_nonzero(error)
+    assert np.count_nonzero(error) <= max(2, OTHER_NEIGHBOR * error.size), np.count_nonzero(error)
 
 
 def check_against_reference(backend: Backend, case: Case, element: str) -> None:

@@ -18,7 +18,7 @@ from allmem_runtime import Model, Session, load
 
 LOGIT_TOLERANCE = {"float32": 1e-3, "float16": 3e-2}
 """Float32 products in another order on either side, some layers deep, and keys rounded to float16
-to either neighbour. With float16 activations every layer rounds by up to 5e-4 on both sides, and
+to either neighbor. With float16 activations every layer rounds by up to 5e-4 on both sides, and
 the residual stream passes all of it on."""
 
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allmem_ops.contract import Operator, Value
-from allmem_ops.reference import quantise, sliding_window_attention, ttt_memory
-from allmem_ops.schema import OPERATORS, QUANTISED_ATTENTION
+from allmem_ops.reference import quantize, sliding_window_attention, ttt_memory
+from allmem_ops.schema import OPERATORS, QUANTIZED_ATTENTION
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -67,7 +67,7 @@ class Case:
     def operator(self) -> Operator:
         """The operator of the table."""
         if self.cache == "int8":
-            return QUANTISED_ATTENTION
+            return QUANTIZED_ATTENTION
         attention = isinstance(self.sizes, AttentionSizes)
         return OPERATORS["SlidingWindowAttention" if attention else "TTTMemory"]
 
@@ -106,7 +106,7 @@ def _attention_inputs(
         "past_value": _normal(generator, *ring),
     }
     if sizes.cache == "int8":
-        rows = [quantise(arrays[name]) for name in ("past_key", "past_value")]
+        rows = [quantize(arrays[name]) for name in ("past_key", "past_value")]
         arrays["past_key"], arrays["past_value"] = (integers for integers, _ in rows)
         arrays["past_scale"] = np.stack([scale for _, scale in rows], axis=2)
         return arrays

@@ -1,4 +1,4 @@
-"""The CUDA kernels under the address and undefined-behaviour sanitizers, through the shim."""
+"""The CUDA kernels under the address and undefined-behavior sanitizers, through the shim."""
 
 from __future__ import annotations
 

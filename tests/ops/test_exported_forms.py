@@ -25,7 +25,7 @@ from allmem_exporters.onnx.operator_functions import attention_function, memory_
 
 TOLERANCE = 5e-6
 """Float32 products and sums in the library's own order; measured errors reach 3e-6 where the
-state is neither normalised nor clipped, and 1e-6 elsewhere."""
+state is neither normalized nor clipped, and 1e-6 elsewhere."""
 
 FLOAT16_TOLERANCE = 2e-5
 """As for the kernels: the reference rounds keys from float64, these from float32, and about one
@@ -149,5 +149,5 @@ def test_bodies_of_unknown_attributes_are_refused(make: object) -> None:
         if make is attention_function
         else {"heads": 1, "memory_dim": 4, "hidden": 8, "kernel": 2}
     )
-    with pytest.raises(ValueError, match="unknown attribute 'colour'"):
-        make(attributes={"colour": 1}, **sizes)  # type: ignore[operator]
+    with pytest.raises(ValueError, match="unknown attribute 'color'"):
+        make(attributes={"color": 1}, **sizes)  # type: ignore[operator]

@@ -101,7 +101,7 @@ def test_every_float16_comes_in_as_it_is(backend: Native) -> None:
 
 
 def test_output_is_rounded_to_the_nearest_float16_and_ties_to_even(backend: Native) -> None:
-    # The second of two tokens gets the mean of both, which lies between neighbours.
+    # The second of two tokens gets the mean of both, which lies between neighbors.
     finite = every_float16()[: 31 << 10]
     pairs = np.stack([finite, np.append(finite[1:], np.float16(-65504))])
     case, inputs = equal_scores(pairs, window=2)

@@ -90,7 +90,7 @@ def test_nan_in_a_token_reaches_output_and_gradient_of_its_head(backend: Native,
 
 
 @pytest.mark.parametrize("time", [1, 6])
-def test_nan_in_the_weights_is_not_hidden_by_their_normalisation(
+def test_nan_in_the_weights_is_not_hidden_by_their_normalization(
     backend: Native, time: int
 ) -> None:
     case = Case("nan", MemorySizes(time=time), {"chunk": 16, "norm_schedule": "post"}, 16 - time)

@@ -14,12 +14,12 @@ from allmem_ops.reference.product import (
     gated_inputs,
     interleaved,
     interleaved_scales,
-    quantised_matmul,
+    quantized_matmul,
     separated,
     weights_of,
 )
 
-# Sums of some hundred float32 products, and of whole numbers that are exact.
+# Sums of some hundred float32 products, and of integers that are exact.
 TOLERANCE = 1e-5
 
 SHAPES = [(32, 16), (64, 1), (96, 17), (576, 48), (160, 129), (33, 40), (1, 5), (576, 1029)]
@@ -129,7 +129,7 @@ def test_kernel_agrees_with_the_reference(kernels, inputs, width, bits, bias):
     for rows in [(1,), (2, 3), (15,), ()]:
         feed = arrays(inputs, width, bits, rows, bias=bias)
         (found,) = run.run(None, feed)
-        (wanted,) = quantised_matmul(**feed, width=width, bits=bits)
+        (wanted,) = quantized_matmul(**feed, width=width, bits=bits)
         assert found.shape == (*rows, width)
         assert relative(found, wanted) < TOLERANCE
 
@@ -144,7 +144,7 @@ def test_every_form_agrees_with_the_reference(kernels, inputs, width, bits, bias
         feed, given, attributes = in_form(arrays(inputs, width, bits, rows, bias=bias), **form)
         run = run or session(width, bits, bias=bias, **given)
         found = run.run(None, feed)
-        wanted = quantised_matmul(**feed, width=width, bits=bits, **attributes)
+        wanted = quantized_matmul(**feed, width=width, bits=bits, **attributes)
         assert [y.shape for y in found] == [y.shape for y in wanted]
         for have, want in zip(found, wanted, strict=True):
             assert not want.size or relative(have, want) < TOLERANCE
@@ -193,11 +193,11 @@ def test_extreme_numbers_do_not_overflow(kernels, bits):
     feed["numbers"][:] = 255
     feed["x"][:] = 1.0
     (found,) = session(32, bits, bias=False).run(None, feed)
-    assert relative(found, quantised_matmul(**feed, width=32, bits=bits)[0]) < TOLERANCE
+    assert relative(found, quantized_matmul(**feed, width=32, bits=bits)[0]) < TOLERANCE
     feed["numbers"][:] = 0
     feed["x"][:] = -1.0
     (found,) = session(32, bits, bias=False).run(None, feed)
-    assert relative(found, quantised_matmul(**feed, width=32, bits=bits)[0]) < TOLERANCE
+    assert relative(found, quantized_matmul(**feed, width=32, bits=bits)[0]) < TOLERANCE
 
 
 @pytest.mark.parametrize("width", [70, 1029], ids=["one task", "many tasks"])
@@ -235,7 +235,7 @@ def test_gate_keeps_what_is_not_finite_in_its_row_and_large_gates_open_or_shut(k
     (found,) = session(20, bits, bias=True, **given).run(None, feed)
     assert np.isnan(found[:3]).all()
     assert np.array_equal(found[3], feed["bias"]), "silu of a large negative number is nothing"
-    (wanted,) = quantised_matmul(**feed, width=20, bits=bits, **attributes)
+    (wanted,) = quantized_matmul(**feed, width=20, bits=bits, **attributes)
     assert relative(found[4:], wanted[4:]) < TOLERANCE
 
 

@@ -1,4 +1,4 @@
-"""The CPU kernels under the address and undefined-behaviour sanitizers, without ONNX Runtime.
+"""The CPU kernels under the address and undefined-behavior sanitizers, without ONNX Runtime.
 
 Builds custom_ops/tests with ALLMEM_SANITIZE=ON in a temporary folder and runs every operator case
 in it, in and out of place, on each kind of kernels.
@@ -18,7 +18,7 @@ from attention_cases import ATTENTION_CASES
 from cases import Case, run_reference
 from memory_cases import MEMORY_CASES
 
-from allmem_ops.reference.product import interleaved, interleaved_scales, quantised_matmul
+from allmem_ops.reference.product import interleaved, interleaved_scales, quantized_matmul
 
 SOURCE = Path(__file__).resolve().parents[2] / "custom_ops"
 TOLERANCE = 2e-6
@@ -104,7 +104,7 @@ def write_products(file: BinaryIO) -> int:
                 for key, array in arrays.items():
                     write_array(file, f"array {key} {array.nbytes}", array)
                 gate = "silu" if gated else "none"
-                truth = quantised_matmul(
+                truth = quantized_matmul(
                     **arrays, width=outputs, bits=bits, input_gate=gate, first_width=first
                 )
                 for key, value in zip(("y", "y_more"), truth, strict=False):

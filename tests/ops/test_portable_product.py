@@ -10,7 +10,7 @@ from test_native_product import FORMS, arrays, in_form, product_graph, relative
 
 from allmem_exporters.onnx.quantized_matmul_function import WIDE, product_function
 from allmem_ops import DOMAIN
-from allmem_ops.reference.product import quantised_matmul, weights_of
+from allmem_ops.reference.product import quantized_matmul, weights_of
 
 
 def run(feed, width, bits, *, wide=False):
@@ -41,7 +41,7 @@ def test_body_agrees_with_the_reference(inputs, width, rows, bits, bias):
     found = run(feed, width, bits)
     assert found.shape == (*rows, width)
     if found.size:
-        assert relative(found, quantised_matmul(**feed, width=width, bits=bits)[0]) < 1e-5
+        assert relative(found, quantized_matmul(**feed, width=width, bits=bits)[0]) < 1e-5
 
 
 @pytest.mark.parametrize("bias", [False, True], ids=["plain", "bias"])
@@ -51,7 +51,7 @@ def test_body_agrees_with_the_reference(inputs, width, rows, bits, bias):
 def test_every_form_of_the_body_agrees_with_the_reference(rows, form, bits, bias):
     feed, given, attributes = in_form(arrays(70, 40, bits, rows, bias=bias), **form)
     found = run_all(feed, 40, bits, **given)
-    wanted = quantised_matmul(**feed, width=40, bits=bits, **attributes)
+    wanted = quantized_matmul(**feed, width=40, bits=bits, **attributes)
     assert [y.shape for y in found] == [y.shape for y in wanted]
     for have, want in zip(found, wanted, strict=True):
         assert not want.size or relative(have, want) < 1e-5

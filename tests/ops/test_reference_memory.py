@@ -203,7 +203,7 @@ def test_every_commit_agrees_with_the_second_formulation(case):
         assert not state["momentum_sum"].any()
 
 
-def test_normalisation_restores_the_norms_of_the_initial_weights():
+def test_normalization_restores_the_norms_of_the_initial_weights():
     random = np.random.default_rng(6)
     initial = random.normal(size=(HEADS, 3, HIDDEN, DIM))
     wanted = norms_of(initial)
@@ -214,7 +214,7 @@ def test_normalisation_restores_the_norms_of_the_initial_weights():
     assert relative_rms(again, rescaled) < SAME
 
 
-def test_normalisation_leaves_the_initial_weights_and_zero_rows_alone():
+def test_normalization_leaves_the_initial_weights_and_zero_rows_alone():
     initial = np.random.default_rng(7).normal(size=(1, 3, HIDDEN, DIM))
     initial[0, 0, 2] = 0.0
     rescaled = normalized(initial[0], norms_of(initial)[0], 1e-6)

@@ -172,7 +172,7 @@ def test_post_schedule_shares_weights_and_momentum_with_read_norm_write():
     assert relative_rms(post[:, CHUNK:], read_first[:, CHUNK:]) > 1e-3
 
 
-def test_stored_weights_are_the_normalised_ones_plus_the_momentum():
+def test_stored_weights_are_the_normalized_ones_plus_the_momentum():
     inputs = document(3 * CHUNK, seed=23)
     _, before = read({**inputs, "qkv": inputs["qkv"][:, : 2 * CHUNK]}, options())
     _, after = read(inputs, options())

@@ -11,20 +11,20 @@ import pytest
 from allmem_ops import schema
 from allmem_ops.contract import Attribute, Operator, Tensor
 from allmem_ops.reference import sliding_window_attention, ttt_memory
-from allmem_ops.reference.product import quantised_matmul
-from allmem_ops.schema import DOMAIN, KNOWN, OPERATORS, QUANTISED_ATTENTION, QUANTISED_MATMUL
+from allmem_ops.reference.product import quantized_matmul
+from allmem_ops.schema import DOMAIN, KNOWN, OPERATORS, QUANTIZED_ATTENTION, QUANTIZED_MATMUL
 
 REFERENCES = {
     "SlidingWindowAttention": sliding_window_attention,
     "TTTMemory": ttt_memory,
-    "QuantisedMatMul": quantised_matmul,
+    "QuantisedMatMul": quantized_matmul,
 }
 DOCUMENT = Path(__file__).parents[2] / "docs" / "operators.md"
 
-WHOLE = {**KNOWN, QUANTISED_ATTENTION.name: QUANTISED_ATTENTION}
+WHOLE = {**KNOWN, QUANTIZED_ATTENTION.name: QUANTIZED_ATTENTION}
 """Each operator with all inputs and outputs that it can have."""
 
-STATEFUL = {name: operator for name, operator in WHOLE.items() if operator is not QUANTISED_MATMUL}
+STATEFUL = {name: operator for name, operator in WHOLE.items() if operator is not QUANTIZED_MATMUL}
 
 every_operator = pytest.mark.parametrize("operator", WHOLE.values(), ids=WHOLE.keys())
 every_operator_with_state = pytest.mark.parametrize(
@@ -133,10 +133,10 @@ def test_state_inputs_come_last_and_no_name_occurs_twice(operator):
 
 
 def test_scales_follow_what_attention_has_without_them():
-    plain = OPERATORS[QUANTISED_ATTENTION.name]
-    assert QUANTISED_ATTENTION.inputs[:-1] == plain.inputs
-    assert QUANTISED_ATTENTION.outputs[:-1] == plain.outputs
-    assert QUANTISED_ATTENTION.attributes == plain.attributes
+    plain = OPERATORS[QUANTIZED_ATTENTION.name]
+    assert QUANTIZED_ATTENTION.inputs[:-1] == plain.inputs
+    assert QUANTIZED_ATTENTION.outputs[:-1] == plain.outputs
+    assert QUANTIZED_ATTENTION.attributes == plain.attributes
 
 
 @every_operator

@@ -8,12 +8,12 @@ import torch
 from cases import BACKENDS, Arrays
 
 from allmem_exporters.model.operators import (
-    quantised_attention,
+    quantized_attention,
     sliding_window_attention,
     ttt_memory,
 )
 from allmem_ops.contract import Operator, Value
-from allmem_ops.schema import QUANTISED_ATTENTION
+from allmem_ops.schema import QUANTIZED_ATTENTION
 
 FUNCTIONS = {"SlidingWindowAttention": sliding_window_attention, "TTTMemory": ttt_memory}
 
@@ -37,8 +37,8 @@ class Torch:
         if in_place:
             raise ValueError("PyTorch operators return new states")
         tensors = [torch.from_numpy(inputs[tensor.name]) for tensor in operator.inputs]
-        quantised = operator is QUANTISED_ATTENTION
-        function = quantised_attention if quantised else FUNCTIONS[operator.name]
+        quantized = operator is QUANTIZED_ATTENTION
+        function = quantized_attention if quantized else FUNCTIONS[operator.name]
         outputs = function(*tensors, **attributes)
         names = [tensor.name for tensor in operator.outputs]
         return {name: output.numpy() for name, output in zip(names, outputs, strict=True)}

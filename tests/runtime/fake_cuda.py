@@ -219,7 +219,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     for part in (buffers, decode, opening, step, tensors):
         monkeypatch.setattr(part, "ort", module)
     monkeypatch.setattr(operators, "cuda_kernels", lambda library: ("sm_86",))
-    monkeypatch.setattr(operators, "find_card", lambda index: None)
+    monkeypatch.setattr(operators, "find_cuda_device", lambda index: None)
     return fake
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from allmem_runtime import Model, UsageError, load
-from allmem_runtime.engine.cuda_driver import Card, find_card, has_kernels
+from allmem_runtime.engine.cuda_driver import CudaDevice, find_cuda_device, has_kernels
 from allmem_runtime.engine.devices import choose
 from allmem_runtime.engine.memory_limit import device_bytes, exhausted, is_exhausted
 from allmem_runtime.engine.piece_limits import check_piece
@@ -131,7 +131,7 @@ def test_piece_up_to_the_end_of_its_chunk_is_fed(count: int, position: int) -> N
 def test_kernels_run_on_cards_of_their_generation_or_are_compiled_for_later_ones(
     architectures: tuple[str, ...], capability: str, expected: bool
 ) -> None:
-    assert has_kernels(architectures, Card("Some card", capability, 1 << 30)) is expected
+    assert has_kernels(architectures, CudaDevice("Some card", capability, 1 << 30)) is expected
 
 
 def test_card_that_nobody_knows_is_given_the_benefit_of_the_doubt() -> None:
@@ -140,7 +140,7 @@ def test_card_that_nobody_knows_is_given_the_benefit_of_the_doubt() -> None:
 
 
 def test_choice_of_a_card_tells_its_name() -> None:
-    card = Card("Some card", "8.6", 8 << 30)
+    card = CudaDevice("Some card", "8.6", 8 << 30)
     for wanted in ("auto", "cuda:1"):
         device = choose(wanted, lambda index: None, lambda index: card)
         assert "Some card, compute capability 8.6, 8.0 GiB" in device.why
@@ -148,4 +148,4 @@ def test_choice_of_a_card_tells_its_name() -> None:
 
 def test_machine_without_a_driver_has_no_card(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("allmem_runtime.engine.cuda_driver._LIBRARY", "libno-such-driver.so")
-    assert find_card(0) is None
+    assert find_cuda_device(0) is None

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from allmem_runtime.engine.device_thread import OneThreadLane, lane_of
+from allmem_runtime.engine.device_thread import OwnThread, device_thread
 
 
 class Interruption(BaseException):
@@ -16,9 +16,10 @@ class Interruption(BaseException):
 
 
 def test_work_of_all_threads_is_done_in_one() -> None:
-    lane, seen = OneThreadLane(), []
+    worker, seen = OwnThread(), []
     threads = [
-        threading.Thread(target=lambda: seen.append(lane.do(threading.get_ident))) for _ in range(5)
+        threading.Thread(target=lambda: seen.append(worker.do(threading.get_ident)))
+        for _ in range(5)
     ]
     for thread in threads:
         thread.start()
@@ -30,9 +31,9 @@ def test_work_of_all_threads_is_done_in_one() -> None:
 
 
 def test_work_may_ask_for_more_work() -> None:
-    lane = OneThreadLane()
+    worker = OwnThread()
 
-    assert lane.do(lambda: lane.do(lambda: lane.do(lambda: 7))) == 7
+    assert worker.do(lambda: worker.do(lambda: worker.do(lambda: 7))) == 7
 
 
 def test_error_of_the_work_is_the_callers() -> None:
@@ -40,7 +41,7 @@ def test_error_of_the_work_is_the_callers() -> None:
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        OneThreadLane().do(fails)
+        OwnThread().do(fails)
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers of the system")
@@ -58,12 +59,12 @@ def test_signal_is_heard_after_the_work_and_not_within_it() -> None:
     before = signal.signal(signal.SIGALRM, handler)
     try:
         with pytest.raises(Interruption):
-            OneThreadLane().do(work)
+            OwnThread().do(work)
     finally:
         signal.signal(signal.SIGALRM, before)
     assert done
 
 
 def test_cpu_work_stays_in_the_callers_thread_and_cuda_has_one_thread_for_all() -> None:
-    assert lane_of("cpu").do(threading.get_ident) == threading.get_ident()
-    assert lane_of("cuda") is lane_of("cuda")
+    assert device_thread("cpu").do(threading.get_ident) == threading.get_ident()
+    assert device_thread("cuda") is device_thread("cuda")

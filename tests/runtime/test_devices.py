@@ -7,8 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from allmem_runtime import DeviceError, UsageError
-from allmem_runtime.engine import cuda_driver as card
-from allmem_runtime.engine import probe
+from allmem_runtime.engine import cuda_driver, probe
 from allmem_runtime.engine.devices import Device, choose, misplaced, without_kernels
 
 
@@ -118,7 +117,7 @@ def test_without_a_driver_no_library_of_cuda_is_loaded(monkeypatch: pytest.Monke
     monkeypatch.setattr(probe.ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(probe.ort, "preload_dlls", never, raising=False)
     monkeypatch.setattr(probe.ort, "InferenceSession", never)
-    monkeypatch.setattr(card, "_LIBRARY", "libno-such-driver.so.1")
+    monkeypatch.setattr(cuda_driver, "_LIBRARY", "libno-such-driver.so.1")
 
     assert "libno-such-driver.so.1" in (probe.probe_cuda(0) or "")
 

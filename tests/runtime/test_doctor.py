@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from allmem_ops import library
 from allmem_ops.reference import sliding_window_attention, ttt_memory
-from allmem_ops.reference.product import quantised_matmul
+from allmem_ops.reference.product import quantized_matmul
 from allmem_ops.schema import DOMAIN, KNOWN
 from allmem_runtime.engine.devices import Device
 from allmem_runtime.errors import OperatorLibraryError
@@ -33,7 +33,7 @@ def reference(model: bytes, inputs: Arrays) -> list[NDArray[Any]]:
     attributes = {k: v.decode() if isinstance(v, bytes) else v for k, v in attributes.items()}
     arguments: dict[str, Any] = dict(inputs)
     if node.op_type == "QuantisedMatMul":
-        return list(quantised_matmul(**arguments, **attributes))
+        return list(quantized_matmul(**arguments, **attributes))
     arguments["position"] = int(inputs["position"][0])
     return list(REFERENCES[node.op_type](**arguments, **attributes))
 

@@ -159,7 +159,7 @@ def test_a_picture_of_no_known_kind_is_refused_before_the_work(name: str, tmp_pa
 def test_rows_of_one_decoder_may_differ_in_window_and_memory(
     tiny_checkpoint_dir: Path, tiny_model_dir: Path, tmp_path: Path
 ) -> None:
-    export(tiny_checkpoint_dir, tmp_path / "w", window=40, memory="silent", check=False)
+    export(tiny_checkpoint_dir, tmp_path / "w", window=40, memory="disabled", check=False)
     assert len(grouped(parse_rows([f"a={tiny_model_dir}", f"b={tmp_path / 'w'}"]))) == 2
 
 
@@ -192,7 +192,10 @@ def test_models_of_before_there_was_a_digest_cannot_be_compared_but_are_not_call
 
 
 def test_a_folder_of_rows_stands_for_the_rows_in_it(tmp_path: Path) -> None:
-    rows = [Row("full attention", tmp_path / "full"), Row("reset", tmp_path / "on", reset=True)]
+    rows = [
+        Row("full attention", tmp_path / "full"),
+        Row("reset", tmp_path / "on", reset=True),
+    ]
     write_rows(tmp_path, rows)
     assert is_row(str(tmp_path)) and not is_row(str(tmp_path / "full"))
     assert parse_rows([str(tmp_path), "a=b"]) == [*rows, Row("a", Path("b"))]

@@ -1,4 +1,4 @@
-"""Models whose whole numbers QuantisedMatMul multiplies: where they run, and what is said of it."""
+"""Models whose integers QuantisedMatMul multiplies: where they run, and what is said of it."""
 
 from __future__ import annotations
 

@@ -55,8 +55,8 @@ def test_feeding_adds_nothing(toy: Model) -> None:
     [
         ([330], "none", "330 is no token"),
         ([-1], "none", "-1 is no token"),
-        ([1.5], "none", "no whole number"),
-        (["a"], "none", "no whole number"),
+        ([1.5], "none", "no integer"),
+        (["a"], "none", "no integer"),
         ([], "last", "no token to give logits of"),
         ([], "all", "no token to give logits of"),
         ([3], "some", "logits is 'some'"),

@@ -177,7 +177,7 @@ def test_unfinished_source_can_be_given_up_for_another(toy: Model) -> None:
     assert session.source_offset == len("Second")
 
 
-def test_source_is_recognised_by_its_first_bytes(toy: Model) -> None:
+def test_source_is_recognized_by_its_first_bytes(toy: Model) -> None:
     data = BYTES * 10
     mark = read(toy.session(), cut(data, [5, 70_000])).source
 

@@ -44,7 +44,7 @@ def test_templates_have_control_tokens_and_nothing_is_added() -> None:
     assert ids[1:] == TOKENIZER.encode_text("user\n")
 
 
-def test_ordinary_added_tokens_stay_recognised_in_text() -> None:
+def test_ordinary_added_tokens_stay_recognized_in_text() -> None:
     assert len(TOKENIZER.encode_text("<think>")) == 1
 
 

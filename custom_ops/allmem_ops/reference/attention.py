@@ -40,7 +40,7 @@ def head_norm(x: NDArray[np.float64], gain: Array, epsilon: float) -> NDArray[np
     return x / size * gain.astype(np.float64)
 
 
-def quantise(x: Array) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def quantize(x: Array) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Rows of int8 and a scale for each: x [..., head_dim] is about row * scale.
 
     The scale is the largest magnitude / 127; that of a row that is not finite is NaN, and its
@@ -157,8 +157,8 @@ def sliding_window_attention(
         if ring_scale is None:
             ring_key[:, :, slot], ring_value[:, :, slot] = turned, value[:, index]
         else:
-            ring_key[:, :, slot], ring_scale[:, :, 0, slot] = quantise(turned)
-            ring_value[:, :, slot], ring_scale[:, :, 1, slot] = quantise(value[:, index])
+            ring_key[:, :, slot], ring_scale[:, :, 0, slot] = quantize(turned)
+            ring_value[:, :, slot], ring_scale[:, :, 1, slot] = quantize(value[:, index])
 
         sink_t = min(t, sinks + window - 1) if sink_rope == "clamped" else t
         at_window = rotate(query[:, index], t, frequencies, rope_amplitude)

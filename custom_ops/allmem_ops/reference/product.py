@@ -13,7 +13,7 @@ TILE = 16
 
 
 def interleaved(numbers: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
-    """Lay whole numbers out as the operator reads them.
+    """Lay integers out as the operator reads them.
 
     Of each tile of 16 outputs and block of 32 inputs the bytes are: for each group of four inputs,
     for each output, the four numbers. With 4 bits the first four groups are in the lower halves of
@@ -66,7 +66,7 @@ def weights_of(
 
 
 def rounded_inputs(x: NDArray[np.float32]) -> NDArray[np.float64]:
-    """``x`` [rows, inputs] in eight bits: blocks of 32, each largest / 127 times whole numbers.
+    """``x`` [rows, inputs] in eight bits: blocks of 32, each largest / 127 times integers.
 
     Padded with zeros to whole blocks. A block that is not finite becomes NaN, and one whose step
     is below the least normal number zeros.
@@ -91,7 +91,7 @@ def gated_inputs(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return gated
 
 
-def quantised_matmul(
+def quantized_matmul(
     x: NDArray[np.float32],
     numbers: NDArray[np.uint8],
     scales: NDArray[np.float16],

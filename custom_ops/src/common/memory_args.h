@@ -20,9 +20,9 @@ struct MemoryFields {
   int64_t batch, time, heads, memory_dim, hidden, kernel;
   int64_t chunk;
   bool loss_l2;          // inner_loss
-  bool read_normal;      // reads use the normalised weights (norm_schedule post, pre)
-  bool gradient_normal;  // gradients are taken at the normalised weights
-  bool commit_normal;    // the commit adds to the normalised weights
+  bool read_normal;      // reads use the normalized weights (norm_schedule post, pre)
+  bool gradient_normal;  // gradients are taken at the normalized weights
+  bool commit_normal;    // the commit adds to the normalized weights
   bool mean_gradient;    // lr_reduce
   bool residual;
   bool activate_query_key, activate_value;  // conv_activation

@@ -1,7 +1,7 @@
 // Sums of products of bytes: unsigned weights of 4 or 8 bits with signed activations, four by four.
 //
 // Sums count in whatever is fastest on the target; `total` makes 32-bit sums of them. All of it is
-// whole numbers, so any order of additions gives the same. AVX-VNNI is used where the compiler is
+// integers, so any order of additions gives the same. AVX-VNNI is used where the compiler is
 // told of it (-march=native); no target of its own is built for it.
 #pragma once
 

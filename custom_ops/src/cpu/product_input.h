@@ -29,7 +29,7 @@ float not_a_number() {
 
 // A block that is not finite gets the scale NaN and numbers of 0: its row becomes NaN.
 void round_block(const float* from, int8_t* numbers, float* scale, float* sum, int32_t* count) {
-  // As whole numbers the sizes of floats keep their order, and compilers find their maximum fast.
+  // As integers the sizes of floats keep their order, and compilers find their maximum fast.
   int32_t most_bits = 0;
   for (int i = 0; i < kProductBlock; ++i) {
     int32_t bits;

@@ -86,7 +86,7 @@ __device__ __forceinline__ float head_norm_factor(const AttentionArgs& args, int
   return 1.0f / sqrtf(warp_sum(sum) / (float)args.head_dim + args.norm_epsilon);
 }
 
-// One warp: a head of qkv, normalised, times `scale`, rotated; calls store(d, value) for every d.
+// One warp: a head of qkv, normalized, times `scale`, rotated; calls store(d, value) for every d.
 // Coordinate j turns with coordinate j + rotary_half; those past 2 * rotary_half pass. The
 // multiply-adds are spelt out, so that every kernel rounds a key to the same bits.
 template <typename Store>
@@ -112,7 +112,7 @@ __device__ __forceinline__ float exponent_zero(float high) {
   return high == -INFINITY ? 0.0f : high;
 }
 
-// Elements of a row, as lanes load them: eight or four neighbours at once where rows are aligned.
+// Elements of a row, as lanes load them: eight or four neighbors at once where rows are aligned.
 template <typename T, int count>
 struct alignas(sizeof(T) * count < 16 ? sizeof(T) * count : 16) Pack {
   T values[count];

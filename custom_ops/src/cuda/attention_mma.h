@@ -21,7 +21,7 @@
 namespace allmem {
 namespace cuda {
 
-// Two neighbouring 16-bit elements in one register, the first in the low half.
+// Two neighboring 16-bit elements in one register, the first in the low half.
 template <typename T>
 __device__ __forceinline__ unsigned pair_bits(T first, T second) {
   const Pack<T, 2> pair = {{first, second}};

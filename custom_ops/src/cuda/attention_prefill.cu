@@ -1,6 +1,6 @@
 // SlidingWindowAttention over a piece of several tokens: tiles of keys, online softmax in float32.
 //
-// For any types and sizes. Eight neighbouring lanes own a query row from its scores to its output,
+// For any types and sizes. Eight neighboring lanes own a query row from its scores to its output,
 // so that maxima and sums stay within a warp.
 #include "attention_tiles.h"
 

@@ -28,7 +28,7 @@ struct SideBySide {
 };
 
 // A slice of a tile's rows, kDepth deep. Either core reads it without two lanes in one bank: the
-// ordinary one a float4 along the rows; the other 8 rows of 4 neighbouring depths, whose writer's
+// ordinary one a float4 along the rows; the other 8 rows of 4 neighboring depths, whose writer's
 // lanes hold 2 rows of 16.
 template <bool matrices>
 struct alignas(16) Slice {
@@ -93,7 +93,7 @@ class Carrier {
   float held_[kCount];
 };
 
-// A thread keeps 4 x 4 sums of neighbours.
+// A thread keeps 4 x 4 sums of neighbors.
 template <int products>
 class OrdinaryCore {
  public:

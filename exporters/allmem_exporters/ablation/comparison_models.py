@@ -34,7 +34,7 @@ class _Place:
     length: int
 
 
-def export_rows(
+def export_comparison_models(
     checkpoint: Path,
     out: Path,
     *,
@@ -75,8 +75,8 @@ def export_rows(
     same = {"window": manifest.window, "sinks": manifest.sinks, "chunk": manifest.chunk}
     full = {"window": max(longest, manifest.window), "sinks": 0, "chunk": manifest.chunk}
     others: list[tuple[str, Path, str, dict[str, int]]] = [
-        ("window", checkpoint, "silent", same),
-        ("full", checkpoint, "silent", full),
+        ("window", checkpoint, "disabled", same),
+        ("full", checkpoint, "disabled", full),
         ("frozen", checkpoint, "frozen", same),
     ]
     if twin is not None:

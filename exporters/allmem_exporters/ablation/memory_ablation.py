@@ -7,7 +7,9 @@ import torch
 from allmem_exporters.model.memory_layer import Memory
 from allmem_exporters.model.modeling import AllMemForCausalLM
 
-MEMORIES = ("on", "frozen", "silent")
+MEMORIES = ("enabled", "frozen", "disabled")
+FORMER_NAMES = {"on": "enabled", "silent": "disabled"}
+"""Earlier spellings, which go on working."""
 
 SILENCED_RATE = -100.0
 """A logit whose softplus is nothing: a memory with this learning rate never writes."""
@@ -22,9 +24,9 @@ def freeze_writes(memory: Memory) -> None:
 
 @torch.no_grad()
 def restrain(model: AllMemForCausalLM, memory: str) -> None:
-    """Change a model in place: ``on`` not at all, ``frozen`` no writes, ``silent`` alpha 0."""
+    """Change a model in place: ``frozen`` stops all writes, ``disabled`` sets alpha to 0."""
     for layer in model.model.layers:
         if memory == "frozen":
             freeze_writes(layer.allmem)
-        elif memory == "silent":
+        elif memory == "disabled":
             layer.allmem.alpha.zero_()

@@ -42,10 +42,10 @@ def rows(checkpoint: Path, folder: Path, longest: str, **options: Any) -> None:
     """
     from transformers.utils import logging
 
-    from allmem_exporters.ablation.comparison_models import export_rows
+    from allmem_exporters.ablation.comparison_models import export_comparison_models
 
     logging.disable_progress_bar()
-    made = export_rows(
+    made = export_comparison_models(
         checkpoint,
         folder,
         longest=parse_length(longest),

@@ -41,10 +41,10 @@ import click
 @click.option("--chunk", type=int, help="Tokens between commits.")
 @click.option(
     "--memory",
-    type=click.Choice(["on", "frozen", "silent"]),
-    default="on",
+    type=click.Choice(["enabled", "frozen", "disabled", "on", "silent"]),
+    default="enabled",
     show_default=True,
-    help="frozen: read, never written. silent: not heard. To compare with.",
+    help="frozen: read, never written. disabled: it has no effect. To compare with.",
 )
 @click.option(
     "--check/--no-check",

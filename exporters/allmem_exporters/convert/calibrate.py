@@ -68,7 +68,7 @@ def scale_values(memory: Memory, stream: Tensor) -> None:
     """Scale each head's values to a root mean square of 1 on a text.
 
     The pull of the inner loss on the memory is proportional to the values. Where what is read is
-    not normalised, the way back is scaled inversely, so that a value that is recalled arrives in
+    not normalized, the way back is scaled inversely, so that a value that is recalled arrives in
     the token stream with the size attention would give it.
 
     Args:

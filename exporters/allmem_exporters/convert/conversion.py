@@ -59,7 +59,7 @@ def convert(
         out: the folder to write; must be new, empty or an earlier conversion.
         seed: of the memory's initial values.
         dtype: ``float32``, ``float16`` or ``bfloat16``; None keeps the source's own, in which
-            every weight is copied bit for bit (a GGUF file's are dequantised to float32).
+            every weight is copied bit for bit (a GGUF file's are dequantized to float32).
         revision: branch, tag or commit on the hub.
         calibration_text: a text of the kind the model will read, on which the memory's keys are
             whitened and its values scaled to a root mean square of 1.
@@ -216,8 +216,8 @@ def assemble(
         if tensor.dtype not in (torch.float64, *DTYPES.values()):
             raise ConversionError(
                 f"{origin}: the weight {name} is {str(tensor.dtype).removeprefix('torch.')}, a "
-                "quantised type.",
-                "Convert the unquantised checkpoint.",
+                "quantized type.",
+                "Convert the unquantized checkpoint.",
             )
         found[name] = tensor if dtype is None else tensor.to(dtype)
     head, embedding = found.get("lm_head.weight"), found.get("model.embed_tokens.weight")

@@ -1,4 +1,4 @@
-"""What a step minimises: the KL of the whole model, or each layer's own shortfall."""
+"""What a step minimizes: the KL of the whole model, or each layer's own shortfall."""
 
 from __future__ import annotations
 

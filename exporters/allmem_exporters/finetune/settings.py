@@ -59,7 +59,7 @@ class Settings:
 
     Args:
         stage: ``layers`` fits each layer's memory to what the window hides from that layer, with
-            no way back through the stack; ``model`` minimises the KL of the whole model.
+            no way back through the stack; ``model`` minimizes the KL of the whole model.
         steps: optimizer steps.
         batch: sequences of a step.
         length: sequences are cut to this many tokens; 0 leaves them as they are.

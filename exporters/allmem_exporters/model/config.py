@@ -96,7 +96,7 @@ class AllMemConfig(PretrainedConfig):
         mem_hidden_mult: hidden units of one memory head relative to its width.
         mem_residual: the read adds the query.
         mem_epsilon: guard of the memory's norms.
-        inner_loss: what the memory minimises: ``neg_dot`` or ``l2``.
+        inner_loss: what the memory minimizes: ``neg_dot`` or ``l2``.
         norm_schedule: ``read_norm_write``, ``post``, ``pre`` or ``none``.
         grad_at: gradients at ``normalized`` or ``raw`` weights.
         lr_groups: learned learning rates: ``three_per_head`` (gate, up, down), ``per_head``
@@ -183,7 +183,7 @@ class AllMemConfig(PretrainedConfig):
         self._whole("mem_heads")
         if self.mem_width is None:
             self.mem_width = default_memory_width(self.mem_heads)
-        # super() standardises this dictionary in place; the caller's must stay as it is.
+        # super() standardizes this dictionary in place; the caller's must stay as it is.
         self.rope_parameters = dict(self.rope_parameters) if self.rope_parameters else None
         super().__post_init__(**kwargs)
         self.check()
@@ -199,7 +199,7 @@ class AllMemConfig(PretrainedConfig):
     def _whole(self, key: str) -> None:
         value, (low, high) = getattr(self, key), _WHOLE[key]
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ConfigError(f"{key} is {value!r}; it must be a whole number {low} to {high}.")
+            raise ConfigError(f"{key} is {value!r}; it must be an integer {low} to {high}.")
 
     def check(self) -> None:
         """Check every field and the relations between them.

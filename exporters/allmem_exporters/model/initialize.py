@@ -118,7 +118,7 @@ def warm_start(memory: Memory, attention: WindowAttention) -> None:
 
 @torch.no_grad()
 def initialize_memories(model: AllMemForCausalLM, seed: int) -> bool:
-    """Initialise all memories of a model whose decoder already has its weights.
+    """Initialize all memories of a model whose decoder already has its weights.
 
     Args:
         model: its memories are changed in place.

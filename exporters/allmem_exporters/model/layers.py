@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from allmem_exporters.model.config import AllMemConfig
-from allmem_exporters.model.operators import quantised_attention, sliding_window_attention
+from allmem_exporters.model.operators import quantized_attention, sliding_window_attention
 
 Cuts = Sequence[tuple[int, int]] | None
 """Pieces (first, last + 1) of the input, none crossing a chunk boundary; None: it is one piece."""
@@ -67,7 +67,7 @@ class RMSNorm(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise the last axis."""
+        """Normalize the last axis."""
         wide = exact(x)
         wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.epsilon)
         return self.weight * wide.to(x.dtype)
@@ -132,7 +132,7 @@ class WindowAttention(nn.Module):
         def run(
             streams: Sequence[Tensor], at: Tensor, rings: tuple[Tensor, ...]
         ) -> tuple[Tensor, ...]:
-            attend = sliding_window_attention if len(rings) == 2 else quantised_attention
+            attend = sliding_window_attention if len(rings) == 2 else quantized_attention
             return attend(streams[0], at, frequencies, *gains, *rings, **self.attributes)
 
         qkv = torch.cat([self.q_proj(x), self.k_proj(x), self.v_proj(x)], dim=-1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from allmem_exporters.ablation.memory_ablation import MEMORIES, restrain
+from allmem_exporters.ablation.memory_ablation import FORMER_NAMES, MEMORIES, restrain
 from allmem_exporters.errors import ExportError
 from allmem_exporters.model.adapter import base_digest
 from allmem_exporters.model.checkpoint import open_checkpoint
@@ -32,7 +32,7 @@ def export(
     window: int | None = None,
     sinks: int | None = None,
     chunk: int | None = None,
-    memory: str = "on",
+    memory: str = "enabled",
     check: bool = True,
     check_tokens: int | None = None,
     force: bool = False,
@@ -57,8 +57,8 @@ def export(
         sinks: first tokens that stay visible; None takes the checkpoint's own.
         chunk: tokens between two commits; None takes the checkpoint's own, or the window if that
             is shorter.
-        memory: ``on``; ``frozen``, it is read and never written; ``silent``, it is not heard. The
-            latter two show what the memory is worth.
+        memory: ``enabled``; ``frozen``, it is read and never written; ``disabled``, it has no
+            effect. The latter two show what the memory is worth.
         check: run the graph against PyTorch (see ``validate``).
         check_tokens: length of the text for that; None for a bit more than the window.
         force: replace ``out`` even if it holds no export.
@@ -75,6 +75,7 @@ def export(
     weights = weights or activations
     _check_types(weights, activations)
     products = chosen_products(weights, products)
+    memory = FORMER_NAMES.get(memory, memory)
     if memory not in MEMORIES:
         raise ExportError(f"memory is {memory!r}; allowed: {', '.join(MEMORIES)}.")
     checkpoint, out = Path(checkpoint), Path(out)

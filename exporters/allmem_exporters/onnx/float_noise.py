@@ -58,7 +58,7 @@ def read_text(
     return Reading(found.logits[0].numpy(), [tensor.numpy() for tensor in found.state])
 
 
-def own_rounding(model: AllMemForCausalLM, text: Sequence[int], rows: Sequence[int]) -> float:
+def float_noise(model: AllMemForCausalLM, text: Sequence[int], rows: Sequence[int]) -> float:
     """Relative RMS by which float32 is off float64, in the logits or the worst tensor of the state.
 
     Keys and values are kept as they come, so that what an export's cache rounds is not in it; int8

@@ -11,16 +11,16 @@ import onnx
 import onnx_ir as ir
 
 from allmem_exporters.onnx.ir_utils import constant_of
-from allmem_ops.schema import QUANTISED_MATMUL
+from allmem_ops.schema import QUANTIZED_MATMUL
 
-_INPUTS = [tensor.name for tensor in QUANTISED_MATMUL.inputs]
+_INPUTS = [tensor.name for tensor in QUANTIZED_MATMUL.inputs]
 _X, _X_MORE = _INPUTS.index("x"), _INPUTS.index("x_more")
 
 
-def absorb_neighbours(model: ir.Model) -> None:
+def absorb_neighbors(model: ir.Model) -> None:
     """Give every QuantisedMatMul of ``model`` the form that spares most nodes, in place."""
     graph = model.graph
-    products = [node for node in graph if node.op_type == QUANTISED_MATMUL.name]
+    products = [node for node in graph if node.op_type == QUANTIZED_MATMUL.name]
     for product in products:
         _absorb_concat(graph, product)
         _absorb_gate(graph, product)
@@ -106,8 +106,8 @@ def _absorb_split(graph: ir.Graph, product: ir.Node) -> None:
 def name_all_outputs(graph: onnx.GraphProto) -> None:
     """Let every QuantisedMatMul name both its outputs, in place: see ``product_function``."""
     for node in graph.node:
-        if node.op_type == QUANTISED_MATMUL.name:
-            node.output.extend([""] * (len(QUANTISED_MATMUL.outputs) - len(node.output)))
+        if node.op_type == QUANTIZED_MATMUL.name:
+            node.output.extend([""] * (len(QUANTIZED_MATMUL.outputs) - len(node.output)))
 
 
 def _only_producer(value: ir.Value | None, kind: str) -> ir.Node | None:

@@ -15,7 +15,7 @@ import onnx
 from allmem_exporters.onnx.function_body import Body, Value
 from allmem_ops.contract import Operator
 from allmem_ops.contract import Value as AttributeValue
-from allmem_ops.schema import DOMAIN, QUANTISED_ATTENTION, SLIDING_WINDOW_ATTENTION, TTT_MEMORY
+from allmem_ops.schema import DOMAIN, QUANTIZED_ATTENTION, SLIDING_WINDOW_ATTENTION, TTT_MEMORY
 
 Attributes = dict[str, AttributeValue]
 
@@ -30,8 +30,8 @@ def _body(operator: Operator) -> Body:
     )
 
 
-def _quantised(b: Body, rows: Value) -> tuple[Value, Value]:
-    """Whole numbers of -127 to 127, still in float32, and the scale of each row [..., dim].
+def _quantized(b: Body, rows: Value) -> tuple[Value, Value]:
+    """Integers of -127 to 127, still in float32, and the scale of each row [..., dim].
 
     A row that is not finite gets a scale that is not, and zeros, like a row of zeros.
     """
@@ -69,8 +69,8 @@ def attention_function(
     values = SLIDING_WINDOW_ATTENTION.attribute_values(attributes)
     window, sinks = int(values["window"]), int(values["sinks"])
     group, slots = query_heads // kv_heads, sinks + window
-    quantised = cache == "int8"
-    b = _body(QUANTISED_ATTENTION if quantised else SLIDING_WINDOW_ATTENTION)
+    quantized = cache == "int8"
+    b = _body(QUANTIZED_ATTENTION if quantized else SLIDING_WINDOW_ATTENTION)
     position, frequencies = b.input("position"), b.input("inverse_frequencies")
 
     def slot_positions(end: Value) -> Value:
@@ -110,9 +110,9 @@ def attention_function(
 
     new_key, new_value = (x.transpose(0, 2, 1, 3) for x in (rotated(key, now), value))
     scales: Value | None = None  # [batch, kv_heads, 2, slots + time]
-    if quantised:
-        new_key, key_scale = _quantised(b, new_key)
-        new_value, value_scale = _quantised(b, new_value)
+    if quantized:
+        new_key, key_scale = _quantized(b, new_key)
+        new_value, value_scale = _quantized(b, new_value)
         new_scales = b.concat(2, key_scale.unsqueeze(2), value_scale.unsqueeze(2))
         scales = b.concat(3, b.input("past_scale"), new_scales)
     keys = b.concat(2, b.input("past_key"), new_key.cast(cache))

@@ -15,7 +15,7 @@ import onnx
 from onnx import parser
 
 from allmem_exporters.onnx.function_body import OPSET
-from allmem_ops.schema import DOMAIN, QUANTISED_MATMUL
+from allmem_ops.schema import DOMAIN, QUANTIZED_MATMUL
 
 WIDE = "WideMatMul"
 """The same with inputs as they are, not rounded: what an export's check compares weights with."""
@@ -149,7 +149,7 @@ def product_function(*, wide: bool = False) -> onnx.FunctionProto:
         _BODY.format(
             domain=DOMAIN,
             opset=OPSET,
-            name=WIDE if wide else QUANTISED_MATMUL.name,
+            name=WIDE if wide else QUANTIZED_MATMUL.name,
             rounding="rounded = Identity (filled)" if wide else _ROUNDING,
         )
     )

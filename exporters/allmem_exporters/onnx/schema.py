@@ -14,7 +14,7 @@ from allmem_ops.contract import Operator, Tensor
 from allmem_ops.schema import (
     DOMAIN,
     KNOWN,
-    QUANTISED_ATTENTION,
+    QUANTIZED_ATTENTION,
     SLIDING_WINDOW_ATTENTION,
     TTT_MEMORY,
 )
@@ -38,7 +38,7 @@ _KINDS = {
 
 def register_schemas() -> None:
     """Make the operators known to `onnx.defs`, once per process."""
-    for operator in {**KNOWN, QUANTISED_ATTENTION.name: QUANTISED_ATTENTION}.values():
+    for operator in {**KNOWN, QUANTIZED_ATTENTION.name: QUANTIZED_ATTENTION}.values():
         if not defs.has(operator.name, DOMAIN):
             defs.register_schema(_schema(operator))
 
@@ -95,7 +95,7 @@ def translation_table() -> dict[Any, Callable[..., Sequence[Any]]]:
     register_schemas()
     return {
         torch.ops.allmem.sliding_window_attention.default: _translation(SLIDING_WINDOW_ATTENTION),
-        torch.ops.allmem.quantised_attention.default: _translation(QUANTISED_ATTENTION),
+        torch.ops.allmem.quantized_attention.default: _translation(QUANTIZED_ATTENTION),
         torch.ops.allmem.ttt_memory.default: _translation(TTT_MEMORY),
     }
 

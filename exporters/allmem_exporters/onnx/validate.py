@@ -3,7 +3,7 @@
 The same tokens go through PyTorch in one pass, and through ONNX Runtime in one pass and in random
 pieces, with our library and with the function bodies; logits and every state tensor must agree.
 
-PyTorch gets the weights as they are stored (see `stored_weights`). What is multiplied in whole numbers
+PyTorch gets the weights as they are stored (see `stored_weights`). What is multiplied in integers
 is compared twice: with float32 inputs, where nothing but the weights is rounded and the tolerance
 is that of any float32 export, and as it is shipped, inputs rounded to eight bits as well.
 """
@@ -23,11 +23,11 @@ from allmem_exporters.errors import ExportError
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.model.modeling import AllMemForCausalLM, pieces
 from allmem_exporters.model.state import AllMemState, state_spec
-from allmem_exporters.onnx.float_noise import Reading, own_rounding, read_text
+from allmem_exporters.onnx.float_noise import Reading, float_noise, read_text
 from allmem_exporters.onnx.quantized_matmul_function import WIDE, product_function
 from allmem_exporters.quantization.matmul_nbits import BITS
 from allmem_exporters.quantization.stored_weights import round_weights
-from allmem_ops.schema import QUANTISED_MATMUL
+from allmem_ops.schema import QUANTIZED_MATMUL
 from allmem_runtime.spec import (
     GRAPH_FILE,
     INPUT_IDS,
@@ -66,7 +66,7 @@ ROUNDED_INPUTS_TOLERANCE = 0.3
 Each product is off by a hundredth, and layers add that up: SmolLM2-135M in int4 ends with 1.6e-2 in
 the logits and 8.7e-2 in the values of layer 19, where float32 inputs have 1.5e-4 and 5e-4. What
 is wrong with a weight shows in the comparison with float32 inputs; this one shows whether the
-kernels for whole numbers do their work.
+kernels for integers do their work.
 """
 
 NARROW_ACTIVATIONS_TOLERANCE = 3e-2
@@ -97,7 +97,7 @@ class GraphRunner:
         folder: the export.
         state: of the model.
         native: with our library, or with the function bodies.
-        wide: products of whole numbers take their inputs as they are, not rounded to eight bits.
+        wide: products of integers take their inputs as they are, not rounded to eight bits.
     """
 
     def __init__(self, folder: Path, state: StateSpec, *, native: bool, wide: bool = False) -> None:
@@ -150,10 +150,10 @@ _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 def _with_wide_inputs(folder: Path) -> bytes:
-    """The graph with products of whole numbers whose inputs are float32."""
+    """The graph with products of integers whose inputs are float32."""
     model = onnx.load(folder / GRAPH_FILE, load_external_data=False)
     for node in model.graph.node:
-        if node.op_type == QUANTISED_MATMUL.name:
+        if node.op_type == QUANTIZED_MATMUL.name:
             node.op_type = WIDE
         for attribute in node.attribute:
             if attribute.name == "accuracy_level":
@@ -191,7 +191,7 @@ def validate(
         folder: the export.
         model: in float32; its matrices are rounded in place as the export's are.
         storage: how the export's weights are stored.
-        products: who multiplies them where they are whole numbers, as in ``export``.
+        products: who multiplies them where they are integers, as in ``export``.
         activations: type of the export's token stream.
         tokens: length of the random text; by default long enough for the window to go round.
         seed: of the text and of the random cutting.
@@ -214,7 +214,7 @@ def validate(
         try:
             return list(_compare(folder, model, drawn, storage in BITS, tolerance, report))
         except _Differs:
-            own = own_rounding(model, drawn.tokens, drawn.rows)
+            own = float_noise(model, drawn.tokens, drawn.rows)
             if own <= STEADY:
                 raise
         report(f"PyTorch's float32 is off its float64 by {own:.1e} on this text; another is drawn")
@@ -249,7 +249,7 @@ def _compare(
     folder: Path,
     model: AllMemForCausalLM,
     text: _Text,
-    quantised: bool,
+    quantized: bool,
     tolerance: float,
     report: Callable[[str], None],
 ) -> Iterator[Agreement]:
@@ -257,9 +257,9 @@ def _compare(
     names = [present_name(layer, tensor.name) for layer, tensor in spec]
     truth = read_text(model, text.tokens, text.rows, AllMemState.blank(model.config))
     both = ("whole chunks", text.whole), ("random pieces", text.random)
-    ways = [("library", True, quantised, tolerance, both)]
-    ways += [("function bodies", False, quantised, tolerance, both)]
-    if quantised:
+    ways = [("library", True, quantized, tolerance, both)]
+    ways += [("function bodies", False, quantized, tolerance, both)]
+    if quantized:
         ways += [("8-bit inputs", True, False, ROUNDED_INPUTS_TOLERANCE, both[:1])]
     for name, native, wide, allowed, cuttings in ways:
         runner = GraphRunner(folder, spec, native=native, wide=wide)

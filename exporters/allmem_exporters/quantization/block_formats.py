@@ -1,4 +1,4 @@
-"""Matrices as whole numbers of 4 or 8 bits in blocks of 32, as our QuantisedMatMul reads them.
+"""Matrices as integers of 4 or 8 bits in blocks of 32, as our QuantisedMatMul reads them.
 
 Four bits are scale x number + minimum, eight bits scale x (number - 128); scales and minimums are
 float16. That holds Q4_1 and Q8_0 of GGUF without loss.
@@ -24,7 +24,7 @@ _NORMAL = 2.0**-14
 
 @dataclass(frozen=True, slots=True)
 class AffineBlocks:
-    """A matrix [rows, columns] of whole numbers; the last block of a row is padded.
+    """A matrix [rows, columns] of integers; the last block of a row is padded.
 
     Args:
         numbers: [rows, blocks, BLOCK] uint8, one number an element.
@@ -58,13 +58,13 @@ class AffineBlocks:
         return wide[:, : self.columns].astype(np.float32)
 
 
-def quantise_affine(
+def quantize_blocks(
     matrix: NDArray[np.float32] | Tensor, bits: int, name: str = "a matrix"
 ) -> AffineBlocks:
-    """Round ``matrix`` [rows, columns] to whole numbers, each block by itself.
+    """Round ``matrix`` [rows, columns] to integers, each block by itself.
 
     Args:
-        matrix: rows are outputs, columns inputs; writeable if it is no tensor.
+        matrix: rows are outputs, columns inputs; writable if it is no tensor.
         bits: 4 or 8.
         name: of the matrix, for an error.
 
@@ -105,11 +105,11 @@ def _four(blocks: Tensor) -> tuple[Tensor, ...]:
         first = (middle - size * shrink)[:, None]
         levels = torch.round((blocks - first) / step[:, None]).clamp_(0, 15)
         # The scale and minimum that fit these numbers best, then the numbers that fit those.
-        mean, centre = levels.mean(-1), blocks.mean(-1)
+        mean, center = levels.mean(-1), blocks.mean(-1)
         apart = levels - mean[:, None]
         exact = (apart * blocks).sum(-1) / divisor(apart.square().sum(-1))
         scale = _half(exact)
-        minimum = (centre - exact * mean).half()
+        minimum = (center - exact * mean).half()
         numbers = _levels(blocks, scale, minimum.float()[:, None])
         stored = numbers.float() * scale.float()[:, None] + minimum.float()[:, None]
         error = (blocks - stored).square().sum(-1)
@@ -124,7 +124,7 @@ def _four(blocks: Tensor) -> tuple[Tensor, ...]:
 
 
 def _levels(blocks: Tensor, scales: Tensor, zero: Tensor) -> Tensor:
-    """The nearest whole numbers, 0 to 15."""
+    """The nearest integers, 0 to 15."""
     levels = torch.round((blocks - zero) / divisor(scales.float())[:, None])
     return levels.clamp_(0, 15).to(torch.uint8)
 

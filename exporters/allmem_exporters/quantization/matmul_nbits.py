@@ -1,9 +1,9 @@
-"""Matrices as whole numbers of 4 or 8 bits in blocks of 32, as MatMulNBits of ONNX Runtime reads.
+"""Matrices as integers of 4 or 8 bits in blocks of 32, as MatMulNBits of ONNX Runtime reads.
 
-A weight is scale x (number - zero point), with one scale and one zero point for 32 neighbours along
+A weight is scale x (number - zero point), with one scale and one zero point for 32 neighbors along
 the inputs. Eight bits hold Q8_0 of GGUF without loss. Four bits do not hold Q4_1, whose zero points
-lie between whole numbers: rounding them costs a fifth of the perplexity of a small model, as much
-as the first quantisation did. So what zero points lack becomes columns of its own, which meet the
+lie between integers: rounding them costs a fifth of the perplexity of a small model, as much
+as the first quantization did. So what zero points lack becomes columns of its own, which meet the
 sums of the input's blocks: x W = [x, sums of x] [numbers; offsets].
 """
 
@@ -26,19 +26,19 @@ SHRINK = (1.0, 0.95, 0.9, 0.85)
 
 TOPS = range(127, 95, -1)
 """What a block's largest weight is tried as, in 8 bits. Weights of 16 levels, as those that had 4
-bits before, lie near whole numbers for some of them: a quarter of the squared error is left that
+bits before, lie near integers for some of them: a quarter of the squared error is left that
 127 alone makes, of other weights four fifths."""
 
 _ROWS = 1 << 12
 """Blocks that are rounded at once: more would leave the caches of a CPU."""
 
 _LATTICE_SHARE = 0.25
-"""A matrix gets offsets if this share of its blocks was quantised to 16 levels before."""
+"""A matrix gets offsets if this share of its blocks was quantized to 16 levels before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """A matrix [rows, columns] of whole numbers; the last block of a row is padded.
+    """A matrix [rows, columns] of integers; the last block of a row is padded.
 
     Args:
         numbers: [rows, blocks, BLOCK] uint8, one number an element.
@@ -103,12 +103,12 @@ def _packed(numbers: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(numbers[..., ::2] | numbers[..., 1::2] << 4)
 
 
-def quantise(matrix: NDArray[np.float32] | Tensor, bits: int) -> Blocks:
-    """Round ``matrix`` [rows, columns] to whole numbers, each block by itself.
+def quantize(matrix: NDArray[np.float32] | Tensor, bits: int) -> Blocks:
+    """Round ``matrix`` [rows, columns] to integers, each block by itself.
 
     Args:
-        matrix: rows are outputs, columns inputs; writeable if it is no tensor.
-        bits: 8, symmetric; or 4, with zero points, and with offsets where the matrix was quantised
+        matrix: rows are outputs, columns inputs; writable if it is no tensor.
+        bits: 8, symmetric; or 4, with zero points, and with offsets where the matrix was quantized
             to 16 levels before.
     """
     wide = matrix if isinstance(matrix, Tensor) else torch.from_numpy(matrix)
@@ -118,7 +118,7 @@ def quantise(matrix: NDArray[np.float32] | Tensor, bits: int) -> Blocks:
     blocks = functional.pad(wide, (0, count * BLOCK - columns)).reshape(-1, BLOCK)
     if bits == 8:
         return _joined([in_pieces(_eight, blocks, rows)], 8, columns)
-    if columns % BLOCK or not _was_quantised(blocks):
+    if columns % BLOCK or not _was_quantized(blocks):
         return _joined([in_pieces(_four, blocks, rows)], 4, columns)
     numbers, scales, zeros, shift = in_pieces(_four_with_offsets, blocks, rows)
     extra = -(-count // BLOCK)
@@ -148,7 +148,7 @@ def _levels(blocks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return low, step, (blocks - low) / divisor(step)
 
 
-def _was_quantised(blocks: Tensor) -> bool:
+def _was_quantized(blocks: Tensor) -> bool:
     """Whether enough blocks hold 16 levels at equal distances and nothing between."""
     on, counted = 0, 0
     for part in blocks.split(_ROWS):
@@ -166,7 +166,7 @@ def _eight(blocks: Tensor) -> tuple[Tensor, ...]:
 
 
 def symmetric(blocks: Tensor, stored: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """(whole numbers, -127 to 127, still floats; scales) of blocks [n, BLOCK], the best of TOPS.
+    """(integers, -127 to 127, still floats; scales) of blocks [n, BLOCK], the best of TOPS.
 
     Args:
         blocks: weights; where one is not finite, the scale of its block is not either.

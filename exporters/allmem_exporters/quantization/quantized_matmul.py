@@ -1,4 +1,4 @@
-"""Matrices of a graph as QuantisedMatMul, our own product of whole numbers for CPUs."""
+"""Matrices of a graph as QuantisedMatMul, our own product of integers for CPUs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from allmem_exporters.onnx.ir_utils import (
     replace_product,
 )
 from allmem_exporters.onnx.quantized_matmul_function import product_function
-from allmem_exporters.quantization.block_formats import AffineBlocks, quantise_affine
+from allmem_exporters.quantization.block_formats import AffineBlocks, quantize_blocks
 from allmem_exporters.quantization.matmul_nbits import BLOCK
 from allmem_ops.reference.product import TILE
-from allmem_ops.schema import DOMAIN, QUANTISED_MATMUL
+from allmem_ops.schema import DOMAIN, QUANTIZED_MATMUL
 
 _GROUP = 4
 """Numbers of an output that lie side by side; a byte each in tables, which have eight bits."""
@@ -35,7 +35,7 @@ def add_product_body(model: ir.Model) -> None:
 def interleave_product(model: ir.Model, value: ir.Value, bits: int) -> None:
     """A product with ``value`` [inputs, outputs], and the sum with a bias, as one node."""
     name = str(value.name)
-    blocks = quantise_affine(np.ascontiguousarray(constant_of(value).T), bits, name)
+    blocks = quantize_blocks(np.ascontiguousarray(constant_of(value).T), bits, name)
     numbers, scales = _stored(model, name, blocks)
     for usage in list(value.uses()):
         node = usage.node
@@ -48,7 +48,7 @@ def interleave_product(model: ir.Model, value: ir.Value, bits: int) -> None:
 def interleave_table(model: ir.Model, value: ir.Value, bits: int) -> None:
     """An embedding, a head, or both in one [outputs, inputs]: one tensor serves both."""
     name = str(value.name)
-    blocks = quantise_affine(constant_of(value), bits, name)
+    blocks = quantize_blocks(constant_of(value), bits, name)
     uses = [usage.node for usage in value.uses()]
     numbers, scales = _stored(
         model, name, blocks, only_looked_up=all(node.op_type == "Gather" for node in uses)
@@ -81,7 +81,7 @@ def _product(
 ) -> ir.Node:
     inputs = [x, numbers, scales] + ([] if bias is None else [bias])
     attributes = {"width": len(blocks.numbers), "bits": blocks.bits}
-    return ir.node(QUANTISED_MATMUL.name, inputs, attributes, domain=DOMAIN)
+    return ir.node(QUANTIZED_MATMUL.name, inputs, attributes, domain=DOMAIN)
 
 
 def _look_up(
@@ -143,7 +143,7 @@ def share_interleaved(graph: onnx.GraphProto) -> None:
     tables = {
         name
         for node in graph.node
-        if node.op_type == QUANTISED_MATMUL.name
+        if node.op_type == QUANTIZED_MATMUL.name
         for name in node.input[1:3]
     }
     for node in graph.node:

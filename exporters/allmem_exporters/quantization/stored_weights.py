@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from allmem_exporters.model.modeling import AllMemForCausalLM
-from allmem_exporters.quantization.block_formats import quantise_affine
-from allmem_exporters.quantization.matmul_nbits import BITS, quantise
+from allmem_exporters.quantization.block_formats import quantize_blocks
+from allmem_exporters.quantization.matmul_nbits import BITS, quantize
 from allmem_exporters.quantization.weights import TABLE_BITS, chosen_products
 
 
@@ -23,14 +23,14 @@ def rounded(
     Args:
         matrix: float32.
         storage: one of ``STORAGE``.
-        products: one of ``PRODUCTS`` where whole numbers are stored.
+        products: one of ``PRODUCTS`` where integers are stored.
         table: whether it is an embedding or a head.
     """
     if storage == "float32":
         return matrix
     if storage == "float16":
         return matrix.half().float()
-    rounding = quantise_affine if products == "allmem" else quantise
+    rounding = quantize_blocks if products == "allmem" else quantize
     return torch.from_numpy(rounding(matrix, TABLE_BITS if table else BITS[storage]).widened())
 
 

@@ -1,4 +1,4 @@
-"""How weights of float32 graphs are stored: float32, float16, or whole numbers in blocks.
+"""How weights of float32 graphs are stored: float32, float16, or integers in blocks.
 
 Only matrices of products and embeddings change; norms, the control product (learning rates,
 momentum, gates), taps and initial fast weights stay float32.
@@ -13,7 +13,7 @@ import onnx
 import onnx_ir as ir
 
 from allmem_exporters.errors import ExportError
-from allmem_exporters.onnx.fusion import absorb_neighbours
+from allmem_exporters.onnx.fusion import absorb_neighbors
 from allmem_exporters.onnx.ir_utils import (
     bias_after,
     constant_of,
@@ -21,7 +21,7 @@ from allmem_exporters.onnx.ir_utils import (
     replace,
     replace_product,
 )
-from allmem_exporters.quantization.matmul_nbits import BITS, BLOCK, Blocks, block_sums, quantise
+from allmem_exporters.quantization.matmul_nbits import BITS, BLOCK, Blocks, block_sums, quantize
 from allmem_exporters.quantization.quantized_matmul import (
     add_product_body,
     interleave_product,
@@ -41,14 +41,14 @@ _DOMAIN = "com.microsoft"
 _ROWS = ".rows"
 
 PRODUCTS = ("allmem", "onnxruntime")
-"""Who multiplies whole numbers: our QuantisedMatMul on CPUs, or MatMulNBits of ONNX Runtime."""
+"""Who multiplies integers: our QuantisedMatMul on CPUs, or MatMulNBits of ONNX Runtime."""
 
 
 def chosen_products(storage: str, products: str | None) -> str | None:
-    """Who multiplies: what was asked for, or our own; None where no whole numbers are stored.
+    """Who multiplies: what was asked for, or our own; None where no integers are stored.
 
     Raises:
-        ExportError: it is nobody, or there are no whole numbers to multiply.
+        ExportError: it is nobody, or there are no integers to multiply.
     """
     if products is not None and products not in PRODUCTS:
         raise ExportError(f"products is {products!r}; allowed: {', '.join(PRODUCTS)}.")
@@ -57,7 +57,7 @@ def chosen_products(storage: str, products: str | None) -> str | None:
     if products is not None:
         raise ExportError(
             f"products is {products!r}, and weights stored as {storage} are not multiplied in "
-            "whole numbers.",
+            "integers.",
             "Leave --products out, or export with --weights int8 or int4.",
         )
     return None
@@ -72,7 +72,7 @@ def store(model: ir.Model, storage: str, products: str | None = None) -> None:
     Args:
         model: as `trace` returns it.
         storage: one of ``STORAGE``.
-        products: one of ``PRODUCTS`` for whole numbers, the first of them if None.
+        products: one of ``PRODUCTS`` for integers, the first of them if None.
 
     Raises:
         ExportError: an unknown storage, or a weight that it cannot hold.
@@ -93,11 +93,11 @@ def store(model: ir.Model, storage: str, products: str | None = None) -> None:
         elif products == "allmem":
             interleave_product(model, value, BITS[storage])
         elif table:
-            _quantise_table(model, value)
+            _quantize_table(model, value)
         else:
-            _quantise_product(model, value, BITS[storage])
+            _quantize_product(model, value, BITS[storage])
     if products == "allmem":
-        absorb_neighbours(model)
+        absorb_neighbors(model)
         add_product_body(model)
 
 
@@ -144,9 +144,9 @@ def _product(
     return ir.node("MatMulNBits", inputs, attributes, domain=_DOMAIN)
 
 
-def _quantise_product(model: ir.Model, value: ir.Value, bits: int) -> None:
+def _quantize_product(model: ir.Model, value: ir.Value, bits: int) -> None:
     """A product with ``value`` [inputs, outputs], and the sum with a bias, as one node."""
-    blocks = quantise(np.ascontiguousarray(constant_of(value).T), bits)
+    blocks = quantize(np.ascontiguousarray(constant_of(value).T), bits)
     assert value.name is not None
     stored = _register_blocks(model, value.name, blocks)
     for usage in list(value.uses()):
@@ -178,9 +178,9 @@ def _with_block_sums(model: ir.Model, before: ir.Node, x: ir.Value, columns: int
     return joined.outputs[0]
 
 
-def _quantise_table(model: ir.Model, value: ir.Value) -> None:
+def _quantize_table(model: ir.Model, value: ir.Value) -> None:
     """An embedding, a head, or both in one: one tensor serves the look-up and the product."""
-    blocks = quantise(constant_of(value), TABLE_BITS)
+    blocks = quantize(constant_of(value), TABLE_BITS)
     assert value.name is not None
     stored = _register_blocks(model, value.name, blocks)
     for usage in list(value.uses()):
@@ -197,7 +197,7 @@ def _quantise_table(model: ir.Model, value: ir.Value) -> None:
 def _look_up(
     model: ir.Model, node: ir.Node, blocks: Blocks, stored: Sequence[ir.Value | None]
 ) -> None:
-    """Replace a Gather by a look-up of quantised rows, cut to the matrix's width."""
+    """Replace a Gather by a look-up of quantized rows, cut to the matrix's width."""
     numbers, scales, _ = stored
     attributes = {"gather_axis": 0, "quantize_axis": 1, "block_size": BLOCK, "bits": blocks.bits}
     inputs = [numbers, node.inputs[1], scales]

@@ -30,7 +30,7 @@ class Source(Protocol):
     backbone: dict[str, Any]
     """Its fields of ``AllMemConfig``."""
     provenance: dict[str, str]
-    """Where it comes from, for the record: kind, name, digest, licence if known."""
+    """Where it comes from, for the record: kind, name, digest, license if known."""
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Every weight under the name transformers gives it."""

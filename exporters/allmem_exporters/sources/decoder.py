@@ -11,7 +11,7 @@ from allmem_exporters.model.config import ACTIVATIONS, BACKBONES, ROPE_KINDS
 
 SUPPORTED = (
     f"Supported are {', '.join(BACKBONES)} decoders with full attention, rope "
-    f"{', '.join(ROPE_KINDS)} and unquantised weights."
+    f"{', '.join(ROPE_KINDS)} and unquantized weights."
 )
 
 
@@ -44,7 +44,7 @@ def backbone_options(config: Any, origin: str) -> dict[str, Any]:
     if config.model_type not in BACKBONES:
         raise refuse(f"model_type is {config.model_type!r}, which cannot be converted")
     if getattr(config, "quantization_config", None):
-        raise refuse("the weights are quantised (quantization_config)")
+        raise refuse("the weights are quantized (quantization_config)")
     kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
     if kinds:
         raise refuse(f"some layers have {', '.join(sorted(kinds))} (layer_types)")

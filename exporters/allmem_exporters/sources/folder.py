@@ -17,7 +17,7 @@ from allmem_exporters.errors import ConversionError
 from allmem_exporters.sources.decoder import SUPPORTED, backbone_options, sha256_of
 
 _INDEX = "model.safetensors.index.json"
-_LICENCE = re.compile(r"^license:\s*[\"']?([\w.+-]+)", re.MULTILINE)
+_LICENSE = re.compile(r"^license:\s*[\"']?([\w.+-]+)", re.MULTILINE)
 
 
 class FolderSource:
@@ -51,8 +51,8 @@ class FolderSource:
         }
         if revision:
             self.provenance["revision"] = revision
-        if licence := self._licence():
-            self.provenance["licence"] = licence
+        if license := self._license():
+            self.provenance["licence"] = license
 
     def _json(self, file: str) -> dict[str, Any]:
         path = self.folder / file
@@ -96,13 +96,13 @@ class FolderSource:
             "with transformers' save_pretrained.",
         )
 
-    def _licence(self) -> str | None:
+    def _license(self) -> str | None:
         card = self.folder / "README.md"
         if not card.is_file():
             return None
         text = card.read_text(encoding="utf-8", errors="replace")
         front = text.split("---", 2)[1] if text.startswith("---") else ""
-        found = _LICENCE.search(front)
+        found = _LICENSE.search(front)
         return found[1] if found else None
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:

@@ -1,4 +1,4 @@
-"""A pretrained model in a GGUF file: sizes from its metadata, weights dequantised to float32.
+"""A pretrained model in a GGUF file: sizes from its metadata, weights dequantized to float32.
 
 Names and layout are those of llama.cpp's converter. Anything in the file that has no counterpart
 is an error: a tensor left aside would be a silently different model.
@@ -150,10 +150,10 @@ class GgufSource:
         return {key: int(token) for key, token in found.items() if token >= 0}
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Every weight, dequantised one at a time.
+        """Every weight, dequantized one at a time.
 
         Raises:
-            ConversionError: a tensor has no counterpart, or a quantisation nobody can read.
+            ConversionError: a tensor has no counterpart, or a quantization nobody can read.
         """
         for entry in self.reader.tensors:
             name = self._counterpart(entry.name)
@@ -161,8 +161,8 @@ class GgufSource:
                 values = dequantize(entry.data, entry.tensor_type)
             except NotImplementedError as error:
                 raise ConversionError(
-                    f"{self.name}: {entry.name} is quantised as {entry.tensor_type.name}, which "
-                    "cannot be read.", "Use a file of another quantisation, such as Q8_0.",
+                    f"{self.name}: {entry.name} is quantized as {entry.tensor_type.name}, which "
+                    "cannot be read.", "Use a file of another quantization, such as Q8_0.",
                 ) from error  # fmt: skip
             values = np.array(values, dtype=np.float32)  # a copy: the file's memory is read-only
             if self.architecture == "llama" and name.endswith(

@@ -14,8 +14,8 @@ from runtime.prepared.opening import is_right, opened
 
 from allmem_runtime import ModelFileError
 from allmem_runtime.engine import opening, prepared, preparing
-from allmem_runtime.files import record_signature as seal
 from allmem_runtime.files.package import Package, open_package
+from allmem_runtime.files.record_signature import is_signed, sign
 from allmem_runtime.files.user_cache import VARIABLE
 
 
@@ -124,12 +124,12 @@ def test_a_changed_record_is_not_believed(package: Package, key: str) -> None:
 
 
 def test_the_key_is_made_once_and_only_its_owner_may_read_it(cache: Path) -> None:
-    assert seal.seal({"a": 1}) is None
-    first = seal.seal({"a": 1}, make_key=True)
-    assert first == seal.seal({"a": 1}, make_key=True) == seal.seal({"a": 1})
-    assert seal.is_sealed({"a": 1}, first)
-    assert not seal.is_sealed({"a": 2}, first)
-    assert not any(seal.is_sealed({"a": 1}, wrong) for wrong in (None, 1, "", "é", first[:-1]))
+    assert sign({"a": 1}) is None
+    first = sign({"a": 1}, make_key=True)
+    assert first == sign({"a": 1}, make_key=True) == sign({"a": 1})
+    assert is_signed({"a": 1}, first)
+    assert not is_signed({"a": 2}, first)
+    assert not any(is_signed({"a": 1}, wrong) for wrong in (None, 1, "", "é", first[:-1]))
     assert os.name != "posix" or (cache / "key").stat().st_mode & 0o777 == 0o600
 
 

@@ -25,7 +25,7 @@ inline int capability() {
 inline bool has_bfloat16_matrices(int capability) { return capability >= 80; }
 
 // Whether three products in TF32 take less time than one in float32. They do where TF32 runs at
-// eight times the rate of float32, as on data centre cards; on the others NVIDIA states the same
+// eight times the rate of float32, as on data center cards; on the others NVIDIA states the same
 // rate for both.
 inline bool has_fast_tf32(int capability) {
   return capability == 80 || (capability >= 90 && capability < 120);

@@ -13,7 +13,7 @@ struct Max {  // a NaN on either side stays
   static __device__ __forceinline__ float of(float a, float b) { return a > b || a != a ? a : b; }
 };
 
-// Over `width` neighbouring lanes (a power of two); every lane gets the result.
+// Over `width` neighboring lanes (a power of two); every lane gets the result.
 template <typename Operation, int width = kWarp>
 __device__ __forceinline__ float warp_reduce(float x) {
 #pragma unroll

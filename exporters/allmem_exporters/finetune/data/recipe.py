@@ -195,7 +195,7 @@ def _check(
             raise DataError(f"{place}: {key} is {value!r}; allowed: {low:g} to {high:g}.")
 
 
-_TYPES = {str: "text", int: "whole number", float: "number", list: "list"}
+_TYPES = {str: "text", int: "integer", float: "number", list: "list"}
 
 
 def _suggestion(word: str, known: tuple[str, ...]) -> str:

@@ -49,8 +49,8 @@ def head_norm(x: Tensor, gain: Tensor, epsilon: float) -> Tensor:
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon) * gain.to(x.dtype)
 
 
-def quantise(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of int8 and their scales, as `allmem_ops.reference.quantise` makes them."""
+def quantize(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of int8 and their scales, as `allmem_ops.reference.quantize` makes them."""
     exact = x.detach()
     high = torch.where(exact.isfinite().all(-1), exact.abs().amax(-1), torch.nan)
     scale = (high / 127).float()
@@ -110,7 +110,7 @@ def _step(
         ]
         keys, values = (rows.to(qkv.dtype) for rows in kept)
     else:
-        (new_keys, key_scale), (new_values, value_scale) = quantise(new_key), quantise(new_value)
+        (new_keys, key_scale), (new_values, value_scale) = quantize(new_key), quantize(new_value)
         scales = torch.cat([past_scale, torch.stack([key_scale, value_scale], dim=2)], dim=3)
         kept = [
             torch.cat([past_key, new_keys], dim=2),
@@ -175,7 +175,7 @@ def attention_step(
     return output, key, value
 
 
-def quantised_attention_step(
+def quantized_attention_step(
     qkv: Tensor,
     position: Tensor,
     inverse_frequencies: Tensor,
@@ -207,10 +207,10 @@ sliding_window_attention = torch.library.custom_op(
 """`attention_step` as one opaque, differentiable operator of PyTorch."""
 
 
-quantised_attention = torch.library.custom_op(
-    "allmem::quantised_attention", quantised_attention_step, mutates_args=()
+quantized_attention = torch.library.custom_op(
+    "allmem::quantized_attention", quantized_attention_step, mutates_args=()
 )
-"""The same of `quantised_attention_step`."""
+"""The same of `quantized_attention_step`."""
 
 
 def _fake(qkv: Tensor, *tensors: Tensor, **_: Any) -> tuple[Tensor, ...]:
@@ -222,7 +222,7 @@ def _fake(qkv: Tensor, *tensors: Tensor, **_: Any) -> tuple[Tensor, ...]:
 
 for operator, step in (
     (sliding_window_attention, attention_step),
-    (quantised_attention, quantised_attention_step),
+    (quantized_attention, quantized_attention_step),
 ):
     operator.register_fake(_fake)
     differentiable(operator, step)

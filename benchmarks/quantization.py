@@ -1,6 +1,6 @@
 """What do fewer bits cost? Perplexity, size and speed of each way to store weights, and keys.
 
-    python -m benchmarks.quantisation CHECKPOINT TEXT… [--tokens 8192] [--weights int8,int4]
+    python -m benchmarks.quantization CHECKPOINT TEXT… [--tokens 8192] [--weights int8,int4]
 
 CHECKPOINT is what `allmem convert` wrote. Each choice is exported to a temporary folder (or kept
 with --keep FOLDER) and reads the same tokens through the runtime, as it is shipped; its perplexity
