@@ -26,7 +26,7 @@ from allmem_runtime.bench import lengths
 from allmem_runtime.bench.texts import read_text
 from allmem_runtime.engine.threads import cpu_threads
 from allmem_runtime.machine import machine
-from benchmarks.peers import contenders, llama_bench, report, rounds, start
+from benchmarks.peers import contenders, limit, llama_bench, report, rounds, start
 from benchmarks.peers.contenders import GENAI, LLAMA, LLAMA_HALF, LLAMA_TOOL, OURS, TORCH
 
 SHALLOW = 8192
@@ -128,6 +128,8 @@ def main(model: Path, gguf: Path, text: Path, depths: str, systems: str, minutes
         "weights": opened.manifest.weights, "threads": plan.threads, "prompt": prompt,
         "question": plan.question, "written": written, "text": text.name, "depths": [],
     }  # fmt: skip
+    most = limit.most_tokens_per_second(opened.manifest, plan.threads)
+    values["most_prefill_tokens_per_second"] = most
     del opened
     click.echo("making the files of the peers, where they are not there yet", err=True)
     found, missing = contenders.prepare(setup, wanted)
@@ -171,6 +173,8 @@ def main(model: Path, gguf: Path, text: Path, depths: str, systems: str, minutes
             [by_name[name] for name in group], plan, read, depth, deadline,
             lambda line: click.echo(line, err=True),
         )  # fmt: skip
+        for one in figures:
+            rounds.refuse_impossible(one, plan, most)
         for line in report.lines(depth, figures, figures[0], plan):
             click.echo(line)
         if depth not in rows:

@@ -16,6 +16,12 @@ LLAMA_TOOL = "llama-bench Q4"
 LLAMA_HALF = "llama.cpp float16"
 GENAI = "onnxruntime-genai int4"
 TORCH = "transformers float32"
+VERSIONS = {
+    "llama-cpp-python": "0.3.36",
+    "xllamacpp": "2026.10.11549",
+    "onnxruntime-genai": "0.18.0",
+}
+"""With which the figures of docs/speed.md were or are to be measured; others say their own."""
 ORDER = (OURS, LLAMA, LLAMA_TOOL, GENAI, TORCH, LLAMA_HALF)
 
 
@@ -92,10 +98,12 @@ def _llama(setup: Setup, name: str, model: Path) -> Contender:
     for module, package in (("llama_library", "llama_cpp"), ("llama_server", "xllamacpp")):
         python = setup.python_of(module)
         if _has(python, package):
+            if module == "llama_server":
+                model = files.longer_file(model, setup.folder, setup.context)
             return Contender(name, module, python, model)
     raise Gone(
-        "install it with `pip install llama-cpp-python` (built for this CPU; needs a compiler) or "
-        "`pip install xllamacpp`"
+        f"install it with {_pip('llama-cpp-python')} (built for this CPU; needs a compiler) or "
+        f"{_pip('xllamacpp')}"
     )
 
 
@@ -108,7 +116,9 @@ def _tool(setup: Setup) -> Contender:
 def _genai(setup: Setup) -> Contender:
     python = setup.python_of("genai")
     if not _has(python, "onnxruntime_genai"):
-        raise Gone("install it with `pip install onnxruntime-genai`")
+        raise Gone(
+            f"install it with `pip install onnxruntime-genai=={VERSIONS['onnxruntime-genai']}`"
+        )
     folder = files.genai_folder(setup.gguf, setup.folder, python, setup.context)
     return Contender(GENAI, "genai", python, folder)
 
@@ -119,6 +129,10 @@ def _torch(setup: Setup) -> Contender:
         raise Gone("install it with `pip install transformers torch`")
     folder = files.transformers_folder(setup.gguf, setup.folder)
     return Contender(TORCH, "pytorch", python, folder)
+
+
+def _pip(package: str) -> str:
+    return f"`pip install {package}=={VERSIONS[package]}`"
 
 
 def _has(python: str, package: str) -> bool:

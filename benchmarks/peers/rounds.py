@@ -158,6 +158,23 @@ def measure(
     return [turns.figures for turns in all_turns]
 
 
+def refuse_impossible(figures: Figures, plan: Plan, most: float) -> None:
+    """Drop what no machine computed: prompts read faster than ``most`` tokens a second.
+
+    Args:
+        figures: of one system at one depth, changed in place.
+        plan: how much was measured.
+        most: what the machine's own products allow.
+    """
+    fastest = plan.prompt / min(figures.prompt, default=float("inf"))
+    if fastest > most:
+        figures.problem = (
+            f"not believed: {fastest:,.0f} tokens/s of a prompt, where this machine's products "
+            f"allow {most:,.0f}; a cache must have answered"
+        )
+        figures.prompt, figures.question, figures.write = [], [], []
+
+
 def _survives(turns: _Turns, work: Callable[[float], None], deadline: float) -> bool:
     try:
         work(deadline)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import stat
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from allmem_runtime.bench.texts import Text
-from benchmarks.peers import contenders, files, llama_bench, report, rounds, start
+from allmem_runtime.files.package import open_package
+from benchmarks.peers import contenders, files, limit, llama_bench, report, rounds, start
 from benchmarks.peers.__main__ import main, merged, phases
 from benchmarks.peers.child import Child, Gone
 from benchmarks.peers.contenders import GENAI, LLAMA, LLAMA_HALF, LLAMA_TOOL, OURS, TORCH
@@ -157,6 +162,115 @@ def test_a_system_that_reads_too_long_leaves_time_for_the_others(
     assert len(quick.write) == PLAN.rounds and slow.problem == "no time was left"
     assert max(waits["slow"]) < deadline - 10, "it had to be done before"
     assert waits["quick"][-1] == deadline, "turns may take all that is left"
+
+
+def test_a_figure_above_what_the_machine_multiplies_is_not_believed(tmp_path: Path) -> None:
+    quick = rounds.Figures(LLAMA, prompt=[0.5, 0.001], question=[0.1], write=[1.0])
+    slow = rounds.Figures(OURS, prompt=[0.5, 0.5], question=[0.1], write=[1.0])
+    for figures in (quick, slow):
+        rounds.refuse_impossible(figures, PLAN, most=100.0)
+
+    assert slow.problem == "" and slow.prompt == [0.5, 0.5]
+    assert quick.prompt == quick.question == quick.write == []
+    assert "not believed: 20,000 tokens/s" in quick.problem
+    [line] = report.lines(0, [quick], slow, PLAN)
+    assert "cannot be told: not believed" in line
+
+
+def test_limit_counts_the_matrices_of_the_decoder(
+    tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = open_package(tiny_model_dir).manifest
+    monkeypatch.setattr(limit, "_products", lambda threads: iter([1e9 * threads, 5e8]))
+    one, two = (limit.most_tokens_per_second(manifest, threads) for threads in (1, 2))
+
+    decoder = manifest.backbone
+    heads = (2 * decoder.query_heads + 2 * decoder.kv_heads) * decoder.head_dim
+    weights = decoder.layers * decoder.hidden_size * (heads + 3 * decoder.intermediate_size)
+    assert one == pytest.approx(limit.SLACK * 1e9 / (2 * weights))
+    assert two == pytest.approx(2 * one)
+
+
+def test_machine_multiplies_at_all() -> None:
+    assert all(rate > 1e8 for rate in limit._products(1))
+
+
+class FakeServer:
+    """A server whose slot keeps what it read, and answers what it kept without reading."""
+
+    cache = False
+
+    def __init__(self, options: object) -> None:
+        self.slot: list[int] = []
+        self.seen: list[list[int]] = []
+
+    def handle_completions(self, request: dict[str, Any]) -> dict[str, Any]:
+        ids = list(request["prompt"])
+        common = 0
+        for mine, theirs in zip(self.slot, ids, strict=False):
+            if mine != theirs:
+                break
+            common += 1
+        read = len(ids) - min(common, len(ids) - 1)
+        if self.cache and ids in self.seen:
+            read = 1
+        self.seen.append(ids)
+        self.slot = ids + [0] * request["n_predict"]
+        return {"timings": {"prompt_n": read}}
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module of llama.cpp's server over a fake package."""
+    fake = SimpleNamespace(CommonParams=lambda: MagicMock(), Server=FakeServer, __version__="1")
+    monkeypatch.setitem(sys.modules, "xllamacpp", fake)
+    monkeypatch.delitem(sys.modules, "benchmarks.peers.systems.llama_server", raising=False)
+    yield importlib.import_module("benchmarks.peers.systems.llama_server")
+    sys.modules.pop("benchmarks.peers.systems.llama_server", None)
+
+
+@pytest.mark.parametrize("depth", [0, 30])
+def test_server_reads_a_repeated_prompt_again(server: Any, depth: int) -> None:
+    system = server.System("m.gguf", 1, 100)
+    if depth:
+        system.feed(list(range(1, depth + 1)))
+    system.mark()
+    for _ in range(3):
+        system.feed([50, 51, 52])
+        system.back()
+        system.write(50, 4)
+        system.back()
+    assert system._server.slot[:depth] == list(range(1, depth + 1))
+
+
+def test_server_that_answers_from_a_cache_is_found_out(
+    server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeServer, "cache", True)
+    system = server.System("m.gguf", 1, 100)
+    system.mark()
+    system.feed([50, 51, 52])
+    system.back()
+    with pytest.raises(RuntimeError, match="read 1 of 3 tokens: a cache answered"):
+        system.feed([50, 51, 52])
+
+
+def test_server_gets_a_file_that_allows_the_context(tmp_path: Path) -> None:
+    gguf = pytest.importorskip("gguf")
+    path = tmp_path / "m.gguf"
+    writer = gguf.GGUFWriter(str(path), "llama")
+    writer.add_context_length(100)
+    writer.add_tensor("norm", np.ones(4, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+    assert files.longer_file(path, tmp_path, 100) == path
+    longer = gguf.GGUFReader(str(files.longer_file(path, tmp_path, 1234)))
+    assert longer.fields["llama.context_length"].contents() == 1234
+    assert gguf.GGUFReader(str(path)).fields["llama.context_length"].contents() == 100
+    np.testing.assert_array_equal(longer.tensors[0].data, np.ones(4, np.float32))
 
 
 def test_nothing_is_measured_when_the_time_is_over(ours: contenders.Contender) -> None:
