@@ -25,6 +25,9 @@ CUDA_SETTINGS := -C cmake.define.ALLMEM_CUDA=ON $(if $(CUDA_ARCHITECTURES),-C 'c
 NVCC = $(firstword $(CUDACXX) $(shell command -v nvcc) $(wildcard $(CUDA_HOME)/bin/nvcc $(CUDA_PATH)/bin/nvcc \
     $(VENV)/lib/python3*/site-packages/nvidia/cu13/bin/nvcc /usr/local/cuda/bin/nvcc))
 
+# A worker for each core, with files of tests kept together as far as that leaves none idle.
+PARALLEL ?= -n auto --maxprocesses 8 --dist worksteal
+
 .PHONY: help install cuda demo model train-data test test-long gpu-test lint clean
 
 help:
@@ -104,7 +107,7 @@ test: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-long: $(VENV)/.installed demo/model/allmem.json
 	$(BIN)/python -m pytest -m long

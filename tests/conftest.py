@@ -1,11 +1,22 @@
-"""Fixtures shared by all tests: one tiny exported model, made once per run."""
+"""Fixtures shared by all tests: tiny exported models, made once per run, however many workers.
+
+Also what pytest-xdist needs: one thread a worker, and a summary that counts in the workers.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
 import pytest
+from once import SharedFolder, made_once
+
+_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if _WORKER:
+    # Workers share the cores; the libraries read this when they are loaded, which is later.
+    for _library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 
 
 def pytest_configure() -> None:
@@ -15,27 +26,36 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(scope="session")
-def tiny_checkpoint_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> SharedFolder:
+    """Make a folder by its name once in a run: the first worker that needs it makes it for all."""
+    base = tmp_path_factory.getbasetemp()  # a worker's own lies in that of the run
+    root = (base.parent if _WORKER else base) / "shared"
+    return lambda name, make: made_once(root / name, make)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint_dir(shared_folder: SharedFolder) -> Path:
     """A tiny AllMem checkpoint; copy it before changing anything."""
     from tiny import write_tiny_checkpoint
 
-    return write_tiny_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint")
+    return shared_folder("tiny-checkpoint", write_tiny_checkpoint)
 
 
 @pytest.fixture(scope="session")
-def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_model_dir(shared_folder: SharedFolder) -> Path:
     """A tiny exported model (window 24, sinks 4, chunk 16); copy it before changing anything."""
     from tiny import write_tiny_model
 
-    return write_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+    return shared_folder("tiny", lambda folder: write_tiny_model(folder / "model")) / "model"
 
 
 @pytest.fixture(scope="session")
-def other_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def other_model_dir(shared_folder: SharedFolder) -> Path:
     """Another tiny model of the same shape, with other weights."""
     from tiny import write_tiny_model
 
-    return write_tiny_model(tmp_path_factory.mktemp("other") / "model", seed=1)
+    made = shared_folder("other", lambda folder: write_tiny_model(folder / "model", seed=1))
+    return made / "model"
 
 
 _NOT_RUN = {
@@ -51,6 +71,18 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
         for marker in _NOT_RUN:
             if item.get_closest_marker(marker):
                 _deselected[marker] = _deselected.get(marker, 0) + 1
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker tells the process that prints the summary what it was not given to run."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["deselected"] = _deselected
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object) -> None:
+    """Every worker collects all tests, so one worker's counts are those of the run."""
+    _deselected.update(getattr(node, "workeroutput", {}).get("deselected", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
