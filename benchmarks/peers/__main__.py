@@ -22,10 +22,10 @@ from typing import Any
 import click
 
 from allmem_runtime import __version__, load
-from allmem_runtime.bench import lengths
 from allmem_runtime.bench.texts import read_text
 from allmem_runtime.engine.threads import cpu_threads
 from allmem_runtime.machine import machine
+from allmem_runtime.quantities import format_tokens, parse_token_list
 from benchmarks.peers import contenders, llama_bench, report, rounds, start
 from benchmarks.peers.contenders import GENAI, LLAMA, LLAMA_HALF, LLAMA_TOOL, OURS, TORCH
 
@@ -110,7 +110,7 @@ def main(model: Path, gguf: Path, text: Path, depths: str, systems: str, minutes
     unknown = set(wanted) - set(contenders.ORDER)
     if unknown or OURS not in wanted:
         raise click.UsageError(f"--systems takes {', '.join(contenders.ORDER)}, ours among them.")
-    steps = lengths.parse(depths, "--depths", 0)
+    steps = parse_token_list(depths, 0)
     opened = load(model, device="cpu", operators="native")
     read = read_text(text, opened.tokenizer)
     plan = rounds.Plan(prompt, min(32, prompt), written, turns, cpu_threads(threads))
@@ -164,7 +164,7 @@ def main(model: Path, gguf: Path, text: Path, depths: str, systems: str, minutes
     for depth, group in phases(steps, set(by_name)):
         if time.monotonic() >= deadline:
             for name in group[1:]:
-                line = f"{lengths.name(depth):>5}  {name:<22}  not reached in {minutes:g} minutes"
+                line = f"{format_tokens(depth):>5}  {name:<22}  not reached in {minutes:g} minutes"
                 click.echo(line)
             continue
         figures = rounds.measure(
