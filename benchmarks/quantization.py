@@ -78,8 +78,10 @@ def row(name: str, folder: Path, found: list[NDArray[np.float64]],
 )
 @click.option("--tokens", default=8_192, show_default=True, help="Read of each text.")
 @click.option("--weights", default="float16,int8,int4", show_default=True)
-@click.option("--kv", default="", help="Also float32 weights with these keys, such as int8.")
-@click.option("--products", help="Who multiplies int8 and int4, as in `allmem export`.")
+@click.option(
+    "--kv-cache-dtype", default="", help="Also float32 weights with these keys, such as int8."
+)
+@click.option("--matmul-kernel", help="Who multiplies int8 and int4, as in `allmem export`.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Keep the exports in this folder.")
 def main(checkpoint: Path, texts: tuple[Path, ...], tokens: int, weights: str, kv: str,
          products: str | None, keep: Path | None) -> None:  # fmt: skip

@@ -28,7 +28,7 @@ from allmem_exporters.quantization.weights import PRODUCTS, STORAGE
 from allmem_runtime.cli import allmem
 from allmem_runtime.config import Manifest
 from allmem_runtime.options import declared_options, from_keywords
-from allmem_runtime.spec import GRAPH_FILE
+from allmem_runtime.spec import GRAPH_FILE, MANIFEST_FILE
 
 PLUGIN = Path(__file__).parents[2] / "exporters" / "optimum_cli" / "register_allmem.py"
 
@@ -130,7 +130,7 @@ def test_optimum_refuses_what_cannot_be_meant(
 def test_help_shows_the_spellings_of_today(command: str) -> None:
     done = CliRunner().invoke(allmem, [*command.split(), "--help"], catch_exceptions=False)
     assert "--kv-cache-dtype" in done.output
-    assert "silent" not in done.output and "|on" not in done.output
+    assert "silent" not in done.output and "|on|" not in done.output
     assert not {"--products", "--kv"} & set(done.output.split())
 
 
@@ -206,7 +206,7 @@ def test_plugin_exports_with_the_options_that_are_given(
     options = ["--weights", "int4", "--kv", "float32", "--window", "20", "--no-check"]
     command_of(plugin, "--model", str(tiny_checkpoint_dir), *options, str(out)).run()
     assert (out / GRAPH_FILE).is_file()
-    manifest = Manifest.from_json((out / "manifest.json").read_text(), "manifest.json")
+    manifest = Manifest.from_json((out / MANIFEST_FILE).read_text(), MANIFEST_FILE)
     assert (manifest.weights, manifest.cache, manifest.window) == ("int4", "float32", 20)
 
 
