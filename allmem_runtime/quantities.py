@@ -32,9 +32,9 @@ def parse_tokens(text: str, least: int = 1, most: int = MAX_TOKENS) -> int:
     match = _TOKENS.match(text.strip())
     value = int(match[1]) * _TOKEN_UNITS[match[2].lower()] if match else -1
     if not least <= value <= most:
+        allowed = f"{least} or more" if most == MAX_TOKENS else f"{least} to {format_tokens(most)}"
         raise UsageError(
-            f"{text.strip()!r} is no number of tokens.",
-            f"Give {least} to {format_tokens(most)}, written like 512, 8k or 1M.",
+            f"{text.strip()!r} is no number of tokens.", f"Give {allowed}, such as 512, 8k or 1M."
         )
     return value
 

@@ -48,7 +48,10 @@ def test_what_is_no_number_of_tokens_is_refused(text: str) -> None:
 def test_the_least_that_can_be_meant_is_named() -> None:
     with pytest.raises(UsageError, match="'0' is no number of tokens") as caught:
         parse_token_list("8k,0")
-    assert "Give 1 to" in caught.value.hint
+    assert "Give 1 or more" in caught.value.hint
+    with pytest.raises(UsageError) as caught:
+        parse_tokens("8k", most=4096)
+    assert "Give 1 to 4k" in caught.value.hint
 
 
 @pytest.mark.parametrize("text", ["4GiB", "4G", "4gb", " 4096 MiB ", "4294967296", "4294967296B"])
