@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from allmem_runtime.config import Manifest
-from allmem_runtime.progress import size
+from allmem_runtime.quantities import format_bytes
 from allmem_runtime.spec import StateSpec
 
 Phase = Literal["prefill", "decode"]
@@ -225,7 +225,7 @@ def lines(values: dict[str, Any]) -> Iterator[str]:
             cell = f"{full:,.0f} → {ours:,.0f} ({work['ratio']:.2f}x)"
             cells.append(f"{cell:>28}")
         cache = row["cache_bytes"]
-        kept = f"{size(cache['full'])} → {size(cache['allmem'])}"
+        kept = f"{format_bytes(cache['full'])} → {format_bytes(cache['allmem'])}"
         yield f"{row['name']:<6}{''.join(cells)}{kept:>30}"
     prefill, decode = values["break_even"]["prefill"], values["break_even"]["decode"]
     yield (

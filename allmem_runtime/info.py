@@ -12,7 +12,8 @@ from allmem_runtime.engine import prepared
 from allmem_runtime.engine.operators import find_library
 from allmem_runtime.files.package import Package, open_package
 from allmem_runtime.files.snapshot import read_header
-from allmem_runtime.progress import printable, size
+from allmem_runtime.progress import printable
+from allmem_runtime.quantities import format_bytes
 
 FULL_ATTENTION_LENGTHS = (37_000, 128_000, 1_000_000)
 """Texts, in tokens, for which the cache of full attention is told beside the state."""
@@ -125,7 +126,7 @@ def model_lines(info: dict[str, Any]) -> Iterator[str]:
     )
     weights = info["weights"]
     yield (
-        f"weights    {size(weights['bytes'])}, {weights['element']}; "
+        f"weights    {format_bytes(weights['bytes'])}, {weights['element']}; "
         f"activations {info['activations']}, cache {info['state']['cache']}"
     )
     prepared_weights = info.get("prepared")
@@ -134,12 +135,12 @@ def model_lines(info: dict[str, Any]) -> Iterator[str]:
         yield f"prepared   {printable(where or notice or 'no; `allmem prepare` does it')}"
     names = [f"{name} {version}" for name, version in sorted(info["operators"].items())]
     yield f"operators  {', '.join(names) or 'none of our own'}"
-    yield f"state      {size(info['state']['bytes'])}, whatever the length of the text"
+    yield f"state      {format_bytes(info['state']['bytes'])}, whatever the length of the text"
     for name, count in info["state"]["parts"].items():
-        yield f"           {size(count):>10}  {STATE_PARTS.get(name, name)}"
+        yield f"           {format_bytes(count):>10}  {STATE_PARTS.get(name, name)}"
     yield "instead of a full-attention cache (float16) of"
     for row in info["full_attention"]:
-        yield f"           {size(row['bytes']):>10}  at {row['tokens']:,} tokens"
+        yield f"           {format_bytes(row['bytes']):>10}  at {row['tokens']:,} tokens"
     for name, value in sorted(info["source"].items()):
         yield f"source     {printable(name)}: {printable(value)}"
 
@@ -192,8 +193,9 @@ def session_lines(info: dict[str, Any]) -> Iterator[str]:
     read = f"{source['read_bytes']:,} bytes of the last source"
     yield f"source     {read}, {'read to its end' if source['finished'] else 'not yet finished'}"
     yield (
-        f"inside     {inside['tensors']} tensors, {size(inside['tensor_bytes'])}; the ids of the "
-        f"last {inside['recent_tokens']} tokens and of {inside['pending_tokens']} that wait"
+        f"inside     {inside['tensors']} tensors, {format_bytes(inside['tensor_bytes'])}; "
+        f"the ids of the last {inside['recent_tokens']} tokens and of {inside['pending_tokens']} "
+        "that wait"
     )
     yield (
         "           no text, but the state is made of what was read and can give parts of it away"

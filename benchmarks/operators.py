@@ -1,6 +1,6 @@
 """Speed of the native operators beside what this machine can do at all, in one run.
 
-    python -m benchmarks.operators [--threads 1 2] [--seconds 0.3] [--rounds 3] [--only memory]
+    python -m benchmarks.operators [--threads 1,2] [--seconds 0.3] [--rounds 3] [--only memory]
 
 Prefill is given as a share of a large float32 MatMul in ONNX Runtime. Decode is given as a share of
 a plain copy, bytes read and written together, over a working set of the same size: each call of a
@@ -11,7 +11,6 @@ yardstick beside operator, and the fastest call counts.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import time
 from collections.abc import Callable
@@ -25,6 +24,8 @@ import onnxruntime
 from onnx import TensorProto, helper
 
 from allmem_ops import DOMAIN, library
+from allmem_runtime.quantities import format_bytes
+from benchmarks.arguments import at_least_one, integers, parser_of
 from benchmarks.operator_work import Arrays, Work, works
 
 ELEMENT = {
@@ -191,7 +192,7 @@ def plan(only: str, sets: list[int], pool: ThreadPoolExecutor) -> list[tuple[str
             for w in all_works
             if w.kind == "decode"
         ]
-        sections.append((f"Decode over a working set of {size >> 20} MiB, {where(size)}", rows))
+        sections.append((f"Decode over a working set of {format_bytes(size)}, {where(size)}", rows))
     return sections
 
 
@@ -202,20 +203,20 @@ def where(size: int) -> str:
     text = LAST_CACHE.read_text().strip()
     cache = int(text.removesuffix("K")) << 10
     fits = "which fits" if size <= cache else "more than fits"
-    return f"{fits} the last cache of {cache >> 20} MiB"
+    return f"{fits} the last cache of {format_bytes(cache)}"
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser = parser_of("operators", __doc__)
+    parser.add_argument("--threads", type=integers, default=[1, 2], help="one column for each")
     parser.add_argument("--seconds", type=float, default=0.2, help="for each measurement")
-    parser.add_argument("--rounds", type=int, default=3, help="of everything")
-    parser.add_argument("--only", choices=["", "attention", "memory"], default="")
+    parser.add_argument("--rounds", type=at_least_one, default=3, help="of everything")
     parser.add_argument(
-        "--sets", type=int, nargs="+", default=[8, 128], help="working sets of decode in MiB"
+        "--only", choices=["", "attention", "memory"], default="", help="one of the operators"
+    )
+    parser.add_argument(
+        "--sets", type=integers, default=[8, 128], help="working sets of decode in MiB"
     )
     arguments = parser.parse_args()
     print(f"onnxruntime {onnxruntime.__version__}, kernels {library.cpu_path()}")

@@ -14,11 +14,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import numpy as np
 
 from allmem_runtime import load
-from benchmarks.arguments import model_argument, text_argument
+from benchmarks.arguments import add_model, add_text, existing_file, parser_of, tokens
 
 PIECE = 512
 LEAD = 2_000
@@ -79,33 +78,34 @@ def buckets(found: np.ndarray, width: int) -> Iterator[tuple[int, float]]:
         yield first, float(np.exp(found[first : first + width].mean()))
 
 
-@click.command()
-@model_argument
-@click.argument("gguf", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@text_argument
-@click.option("--tokens", default=30_000, show_default=True)
-@click.option("--bucket", default=2_000, show_default=True)
-@click.option("--without-original", is_flag=True, help="Only the converted model.")
-def main(model: Path, gguf: Path, text: Path, tokens: int, bucket: int,
-         without_original: bool) -> None:  # fmt: skip
+def main() -> None:
     """Print perplexities by position, one JSON object a line."""
+    parser = parser_of("perplexity", __doc__)
+    add_model(parser)
+    parser.add_argument("gguf", type=existing_file, help="the original")
+    add_text(parser)
+    parser.add_argument("--tokens", type=tokens, default=30_000, help="of the text")
+    parser.add_argument("--bucket", type=tokens, default=2_000, help="tokens of a figure")
+    parser.add_argument("--without-original", action="store_true", help="only the converted model")
+    arguments = parser.parse_args()
+    model, text, bucket = arguments.model, arguments.text, arguments.bucket
     ids = load(model).tokenizer.encode_text(text.read_text(encoding="utf-8", errors="replace"))
-    ids = ids[:tokens]
+    ids = ids[: arguments.tokens]
     curves = {"converted": converted(model, ids), "converted, near": near(model, ids, bucket)}
-    if not without_original:
-        curves["original"] = original(gguf, ids)
+    if not arguments.without_original:
+        curves["original"] = original(arguments.gguf, ids)
     tables = {name: dict(buckets(found, bucket)) for name, found in curves.items()}
     for first in tables["converted"]:
         row = {name: round(table[first], 2) for name, table in tables.items()}
-        click.echo(json.dumps({"from": first, **row}))
+        print(json.dumps({"from": first, **row}))
     for name, found in curves.items():
         early = float(np.exp(found[1_000:8_000].mean()))
         late = float(np.exp(found[8_000:].mean())) if len(found) > 8_000 else float("nan")
         summary = {"model": name, "1k-8k": early, f"8k-{len(ids)}": late, "ratio": late / early}
-        click.echo(json.dumps(summary))
+        print(json.dumps(summary))
     if len(ids) > 8_000:
         gain = curves["converted"][8_000:].mean() - curves["converted, near"][8_000:].mean()
-        click.echo(json.dumps({"cost of distance past 8k, ratio": float(np.exp(gain))}))
+        print(json.dumps({"cost of distance past 8k, ratio": float(np.exp(gain))}))
 
 
 if __name__ == "__main__":

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import time
 
-import click
 import numpy as np
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
 from allmem_ops import DOMAIN, library
 from allmem_ops.reference.product import interleaved, interleaved_scales
+from benchmarks.arguments import at_least_one, integers, parser_of
 
 SHAPES = ((576, 1152, 4), (576, 3072, 4), (1536, 576, 4), (576, 49152, 8))
 COLD = 64 << 20
@@ -75,12 +75,14 @@ def both(inputs, outputs, bits, count, threads, rng):
     ]
 
 
-@click.command(help=__doc__)
-@click.option("--rows", default="1,4,128,512")
-@click.option("--repeats", default=60)
-@click.option("--threads", default=1)
-def main(rows: str, repeats: int, threads: int) -> None:
+def main() -> None:
     """Print one line for each shape and number of rows."""
+    parser = parser_of("products", __doc__)
+    parser.add_argument("--rows", type=integers, default=[1, 4, 128, 512], help="of an input")
+    parser.add_argument("--repeats", type=at_least_one, default=60, help="turns of few rows")
+    parser.add_argument("--threads", type=at_least_one, default=1, help="of a product")
+    arguments = parser.parse_args()
+    repeats, threads = arguments.repeats, arguments.threads
     rng = np.random.default_rng(0)
     print(
         f"{library.cpu_path()}, threads {threads}; "
@@ -91,7 +93,7 @@ def main(rows: str, repeats: int, threads: int) -> None:
         size = inputs * outputs // 32 * (20 if bits == 4 else 34)
         count = max(1, min(24, COLD // size))
         ours, theirs = both(inputs, outputs, bits, count, threads, rng)
-        for height in map(int, rows.split(",")):
+        for height in arguments.rows:
             feed = {"x": rng.standard_normal((height, inputs)).astype(np.float32)}
             least, ratios, results = [1e9, 1e9], [], []
             for s in (ours, theirs):

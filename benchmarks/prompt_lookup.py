@@ -21,14 +21,12 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import click
 import numpy as np
 
 from allmem_runtime import Model, Session, load
 from allmem_runtime.generation.sampling import Sampling
-from benchmarks.arguments import model_argument, text_argument
+from benchmarks.arguments import add_model, add_text, at_least_one, parser_of, tokens
 
 LENGTHS = (1, 2, 3, 4, 5, 6, 8, 12, 16)
 QUESTIONS = (
@@ -178,31 +176,36 @@ def closeness(session: Session, ids: Sequence[int]) -> dict[str, float]:
     }
 
 
-@click.command(help=__doc__)
-@model_argument
-@text_argument
-@click.option("--tokens", default=3000, show_default=True, help="Of the text, read first.")
-@click.option("--answer", default=128, show_default=True, help="Tokens of an answer.")
-@click.option("--rounds", default=9, show_default=True)
-@click.option("--threads", type=int)
-@click.option("--clock", type=click.Choice(["wall", "cpu"]), default="wall", show_default=True,
-              help="cpu on a busy machine; then with one thread.")  # fmt: skip
-def main(model: Path, text: Path, tokens: int, answer: int, rounds: int,
-         threads: int | None, clock: str) -> None:  # fmt: skip
+def main() -> None:
     """One JSON object a line."""
-    opened = load(model, device="cpu", operators="native", threads=threads)
+    parser = parser_of("prompt_lookup", __doc__)
+    add_model(parser)
+    add_text(parser)
+    parser.add_argument("--tokens", type=tokens, default=3000, help="of the text, read first")
+    parser.add_argument("--answer", type=tokens, default=128, help="tokens of an answer")
+    parser.add_argument("--rounds", type=at_least_one, default=9, help="of the measuring of steps")
+    parser.add_argument("--threads", type=at_least_one, help="of a step")
+    parser.add_argument(
+        "--clock",
+        choices=["wall", "cpu"],
+        default="wall",
+        help="cpu on a busy machine; then with one thread",
+    )
+    arguments = parser.parse_args()
+    model, text, first = arguments.model, arguments.text, arguments.tokens
+    opened = load(model, device="cpu", operators="native", threads=arguments.threads)
     ids = opened.tokenizer.encode_text(text.read_text(encoding="utf-8", errors="replace"))
     session = opened.session(undo=False)
-    for _ in session.ingest(ids[:tokens]):
+    for _ in session.ingest(ids[:first]):
         pass
-    costs = measure(session, ids[tokens : tokens + LENGTHS[-1]], rounds, clock)
+    costs = measure(session, ids[first : first + LENGTHS[-1]], arguments.rounds, arguments.clock)
     steps = {str(n): round(seconds * 1e3, 2) for n, seconds in costs.steps.items()}
-    click.echo(json.dumps({"step ms": steps, "copy ms": round(costs.copy * 1e3, 2)}))
-    click.echo(json.dumps(closeness(session, ids[tokens : tokens + 64])))
+    print(json.dumps({"step ms": steps, "copy ms": round(costs.copy * 1e3, 2)}))
+    print(json.dumps(closeness(session, ids[first : first + 64])))
     settings = [Setting(match, guess) for match in (2, 3, 4, 6) for guess in (1, 2, 4, 8)]
     total = {setting: [0.0, 0.0, 0, 0] for setting in settings}
-    window = ids[max(0, tokens - opened.manifest.window) : tokens]
-    for question, written in answers(opened, session, answer):
+    window = ids[max(0, first - opened.manifest.window) : first]
+    for question, written in answers(opened, session, arguments.answer):
         before = [*window, *opened.tokenizer.encode_text(question)]
         plain = costs.step(1) * len(written)
         for setting in settings:
@@ -215,11 +218,11 @@ def main(model: Path, text: Path, tokens: int, answer: int, rounds: int,
         best = max(settings, key=lambda s: plain / simulate(before, written, s, costs).seconds)
         gain = plain / simulate(before, written, best, costs).seconds
         row = {"question": question, "tokens": len(written), "best gain": round(gain, 3)}
-        click.echo(json.dumps({**row, "match": best.match, "guess": best.guess}))
+        print(json.dumps({**row, "match": best.match, "guess": best.guess}))
     for setting, (plain, seconds, guessed, right) in total.items():
         row = {"match": setting.match, "guess": setting.guess, "gain": round(plain / seconds, 3)}
         row |= {"guessed": guessed, "right": round(right / max(guessed, 1), 2)}
-        click.echo(json.dumps(row))
+        print(json.dumps(row))
 
 
 if __name__ == "__main__":

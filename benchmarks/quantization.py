@@ -17,7 +17,6 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
-import click
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,6 +24,7 @@ from allmem_exporters.onnx.export import export
 from allmem_exporters.quantization.matmul_nbits import BITS
 from allmem_runtime import load
 from allmem_runtime.spec import WEIGHTS_FILE
+from benchmarks.arguments import existing_file, existing_folder, names, parser_of, tokens
 from benchmarks.perplexity import losses
 
 AIMS = {"float16": 1.001, "int8": 1.005, "int4": 1.04, "float32, int8 keys": 1.005}
@@ -71,34 +71,49 @@ def row(name: str, folder: Path, found: list[NDArray[np.float64]],
     }
 
 
-@click.command()
-@click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.argument(
-    "texts", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
-)
-@click.option("--tokens", default=8_192, show_default=True, help="Read of each text.")
-@click.option("--weights", default="float16,int8,int4", show_default=True)
-@click.option("--kv", default="", help="Also float32 weights with these keys, such as int8.")
-@click.option("--products", help="Who multiplies int8 and int4, as in `allmem export`.")
-@click.option("--keep", type=click.Path(path_type=Path), help="Keep the exports in this folder.")
-def main(checkpoint: Path, texts: tuple[Path, ...], tokens: int, weights: str, kv: str,
-         products: str | None, keep: Path | None) -> None:  # fmt: skip
-    """Export CHECKPOINT in each way, read TEXTS, print what it costs."""
+def main() -> None:
+    """Export a checkpoint in each way, read the texts, print what it costs."""
+    parser = parser_of("quantization", __doc__)
+    parser.add_argument("checkpoint", type=existing_folder, help="what `allmem convert` wrote")
+    parser.add_argument("texts", nargs="+", type=existing_file, help="text files")
+    parser.add_argument("--tokens", type=tokens, default=8192, help="read of each text")
+    parser.add_argument(
+        "--weights",
+        type=names,
+        default=["float16", "int8", "int4"],
+        help="stored formats beside float32",
+    )
+    parser.add_argument(
+        "--kv-cache-dtype",
+        type=names,
+        default=[],
+        help="also float32 weights with these keys and values, such as int8",
+    )
+    parser.add_argument("--matmul-kernel", help="for int8 and int4, as in `allmem export`")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the exports there")
+    arguments = parser.parse_args()
     choices = [("float32", "float32", None)]
-    choices += [(name, name, None) for name in weights.split(",") if name]
-    choices += [(f"float32, {name} keys", "float32", name) for name in kv.split(",") if name]
+    choices += [(name, name, None) for name in arguments.weights]
+    choices += [(f"float32, {name} keys", "float32", name) for name in arguments.kv_cache_dtype]
+    keep = arguments.keep
     truth: list[NDArray[np.float64]] = []
     missed = []
     with nullcontext(str(keep)) if keep else tempfile.TemporaryDirectory() as made:
         for name, storage, keys in choices:
             folder = Path(made) / name.replace(", ", "-").replace(" ", "-")
             if not (folder / WEIGHTS_FILE).is_file():
-                own = products if storage in BITS else None
-                export(checkpoint, folder, weights=storage, products=own, kv=keys, check=False)
-            found, speed = read(folder, list(texts), tokens)
+                export(
+                    arguments.checkpoint,
+                    folder,
+                    weights=storage,
+                    matmul_kernel=arguments.matmul_kernel if storage in BITS else None,
+                    kv_cache_dtype=keys,
+                    check=False,
+                )
+            found, speed = read(folder, arguments.texts, arguments.tokens)
             truth = truth or found
             told = row(name, folder, found, truth, speed)
-            click.echo(json.dumps(told))
+            print(json.dumps(told), flush=True)
             if name in AIMS and told["worst"] > AIMS[name]:
                 missed.append(name)
     if missed:

@@ -7,7 +7,6 @@ What such a model writes is noise. Its tokenizer knows every byte and, for all o
 
 from __future__ import annotations
 
-import argparse
 import json
 import resource
 import tempfile
@@ -22,7 +21,9 @@ from allmem_exporters import AllMemConfig, AllMemForCausalLM
 from allmem_exporters.model.initialize import initialize_memory
 from allmem_exporters.onnx.package_writer import replacing, write_folder
 from allmem_exporters.onnx.trace import trace
+from allmem_runtime.quantities import format_bytes, format_duration
 from allmem_runtime.spec import CHAT_TEMPLATE_FILE, GENERATION_FILE, TOKENIZER_FILE
+from benchmarks.arguments import parser_of, tokens, tokens_or_none
 
 _QWEN3 = {
     "backbone": "qwen3",
@@ -147,21 +148,29 @@ def write_texts(folder: Path, name: str, vocab_size: int) -> None:
 
 def main() -> None:
     """Make one model and say how long it took."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("name", choices=sorted(SHAPES))
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--activations", choices=("float16", "float32"), default="float16")
-    parser.add_argument("--window", type=int, default=1024)
-    parser.add_argument("--sinks", type=int, default=64)
-    parser.add_argument("--chunk", type=int, default=512)
+    parser = parser_of("random_models", __doc__)
+    parser.add_argument("name", choices=sorted(SHAPES), help="the shape")
+    parser.add_argument("folder", type=Path, help="to be written")
+    parser.add_argument(
+        "--activations",
+        choices=("float16", "float32"),
+        default="float16",
+        help="type of everything between tokens and logits",
+    )
+    parser.add_argument("--window", type=tokens, default=1024, help="tokens the attention sees")
+    parser.add_argument("--sinks", type=tokens_or_none, default=64, help="first tokens it keeps")
+    parser.add_argument("--chunk", type=tokens, default=512, help="tokens between commits")
     arguments = parser.parse_args()
     started = time.monotonic()
     sizes = {key: getattr(arguments, key) for key in ("window", "sinks", "chunk")}
     folder = random_model(arguments.name, arguments.folder, arguments.activations, **sizes)
     seconds = time.monotonic() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    size = sum(file.stat().st_size for file in folder.iterdir()) / 2**30
-    print(f"{folder}: {size:.2f} GiB in {seconds:.0f} s, at most {peak:.1f} GiB resident")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    print(
+        f"{folder}: {format_bytes(size)} in {format_duration(seconds)}, at most "
+        f"{format_bytes(peak)} resident"
+    )
 
 
 if __name__ == "__main__":

@@ -20,11 +20,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import numpy as np
 
 from allmem_runtime import Model, Session, load
-from benchmarks.arguments import model_argument, text_argument
+from benchmarks.arguments import add_model, add_text, names, parser_of, tokens
 from benchmarks.memory import resident_mib
 
 GREEDY = 64
@@ -187,30 +186,34 @@ def speed(folder: Path, ids: list[int]) -> dict[str, float]:
     return result
 
 
-@click.command()
-@model_argument
-@text_argument
-@click.option("--only", default="speed,cuts,resume,length", show_default=True)
-@click.option("--cut-tokens", default=20_000, show_default=True)
-@click.option("--far", default=200_000, show_default=True, help="Tokens of the longest reading.")
-@click.option("--seed", default=0, show_default=True)
-def main(model: Path, text: Path, only: str, cut_tokens: int, far: int, seed: int) -> None:
-    """Measure streaming with MODEL on TEXT; one JSON object a line."""
-    wanted = set(only.split(","))
+def main() -> None:
+    """Measure streaming; one JSON object a line."""
+    parser = parser_of("streaming", __doc__)
+    add_model(parser)
+    add_text(parser)
+    parser.add_argument(
+        "--only", type=names, default=["speed", "cuts", "resume", "length"], help="parts of it"
+    )
+    parser.add_argument("--cut-tokens", type=tokens, default=20_000, help="tokens that are cut")
+    parser.add_argument("--far", type=tokens, default=200_000, help="of the longest reading")
+    parser.add_argument("--seed", type=int, default=0, help="of the cuts")
+    arguments = parser.parse_args()
+    model, text, far = arguments.model, arguments.text, arguments.far
+    wanted, cut_tokens, seed = set(arguments.only), arguments.cut_tokens, arguments.seed
     native = load(model, operators="native")
     if "speed" in wanted:
-        click.echo(json.dumps(speed(model, text_ids(native, text, 3000))))
+        print(json.dumps(speed(model, text_ids(native, text, 3000))))
     if "cuts" in wanted:
         ids = text_ids(native, text, cut_tokens)
-        click.echo(json.dumps(cuts(native, ids, seed)))
-        click.echo(json.dumps(cuts(load(model, operators="portable"), ids, seed)))
+        print(json.dumps(cuts(native, ids, seed)))
+        print(json.dumps(cuts(load(model, operators="portable"), ids, seed)))
     if "resume" in wanted:
-        click.echo(json.dumps(resume(native, model, text_ids(native, text, 3333))))
+        print(json.dumps(resume(native, model, text_ids(native, text, 3333))))
     if "length" in wanted:
         marks = [2_000, 10_000, 25_000, 50_000, 100_000, 150_000, 200_000]
         marks = [mark for mark in marks if mark < far] + [far]
         for row in length(native, text_ids(native, text, far), marks):
-            click.echo(json.dumps(row))
+            print(json.dumps(row))
 
 
 if __name__ == "__main__":

@@ -11,26 +11,26 @@ the way back grows by the same for every layer, so a line through two numbers te
 
 from __future__ import annotations
 
+import argparse
 import resource
 import subprocess
 import sys
 import time
 
-import click
 import numpy as np
 
+from allmem_runtime.quantities import format_bytes
+from benchmarks.arguments import integers, parser_of, tokens
 from benchmarks.random_models import SHAPES, filled_model
 
-MIB = 1 << 20
 
-
-def peak_mib() -> float:
-    """The most this process has held, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def peak_bytes() -> int:
+    """The most this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def one_step(name: str, layers: int, length: int, window: int, chunk: int) -> None:
-    """Do one step and print the peak in MiB and the seconds it took."""
+    """Do one step and print the peak in bytes and the seconds it took."""
     import torch
 
     from allmem_exporters import AllMemConfig
@@ -42,7 +42,7 @@ def one_step(name: str, layers: int, length: int, window: int, chunk: int) -> No
     from allmem_runtime.engine.malloc import map_large_blocks
 
     map_large_blocks()  # as a run of training does
-    before = peak_mib()
+    before = peak_bytes()
     settings = Settings()
     shape = {**SHAPES[name], "num_hidden_layers": layers, "eos_token_id": 2}
     config = AllMemConfig(**shape, window=window, sinks=64, chunk=chunk)
@@ -59,26 +59,28 @@ def one_step(name: str, layers: int, length: int, window: int, chunk: int) -> No
         raise RuntimeError(
             f"the step learnt from {loss.tokens} tokens, with a loss of {loss.value}"
         )
-    print(peak_mib() - before, seconds)
+    print(peak_bytes() - before, seconds)
 
 
 def at_all(peaks: dict[int, float], layers: int) -> tuple[float, float]:
-    """Peak in MiB with all ``layers`` and what each adds, by the line through the peaks."""
+    """Peak in bytes with all ``layers`` and what each adds, by the line through the peaks."""
     each, base = np.polyfit(list(peaks), list(peaks.values()), 1)
     return float(base + each * layers), float(each)
 
 
-@click.command()
-@click.argument("name", type=click.Choice(sorted(SHAPES)))
-@click.option("--layers", default="2,4", help="How many of its layers, one or more numbers.")
-@click.option("--length", default=8192, help="Tokens of the sequence.")
-@click.option("--window", default=1024)
-@click.option("--chunk", default=256)
-@click.option("--child", is_flag=True, hidden=True)
-def main(name: str, layers: str, length: int, window: int, chunk: int, child: bool) -> None:
-    """Peak memory of one training step of a model of shape NAME."""
-    counts = [int(part) for part in layers.split(",")]
-    if child:
+def main() -> None:
+    """Peak memory of one training step of a model of one shape."""
+    parser = parser_of("training_memory", __doc__)
+    parser.add_argument("name", choices=sorted(SHAPES), help="the shape")
+    parser.add_argument("--layers", type=integers, default=[2, 4], help="how many of its layers")
+    parser.add_argument("--length", type=tokens, default=8192, help="tokens of the sequence")
+    parser.add_argument("--window", type=tokens, default=1024, help="tokens the attention sees")
+    parser.add_argument("--chunk", type=tokens, default=256, help="tokens between commits")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    name, counts = arguments.name, arguments.layers
+    length, window, chunk = arguments.length, arguments.window, arguments.chunk
+    if arguments.child:
         one_step(name, counts[0], length, window, chunk)
         return
     whole = int(str(SHAPES[name]["num_hidden_layers"]))
@@ -90,10 +92,14 @@ def main(name: str, layers: str, length: int, window: int, chunk: int, child: bo
         command += ["--window", str(window), "--chunk", str(chunk)]
         told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
         peaks[count] = float(told[0])
-        print(f"{count} layers: {peaks[count]:,.0f} MiB at most, {float(told[1]):.0f} s a step")
+        print(
+            f"{count} layers: {format_bytes(peaks[count])} at most, {float(told[1]):.0f} s a step"
+        )
     if len(peaks) > 1 and whole not in peaks:
         found, each = at_all(peaks, whole)
-        print(f"all {whole} layers, by the line: {found:,.0f} MiB, {each:,.0f} for each")
+        print(
+            f"all {whole} layers, by the line: {format_bytes(found)}, {format_bytes(each)} for each"
+        )
 
 
 if __name__ == "__main__":

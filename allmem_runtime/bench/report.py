@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from allmem_runtime import __version__
-from allmem_runtime.bench import lengths
 from allmem_runtime.bench.depth_comparison import Ratios
 from allmem_runtime.bench.measure import Row
 from allmem_runtime.bench.pieces import Found
@@ -21,7 +20,7 @@ from allmem_runtime.errors import StorageError
 from allmem_runtime.files import atomic
 from allmem_runtime.machine import machine
 from allmem_runtime.model import Model
-from allmem_runtime.progress import size
+from allmem_runtime.quantities import format_bytes, format_tokens
 
 
 class Report:
@@ -125,11 +124,11 @@ def line(row: Row) -> str:
     """One line of the table."""
     reached, prompts = row.reached, list(row.first_token)
     speed = f"{reached.tokens / reached.seconds:,.0f}" if reached.tokens else "–"
-    cells = [lengths.name(row.depth), "kept" if reached.kept else speed, row.decode.text(1)]
+    cells = [format_tokens(row.depth), "kept" if reached.kept else speed, row.decode.text(1)]
     for count, seconds in row.first_token.items():
         cells += [row.prefill(count).text(), seconds.map(lambda s: s * 1e3).text()]
-    private = "–" if row.private is None else size(row.private)
-    cells += [size(row.resident), private, size(row.state)]
+    private = "–" if row.private is None else format_bytes(row.private)
+    cells += [format_bytes(row.resident), private, format_bytes(row.state)]
     widths = [width for _, width in columns(prompts)]
     return "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
 
@@ -146,7 +145,7 @@ def piece_line(found: Found) -> str:
 def ratio_line(ratios: Ratios) -> str:
     """How two depths compare."""
     return (
-        f"at {lengths.name(ratios.far)} over {lengths.name(ratios.near)} tokens read, in turns: "
+        f"at {format_tokens(ratios.far)} over {format_tokens(ratios.near)} tokens read, in turns: "
         f"decode speed {ratios.decode.text(3)}, time to first token {ratios.first_token.text(3)}"
     )
 
@@ -175,7 +174,7 @@ def plot(report: Report, path: Path) -> None:
     memory.legend()
     for axis in (speed, memory):
         axis.set_xscale("symlog", linthresh=1024)
-        axis.set_xticks(depths, [lengths.name(depth) for depth in depths])
+        axis.set_xticks(depths, [format_tokens(depth) for depth in depths])
         axis.set_xlabel("tokens read")
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from allmem_runtime.engine.options import EngineOptions
 from allmem_runtime.errors import DeviceError
 
 How = Literal["exported", "prepared"]
@@ -78,14 +79,13 @@ class Starts:
 
 
 def measure_starts(
-    model: Path, operators: str, threads: int | None, ways: tuple[How, ...], repeats: int = 3
+    model: Path, options: EngineOptions, ways: tuple[How, ...], repeats: int = 3
 ) -> dict[How, Starts]:
     """Start a model several times in each way, in turns.
 
     Args:
         model: folder or graph.
-        operators: as for ``load``.
-        threads: as for ``load``.
+        options: as for ``load``.
         ways: what to compare.
         repeats: starts of each.
 
@@ -97,15 +97,16 @@ def measure_starts(
         target = Path(folder) / "logits.npy"
         for turn in range(repeats):
             for how in ways if turn % 2 else ways[::-1]:
-                _start(found[how], model, operators, threads, target)
+                _start(found[how], model, options, target)
     for starts in found.values():
         starts.seconds.sort()
         starts.processor.sort()
     return found
 
 
-def _start(starts: Starts, model: Path, operators: str, threads: int | None, target: Path) -> None:
-    command = [sys.executable, "-m", _CHILD, os.fspath(model), operators, str(threads or 0)]
+def _start(starts: Starts, model: Path, options: EngineOptions, target: Path) -> None:
+    command = [sys.executable, "-m", _CHILD, os.fspath(model), options.operators]
+    command.append(str(options.threads or 0))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     began = time.perf_counter()
     with (

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from allmem_runtime.errors import SourceError
+from allmem_runtime.quantities import format_bytes
 from allmem_runtime.text.tokenizer import Tokenizer
 
 MAX_TEXT_BYTES = 1 << 28
@@ -62,7 +63,7 @@ def _file(path: Path) -> str:
     try:
         if path.stat().st_size > MAX_TEXT_BYTES:
             raise SourceError(
-                f"{path} is larger than {MAX_TEXT_BYTES >> 20} MiB.",
+                f"{path} is larger than {format_bytes(MAX_TEXT_BYTES)}.",
                 "A part of it will do: a text that ends begins again.",
             )
         return path.read_text(encoding="utf-8", errors="replace")

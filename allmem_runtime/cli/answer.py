@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
-from allmem_runtime.cli.shared_options import command, model_argument, running_options
+from allmem_runtime.cli.option_flags import tokens
+from allmem_runtime.cli.shared_options import command, engine_flags, model_argument
+from allmem_runtime.engine.options import EngineOptions
 from allmem_runtime.errors import StorageError, UsageError
 
 
@@ -20,15 +22,16 @@ from allmem_runtime.errors import StorageError, UsageError
 @click.option("--top-p", default=1.0, show_default=True, help="Draw from this total share.")
 @click.option("--min-p", default=0.0, show_default=True, help="Least fraction of the likeliest.")
 @click.option("--seed", default=0, show_default=True, help="The same seed, the same answers.")
-@click.option("--max-tokens", default=256, show_default=True, help="Longest answer in tokens.")
-@click.option("--longest", help="Leave prompts with more tokens out, such as 8k.")
+@click.option("--max-tokens", default=256, show_default=True, type=tokens(0),
+              help="Longest answer in tokens.")  # fmt: skip
+@click.option("--longest", type=tokens(), help="Leave prompts with more tokens out, such as 8k.")
 @click.option("--limit", type=click.IntRange(1), help="Answer the first prompts only.")
-@running_options()
+@engine_flags
 @click.option("--quiet", is_flag=True, help="No progress.")
 def answer(
     model: Path, prompts: Path, output: Path, temperature: float, top_k: int, top_p: float,
-    min_p: float, seed: int, max_tokens: int, longest: str | None, limit: int | None, device: str,
-    operators: str, threads: int | None, quiet: bool,
+    min_p: float, seed: int, max_tokens: int, longest: int | None, limit: int | None,
+    engine: EngineOptions, quiet: bool,
 ) -> None:  # fmt: skip
     """Answer PROMPTS, a file of conversations, with MODEL and keep the answers in OUTPUT.
 
@@ -38,7 +41,6 @@ def answer(
     Each answer is written when it is made; after Ctrl-C or a kill the same command goes on.
     """
     from allmem_runtime.evaluation.chat_lines import AnswerFile, read_prompts
-    from allmem_runtime.evaluation.lengths import parse_length
     from allmem_runtime.evaluation.own_answers import answer_prompts, answered_by
     from allmem_runtime.generation.sampling import Sampling
     from allmem_runtime.model import load
@@ -47,7 +49,6 @@ def answer(
         temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed,
         max_tokens=max_tokens,
     )  # fmt: skip
-    most = None if longest is None else parse_length(longest)
     if not output.parent.is_dir():
         raise StorageError(f"There is no folder {output.parent}.", "Make it, or name another.")
     if output.exists() and prompts.exists() and output.samefile(prompts):
@@ -55,14 +56,14 @@ def answer(
     asked = list(read_prompts(prompts))[:limit]
     if not asked:
         raise UsageError(f"{prompts} holds no prompt.", "Give one conversation a line.")
-    opened = load(model, device=device, operators=operators, threads=threads)
+    opened = load(model, engine)
     file = AnswerFile(output, answered_by(opened, sampling))
 
     def say(line: str) -> None:
         if not quiet:
             click.echo(line, err=True)
 
-    tally = answer_prompts(opened, asked, file, sampling, longest=most, say=say)
+    tally = answer_prompts(opened, asked, file, sampling, longest=longest, say=say)
     said = f"{tally.answered} answers written to {output}"
     if tally.there:
         said += f", {tally.there} were there already"

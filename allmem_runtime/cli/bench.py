@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from allmem_runtime.bench import lengths
 from allmem_runtime.cli.exit_codes import INTERRUPTED, OK
+from allmem_runtime.cli.option_flags import token_list, tokens
 from allmem_runtime.cli.shared_options import (
     check_folder_of,
     command,
+    engine_flags,
     json_file_option,
     model_argument,
     plot_file_option,
-    running_options,
 )
 from allmem_runtime.cli.signals import Interrupts
+from allmem_runtime.engine.options import EngineOptions
 
 if TYPE_CHECKING:
     from allmem_runtime.bench.measure import Meter
@@ -41,16 +42,14 @@ class BenchOptions:
     """The command line of ``allmem bench``."""
 
     model: Path
-    depths: str
-    prompt_sizes: str
+    depths: list[int]
+    prompt_sizes: list[int]
     written: int
     repeats: int
     text: Path | None
     keep: Path | None
     tune: bool | None
-    device: str
-    operators: str
-    threads: int | None
+    engine: EngineOptions
     json_path: Path | None
     plot_path: Path | None
     quiet: bool
@@ -65,17 +64,19 @@ class BenchOptions:
 @model_argument
 @click.option(
     "--depths",
+    type=token_list(0),
     default="0,2k,8k",
     show_default=True,
     help="Tokens read before measuring, such as 0,2k,8k,32k,128k,1M.",
 )
-@click.option("--prompt-sizes", default="32,512", show_default=True, help="Tokens of prompts.")
+@click.option("--prompt-sizes", type=token_list(), default="32,512", show_default=True,
+              help="Tokens of prompts.")  # fmt: skip
 @click.option(
     "--tokens",
     "written",
     default=32,
     show_default=True,
-    type=click.IntRange(1, 4096),
+    type=tokens(1, 4096),
     help="Tokens written for one figure.",
 )
 @click.option(
@@ -100,7 +101,7 @@ class BenchOptions:
     help="Find the length of pieces this machine reads fastest, and let the runtime use "
     "it.  [default: the first time]",
 )
-@running_options(most_threads=1024)
+@engine_flags
 @json_file_option("Write all figures to this file, after each depth.")
 @plot_file_option("Draw speed and memory against tokens read (needs matplotlib).")
 @click.option("--quiet", is_flag=True, help="Nothing but the table.")
@@ -117,8 +118,6 @@ def bench(**values: Any) -> int:
     Rows are printed as they come. Ctrl-C keeps what was measured.
     """
     options = BenchOptions(**values)
-    depths = lengths.parse(options.depths, "--depths", 0)
-    prompts = lengths.parse(options.prompt_sizes, "--prompt-sizes", 1)
     for path in (options.json_path, options.plot_path):
         check_folder_of(path)
     if options.plot_path is not None:
@@ -126,7 +125,7 @@ def bench(**values: Any) -> int:
 
         check_plot(options.plot_path)
     with Interrupts() as interrupts, ExitStack() as stack:
-        return _Run(options, depths, prompts, interrupts, stack).run()
+        return _Run(options, interrupts, stack).run()
 
 
 class _Run:
@@ -135,8 +134,6 @@ class _Run:
     def __init__(
         self,
         options: BenchOptions,
-        depths: list[int],
-        prompts: list[int],
         interrupts: Interrupts,
         stack: ExitStack,
     ) -> None:
@@ -148,26 +145,21 @@ class _Run:
         from allmem_runtime.model import load
 
         self._options = options
-        self._depths = depths
-        self._prompts = prompts
+        self._depths = options.depths
+        self._prompts = options.prompt_sizes
         self._interrupts = interrupts
         self._stack = stack
         began = time.perf_counter()
-        self._model: Model = load(
-            options.model,
-            device=options.device,
-            operators=options.operators,
-            threads=options.threads,
-        )
+        self._model: Model = load(options.model, options.engine)
         seconds = time.perf_counter() - began
         self._text = read_text(options.text, self._model.tokenizer)
         self._readings: Readings = Readings(
             self._model, self._text, options.keep, self._stopped, self._progress
         )
-        work = Work(prompts, options.written, options.repeats)
+        work = Work(options.prompt_sizes, options.written, options.repeats)
         self._meter: Meter = Meter(self._text, work, self._stopped)
         self._report: Report = Report(
-            self._model, self._text, options.threads, seconds, options.json_path
+            self._model, self._text, options.engine.threads, seconds, options.json_path
         )
         self._last_progress = 0.0
 
@@ -202,7 +194,7 @@ class _Run:
         from allmem_runtime.tuning import keep_piece, tuned_piece
 
         model, options = self._model, self._options
-        kept = tuned_piece(model.package, options.threads, model.operators)
+        kept = tuned_piece(model.package, options.engine.threads, model.operators)
         if options.tune is False or model.device.name != "cpu" or (kept and options.tune is None):
             why = "found earlier on this machine" if kept == model.piece else "the usual length"
             options.say(f"reading in pieces of {model.piece} tokens, {why}")
@@ -211,7 +203,7 @@ class _Run:
         found = find_piece(model, piece_length(model.manifest), self._text, self._stopped)
         options.say(report.piece_line(found))
         path = keep_piece(
-            model.package, options.threads, model.operators, found.piece, found.as_json()
+            model.package, options.engine.threads, model.operators, found.piece, found.as_json()
         )
         model.piece = found.piece
         options.say(f"pieces of {found.piece} from now on, as {path} says")

@@ -15,7 +15,7 @@ from allmem_runtime.errors import AllMemError, StorageError
 from allmem_runtime.files.header import read_header
 from allmem_runtime.files.session_lock import saving_alone
 from allmem_runtime.generation.sampling import Sampling
-from allmem_runtime.progress import size
+from allmem_runtime.quantities import format_bytes
 from allmem_runtime.session.session import Session
 
 HELP = """\
@@ -126,7 +126,8 @@ class Conversation:
         info = self._session.info()
         _tell(
             f"{info['model']} on {info['device']}, {info['operators']} operators; "
-            f"{info['position']:,} tokens read; state {size(info['state_bytes'])} (constant). "
+            f"{info['position']:,} tokens read; "
+            f"state {format_bytes(info['state_bytes'])} (constant). "
             f"{info['device_reason']}"
         )
 

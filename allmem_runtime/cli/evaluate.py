@@ -22,17 +22,18 @@ from allmem_runtime.cli.evaluate_options import (
     tell_unfinished,
 )
 from allmem_runtime.cli.lazy_group import LazyCommand, LazyGroup
+from allmem_runtime.cli.option_flags import token_list, tokens
 from allmem_runtime.cli.shared_options import HELP_NAMES
 from allmem_runtime.errors import UsageError
 from allmem_runtime.evaluation import ruler_package
 from allmem_runtime.evaluation.asking import apart, even, table_of
 from allmem_runtime.evaluation.items import Item, PrefixIn
-from allmem_runtime.evaluation.lengths import length_name, parse_length, parse_lengths
 from allmem_runtime.evaluation.numbers import average
 from allmem_runtime.evaluation.results import Results
 from allmem_runtime.evaluation.rows import is_row, parse_rows
 from allmem_runtime.evaluation.tables import Table
 from allmem_runtime.evaluation.window_coverage import notices
+from allmem_runtime.quantities import format_tokens
 
 _AVERAGE = "average of all tasks"
 
@@ -59,6 +60,8 @@ evaluate.add_command(drift)
 
 _LENGTHS = click.option(
     "--lengths",
+    "columns",
+    type=token_list(),
     default="2k,4k,8k,16k,32k",
     show_default=True,
     help="Columns, in the models' own tokens; 2k is 2,048.",
@@ -67,12 +70,12 @@ _LENGTHS = click.option(
 
 @evaluate.command(context_settings=HELP_NAMES)
 @click.argument("arguments", nargs=-1, required=True, metavar="ROW… TEXT…")
-@click.option("--length", "length_text", default="8k", show_default=True,
+@click.option("--length", type=tokens(), default="8k", show_default=True,
               help="Tokens of a segment; each is read from a blank state.")  # fmt: skip
-@click.option("--buckets", help="Bounds of the buckets, such as 0,2k,8k,32k.")
+@click.option("--buckets", type=token_list(0), help="Bounds of the buckets, such as 0,2k,8k,32k.")
 @common_options(samples=16)
 def perplexity(
-    arguments: Sequence[str], length_text: str, buckets: str | None, common: Common
+    arguments: Sequence[str], length: int, buckets: list[int] | None, common: Common
 ) -> None:
     """Nats per token and perplexity by position, of plain texts.
 
@@ -84,11 +87,9 @@ def perplexity(
     texts = [Path(a) for a in arguments if not is_row(a)]
     if not rows or not texts:
         raise UsageError("Rows or texts are missing.", "Give NAME=FOLDER … and text files.")
-    length = parse_length(length_text)
     edges = perplexity_task.edges_of(length)
     if buckets is not None:
-        bounds = [0 if part.strip() == "0" else parse_length(part) for part in buckets.split(",")]
-        edges = perplexity_task.check_edges(bounds, length)
+        edges = perplexity_task.check_edges(buckets, length)
     bases, groups, models = common.bases(rows), common.grouped(rows), common.models()
     model = models.get(groups[0].package)
     parts = perplexity_task.segments(
@@ -115,7 +116,7 @@ def perplexity(
 @prompt_options
 @common_options(samples=10)
 def needle(
-    rows: Sequence[str], lengths: str, depths: int, haystack: Path | None, form: str,
+    rows: Sequence[str], columns: list[int], depths: int, haystack: Path | None, form: str,
     prefix_in: PrefixIn, common: Common,
 ) -> None:  # fmt: skip
     """Recall of numbers hidden in a text, by depth and length.
@@ -123,7 +124,7 @@ def needle(
     Every document holds one number at each depth and is read once by each model; each number is
     asked of that same reading.
     """
-    parsed, columns = parse_rows(rows), parse_lengths(lengths)
+    parsed = parse_rows(rows)
     setting = Setting(parsed, form, prefix_in, common)
     hay = needle_task.sentences(haystack) if haystack is not None else None
     items = needle_task.needle_items(
@@ -131,7 +132,7 @@ def needle(
     )
     records = setting.ask(items, needle_task.needle_score)
     names = [row.name for row in parsed]
-    heads = [length_name(length) for length in columns]
+    heads = [format_tokens(length) for length in columns]
     tables = [table_of("needle: recall at all depths, %", names, heads, records)]
     for row in parsed:
         own = [record for record in records if record["row"] == row.name]
@@ -157,14 +158,19 @@ def needle(
 @prompt_options
 @common_options(samples=20)
 def ruler(
-    rows: Sequence[str], lengths: str, tasks: str, form: str, prefix_in: PrefixIn, common: Common
+    rows: Sequence[str],
+    columns: list[int],
+    tasks: str,
+    form: str,
+    prefix_in: PrefixIn,
+    common: Common,
 ) -> None:
     """The tasks of RULER, with the prompts and the scoring of nvidia-long-context-eval.
 
     The package is not part of this one: `pip install --no-deps nvidia-long-context-eval`, then
     `pip install 'allmem-runtime[eval]'`.
     """
-    parsed, columns = parse_rows(rows), parse_lengths(lengths)
+    parsed = parse_rows(rows)
     chosen = [name.strip() for name in tasks.split(",")]
     for name in chosen:
         if name not in ruler_package.TASKS or chosen.count(name) > 1:
@@ -186,7 +192,7 @@ def ruler(
         {"benchmark": f"{ruler_package.DISTRIBUTION} {ruler_package.version()}"},
     )
     names = [row.name for row in parsed]
-    heads = [length_name(length) for length in columns]
+    heads = [format_tokens(length) for length in columns]
     tables = [
         table_of(name, names, heads, [r for r in records if r["task"] == name]) for name in chosen
     ]
@@ -205,12 +211,12 @@ def ruler(
               help="LongBench's dataset2prompt.json; plain prompts of ours otherwise.")  # fmt: skip
 @click.option("--answer-tokens", type=click.Path(dir_okay=False, path_type=Path),
               help="LongBench's dataset2maxlen.json; else 64, and 512 for summaries.")  # fmt: skip
-@click.option("--longest", help="Leave contexts with more tokens out, such as 8k.")
+@click.option("--longest", type=tokens(), help="Leave contexts with more tokens out, such as 8k.")
 @prompt_options
 @common_options(samples=20)
 def longbench(
     arguments: Sequence[str], prompts: Path | None, answer_tokens: Path | None,
-    longest: str | None, form: str, prefix_in: PrefixIn, common: Common,
+    longest: int | None, form: str, prefix_in: PrefixIn, common: Common,
 ) -> None:  # fmt: skip
     """Local files in LongBench's format, by the published metric of each dataset.
 
@@ -228,7 +234,7 @@ def longbench(
         longbench_task.read_table(prompts, str) if prompts is not None else {},
         longbench_task.read_table(answer_tokens, int) if answer_tokens is not None else {},
         setting.count,
-        None if longest is None else parse_length(longest),
+        longest,
     )
     if left_out:
         common.say(f"{left_out} contexts are longer than --longest and were left out")

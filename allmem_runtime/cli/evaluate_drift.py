@@ -9,21 +9,22 @@ import click
 
 import allmem_runtime.evaluation.drift as drift_task
 from allmem_runtime.cli.evaluate_options import Common, common_options, say_resumed, show
+from allmem_runtime.cli.option_flags import tokens
 from allmem_runtime.cli.shared_options import command
 from allmem_runtime.errors import UsageError
-from allmem_runtime.evaluation.lengths import parse_length
 from allmem_runtime.evaluation.results import Results
 from allmem_runtime.evaluation.rows import is_row, parse_rows
+from allmem_runtime.quantities import format_tokens
 
 
 @command()
 @click.argument("arguments", nargs=-1, required=True, metavar="ROW… TEXT…")
-@click.option("--length", "length_text", default="200k", show_default=True,
+@click.option("--length", type=tokens(), default="200k", show_default=True,
               help="Tokens that are read in one go.")  # fmt: skip
-@click.option("--step", "step_text", default="20k", show_default=True,
+@click.option("--step", type=tokens(), default="20k", show_default=True,
               help="Tokens of a stretch; the last is held against the second.")  # fmt: skip
 @common_options(samples=1)
-def drift(arguments: Sequence[str], length_text: str, step_text: str, common: Common) -> None:
+def drift(arguments: Sequence[str], length: int, step: int, common: Common) -> None:
     """Read one long text in one go: perplexity and growth of the fast weights along it.
 
     The texts are read one after the other from a blank state. With --json the same command goes on
@@ -34,10 +35,10 @@ def drift(arguments: Sequence[str], length_text: str, step_text: str, common: Co
     texts = [Path(a) for a in arguments if not is_row(a)]
     if not rows or not texts:
         raise UsageError("Rows or texts are missing.", "Give NAME=FOLDER … and text files.")
-    length, step = parse_length(length_text), parse_length(step_text)
     if 2 * step > length:
         raise UsageError(
-            f"--length {length_text} has no two stretches of {step_text}.", "Make --step shorter."
+            f"--length {format_tokens(length)} has no two stretches of {format_tokens(step)}.",
+            "Make --step shorter.",
         )
     rows = [row for row in rows if not row.reset]
     if not rows:

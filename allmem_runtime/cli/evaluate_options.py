@@ -11,13 +11,14 @@ from typing import Any
 
 import click
 
+from allmem_runtime.cli.option_flags import Decorator
 from allmem_runtime.cli.shared_options import (
-    Decorator,
     check_folder_of,
+    engine_flags,
     json_file_option,
     plot_file_option,
-    running_options,
 )
+from allmem_runtime.engine.options import EngineOptions
 from allmem_runtime.errors import UsageError
 from allmem_runtime.evaluation.asking import Asking, Score, even
 from allmem_runtime.evaluation.items import Encoder, Item, PrefixIn, Style
@@ -37,9 +38,7 @@ class Common:
     seed: int
     json_path: Path | None
     plot_path: Path | None
-    device: str
-    operators: str
-    threads: int | None
+    engine: EngineOptions
     quiet: bool
     minutes: float | None = None
     other_weights: bool = False
@@ -76,7 +75,7 @@ class Common:
 
     def models(self) -> Models:
         """Where models come from."""
-        return Models(self.device, self.operators, self.threads)
+        return Models(self.engine)
 
 
 def common_options(samples: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -88,7 +87,7 @@ def common_options(samples: int) -> Callable[[Callable[..., None]], Callable[...
                      help="Equal seeds, equal prompts."),
         json_file_option("Keep every result here as it is made; the same command goes on."),
         plot_file_option("Draw the tables (needs matplotlib)."),
-        running_options(),
+        engine_flags,
         click.option("--quiet", is_flag=True, help="No progress."),
         click.option("--minutes", type=click.FloatRange(0, min_open=True),
                      help="Begin nothing after this time, and show the prompts that all rows "

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from allmem_runtime.engine.memory_limit import device_bytes
+from allmem_runtime.engine.options import EngineOptions
 from allmem_runtime.errors import StorageError, UsageError
 
 DEFAULT_PAUSE = 2.0
@@ -24,11 +24,7 @@ class RunOptions:
         prompts: questions to answer after reading.
         session: file to go on from and to save to.
         system: instruction that opens the conversation.
-        device: where to run.
-        operators: which operators.
-        cuda_graph: whether single tokens replay a CUDA graph; None where that is possible.
-        device_memory: most device memory for weights and work, as it was typed.
-        threads: CPU threads of a step.
+        engine: where and how the model runs.
         sampling: the sampling options that were given, by the names of ``Sampling``.
         pause: seconds that make a pause of a stream.
         as_json: events on stdout.
@@ -41,11 +37,7 @@ class RunOptions:
     prompts: tuple[str, ...]
     session: Path | None
     system: str | None
-    device: str
-    operators: str
-    cuda_graph: bool | None
-    device_memory: str | None
-    threads: int | None
+    engine: EngineOptions
     sampling: dict[str, object]
     pause: float | None
     as_json: bool
@@ -65,8 +57,6 @@ class RunOptions:
                 raise UsageError(
                     f"--pause is {self.pause}.", "It is a number of seconds from 0.05 to 86400."
                 )
-        if self.device_memory is not None:
-            device_bytes(self.device_memory)
         if self.sources.count("-") > 1:
             raise UsageError("Standard input is named twice.", "It can be read once.")
         if any(not prompt.strip() for prompt in self.prompts):

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from allmem_runtime.cli.exit_codes import OK
+from allmem_runtime.cli.option_flags import option_flags
 from allmem_runtime.cli.shared_options import command, json_flag, model_argument
+from allmem_runtime.engine.options import EngineOptions
 from allmem_runtime.errors import StorageError
-from allmem_runtime.progress import printable, size
+from allmem_runtime.progress import printable
+from allmem_runtime.quantities import format_bytes
 
 if TYPE_CHECKING:
     from allmem_runtime.bench.start import How, Starts
@@ -19,13 +22,7 @@ if TYPE_CHECKING:
 
 @command()
 @model_argument
-@click.option(
-    "--operators",
-    default="auto",
-    show_default=True,
-    help="What the model will be opened with: auto, native, portable, or a library.",
-)
-@click.option("--threads", type=int, help="CPU threads; the default suits the machine.")
+@option_flags(EngineOptions, "engine", only=("operators", "threads"))
 @click.option("--again", is_flag=True, help="Do it although it was done.")
 @click.option("--remove", is_flag=True, help="Delete what was prepared of this model.")
 @click.option(
@@ -37,8 +34,7 @@ if TYPE_CHECKING:
 @json_flag()
 def prepare(
     model: Path,
-    operators: str,
-    threads: int | None,
+    engine: EngineOptions,
     again: bool,
     remove: bool,
     measure: bool,
@@ -72,20 +68,20 @@ def prepare(
             if not removed:
                 click.echo("Nothing was prepared of this model.")
         return OK
-    library = find_library(operators, package.manifest.operators)
-    if isinstance(library, str) and operators != "auto":
+    library = find_library(engine.operators, package.manifest.operators)
+    if isinstance(library, str) and engine.operators != "auto":
         raise OperatorLibraryError(
             f"The native operators cannot be used: {library}.",
             "Install the package with its library, or use --operators portable.",
         )
     used = library.path if isinstance(library, LibraryInfo) else None
-    folder = preparing.prepare(package, used, threads=threads, again=again)
+    folder = preparing.prepare(package, used, threads=engine.threads, again=again)
     values: dict[str, Any] = {"folder": str(folder), "bytes": preparing.disk_bytes(folder)}
-    lines = [f"Prepared in {printable(str(folder))}, {size(values['bytes'])}."]
+    lines = [f"Prepared in {printable(str(folder))}, {format_bytes(values['bytes'])}."]
     if measure:
         from allmem_runtime.bench.start import measure_starts
 
-        starts = measure_starts(model, operators, threads, ("exported", "prepared"))
+        starts = measure_starts(model, engine, ("exported", "prepared"))
         _check(folder, starts)
         values |= {how: found.as_json() for how, found in starts.items()}
         lines += _table(starts)
@@ -119,12 +115,16 @@ def _table(starts: dict[How, Starts]) -> list[str]:
     for how, found in starts.items():
         spread = f"({found.seconds[0]:.2f} to {found.seconds[-1]:.2f})"
         seconds = f"{found.median:.2f} s {spread}"
-        cells = (f"{found.processor[0]:.2f} s", size(found.own), size(found.resident))
+        cells = (
+            f"{found.processor[0]:.2f} s",
+            format_bytes(found.own),
+            format_bytes(found.resident),
+        )
         rows.append(f"{how:10}{seconds:>22}" + "".join(f"{cell:>13}" for cell in cells))
     parts = ", ".join(f"{name} {value:.2f}" for name, value in starts["prepared"].parts.items())
     rows.append(
         "From the start of the process to its first token, least processor time; memory after it, "
-        f"{size(starts['prepared'].state)} of state included."
+        f"{format_bytes(starts['prepared'].state)} of state included."
     )
     rows.append(
         "Own memory is backed by no file; the rest of resident memory is shared and can be dropped."

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from allmem_runtime.cli.resume import Part
 from allmem_runtime.cli.signals import Interrupts, Stopped
-from allmem_runtime.progress import Printer, Reading, size
+from allmem_runtime.progress import Printer, Reading
+from allmem_runtime.quantities import format_bytes
 from allmem_runtime.session.session import Session
 from allmem_runtime.source_mark import RunningDigest
 from allmem_runtime.text.live import PAUSE, PausingSource
@@ -116,7 +117,7 @@ class Reader:
         self._session.save(self._target)
         self._saved_at = time.monotonic()
         count = self._target.stat().st_size
-        self._printer.notice(f"saved {self._target} ({size(count)})")
+        self._printer.notice(f"saved {self._target} ({format_bytes(count)})")
         self._printer.event("saved", path=str(self._target), bytes=count)
 
     def _ingest(

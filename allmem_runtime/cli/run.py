@@ -13,8 +13,9 @@ from typing import Any, BinaryIO, TextIO
 import click
 
 from allmem_runtime.cli.exit_codes import INTERRUPTED, OK
+from allmem_runtime.cli.option_flags import tokens
 from allmem_runtime.cli.options import DEFAULT_PAUSE, RunOptions
-from allmem_runtime.cli.shared_options import command, json_flag, model_argument
+from allmem_runtime.cli.shared_options import command, engine_flags, json_flag, model_argument
 from allmem_runtime.cli.signals import Interrupts
 from allmem_runtime.engine.threads import no_blas_threads
 from allmem_runtime.errors import AllMemError, SessionFileError, UsageError
@@ -53,25 +54,8 @@ Answers go to standard output, all else to standard error."""
 @click.option("--prompt", "prompts", multiple=True, help="A question; may be given repeatedly.")
 @click.option("--session", type=click.Path(path_type=Path), help="File to go on from and save to.")
 @click.option("--system", help="Instruction that opens the conversation.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option(
-    "--operators",
-    default="auto",
-    show_default=True,
-    help="auto, native, portable, or the path of a library.",
-)
-@click.option(
-    "--cuda-graph/--no-cuda-graph",
-    default=None,
-    help="Replay the step of one token as a CUDA graph.  [default: on CUDA]",
-)
-@click.option(
-    "--device-memory",
-    metavar="SIZE",
-    help="Most device memory for weights and work, such as 4GiB; states come on top.",
-)
-@click.option("--threads", type=int, help="CPU threads; the default suits the machine.")
-@click.option("--max-tokens", type=int, help="Longest answer in tokens.")
+@engine_flags
+@click.option("--max-tokens", type=tokens(0), help="Longest answer in tokens.")
 @click.option("--temperature", type=float, help="0 takes the most probable token every time.")
 @click.option("--top-k", type=int, help="Draw from this many tokens; 0 is no limit.")
 @click.option("--top-p", type=float, help="Draw from the likeliest tokens of this total share.")

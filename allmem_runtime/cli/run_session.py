@@ -33,14 +33,7 @@ class Work:
         self._options = options
         self._out = out
         self._interrupts = interrupts
-        model = load(
-            options.model,
-            device=options.device,
-            operators=options.operators,
-            threads=options.threads,
-            cuda_graph=options.cuda_graph,
-            device_memory=options.device_memory,
-        )
+        model = load(options.model, options.engine)
         self._sampling = dataclasses.replace(model.sampling, **options.sampling)  # type: ignore[arg-type]
         self._session: Session
         if resumed:

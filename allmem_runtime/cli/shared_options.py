@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
+from allmem_runtime.cli.option_flags import Decorator, option_flags
+from allmem_runtime.engine.options import EngineOptions
 from allmem_runtime.errors import StorageError
-
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 
@@ -22,26 +22,8 @@ def command(help: str | None = None) -> Callable[[Callable[..., Any]], click.Com
     return click.command(help=help, context_settings=HELP_NAMES)
 
 
-def running_options(most_threads: int | None = None) -> Decorator:
-    """``--device``, ``--operators`` and ``--threads`` of commands that load a model.
-
-    Args:
-        most_threads: largest number that is taken; None leaves that to the runtime.
-    """
-    options = [
-        click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N]."),
-        click.option("--operators", default="auto", show_default=True,
-                     help="auto, native, portable, or a library."),
-        click.option("--threads", type=click.IntRange(1, most_threads),
-                     help="CPU threads of a step."),
-    ]  # fmt: skip
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
+engine_flags = option_flags(EngineOptions, "engine")
+"""The flags of commands that load a model; the function gets ``engine``."""
 
 
 def json_flag(help: str = "One JSON object instead of text.") -> Decorator:

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from allmem_runtime.quantities import format_bytes
+
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 
@@ -30,7 +32,7 @@ class CudaDevice:
     memory: int
 
     def __str__(self) -> str:
-        memory = f"{self.memory / 2**30:.1f} GiB"
+        memory = format_bytes(self.memory)
         return f"{self.name}, compute capability {self.capability}, {memory}"
 
 

@@ -93,12 +93,12 @@ def choose(
     if kv == "int8":
         raise DeviceError(
             f"The model keeps keys and values as int8, and {wanted} has no kernels for that.",
-            "Use --device cpu, or export the model with --kv float16.",
+            "Use --device cpu, or export the model with --kv-cache-dtype float16.",
         )
     if products:
         raise DeviceError(
             f"The model multiplies by {QUANTIZED_MATMUL.name}, and {wanted} has no kernels for it.",
-            "Use --device cpu, or export the model with --products onnxruntime.",
+            "Use --device cpu, or export the model with --matmul-kernel onnxruntime.",
         )
     index = int(match[1] or 0)
     problem = probe(index)

@@ -30,6 +30,7 @@ from allmem_runtime.engine.opening import (
     operators_by_provider,
 )
 from allmem_runtime.engine.operators import find_library
+from allmem_runtime.engine.options import EngineOptions
 from allmem_runtime.engine.piece_limits import Ids, Logits, check_piece
 from allmem_runtime.engine.threads import cpu_threads
 from allmem_runtime.errors import (
@@ -46,8 +47,9 @@ log = logging.getLogger(__name__)
 
 _GENERIC_PRODUCTS = (
     f"This CPU runs the generic kernels of {QUANTIZED_MATMUL.name}, which are slow: a model "
-    "exported with --products onnxruntime is probably faster here."
+    "exported with --matmul-kernel onnxruntime is probably faster here."
 )
+_DEFAULTS = EngineOptions()
 _RECOVER = "Take the session back with rollback(), or start again with reset()."
 
 
@@ -57,13 +59,7 @@ class Engine:
     Args:
         package: the checked model folder.
         device: where to run.
-        operators: ``auto`` uses the native library if there is one, ``native`` insists on it,
-            ``portable`` uses the function bodies in the graph, anything else is the path of a
-            library to load.
-        threads: CPU threads of one step; None is what suits the machine.
-        cuda_graph: capture the step of one token as a CUDA graph; None does so on CUDA.
-        device_memory: bytes of device memory for weights and work; None is no limit.
-        use_prepared: on the CPU, map weights that ``allmem prepare`` wrote, where there are some.
+        options: how; the device named there was chosen already, and is ``device``.
         meanwhile: called right before a graph is opened, which leaves time for other threads.
 
     Attributes:
@@ -84,28 +80,25 @@ class Engine:
         self,
         package: Package,
         device: Device,
-        operators: str = "auto",
-        threads: int | None = None,
+        options: EngineOptions = _DEFAULTS,
         *,
-        cuda_graph: bool | None = None,
-        device_memory: int | None = None,
-        use_prepared: bool = True,
         meanwhile: Callable[[], None] | None = None,
     ) -> None:
-        self.threads = cpu_threads(threads)
-        _check_options(device, cuda_graph, device_memory)
+        self.threads = cpu_threads(options.threads)
+        _check_options(device, options)
         self.package = package
         self.device = device
+        self._options = options
         self.notices: list[str] = []
         self.prepared: Path | None = None
-        self._look_for_prepared = use_prepared and device.name == "cpu"
+        self._look_for_prepared = options.prepared and device.name == "cpu"
         self._chunk = package.manifest.chunk
-        self._wanted = Wanted(package, device, self.threads, device_memory, meanwhile)
+        self._wanted = Wanted(package, device, options, meanwhile)
         self._thread = device_thread(device.name)
         self._idle: deque[DeviceBuffers] = deque()
-        self.cuda_graph = device.name == "cuda" and cuda_graph is not False
+        self.cuda_graph = device.name == "cuda" and options.cuda_graph is not False
         self.operators = "native"
-        self._library = self._choose_operators(operators)
+        self._library = self._choose_operators(options.operators)
         check_signature(
             package,
             [Argument(a.name, a.type, tuple(a.shape)) for a in self._session.get_inputs()],
@@ -218,7 +211,7 @@ class Engine:
         except STEP_ERRORS as error:
             reason, remedy = first_line(error), CUDA_REMEDY
             if is_exhausted(error):
-                reason, remedy = exhausted(self._wanted.device_memory, str(self.device))
+                reason, remedy = exhausted(self._options.memory_limit, str(self.device))
             raise DeviceError(
                 f"{self.package.graph} does not run on {self.device}: {reason}.", remedy
             ) from error
@@ -303,7 +296,7 @@ class Engine:
         except STEP_ERRORS as error:
             reason, remedy = first_line(error), _RECOVER
             if self.device.name != "cpu" and is_exhausted(error):
-                reason, more = exhausted(self._wanted.device_memory, str(self.device))
+                reason, more = exhausted(self._options.memory_limit, str(self.device))
                 remedy = f"{_RECOVER} {more}"
             raise SessionStateError(
                 f"The step at position {position} failed: {reason}.", remedy
@@ -318,12 +311,12 @@ class Engine:
         return operators_by_provider(self._session)
 
 
-def _check_options(device: Device, cuda_graph: bool | None, device_memory: int | None) -> None:
+def _check_options(device: Device, options: EngineOptions) -> None:
     if device.name == "cuda":
         return
     for given, what in (
-        (cuda_graph is True, "CUDA graphs are"),
-        (device_memory is not None, "A limit of device memory is"),
+        (options.cuda_graph is True, "CUDA graphs are"),
+        (options.device_memory is not None, "A limit of device memory is"),
     ):
         if given:
             raise UsageError(

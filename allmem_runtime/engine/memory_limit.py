@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 from allmem_runtime.errors import UsageError
+from allmem_runtime.quantities import BYTES_EXAMPLE, format_bytes, parse_bytes
 
-_SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,3})?)\s*([KMGT]?)(I?)(B?)\Z", re.IGNORECASE | re.ASCII)
-_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _LEAST = 1 << 20
-_REMEDY = "Write it like 4GiB, 512MiB or 4294967296."
+_NAME = "The device memory limit"
 
 # What ONNX Runtime and CUDA say when there is none left.
 _EXHAUSTED = (
@@ -23,24 +20,16 @@ _EXHAUSTED = (
 
 
 def device_bytes(text: str | int) -> int:
-    """Bytes from what was typed: ``4GiB``, ``4GB``, ``512m``, or a plain number of bytes.
-
-    ``G``, ``GiB`` and ``GB`` alike are 1024^3, as cards are sold.
+    """A limit in bytes, from what was typed or from a plain number of bytes.
 
     Raises:
         UsageError: it is no size, or less than a mebibyte.
     """
     if isinstance(text, bool):
-        raise UsageError(f"The device memory limit is {text!r}.", _REMEDY)
-    if isinstance(text, int):
-        count = text
-    else:
-        match = _SIZE.match(text.strip())
-        if not match or (match[3] and not match[2]) or ("." in match[1] and not match[2]):
-            raise UsageError(f"The device memory limit {text!r} is no size.", _REMEDY)
-        count = int(float(match[1]) * 1024 ** _POWERS[match[2].upper()])
+        raise UsageError(f"{_NAME} is {text!r}.", BYTES_EXAMPLE)
+    count = text if isinstance(text, int) else parse_bytes(text, _NAME)
     if not _LEAST <= count < 1 << 62:
-        raise UsageError(f"The device memory limit {text!r} cannot be meant.", _REMEDY)
+        raise UsageError(f"{_NAME} {text!r} cannot be meant.", BYTES_EXAMPLE)
     return count
 
 
@@ -63,6 +52,6 @@ def exhausted(limit: int | None, device: str) -> tuple[str, str]:
             "Close what else uses it, use a model of fewer bytes, or use --device cpu.",
         )
     return (
-        f"the limit of {limit / 2**20:,.0f} MiB (--device-memory) for {device} is too small",
+        f"the limit of {format_bytes(limit)} (--device-memory) for {device} is too small",
         "Allow more, use a model of fewer bytes, or use --device cpu.",
     )

@@ -14,6 +14,8 @@ from allmem_runtime import spec
 from allmem_runtime.engine.devices import CUDA_REMEDY, Device
 from allmem_runtime.engine.failures import FATAL, ORT_ERRORS, first_line, hushed
 from allmem_runtime.engine.memory_limit import exhausted, is_exhausted
+from allmem_runtime.engine.options import EngineOptions
+from allmem_runtime.engine.threads import cpu_threads
 from allmem_runtime.errors import DeviceError, ModelFileError
 from allmem_runtime.files.package import Package
 
@@ -50,16 +52,14 @@ class Wanted:
     Attributes:
         package: the model.
         device: where it is to run.
-        threads: CPU threads of one step.
-        device_memory: bytes of device memory for weights and work; None is no limit.
+        options: how.
         meanwhile: called right before ONNX Runtime begins, which takes long and leaves Python's
             lock to other threads.
     """
 
     package: Package
     device: Device
-    threads: int
-    device_memory: int | None = None
+    options: EngineOptions
     meanwhile: Callable[[], None] | None = None
 
 
@@ -81,7 +81,7 @@ def open_graph(
         ModelFileError: the graph does not load.
         Exception: what ONNX Runtime raised for the library.
     """
-    options = _options(wanted.threads)
+    options = _options(cpu_threads(wanted.options.threads))
     if prepared is not None:  # it was optimized before it was saved
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return _open(wanted, library, graphs, options, prepared or wanted.package.graph)
@@ -99,7 +99,7 @@ def save_prepared(wanted: Wanted, library: Path | None, folder: Path) -> None:
         ModelFileError: the graph does not load, or cannot be written.
         Exception: what ONNX Runtime raised for the library.
     """
-    options = _options(wanted.threads)
+    options = _options(cpu_threads(wanted.options.threads))
     options.optimized_model_filepath = os.fspath(folder / spec.GRAPH_FILE)
     for name, value in (
         ("session.optimized_model_external_initializers_file_name", spec.WEIGHTS_FILE),
@@ -167,8 +167,8 @@ def _provider_options(wanted: Wanted, graphs: bool) -> dict[str, str]:
         # By default factors of float32 products are rounded to 11 bits on cards from 8.0 on.
         "use_tf32": "0",
     }
-    if wanted.device_memory is not None:
-        options["gpu_mem_limit"] = str(wanted.device_memory)
+    if (limit := wanted.options.memory_limit) is not None:
+        options["gpu_mem_limit"] = str(limit)
     if graphs:
         options["enable_cuda_graph"] = "1"
     return options
@@ -178,7 +178,7 @@ def _load_error(
     error: Exception, wanted: Wanted, graph: Path, portable: bool
 ) -> DeviceError | ModelFileError:
     if wanted.device.name != "cpu" and is_exhausted(error):
-        reason, remedy = exhausted(wanted.device_memory, str(wanted.device))
+        reason, remedy = exhausted(wanted.options.memory_limit, str(wanted.device))
         return DeviceError(f"{graph} does not load: {reason}.", remedy)
     hint = "Export the model again, or fetch an intact copy."
     if portable and wanted.package.scan.operators:

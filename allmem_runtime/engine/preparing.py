@@ -17,13 +17,14 @@ from typing import Any
 from allmem_runtime.engine import prepared
 from allmem_runtime.engine.devices import Device
 from allmem_runtime.engine.opening import Wanted, save_prepared
-from allmem_runtime.engine.threads import cpu_threads
+from allmem_runtime.engine.options import EngineOptions
 from allmem_runtime.errors import ModelFileError, StorageError
 from allmem_runtime.files.locking import only_one
 from allmem_runtime.files.package import Package, file_digest
 from allmem_runtime.files.record_signature import sign
 from allmem_runtime.files.user_cache import VARIABLE
 from allmem_runtime.machine import machine
+from allmem_runtime.quantities import format_bytes
 
 _LOCK = ".lock"
 _UNFINISHED = ".making-"
@@ -70,7 +71,7 @@ def prepare(
         new = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=base))
         try:
             new.chmod(0o755)
-            wanted = Wanted(package, Device("cpu", 0, ""), cpu_threads(threads))
+            wanted = Wanted(package, Device("cpu", 0, ""), EngineOptions(threads=threads))
             try:
                 save_prepared(wanted, library, new)
             except ModelFileError:
@@ -139,7 +140,7 @@ def _check_room(package: Package, base: Path) -> None:
     free = shutil.disk_usage(base).free
     if free < needed:
         raise StorageError(
-            f"Preparing takes up to {needed >> 20:,} MiB in {base}, and {free >> 20:,} MiB are "
+            f"Preparing takes up to {format_bytes(needed)} in {base}, and {format_bytes(free)} are "
             "free.",
             "Make room on that disk.",
         )

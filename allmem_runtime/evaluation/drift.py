@@ -19,7 +19,6 @@ from allmem_runtime.evaluation.blank_memory import (
     InitialWeights,
     initial_weights,
 )
-from allmem_runtime.evaluation.lengths import length_name
 from allmem_runtime.evaluation.loading import Models
 from allmem_runtime.evaluation.numbers import Mean
 from allmem_runtime.evaluation.perplexity import losses
@@ -27,6 +26,7 @@ from allmem_runtime.evaluation.results import Record, Results, key_of
 from allmem_runtime.evaluation.rows import Group
 from allmem_runtime.evaluation.tables import Table
 from allmem_runtime.model import Model
+from allmem_runtime.quantities import format_tokens
 
 Stretch = dict[str, Any]
 """``start``, ``end``, ``nats`` per token in between, ``growth`` of each layer at the end."""
@@ -200,7 +200,7 @@ def _reopened(model: Model, file: Path | None, tokens: int) -> EvaluationSession
 def tables(found: Mapping[str, Sequence[Record]], length: int, step: int) -> list[Table]:
     """Perplexity by stretch, growth at its end, and the last stretch against the second."""
     names, bounds = list(found), [*range(0, length, step), length]
-    columns = [f"{length_name(a)}–{length_name(b)}" for a, b in pairwise(bounds)]
+    columns = [f"{format_tokens(a)}–{format_tokens(b)}" for a, b in pairwise(bounds)]
     ratio = Table("perplexity, by position", names, columns, 2)
     rows = Table("longest row of the fast weights, 1 at first, at the end of", names, columns, 3)
     second, last = columns[1], columns[-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from allmem_runtime.engine.options import EngineOptions
 from allmem_runtime.evaluation.rows import Group
 from allmem_runtime.files.package import Package
 from allmem_runtime.model import Model, load
@@ -20,16 +21,12 @@ class Models:
     """Loads models, and drops the one that was wanted longest ago when the room is full.
 
     Args:
-        device: where to run.
-        operators: which operators.
-        threads: CPU threads of a step.
+        options: where and how they run.
         room: bytes for all models together; None for half of what is free now.
     """
 
-    def __init__(
-        self, device: str, operators: str, threads: int | None, room: int | None = None
-    ) -> None:
-        self._options = device, operators, threads
+    def __init__(self, options: EngineOptions, room: int | None = None) -> None:
+        self._options = options
         self._room = free_memory() // 2 if room is None else room
         self._kept: dict[Path, tuple[Model, int]] = {}
 
@@ -40,9 +37,7 @@ class Models:
             need = _bytes(package)
             while self._kept and need + sum(n for _, n in self._kept.values()) > self._room:
                 del self._kept[next(iter(self._kept))]
-            device, operators, threads = self._options
-            model = load(package.folder, device=device, operators=operators, threads=threads)
-            found = model, need
+            found = load(package.folder, self._options), need
         self._kept[package.folder] = found
         return found[0]
 

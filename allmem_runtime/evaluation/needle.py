@@ -14,7 +14,7 @@ from pathlib import Path
 
 from allmem_runtime.errors import SourceError, UsageError
 from allmem_runtime.evaluation.items import Item, Question
-from allmem_runtime.evaluation.lengths import length_name
+from allmem_runtime.quantities import format_tokens
 
 MAX_ANSWER = 24
 DIGITS = 7
@@ -141,7 +141,7 @@ def _item(
         if over <= 0 or len(hay) <= depths:
             break
         del hay[-max(1, over // 20) :]
-    return Item("needle", length_name(length), sample, document, questions)
+    return Item("needle", format_tokens(length), sample, document, questions)
 
 
 def _hay(room: int, rng: random.Random, count: Count, haystack: Sequence[str] | None) -> list[str]:

@@ -18,13 +18,13 @@ from allmem_runtime.evaluation.blank_memory import (
     InitialWeights,
     initial_weights,
 )
-from allmem_runtime.evaluation.lengths import length_name
 from allmem_runtime.evaluation.loading import BLOCK, Models
 from allmem_runtime.evaluation.numbers import mean
 from allmem_runtime.evaluation.results import Record, Results, key_of
 from allmem_runtime.evaluation.rows import Group, Row
 from allmem_runtime.evaluation.tables import Table
 from allmem_runtime.model import Model
+from allmem_runtime.quantities import format_tokens
 
 STEP = 2048
 _STEPS = 4
@@ -234,8 +234,8 @@ class Perplexity:
         self, rows: Sequence[str], records: Sequence[Record], bases: Sequence[str]
     ) -> list[Table]:
         """Nats per token, perplexity, and paired differences to each of ``bases``."""
-        columns = [f"{length_name(low)}–{length_name(high)}" for low, high in self._pairs()]
-        whole = f"0–{length_name(self._edges[-1])}"
+        columns = [f"{format_tokens(low)}–{format_tokens(high)}" for low, high in self._pairs()]
+        whole = f"0–{format_tokens(self._edges[-1])}"
         every = [*columns, whole] if len(columns) > 1 else columns
         nats = Table("nats per token, by position", rows, every, 4)
         ratio = Table("perplexity, by position", rows, every, 2)

@@ -17,9 +17,9 @@ from typing import Any
 
 from allmem_runtime.evaluation import ruler_package
 from allmem_runtime.evaluation.items import Item, Question
-from allmem_runtime.evaluation.lengths import length_name
 from allmem_runtime.evaluation.ruler_host import MISSING, NO_SAMPLE, STUCK
 from allmem_runtime.evaluation.ruler_package import REMEDY, BenchmarkError, Task
+from allmem_runtime.quantities import format_tokens
 
 _QUESTION_ANSWERING = "qa.py"
 RESERVED_QUESTIONS = 500
@@ -64,7 +64,7 @@ def ruler_items(
             document, text, prefix = split(task, prompt["input"])
             references = tuple(str(r) for r in prompt["outputs"])
             question = Question(text, prefix, references, task.tokens)
-            items.append(Item(task.name, length_name(length), sample, document, (question,)))
+            items.append(Item(task.name, format_tokens(length), sample, document, (question,)))
     return items
 
 

@@ -29,7 +29,7 @@ from allmem_runtime.errors import AllMemError
 from allmem_runtime.files.package import open_package
 from allmem_runtime.health.selfcheck import TOLERANCE, operator_error, relative_error
 from allmem_runtime.model import load
-from allmem_runtime.progress import size
+from allmem_runtime.quantities import format_bytes
 
 Status = Literal["ok", "warn", "fail"]
 _CPU = Device("cpu", 0, "")
@@ -196,7 +196,7 @@ def _memory() -> str:
         total, free = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_AVPHYS_PAGES")
     except (AttributeError, OSError, ValueError):
         return ""
-    return f"{size(total * page)} memory ({size(free * page)} free)"
+    return f"{format_bytes(total * page)} memory ({format_bytes(free * page)} free)"
 
 
 def _graphics() -> str:

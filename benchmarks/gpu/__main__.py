@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.arguments import existing_file, names, parser_of
 from benchmarks.gpu import kernels_attention, kernels_memory, library, models, peaks
 from benchmarks.gpu.bench import Bench, work_off
 from benchmarks.gpu.machine import describe
@@ -28,18 +29,17 @@ SECTIONS = {"attention": kernels_attention, "memory": kernels_memory, "models": 
 
 def arguments_of(given: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.gpu",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("gpu", __doc__)
     parser.add_argument("--quick", action="store_true", help="only the most telling")
-    parser.add_argument("--only", default=",".join(SECTIONS), help="sections, with commas")
-    parser.add_argument("--json", type=Path, help="file that always holds all results so far")
+    parser.add_argument("--only", type=names, default=list(SECTIONS), help="sections, with commas")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="file that always holds all results so far"
+    )
     parser.add_argument("--minutes", type=float, help="start nothing after that time")
-    parser.add_argument("--rehearse", type=Path, help="library that runs the kernels on the CPU")
+    parser.add_argument(
+        "--rehearse", type=existing_file, help="library that runs the kernels on the CPU"
+    )
     parsed = parser.parse_args(given)
-    parsed.only = parsed.only.split(",")
     unknown = set(parsed.only) - set(SECTIONS)
     if unknown:
         parser.error(f"--only knows {', '.join(SECTIONS)}, not {', '.join(sorted(unknown))}")

@@ -7,7 +7,6 @@ Where no compiler is, build it elsewhere and name the file by ``ALLMEM_CUDA_KERN
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import hashlib
 import os
@@ -18,6 +17,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from benchmarks.arguments import names, parser_of
 from benchmarks.gpu.calls import Call
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -165,9 +165,10 @@ class Prepared:
 
 def main() -> None:
     """Build the library for some cards."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--architecture", nargs="+", default=["80", "86", "89", "90"])
-    parser.add_argument("--out", type=Path)
+    parser = parser_of("gpu.library", __doc__)
+    parser.add_argument("--architecture", type=names, default=["80", "86", "89", "90"],
+                        help="of the cards, with commas")  # fmt: skip
+    parser.add_argument("--out", type=Path, metavar="FILE", help="what to build")
     arguments = parser.parse_args()
     try:
         print(build(tuple(arguments.architecture), arguments.out))

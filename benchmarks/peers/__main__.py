@@ -10,22 +10,31 @@ reached within --minutes, or cannot run, is said.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import click
-
 from allmem_runtime import __version__, load
-from allmem_runtime.bench import lengths
 from allmem_runtime.bench.texts import read_text
 from allmem_runtime.engine.threads import cpu_threads
 from allmem_runtime.machine import machine
+from allmem_runtime.quantities import format_tokens
+from benchmarks.arguments import (
+    add_model,
+    add_text,
+    at_least_one,
+    existing_file,
+    names,
+    parser_of,
+    tokens,
+)
+from benchmarks.arguments import depths as token_depths
 from benchmarks.peers import contenders, limit, llama_bench, report, rounds, start
 from benchmarks.peers.contenders import GENAI, LLAMA, LLAMA_HALF, LLAMA_TOOL, OURS, TORCH
 
@@ -60,65 +69,82 @@ def merged(row: dict[str, Any], systems: list[dict[str, Any]]) -> None:
     row["systems"] += [system for system in systems if system["system"] not in known]
 
 
-@click.command(help=__doc__)
-@click.argument("model", type=click.Path(exists=True, path_type=Path))
-@click.argument("gguf", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.argument("text", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--depths", default="0,2k,8k,32k", show_default=True)
-@click.option("--systems", default=",".join(contenders.ORDER), show_default=True)
-@click.option("--minutes", default=60.0, show_default=True, help="Time for all of it.")
-@click.option("--rounds", "turns", default=5, show_default=True, type=click.IntRange(1))
-@click.option("--prompt", default=512, show_default=True, type=click.IntRange(1))
-@click.option("--tokens", "written", default=32, show_default=True, type=click.IntRange(1))
-@click.option("--threads", type=click.IntRange(1), help="Of everybody.  [default: physical cores]")
-@click.option(
-    "--llama-bench",
-    "tool",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="llama.cpp's tool.  [default: the one on the path]",
-)
-@click.option(
-    "--python",
-    "pythons",
-    multiple=True,
-    metavar="MODULE=PYTHON",
-    help="A Python for llama_library, llama_server, genai or pytorch.",
-)
-@click.option(
-    "--work",
-    default=Path("build/peers"),
-    show_default=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Files made for the peers.",
-)
-@click.option("--start/--no-start", "with_start", default=True, help="Measure starts too.")
-@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--plot", "plot_path", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--draw", is_flag=True, help="Only draw --plot from an older --json.")
-def main(model: Path, gguf: Path, text: Path, depths: str, systems: str, minutes: float,
-         turns: int, prompt: int, written: int, threads: int | None, tool: Path | None,
-         pythons: tuple[str, ...], work: Path, with_start: bool, json_path: Path | None,
-         plot_path: Path | None, draw: bool) -> None:  # fmt: skip
-    if draw:
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = parser_of("peers", __doc__)
+    add_model(made)
+    made.add_argument("gguf", type=existing_file, help="the same model for llama.cpp")
+    add_text(made)
+    made.add_argument(
+        "--depths",
+        type=token_depths,
+        default=[0, 2048, 8192, 32768],
+        help="tokens read before measuring, such as 0,2k,8k,32k",
+    )
+    made.add_argument(
+        "--systems", type=names, default=list(contenders.ORDER), help="who is measured"
+    )
+    made.add_argument("--minutes", type=float, default=60.0, help="time for all of it")
+    made.add_argument("--rounds", type=at_least_one, default=5, help="of each measurement")
+    made.add_argument("--prompt", type=tokens, default=512, help="tokens of a prompt")
+    made.add_argument("--tokens", type=tokens, default=32, help="tokens written for one figure")
+    made.add_argument(
+        "--threads", type=at_least_one, help="of everybody (default: the physical cores)"
+    )
+    made.add_argument(
+        "--llama-bench",
+        type=existing_file,
+        metavar="TOOL",
+        help="llama.cpp's tool (default: the one on the path)",
+    )
+    made.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        metavar="MODULE=PYTHON",
+        help="a Python for llama_library, llama_server, genai or pytorch",
+    )
+    made.add_argument(
+        "--work", type=Path, default=Path("build/peers"), help="files made for the peers"
+    )
+    made.add_argument(
+        "--start", action=argparse.BooleanOptionalAction, default=True, help="measure starts too"
+    )
+    made.add_argument("--json", type=Path, metavar="FILE", help="keep all figures here")
+    made.add_argument("--plot", type=Path, metavar="FILE", help="draw them")
+    made.add_argument("--draw", action="store_true", help="only draw --plot from an older --json")
+    return made
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    """Measure everybody in turns, depth by depth."""
+    command = parser()
+    arguments = command.parse_args(given)
+    json_path, plot_path = arguments.json, arguments.plot
+    if arguments.draw:
         if json_path is None or plot_path is None:
-            raise click.UsageError("--draw needs --json and --plot.")
+            command.error("--draw needs --json and --plot.")
         report.plot(json.loads(json_path.read_text()), plot_path)
         return
+    model, gguf, text, work = arguments.model, arguments.gguf, arguments.text, arguments.work
+    prompt, written, minutes = arguments.prompt, arguments.tokens, arguments.minutes
     began = time.monotonic()
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    wanted = tuple(name.strip() for name in systems.split(","))
+    wanted = tuple(arguments.systems)
     unknown = set(wanted) - set(contenders.ORDER)
     if unknown or OURS not in wanted:
-        raise click.UsageError(f"--systems takes {', '.join(contenders.ORDER)}, ours among them.")
-    steps = lengths.parse(depths, "--depths", 0)
+        command.error(f"--systems takes {', '.join(contenders.ORDER)}, ours among them.")
+    steps = arguments.depths
     opened = load(model, device="cpu", operators="native")
     read = read_text(text, opened.tokenizer)
-    plan = rounds.Plan(prompt, min(32, prompt), written, turns, cpu_threads(threads))
+    plan = rounds.Plan(
+        prompt, min(32, prompt), written, arguments.rounds, cpu_threads(arguments.threads)
+    )
     work.mkdir(parents=True, exist_ok=True)
     setup = contenders.Setup(
         model.resolve(), gguf.resolve(), work.resolve(), sys.executable, plan.threads,
-        steps[-1] + prompt + written + 64, llama_bench.find_tool(tool),
-        dict(pair.split("=", 1) for pair in pythons),
+        steps[-1] + prompt + written + 64, llama_bench.find_tool(arguments.llama_bench),
+        dict(pair.split("=", 1) for pair in arguments.python),
     )  # fmt: skip
     names = opened.name
     values: dict[str, Any] = {
@@ -131,19 +157,19 @@ def main(model: Path, gguf: Path, text: Path, depths: str, systems: str, minutes
     most = limit.most_tokens_per_second(opened.manifest, plan.threads)
     values["most_prefill_tokens_per_second"] = most
     del opened
-    click.echo("making the files of the peers, where they are not there yet", err=True)
+    print("making the files of the peers, where they are not there yet", file=sys.stderr)
     found, missing = contenders.prepare(setup, wanted)
     by_name = {who.name: who for who in found}
     values["missing"] = missing
     deadline = began + minutes * 60
-    click.echo(f"{names}, {plan.threads} threads, {machine().name}, text {text.name}")
+    print(f"{names}, {plan.threads} threads, {machine().name}, text {text.name}")
     if busy > BUSY:
-        click.echo(
+        print(
             f"The machine is busy (load {busy:.1f}): threads that wait awake, as those "
             "of llama.cpp do, lose most. Do not trust these ratios."
         )
     for name, why in missing.items():
-        click.echo(f"{name}: not measured: {why}")
+        print(f"{name}: not measured: {why}")
 
     def keep() -> None:
         if json_path is not None:
@@ -152,31 +178,31 @@ def main(model: Path, gguf: Path, text: Path, depths: str, systems: str, minutes
             try:
                 report.plot(values, plot_path)
             except ImportError:
-                click.echo("no picture: install it with `pip install matplotlib`", err=True)
+                print("no picture: install it with `pip install matplotlib`", file=sys.stderr)
 
-    if with_start:
+    if arguments.start:
         starters = [by_name[n] for n in (OURS, LLAMA_TOOL, LLAMA, GENAI) if n in by_name]
         seconds, problems = start.measure(starters, plan, read, deadline)
         values["start_seconds"], values["start_problems"] = seconds, problems
         for line in report.start_lines(seconds, OURS):
-            click.echo(line)
+            print(line)
         keep()
-    click.echo(report.heading())
+    print(report.heading())
     rows: dict[int, dict[str, Any]] = {}
     for depth, group in phases(steps, set(by_name)):
         if time.monotonic() >= deadline:
             for name in group[1:]:
-                line = f"{lengths.name(depth):>5}  {name:<22}  not reached in {minutes:g} minutes"
-                click.echo(line)
+                line = f"{format_tokens(depth):>5}  {name:<22}  not reached in {minutes:g} minutes"
+                print(line)
             continue
         figures = rounds.measure(
             [by_name[name] for name in group], plan, read, depth, deadline,
-            lambda line: click.echo(line, err=True),
+            lambda line: print(line, file=sys.stderr),
         )  # fmt: skip
         for one in figures:
             rounds.refuse_impossible(one, plan, most)
         for line in report.lines(depth, figures, figures[0], plan):
-            click.echo(line)
+            print(line)
         if depth not in rows:
             rows[depth] = {"tokens_read": depth, "systems": []}
             values["depths"] = sorted(

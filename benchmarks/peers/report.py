@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from allmem_runtime.bench import lengths
 from allmem_runtime.bench.statistics import Spread
-from allmem_runtime.progress import size
+from allmem_runtime.quantities import format_bytes, format_tokens
 from benchmarks.peers.rounds import Figures, Plan, ratios
 
 _COLUMNS = (
@@ -32,7 +31,7 @@ def heading() -> str:
 def lines(depth: int, all_figures: Sequence[Figures], ours: Figures, plan: Plan) -> Iterator[str]:
     """The lines of one depth."""
     for figures in all_figures:
-        name = lengths.name(depth)
+        name = format_tokens(depth)
         if not figures.write:
             yield f"{name:>5}  {figures.name:<22}  cannot be told: {figures.problem}"
             continue
@@ -43,8 +42,8 @@ def lines(depth: int, all_figures: Sequence[Figures], ours: Figures, plan: Plan)
         cells.append("" if same else _ratio(ratios(ours.prompt, figures.prompt)))
         cells.append(_milliseconds(figures.question))
         memory = figures.memory
-        cells.append("–" if memory is None else size(memory.resident))
-        cells.append("–" if memory is None or memory.private is None else size(memory.private))
+        for count in (None, None) if memory is None else (memory.resident, memory.private):
+            cells.append("–" if count is None else format_bytes(count))
         yield _line(cells) + (f"  ({figures.problem})" if figures.problem else "")
 
 
@@ -105,7 +104,7 @@ def plot(values: dict[str, Any], path: Path) -> None:
     memory.set_title("resident memory, MiB")
     for axis in (speed, memory):
         axis.set_xscale("symlog", linthresh=1024)
-        axis.set_xticks(depths, [lengths.name(depth) for depth in depths])
+        axis.set_xticks(depths, [format_tokens(depth) for depth in depths])
         axis.minorticks_off()
         axis.set_xlabel("tokens read")
         axis.set_ylim(bottom=0)

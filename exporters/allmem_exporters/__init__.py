@@ -1,9 +1,14 @@
 """Exporters: AllMem models in PyTorch, conversion of pretrained decoders, export to ONNX."""
 
+import importlib
+from typing import TYPE_CHECKING
+
 from allmem_exporters.errors import ConfigError, ConversionError
-from allmem_exporters.model.config import AllMemConfig
-from allmem_exporters.model.modeling import AllMemForCausalLM, AllMemOutput
-from allmem_exporters.model.state import AllMemState, LayerState
+
+if TYPE_CHECKING:
+    from allmem_exporters.model.config import AllMemConfig
+    from allmem_exporters.model.modeling import AllMemForCausalLM, AllMemOutput
+    from allmem_exporters.model.state import AllMemState, LayerState
 
 __all__ = [
     "AllMemConfig",
@@ -14,3 +19,24 @@ __all__ = [
     "ConversionError",
     "LayerState",
 ]
+
+# Imported on first use: help and options need not wait for PyTorch.
+_LATER = {
+    "AllMemConfig": "allmem_exporters.model.config",
+    "AllMemForCausalLM": "allmem_exporters.model.modeling",
+    "AllMemOutput": "allmem_exporters.model.modeling",
+    "AllMemState": "allmem_exporters.model.state",
+    "LayerState": "allmem_exporters.model.state",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_LATER[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -14,7 +14,6 @@ from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from allmem_runtime.bench.texts import Text
 from allmem_runtime.files.package import open_package
@@ -348,7 +347,7 @@ def test_our_figures_of_a_depth_are_kept_from_the_first_time() -> None:
 
 
 def test_the_command_prints_and_keeps_a_whole_run(
-    tiny_model_dir: Path, tool: Path, tmp_path: Path
+    tiny_model_dir: Path, tool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text, kept = tmp_path / "text.txt", tmp_path / "peers.json"
     text.write_text("The river went round the old mill. " * 9)
@@ -359,14 +358,13 @@ def test_the_command_prints_and_keeps_a_whole_run(
         "--prompt", 20, "--tokens", 2, "--rounds", 1, "--threads", 1, "--no-start",
         "--llama-bench", tool, "--work", tmp_path / "work", "--json", kept,
     ]  # fmt: skip
-    done = CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
+    main([str(a) for a in arguments])
     found = json.loads(kept.read_text())
     assert [row["tokens_read"] for row in found["depths"]] == [0, 20]
     for row in found["depths"]:
         assert [system["system"] for system in row["systems"]] == [OURS, LLAMA_TOOL]
         assert row["systems"][1]["ours_over_it_write"]["count"] == 1
-    assert LLAMA_TOOL in done.output
+    assert LLAMA_TOOL in capsys.readouterr().out
 
 
 def test_a_picture_is_drawn_of_a_run_that_was_kept(tmp_path: Path) -> None:
@@ -383,22 +381,26 @@ def test_a_picture_is_drawn_of_a_run_that_was_kept(tmp_path: Path) -> None:
     kept.write_text(json.dumps(values))
     # Model, file and text are not opened.
     arguments = [tmp_path, kept, kept, "--draw", "--json", kept, "--plot", picture]
-    done = CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
+    main([str(a) for a in arguments])
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_what_was_not_reached_is_said(tiny_model_dir: Path, tool: Path, tmp_path: Path) -> None:
+def test_what_was_not_reached_is_said(
+    tiny_model_dir: Path, tool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = [
         tiny_model_dir, tool, tool, "--depths", "20", "--systems", f"{OURS},{LLAMA_TOOL}",
         "--minutes", 0, "--no-start", "--llama-bench", tool, "--work", tmp_path / "work",
     ]  # fmt: skip
-    done = CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
-    assert f"{LLAMA_TOOL:<22}  not reached in 0 minutes" in done.output
+    main([str(a) for a in arguments])
+    assert f"{LLAMA_TOOL:<22}  not reached in 0 minutes" in capsys.readouterr().out
 
 
-def test_systems_nobody_knows_are_refused(tiny_model_dir: Path, tool: Path) -> None:
+def test_systems_nobody_knows_are_refused(
+    tiny_model_dir: Path, tool: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = [str(tiny_model_dir), str(tool), str(tool), "--systems", "allmem,abacus"]
-    done = CliRunner().invoke(main, arguments)
-    assert done.exit_code == 2
-    assert "--systems" in done.output
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "--systems" in capsys.readouterr().err

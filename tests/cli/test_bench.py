@@ -12,12 +12,10 @@ import pytest
 from commands import TEXT, Command, process
 
 from allmem_runtime import load
-from allmem_runtime.bench import lengths
 from allmem_runtime.bench.pieces import GAIN, best, candidates
 from allmem_runtime.bench.process_memory import process_memory
 from allmem_runtime.bench.statistics import Spread
 from allmem_runtime.bench.texts import Text
-from allmem_runtime.errors import UsageError
 from allmem_runtime.files.user_cache import VARIABLE
 
 QUICK = ("--device", "cpu", "--operators", "portable", "--threads", 1, "--repeats", 2)
@@ -180,25 +178,6 @@ def test_a_picture_is_drawn_where_that_is_possible(
     result = command("allmem", "bench", tiny_model_dir, *SMALL, "--text", text, "--plot", path)
     assert result.code == 0, result.err
     assert path.read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.parametrize(
-    ("text", "numbers"),
-    [("0", [0]), ("8k,2k,2048", [2048, 8192]), ("1M", [1 << 20]), ("7, 1K", [7, 1024])],
-)
-def test_lengths_are_read_as_people_write_them(text: str, numbers: list[int]) -> None:
-    assert lengths.parse(text, "--depths", 0) == numbers
-
-
-@pytest.mark.parametrize("number", [0, 7, 2048, 8192, 1000, 1 << 20, 3 << 20])
-def test_names_of_lengths_are_lengths(number: int) -> None:
-    assert lengths.parse(lengths.name(number), "--depths", 0) == [number]
-
-
-@pytest.mark.parametrize("text", ["", "k", "1,,2", "1.5k", "9999999999", "١k", "1G"])
-def test_what_is_no_length_is_refused(text: str) -> None:
-    with pytest.raises(UsageError):
-        lengths.parse(text, "--depths", 0)
 
 
 def test_a_text_that_ends_begins_again() -> None:

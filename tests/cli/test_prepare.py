@@ -12,6 +12,7 @@ from commands import Command
 
 from allmem_runtime.bench import start
 from allmem_runtime.engine import preparing
+from allmem_runtime.engine.options import EngineOptions
 from allmem_runtime.errors import DeviceError
 from allmem_runtime.files.user_cache import VARIABLE
 
@@ -95,7 +96,8 @@ def test_options_that_cannot_be_meant_are_refused(
 
 def test_a_start_that_fails_is_told_with_its_reason(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match=r"A start of .* failed: .*nothing"):
-        start.measure_starts(tmp_path / "nothing", "portable", 1, ("exported",), 1)
+        options = EngineOptions(operators="portable", threads=1)
+        start.measure_starts(tmp_path / "nothing", options, ("exported",), 1)
 
 
 def test_run_says_when_prepared_weights_are_ignored(command: Command, model: Path) -> None:

@@ -21,7 +21,8 @@ def test_command_prints_the_folder_and_hands_every_option_on(tmp_path: Path) -> 
         [str(tmp_path / "pretrained"), str(out), "--window", "48", "--sinks", "0", "--chunk", "24",
          "--mem-width", "8", "--mem-heads", "1", "--mem-hidden-mult", "3", "--conv-kernel", "2",
          "--lr-init", "0.001", "--theta-rel", "0", "--inner-loss", "l2", "--norm-schedule", "post",
-         "--sink-rope", "true", "--kv", "float32", "--dtype", "bfloat16", "--seed", "9"],
+         "--sink-rope", "true", "--kv-cache-dtype", "float32", "--dtype", "bfloat16",
+         "--seed", "9"],
         catch_exceptions=False,
     )  # fmt: skip
     assert result.exit_code == 0 and result.stdout == f"{out}\n"
@@ -34,6 +35,18 @@ def test_command_prints_the_folder_and_hands_every_option_on(tmp_path: Path) -> 
     }  # fmt: skip
     assert {key: config[key] for key in wanted} == wanted
     assert json.loads((out / "provenance.json").read_text())["seed"] == "9"
+
+
+def test_lengths_and_the_earlier_spelling_of_the_cache_are_understood(tmp_path: Path) -> None:
+    write_folder(tmp_path / "pretrained")
+    out = tmp_path / "out"
+    arguments = ["--window", "1k", "--mem-width", "8", "--kv", "int8"]
+    result = CliRunner().invoke(
+        convert, [str(tmp_path / "pretrained"), str(out), *arguments], catch_exceptions=False
+    )
+    assert result.exit_code == 0
+    config = json.loads((out / "config.json").read_text())
+    assert (config["window"], config["cache_dtype"]) == (1024, "int8")
 
 
 def test_any_option_of_the_memory_can_be_set(tmp_path: Path) -> None:

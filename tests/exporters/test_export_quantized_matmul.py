@@ -127,7 +127,7 @@ def test_scales_beyond_float16_are_refused_by_name_and_with_a_remedy(
     matrix[2, 40] = value
     with pytest.raises(ExportError, match=r"'layers\.3\.down' reaches .* float16") as caught:
         quantize_blocks(matrix, bits, "layers.3.down")
-    assert "--products onnxruntime" in caught.value.hint
+    assert "--matmul-kernel onnxruntime" in caught.value.hint
 
 
 def test_export_names_a_weight_that_its_scales_cannot_hold(tmp_path: Path) -> None:
@@ -320,7 +320,11 @@ def test_both_ways_run_in_the_runtime(exported: tuple[str, Path]) -> None:
 
 @pytest.mark.parametrize(
     ("options", "used"),
-    [([], True), (["--products", "allmem"], True), (["--products", "onnxruntime"], False)],
+    [
+        ([], True),
+        (["--matmul-kernel", "allmem"], True),
+        (["--matmul-kernel", "onnxruntime"], False),
+    ],
     ids=["default", "allmem", "onnxruntime"],
 )
 def test_command_chooses_who_multiplies(

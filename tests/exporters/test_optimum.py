@@ -80,7 +80,7 @@ def test_optimum_cli_takes_the_options_of_an_export(
     cli = Path(sys.executable).with_name("optimum-cli")
     out = tmp_path / "model"
     arguments = ["export", "allmem", "--model", str(tiny_checkpoint_dir), "--no-check", str(out)]
-    options = ["--weights", "int4", "--activations", "float32", "--kv", "float32"]
+    options = ["--weights", "int4", "--activations", "float32", "--kv-cache-dtype", "float32"]
     finished = subprocess.run(
         [cli, *arguments, *options], capture_output=True, text=True, check=False
     )

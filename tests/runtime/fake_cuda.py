@@ -24,6 +24,7 @@ from allmem_runtime.engine import cuda_graph as decode
 from allmem_runtime.engine import engine as step
 from allmem_runtime.engine.devices import CUDA_PROVIDER, Device
 from allmem_runtime.engine.engine import Engine
+from allmem_runtime.engine.options import EngineOptions
 from allmem_runtime.files.package import open_package
 from allmem_runtime.model import Model
 
@@ -226,4 +227,5 @@ def install(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
 def load_fake(folder: Any, operators: str = "portable", **options: Any) -> Model:
     """A model on the fake device."""
     package = open_package(folder)
-    return Model(package, Engine(package, CUDA, operators, 1, **options))
+    given = EngineOptions(operators=operators, threads=1, **options)
+    return Model(package, Engine(package, CUDA, given))

@@ -51,7 +51,7 @@ def test_int8_keys_and_values_run_on_the_cpu_or_are_refused_with_a_remedy() -> N
     assert choose("cpu", works, kv="int8").name == "cpu"
     with pytest.raises(DeviceError, match=r"int8, and cuda:1 has no kernels") as caught:
         choose("cuda:1", works, kv="int8")
-    assert "--kv float16" in caught.value.hint
+    assert "--kv-cache-dtype float16" in caught.value.hint
 
 
 def test_products_of_our_own_run_on_the_cpu_or_are_refused_with_a_remedy() -> None:
@@ -60,7 +60,7 @@ def test_products_of_our_own_run_on_the_cpu_or_are_refused_with_a_remedy() -> No
     assert choose("cpu", works, operators={"QuantisedMatMul": 1}).name == "cpu"
     with pytest.raises(DeviceError, match=r"QuantisedMatMul, and cuda:1 has no kernels") as caught:
         choose("cuda:1", works, operators={"QuantisedMatMul": 1})
-    assert "--products onnxruntime" in caught.value.hint
+    assert "--matmul-kernel onnxruntime" in caught.value.hint
     assert choose("cuda:1", works, operators={"TTTMemory": 1}).name == "cuda"
 
 

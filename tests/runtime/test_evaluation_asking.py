@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 from allmem_runtime import Model, Sampling, load
+from allmem_runtime.engine.options import EngineOptions
 from allmem_runtime.evaluation.answering import Reader
 from allmem_runtime.evaluation.asking import Asking, apart, even, in_turn, table_of
 from allmem_runtime.evaluation.items import Encoder, Item, Question, Style
 from allmem_runtime.evaluation.loading import Models
 from allmem_runtime.evaluation.results import Results
 from allmem_runtime.evaluation.rows import Row, grouped, parse_rows
+
+CPU = EngineOptions(device="cpu", threads=1)
 
 CHAT = Style(chat=True)
 
@@ -96,7 +99,7 @@ def test_control_tokens_in_a_document_stay_text(tiny: Model) -> None:
 
 
 def asking(model_dir: Path, results: Results, said: list[str]) -> Asking:
-    models = Models("cpu", "auto", 1)
+    models = Models(CPU)
     return Asking(models, CHAT, lambda a, q, i: float(len(a)), results, said.append, {})
 
 
@@ -163,7 +166,7 @@ def test_all_rows_answer_a_prompt_before_the_next_one_comes(
     found = work.run(groups, items)
     assert [(r["row"], r["sample"]) for r in found] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
     # Without room for both models, loading them in turn would cost more than it is worth.
-    work.models = Models("cpu", "auto", 1, room=0)
+    work.models = Models(CPU, room=0)
     crowded = work.run(groups, items)
     assert [r["row"] for r in crowded] == ["a", "a", "b", "b"]
     assert sorted(r["answer"] for r in crowded) == sorted(r["answer"] for r in found)

@@ -138,7 +138,7 @@ def test_ruler_runs_with_a_package_of_its_outline(
         (["perplexity", "text.txt"], "Rows or texts"),
         (["longbench", "a=b"], "files are missing"),
         (["needle", "no row"], "no row"),
-        (["needle", "a=b", "--lengths", "x"], "no length"),
+        (["needle", "a=b", "--lengths", "x"], "no number of tokens"),
         (["ruler", "a=b", "--tasks", "vt,other"], "other"),
         (["ruler", "a=b", "--tasks", "vt,vt"], "vt"),
         (["needle", "a=b", "--json", "/nowhere/at/all.jsonl"], "no folder"),

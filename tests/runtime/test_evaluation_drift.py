@@ -15,12 +15,15 @@ from allmem_exporters.finetune.recall import observe
 from allmem_exporters.onnx.export import export
 from allmem_runtime import load
 from allmem_runtime.cli.evaluate import evaluate
+from allmem_runtime.engine.options import EngineOptions
 from allmem_runtime.evaluation.blank_memory import EvaluationSession, initial_weights
 from allmem_runtime.evaluation.drift import Drift, growth, row_norms, stretches
 from allmem_runtime.evaluation.loading import Models
 from allmem_runtime.evaluation.perplexity import losses
 from allmem_runtime.evaluation.results import Results
 from allmem_runtime.evaluation.rows import grouped, parse_rows
+
+CPU = EngineOptions(device="cpu", threads=1)
 
 IDS = tuple(int(i) for i in np.random.default_rng(7).integers(3, 300, 161))
 # Strong writes, so that the rows grow within a few chunks.
@@ -99,7 +102,7 @@ def test_a_reading_that_was_cut_off_goes_on_to_the_same_end(
     loud: Path, tmp_path: Path, lost: bool
 ) -> None:
     groups, path, said = grouped(parse_rows([f"a={loud}"])), tmp_path / "r.jsonl", list[str]()
-    models = Models("cpu", "auto", 1)
+    models = Models(CPU)
     whole = Drift(models, Results(None), said.append).run(groups, IDS, 40)["a"]
     cut = Drift(models, Results(path), said.append, lambda: len(said) == 6, path)
     assert len(cut.run(groups, IDS, 40)["a"]) == 2

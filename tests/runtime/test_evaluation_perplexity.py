@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from allmem_runtime import Model, SourceError, UsageError, load
+from allmem_runtime.engine.options import EngineOptions
 from allmem_runtime.evaluation import perplexity
 from allmem_runtime.evaluation.blank_memory import EvaluationSession, initial_weights
 from allmem_runtime.evaluation.loading import Models
@@ -21,6 +22,8 @@ from allmem_runtime.evaluation.perplexity import (
 )
 from allmem_runtime.evaluation.results import Results
 from allmem_runtime.evaluation.rows import grouped, parse_rows
+
+CPU = EngineOptions(device="cpu", threads=1)
 
 IDS = tuple(int(i) for i in np.random.default_rng(5).integers(3, 300, 90))
 
@@ -81,7 +84,7 @@ def test_buckets_hold_every_token_but_the_first(tiny_model_dir: Path, tmp_path: 
     parts = [Segment(0, 0, IDS), Segment(0, 90, IDS[:50])]
     said: list[str] = []
     path = tmp_path / "r.jsonl"
-    work = Perplexity(Models("cpu", "auto", 1), Results(path), said.append, [0, 32, 90])
+    work = Perplexity(Models(CPU), Results(path), said.append, [0, 32, 90])
     records = work.run(groups, parts)
     model = load(tiny_model_dir, device="cpu", threads=1)
     right = expected(model, IDS)
@@ -95,5 +98,5 @@ def test_buckets_hold_every_token_but_the_first(tiny_model_dir: Path, tmp_path: 
     assert whole.value == pytest.approx(np.exp(cell.value))
     # Position 0 and no multiple of the step inside: the forgetting row forgets nothing here.
     assert apart.cells["b", "0–90"] is not None and apart.cells["b", "0–90"].value == 0.0
-    again = Perplexity(Models("cpu", "auto", 1), Results(path), said.append, [0, 32, 90])
+    again = Perplexity(Models(CPU), Results(path), said.append, [0, 32, 90])
     assert again.run(groups, parts) == records and len(said) == 4

@@ -11,7 +11,6 @@ import pytest
 
 from allmem_exporters.onnx.export import export
 from allmem_runtime import UsageError
-from allmem_runtime.evaluation.lengths import length_name, parse_lengths
 from allmem_runtime.evaluation.numbers import Mean, average, mean
 from allmem_runtime.evaluation.results import Results, key_of
 from allmem_runtime.evaluation.rows import (
@@ -58,14 +57,6 @@ def test_rows_with_different_tokenizers_are_not_compared(
 ) -> None:
     with pytest.raises(UsageError, match="different tokenizers"):
         grouped(parse_rows([f"a={toy_dir}", f"b={tiny_model_dir}"]))
-
-
-def test_lengths_are_read_and_written_as_people_do() -> None:
-    assert parse_lengths("4k,2000,2k,4096") == [2000, 2048, 4096]
-    assert [length_name(n) for n in (0, 2000, 2048)] == ["0", "2000", "2k"]
-    for wrong in ("", "k", "2.5k", "0", "-1", "9999999k"):
-        with pytest.raises(UsageError):
-            parse_lengths(wrong)
 
 
 def test_standard_error_is_that_of_the_textbook() -> None:

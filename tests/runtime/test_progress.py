@@ -6,18 +6,14 @@ import dataclasses
 import io
 import json
 
-import pytest
-
 from allmem_runtime.progress import (
     JsonPrinter,
     PlainPrinter,
     Reading,
     SilentPrinter,
     TerminalPrinter,
-    duration,
     line,
     printer,
-    size,
 )
 
 READING = Reading(
@@ -136,21 +132,3 @@ def test_a_stream_that_knows_ascii_only_does_not_end_the_program() -> None:
 
 def test_a_file_name_cannot_send_commands_to_the_terminal() -> None:
     assert "\x1b" not in line(dataclasses.replace(READING, name="a\x1b[2Jb\n.txt"))
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0s"), (59.4, "59s"), (60, "1m00s"), (125, "2m05s"), (12000, "3h20m"),
-     (350000, "4d01h"), (-1, "0s")],
-)  # fmt: skip
-def test_times_are_short(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (118 << 20, "118 MiB"),
-     (107 << 30, "107 GiB"), (14 << 30, "14.0 GiB"), (5 << 50, "5,120 TiB")],
-)  # fmt: skip
-def test_sizes_are_short(count: int, text: str) -> None:
-    assert size(count) == text

@@ -54,7 +54,7 @@ def test_auto_takes_the_cpu_and_cuda_is_refused_with_a_remedy(
     assert model.device.name == "cpu"
     with pytest.raises(DeviceError, match="QuantisedMatMul, and cuda has no kernels") as caught:
         load(folder, device="cuda")
-    assert "--products onnxruntime" in caught.value.hint
+    assert "--matmul-kernel onnxruntime" in caught.value.hint
 
 
 @needs_library
@@ -77,7 +77,7 @@ def test_library_that_lacks_the_products_is_not_taken_for_one_that_has_them(
 def test_generic_kernels_are_told_to_be_slow(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALLMEM_CPU", "generic")
     notices = load(folder, device="cpu", operators="native").engine.notices
-    assert any("--products onnxruntime" in notice for notice in notices)
+    assert any("--matmul-kernel onnxruntime" in notice for notice in notices)
 
 
 @needs_library

@@ -14,10 +14,12 @@ import onnx
 
 from allmem_exporters.errors import ExportError
 from allmem_exporters.onnx.export import export
+from allmem_exporters.onnx.export_options import ExportOptions
 from allmem_exporters.onnx.package_writer import _embed, _sha256
 from allmem_runtime.config import FileRecord, Manifest
 from allmem_runtime.evaluation.rows import ROWS_FILE, Row, write_rows
 from allmem_runtime.files.package import open_package
+from allmem_runtime.options import from_keywords
 from allmem_runtime.spec import GRAPH_FILE, MANIFEST_FILE
 
 OWN_DATA_FILE = "row.data"
@@ -37,25 +39,24 @@ class _Place:
 def export_comparison_models(
     checkpoint: Path,
     out: Path,
+    options: ExportOptions | None = None,
     *,
     longest: int,
     twin: Path | None = None,
-    force: bool = False,
     report: Callable[[str], None] = lambda line: None,
-    **options: Any,
+    **given: Any,
 ) -> list[Row]:
     """Export what belongs into every table: full attention, window and sinks, memory, no writes.
 
     Args:
         checkpoint: with the trained memories.
         out: folder for the model folders and the list of rows.
+        options: of ``export``, for all rows; ``memory`` and ``check`` are chosen here.
         longest: tokens that the row with full attention sees at once.
         twin: a checkpoint of the same decoder whose memories were trained without writing; one
             more row.
-        force: replace model folders even if they hold something else.
         report: is told what happens, a line at a time.
-        options: of ``export``, for all rows: window, sinks, chunk, weights, products,
-            activations, kv.
+        given: fields of ``ExportOptions`` by name; they count more than ``options``.
 
     Returns:
         The rows, the first to compare the others with.
@@ -64,14 +65,15 @@ def export_comparison_models(
         ExportError: the folder cannot be written, or an option is refused.
         ConversionError: a checkpoint is damaged or of another kind.
     """
+    common = from_keywords(ExportOptions, given, ExportError, options)
+    common = dataclasses.replace(common, memory="enabled", check=False)
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / ROWS_FILE).unlink(missing_ok=True)  # it stands for finished folders
     except OSError as error:
         raise ExportError(f"{out} cannot be written ({error.strerror}).", "Name another.") from None
-    common = {**options, "check": False, "force": force, "report": report}
     base = out / "allmem"
-    manifest = export(checkpoint, base, **common)
+    manifest = export(checkpoint, base, common, report=report)
     same = {"window": manifest.window, "sinks": manifest.sinks, "chunk": manifest.chunk}
     full = {"window": max(longest, manifest.window), "sinks": 0, "chunk": manifest.chunk}
     others: list[tuple[str, Path, str, dict[str, int]]] = [
@@ -82,7 +84,7 @@ def export_comparison_models(
     if twin is not None:
         others.append(("twin", twin, "frozen", same))
     for name, source, memory, sizes in others:
-        export(source, out / name, memory=memory, **{**common, **sizes})
+        export(source, out / name, common, memory=memory, report=report, **sizes)
         share(base, out / name, report)
     rows = [
         Row("full attention", out / "full"),

@@ -7,10 +7,6 @@ import torch
 from allmem_exporters.model.memory_layer import Memory
 from allmem_exporters.model.modeling import AllMemForCausalLM
 
-MEMORIES = ("enabled", "frozen", "disabled")
-FORMER_NAMES = {"on": "enabled", "silent": "disabled"}
-"""Earlier spellings, which go on working."""
-
 SILENCED_RATE = -100.0
 """A logit whose softplus is nothing: a memory with this learning rate never writes."""
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
+from allmem_exporters.onnx.export_options import ExportOptions
+from allmem_runtime.cli.option_flags import option_flags, tokens
 from allmem_runtime.cli.shared_options import command
-from allmem_runtime.evaluation.lengths import parse_length
 
 
 @command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--window", type=int, help="Tokens the attention sees.  [default: checkpoint's]")
-@click.option("--sinks", type=int, help="First tokens that stay visible.")
-@click.option("--chunk", type=int, help="Tokens between commits.")
 @click.option(
     "--longest",
+    type=tokens(),
     default="8k",
     show_default=True,
     help="What the row with full attention sees: the longest prompt to come.",
@@ -28,12 +26,10 @@ from allmem_runtime.evaluation.lengths import parse_length
     type=click.Path(path_type=Path),
     help="Checkpoint with memories trained by --no-writes, for one more row.",
 )
-@click.option("--weights", help="How matrices are stored, as in `allmem export`.")
-@click.option("--products", help="Who multiplies int8 and int4, as there.")
-@click.option("--activations", default="float32", show_default=True, help="As there.")
-@click.option("--kv", help="How keys and values are kept, as there.")
-@click.option("--force", is_flag=True, help="Replace model folders that hold something else.")
-def rows(checkpoint: Path, folder: Path, longest: str, **options: Any) -> None:
+@option_flags(ExportOptions, without=("memory", "check", "check_tokens"))
+def rows(
+    checkpoint: Path, folder: Path, longest: int, twin: Path | None, options: ExportOptions
+) -> None:
     """Make the rows of every table from CHECKPOINT in FOLDER.
 
     Full attention, window and sinks, AllMem, AllMem with writes off, and AllMem with the memory
@@ -48,9 +44,10 @@ def rows(checkpoint: Path, folder: Path, longest: str, **options: Any) -> None:
     made = export_comparison_models(
         checkpoint,
         folder,
-        longest=parse_length(longest),
+        options,
+        longest=longest,
+        twin=twin,
         report=lambda line: click.echo(line, err=True),
-        **options,
     )
     for row in made:
         click.echo(f"{row.name}={row.folder}{':reset' if row.reset else ''}")

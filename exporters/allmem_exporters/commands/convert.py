@@ -8,31 +8,21 @@ from typing import Any
 
 import click
 
+from allmem_exporters.model.memory_options import MemoryOptions
+from allmem_runtime.cli.option_flags import option_flags
+from allmem_runtime.cli.shared_options import command, json_flag
 
-@click.command()
+
+@command()
 @click.argument("source")
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--window", type=int, help="Tokens the attention sees.  [default: 1024]")
-@click.option("--sinks", type=int, help="First tokens that stay visible.  [default: 64]")
-@click.option("--chunk", type=int, help="Tokens between commits.  [default: 512, or the window]")
-@click.option("--mem-width", type=int, help="Width of the memory.  [default: 512 or 64 a head]")
-@click.option("--mem-heads", type=int, help="Memory heads.  [default: key/value heads]")
-@click.option("--mem-hidden-mult", type=float, help="Hidden units per width.  [default: 2]")
-@click.option("--conv-kernel", type=int, help="Taps of the convolution.  [default: 4]")
-@click.option("--lr-init", type=float, help="Initial inner learning rate.  [default: 1e-4]")
-@click.option("--theta-rel", type=float, help="Bound on a chunk's gradient.  [default: 0.1]")
-@click.option("--inner-loss", help="neg_dot or l2.  [default: neg_dot]")
-@click.option("--norm-schedule", help="read_norm_write, post, pre or none.")
+@option_flags(MemoryOptions)
 @click.option(
     "--set",
     "chosen",
     multiple=True,
     metavar="NAME=VALUE",
     help="Any other option of the memory, as config.json names it; can be repeated.",
-)
-@click.option("--sink-rope", help="clamped or true.  [default: clamped]")
-@click.option(
-    "--kv", "cache_dtype", help="float16, float32 or int8 keys and values.  [default: float16]"
 )
 @click.option("--dtype", help="float32, float16 or bfloat16.  [default: as the source]")
 @click.option("--seed", default=0, show_default=True, help="Of the memory's initial values.")
@@ -48,7 +38,7 @@ import click
     help="A memory adapter made by `allmem finetune`.",
 )
 @click.option("--force", is_flag=True, help="Write into a folder that holds other things.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_flag("Print one JSON object.")
 def convert(
     source: str,
     out: Path,
@@ -60,7 +50,7 @@ def convert(
     force: bool,
     as_json: bool,
     chosen: tuple[str, ...],
-    **options: Any,
+    options: MemoryOptions,
 ) -> None:
     """Make an AllMem checkpoint in OUT from SOURCE.
 
@@ -75,13 +65,13 @@ def convert(
     folder = run(
         source,
         out,
+        options,
         dtype=dtype,
         seed=seed,
         revision=revision,
         calibration_text=text,
         memory=memory,
         force=force,
-        **{name: value for name, value in options.items() if value is not None},
         **_named(chosen, options),
     )
     record = json.loads((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))
@@ -92,14 +82,14 @@ def convert(
         click.echo(f"memory: {record['memory']}; weights: {record['dtype']}", err=True)
 
 
-def _named(chosen: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
+def _named(chosen: tuple[str, ...], options: MemoryOptions) -> dict[str, Any]:
     """Values of ``--set``: numbers, true and false as JSON writes them, anything else as text."""
     named: dict[str, Any] = {}
     for pair in chosen:
         name, equals, value = pair.partition("=")
         if not equals or not name:
             raise click.BadParameter(f"{pair!r} is not NAME=VALUE.", param_hint="--set")
-        if name in named or options.get(name) is not None:
+        if name in named or name in options.chosen():
             raise click.BadParameter(f"{name} is chosen twice.", param_hint="--set")
         try:
             named[name] = json.loads(value)

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import click
 
+from allmem_runtime.cli.option_flags import tokens
+from allmem_runtime.cli.shared_options import command, json_flag
 
-@click.command()
+
+@command()
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
@@ -17,10 +20,10 @@ import click
     type=click.Path(path_type=Path),
     help="Folder with the tokenizer and chat template; by default the recipe's.",
 )
-@click.option("--length", type=click.IntRange(min=64), help="Tokens of a sequence.")
+@click.option("--length", type=tokens(64), help="Tokens of a sequence.")
 @click.option("--only", type=click.Choice(["train", "heldout"]), help="Make one split only.")
 @click.option("--force", is_flag=True, help="Replace OUT if it holds training data.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_flag("Print one JSON object.")
 def data(
     recipe: Path,
     out: Path,

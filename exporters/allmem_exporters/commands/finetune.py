@@ -8,8 +8,12 @@ from typing import Any
 
 import click
 
+from allmem_runtime.cli.option_flags import tokens
+from allmem_runtime.cli.shared_options import command, json_flag
+from allmem_runtime.quantities import format_duration
 
-@click.command()
+
+@command()
 @click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
@@ -22,7 +26,7 @@ import click
 @click.option("--stage", help="layers or model.  [default: model]")
 @click.option("--steps", type=int, help="Optimizer steps.  [default: 1000]")
 @click.option("--batch", type=int, help="Sequences of a step.  [default: 1]")
-@click.option("--length", type=int, help="Cut sequences to this many tokens.")
+@click.option("--length", type=tokens(), help="Cut sequences to this many tokens.")
 @click.option("--seed", type=int, help="Of order and draws.  [default: 0]")
 @click.option("--precision", help="auto, float32 or bfloat16.  [default: auto]")
 @click.option("--writes/--no-writes", default=None, help="Train the twin that never writes.")
@@ -33,7 +37,7 @@ import click
 )
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads.")
-@click.option("--json", "as_json", is_flag=True, help="Print the adapter's manifest as JSON.")
+@json_flag("Print the adapter's manifest as JSON.")
 def finetune(
     checkpoint: Path,
     data: Path,
@@ -71,7 +75,7 @@ def finetune(
         skipped = f"  {step.skipped} skipped" if step.skipped else ""
         click.echo(
             f"step {step.number}/{step.steps}  loss {step.loss:.4f}  {step.tokens:,} tokens  "
-            f"{step.seconds:.1f} s a step  {left / 60:.0f} min left{skipped}",
+            f"{step.seconds:.1f} s a step  {format_duration(left)} left{skipped}",
             err=True,
         )
 

@@ -21,9 +21,11 @@ from allmem_exporters.errors import ConfigError, ConversionError
 from allmem_exporters.model.adapter import Adapter
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.model.initialize import initialize_memories
+from allmem_exporters.model.memory_options import MemoryOptions
 from allmem_exporters.model.modeling import AllMemForCausalLM
 from allmem_exporters.sources import backbone_options, open_source
 from allmem_runtime.errors import StorageError
+from allmem_runtime.options import from_keywords
 
 logger = logging.getLogger(__name__)
 
@@ -31,18 +33,11 @@ PROVENANCE_FILE = "provenance.json"
 CALIBRATION_TOKENS = 2048
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
-MEMORY_OPTIONS = (
-    "mem_width", "mem_heads", "mem_hidden_mult", "mem_residual", "mem_epsilon", "inner_loss",
-    "norm_schedule", "grad_at", "lr_groups", "lr_reduce", "lr_init", "theta_rel", "conv_kernel",
-    "conv_act", "qk_norm", "v_norm", "out_norm", "out_gate", "window", "sinks", "sink_rope",
-    "chunk", "cache_dtype",
-)  # fmt: skip
-"""The fields of ``AllMemConfig`` that a conversion may choose; the others follow the source."""
-
 
 def convert(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str],
+    options: MemoryOptions | None = None,
     *,
     seed: int = 0,
     dtype: str | None = None,
@@ -50,13 +45,14 @@ def convert(
     calibration_text: str | None = None,
     memory: str | os.PathLike[str] | None = None,
     force: bool = False,
-    **options: Any,
+    **given: Any,
 ) -> Path:
     """Convert a pretrained decoder into an AllMem checkpoint folder.
 
     Args:
         source: a GGUF file, a folder in transformers' layout, or ``owner/model`` on the hub.
         out: the folder to write; must be new, empty or an earlier conversion.
+        options: of window and memory.
         seed: of the memory's initial values.
         dtype: ``float32``, ``float16`` or ``bfloat16``; None keeps the source's own, in which
             every weight is copied bit for bit (a GGUF file's are dequantized to float32).
@@ -66,8 +62,8 @@ def convert(
         memory: an adapter made by ``finetune``: its memories instead of fresh ones, in float32
             whatever the decoder's type. It brings the options that it was trained with.
         force: write into a folder that holds other things; what we do not write stays.
-        options: fields named in ``MEMORY_OPTIONS``. A window given without a chunk shortens the
-            chunk to its own length if need be.
+        given: fields of ``MemoryOptions`` by name, such as ``window=2048``; they count more than
+            ``options``.
 
     Returns:
         The folder.
@@ -76,12 +72,7 @@ def convert(
         ConversionError: the source is missing, damaged or unsupported, or ``out`` is in use.
         ConfigError: an option is unknown or out of range.
     """
-    for name, value in options.items():
-        if name not in MEMORY_OPTIONS:
-            raise ConfigError(
-                f"Unknown conversion option {name!r} (value {value!r});",
-                f"known are {', '.join(MEMORY_OPTIONS)}.",
-            )
+    options = from_keywords(MemoryOptions, given, ConfigError, options)
     if dtype is not None and dtype not in DTYPES:
         raise ConfigError(f"dtype is {dtype!r}; allowed: {', '.join(DTYPES)}.")
     if memory is not None and calibration_text is not None:
@@ -93,7 +84,7 @@ def convert(
     check_destination(folder, force)
     adapter = Adapter(Path(memory)) if memory is not None else None
     opened = open_source(os.fspath(source), revision)
-    chosen = {name: value for name, value in options.items() if value is not None}
+    chosen = options.chosen()
     if adapter is not None:
         chosen = {**adapter.config, **chosen}
     window = chosen.get("window")
@@ -150,7 +141,7 @@ def convert_model(
         pretrained: a Llama, Qwen2 or Qwen3 language model of transformers.
         config: of the result; None to derive it from the model and ``options``.
         seed: of the memory's initial values.
-        options: fields named in ``MEMORY_OPTIONS``, if there is no ``config``.
+        options: fields of ``MemoryOptions``, if there is no ``config``.
 
     Raises:
         ConversionError: the model is unsupported or does not fit the configuration.
@@ -158,7 +149,8 @@ def convert_model(
     origin = type(pretrained).__name__
     backbone = backbone_options(pretrained.config, origin)
     if config is None:
-        config = AllMemConfig(**backbone, **options)
+        chosen = from_keywords(MemoryOptions, options, ConfigError).chosen()
+        config = AllMemConfig(**backbone, **chosen)
     elif options:
         raise ConfigError(f"Give either a config or options, not both ({', '.join(options)}).")
     for key, value in backbone.items():

@@ -12,9 +12,10 @@ from typing import Any, ClassVar
 from transformers import AutoConfig, PretrainedConfig
 
 from allmem_exporters.errors import ConfigError
+from allmem_exporters.model.memory_options import MemoryOptions
 from allmem_ops.contract import Value
-from allmem_ops.schema import SLIDING_WINDOW_ATTENTION, TTT_MEMORY
 from allmem_runtime.config import BOUNDS
+from allmem_runtime.options import declared_options
 
 BACKBONES = ("llama", "qwen2", "qwen3")
 ROPE_KINDS = ("default", "linear", "llama3", "yarn")
@@ -25,25 +26,10 @@ _OURS = ("mem_", "sink", "window", "chunk", "lr_", "conv_", "inner_", "norm_s", 
 """Prefixes that belong to this project: an unknown key that starts so is a misspelling."""
 
 
-def _schema_choices(name: str) -> tuple[str, ...]:
-    attributes = (*SLIDING_WINDOW_ATTENTION.attributes, *TTT_MEMORY.attributes)
-    return next(a.choices for a in attributes if a.name == name)
-
-
 _CHOICES: dict[str, tuple[str, ...]] = {
     "backbone": BACKBONES,
     "hidden_act": ACTIVATIONS,
-    "inner_loss": _schema_choices("inner_loss"),
-    "norm_schedule": _schema_choices("norm_schedule"),
-    "grad_at": _schema_choices("grad_at"),
-    "lr_groups": ("three_per_head", "per_head", "shared"),
-    "lr_reduce": _schema_choices("lr_reduce"),
-    "conv_act": _schema_choices("conv_activation"),
-    "qk_norm": ("rms_l2", "l2"),
-    "v_norm": _schema_choices("value_norm"),
-    "out_gate": _schema_choices("out_gate"),
-    "sink_rope": _schema_choices("sink_rope"),
-    "cache_dtype": ("float16", "float32", "int8"),
+    **{o.name: o.declared.choices for o in declared_options(MemoryOptions) if o.declared.choices},
 }
 
 _WHOLE: dict[str, tuple[int, int]] = {
@@ -87,36 +73,10 @@ def default_memory_width(heads: int) -> int:
 class AllMemConfig(PretrainedConfig):
     """Configuration of a pretrained decoder with a window, sinks and a neural memory.
 
-    The decoder's fields bear the names that transformers gives them. The memory's fields:
-
-    Args:
-        backbone: family of the decoder: ``llama``, ``qwen2`` or ``qwen3``.
-        mem_width: total width of the memory's heads; None for ``default_memory_width``.
-        mem_heads: memory heads; None for the number of key/value heads.
-        mem_hidden_mult: hidden units of one memory head relative to its width.
-        mem_residual: the read adds the query.
-        mem_epsilon: guard of the memory's norms.
-        inner_loss: what the memory minimizes: ``neg_dot`` or ``l2``.
-        norm_schedule: ``read_norm_write``, ``post``, ``pre`` or ``none``.
-        grad_at: gradients at ``normalized`` or ``raw`` weights.
-        lr_groups: learned learning rates: ``three_per_head`` (gate, up, down), ``per_head``
-            or one ``shared``.
-        lr_reduce: ``sum`` or ``mean`` of a chunk's gradients.
-        lr_init: initial learning rate.
-        theta_rel: bound on a chunk's gradient relative to the initial weights; 0 for none.
-        conv_kernel: taps of the convolution on queries, keys and values.
-        conv_act: ``silu``, ``silu_qk`` or ``none``.
-        qk_norm: ``rms_l2`` (with a learned gain) or ``l2``.
-        v_norm: ``none``, ``rms`` or ``l2``.
-        out_norm: per-head RMSNorm on what is read.
-        out_gate: ``sigmoid``, ``silu`` or ``none``, one gate a head.
-        window: tokens the attention sees, the token itself included.
-        sinks: first tokens that stay visible for ever, in addition to the window.
-        sink_rope: ``clamped`` or ``true`` distance to the sinks.
-        chunk: tokens between two commits of the memory; at most ``window``, else some tokens
-            would be seen neither by the window nor by the memory.
-        cache_dtype: type in which keys and values are kept: ``float16``, ``float32``, or ``int8``
-            with a scale for each head of each token.
+    The decoder's fields bear the names that transformers gives them, and ``backbone`` is its
+    family. The fields of window and memory are those of ``MemoryOptions``, which says what each
+    does; here they have their defaults and ranges. ``mem_width`` of None is
+    ``default_memory_width``, ``mem_heads`` of None the number of key/value heads.
 
     Raises:
         ConfigError: a value is outside its range, or a key is unknown; names key, value, range.

@@ -5,64 +5,42 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from allmem_exporters.ablation.memory_ablation import FORMER_NAMES, MEMORIES, restrain
+from allmem_exporters.ablation.memory_ablation import restrain
 from allmem_exporters.errors import ExportError
 from allmem_exporters.model.adapter import base_digest
 from allmem_exporters.model.checkpoint import open_checkpoint
 from allmem_exporters.model.config import AllMemConfig
+from allmem_exporters.onnx.export_options import ExportOptions
 from allmem_exporters.onnx.package_writer import replacing, write_folder
-from allmem_exporters.onnx.step_module import DTYPES
 from allmem_exporters.onnx.trace import trace
 from allmem_exporters.onnx.validate import validate
-from allmem_exporters.quantization.weights import STORAGE, chosen_products, store
+from allmem_exporters.quantization.weights import chosen_products, store
 from allmem_runtime.config import Manifest
+from allmem_runtime.options import from_keywords
+from allmem_runtime.quantities import format_bytes
 
 
 def export(
     checkpoint: str | Path,
     out: str | Path,
+    options: ExportOptions | None = None,
     *,
-    weights: str | None = None,
-    products: str | None = None,
-    activations: str = "float32",
-    kv: str | None = None,
-    window: int | None = None,
-    sinks: int | None = None,
-    chunk: int | None = None,
-    memory: str = "enabled",
-    check: bool = True,
-    check_tokens: int | None = None,
-    force: bool = False,
     report: Callable[[str], None] = lambda line: None,
+    **given: Any,
 ) -> Manifest:
     """Export a checkpoint to ONNX and compare the result with it.
 
     Args:
         checkpoint: folder made by ``convert`` or ``save_pretrained``.
         out: folder to write; it appears only when everything, the check included, went well.
-        weights: ``float32``, ``float16``, ``int8`` or ``int4``, how matrices are stored; None for
-            float32, or for float16 where the activations are.
-        products: who multiplies weights of int8 and int4: ``allmem``, our own operator, for CPUs;
-            or ``onnxruntime``, its MatMulNBits, for GPUs and for programs without our library.
-            None for ``allmem``.
-        activations: ``float32``, or ``float16`` for GPUs; see docs/float16.md. Float16 activations
-            need float16 weights; keys and values may have any type.
-        kv: ``float16``, ``float32`` or ``int8``, how keys and values are kept; None takes the
-            checkpoint's own. Int8 runs on the CPU only.
-        window: tokens the attention sees; None takes the checkpoint's own. A window as long as
-            all that is read makes the attention full.
-        sinks: first tokens that stay visible; None takes the checkpoint's own.
-        chunk: tokens between two commits; None takes the checkpoint's own, or the window if that
-            is shorter.
-        memory: ``enabled``; ``frozen``, it is read and never written; ``disabled``, it has no
-            effect. The latter two show what the memory is worth.
-        check: run the graph against PyTorch (see ``validate``).
-        check_tokens: length of the text for that; None for a bit more than the window.
-        force: replace ``out`` even if it holds no export.
+        options: how.
         report: is told what happens, a line at a time.
+        given: fields of ``ExportOptions`` by name, such as ``weights="int8"``; they count more
+            than ``options``.
 
     Returns:
         The manifest of the exported model.
@@ -72,12 +50,9 @@ def export(
         ExportError: there is no checkpoint, the folder cannot be written, the options contradict
             each other, or the check failed.
     """
-    weights = weights or activations
-    _check_types(weights, activations)
-    products = chosen_products(weights, products)
-    memory = FORMER_NAMES.get(memory, memory)
-    if memory not in MEMORIES:
-        raise ExportError(f"memory is {memory!r}; allowed: {', '.join(MEMORIES)}.")
+    options = from_keywords(ExportOptions, given, ExportError, options)
+    weights, activations = options.storage, options.activations
+    products = chosen_products(weights, options.matmul_kernel)
     checkpoint, out = Path(checkpoint), Path(out)
     if not (checkpoint / "config.json").is_file():
         raise ExportError(
@@ -85,13 +60,13 @@ def export(
             "Make one with `allmem convert SOURCE CHECKPOINT`.",
         )
     report(f"loading {checkpoint}")
-    changes = _changes(checkpoint, window, sinks, chunk, kv)
+    changes = _changes(checkpoint, options)
     # Unchecked, large models take half the memory: nothing needs them in float32.
-    dtype = torch.float32 if check or activations == "float32" else "auto"
+    dtype = torch.float32 if options.check or activations == "float32" else "auto"
     model = open_checkpoint(checkpoint, dtype, **changes)
     decoder = base_digest(model)
-    restrain(model, memory)
-    with replacing(out, force=force) as folder:
+    restrain(model, options.memory)
+    with replacing(out, force=options.force) as folder:
         report("tracing")
         graph = trace(model, activations)
         if activations == "float32":
@@ -101,7 +76,7 @@ def export(
             graph, model.config, checkpoint, folder, weights, activations, decoder=decoder
         )
         del graph
-        if check:
+        if options.check:
             report("checking against PyTorch (relative RMS differences)")
             validate(
                 folder,
@@ -109,36 +84,23 @@ def export(
                 storage=weights,
                 products=products,
                 activations=activations,
-                tokens=check_tokens,
+                tokens=options.check_tokens,
                 report=report,
             )
-    report(f"done: {out}, state {manifest.state.nbytes / 2**20:.1f} MiB whatever is read")
+    report(f"done: {out}, state {format_bytes(manifest.state.nbytes)} whatever is read")
     return manifest
 
 
-def _changes(
-    checkpoint: Path, window: int | None, sinks: int | None, chunk: int | None, kv: str | None
-) -> dict[str, int | str]:
+def _changes(checkpoint: Path, options: ExportOptions) -> dict[str, int | str]:
     """Fields of the configuration that an export may change."""
-    given = {"window": window, "sinks": sinks, "chunk": chunk, "cache_dtype": kv}
+    given: dict[str, int | str | None] = {
+        "window": options.window,
+        "sinks": options.sinks,
+        "chunk": options.chunk,
+        "cache_dtype": options.kv_cache_dtype,
+    }
     changes = {key: value for key, value in given.items() if value is not None}
-    if window is not None and chunk is None:
+    if options.window is not None and options.chunk is None:
         kept = json.loads((checkpoint / "config.json").read_text(encoding="utf-8")).get("chunk")
-        changes["chunk"] = min(kept or AllMemConfig.chunk, window)
+        changes["chunk"] = min(kept or AllMemConfig.chunk, options.window)
     return changes
-
-
-def _check_types(weights: str, activations: str) -> None:
-    if activations not in DTYPES:
-        raise ExportError(
-            f"activations is {activations!r}; allowed: {', '.join(DTYPES)}.",
-            "A GPU is fastest with float16, a CPU with float32.",
-        )
-    if weights not in STORAGE:
-        raise ExportError(f"weights is {weights!r}; allowed: {', '.join(STORAGE)}.")
-    if activations == "float16" and weights != "float16":
-        raise ExportError(
-            f"Weights stored as {weights} do not go with activations in float16: the products "
-            "need both in one type.",
-            "Leave --weights out, or export with --activations float32.",
-        )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,11 @@ from allmem_exporters.convert.conversion import convert
 from allmem_exporters.errors import ExportError
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.onnx.export import export
+from allmem_exporters.onnx.export_options import ExportOptions
 from allmem_exporters.optimum import registry as optimum  # noqa: F401  (registers the model type)
+from allmem_exporters.optimum.arguments import options_of
+from allmem_runtime.errors import AllMemError
+from allmem_runtime.options import from_keywords
 
 
 def is_checkpoint(source: Path) -> bool:
@@ -26,32 +32,36 @@ def is_checkpoint(source: Path) -> bool:
     return isinstance(config, dict) and config.get("model_type") == AllMemConfig.model_type
 
 
+def main(arguments: argparse.Namespace) -> None:
+    """Run the command; an error ends the program with its message."""
+    try:
+        run(
+            arguments.model,
+            arguments.output,
+            options_of(arguments),
+            report=lambda line: print(line, file=sys.stderr),
+        )
+    except AllMemError as error:
+        print(f"optimum-cli export allmem: error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
 def run(
     model: str,
     output: str | Path,
+    options: ExportOptions | None = None,
     *,
-    weights: str | None = None,
-    products: str | None = None,
-    activations: str = "float32",
-    kv: str | None = None,
-    check: bool = True,
-    force: bool = False,
     report: Callable[[str], None] = lambda line: None,
+    **given: Any,
 ) -> None:
     """Export ``model`` to the folder ``output``.
 
     Args:
         model: AllMem checkpoint, or anything that `allmem convert` takes.
         output: folder to write.
-        weights: ``float32``, ``float16``, ``int8`` or ``int4``; None for float32, or for float16
-            where the activations are.
-        products: ``allmem`` or ``onnxruntime``, who multiplies int8 and int4; None for ``allmem``.
-        activations: ``float32``, or ``float16`` for GPUs.
-        kv: ``float16``, ``float32`` or ``int8``, how keys and values are kept; None as the
-            checkpoint says.
-        check: compare the graph with PyTorch.
-        force: replace ``output`` whatever it is.
+        options: of the export.
         report: is told what happens, a line at a time.
+        given: fields of ``ExportOptions`` by name; they count more than ``options``.
 
     Raises:
         ExportError: the model type is in no registry entry, or the export failed.
@@ -61,18 +71,10 @@ def run(
         AllMemConfig.model_type, "onnx", library_name="transformers"
     ):
         raise ExportError("optimum's registry does not know the model type 'allmem'.")
-    options: dict[str, Any] = {
-        "weights": weights,
-        "products": products,
-        "activations": activations,
-        "kv": kv,
-        "check": check,
-        "force": force,
-        "report": report,
-    }
+    chosen = from_keywords(ExportOptions, given, ExportError, options)
     if is_checkpoint(Path(model)):
-        export(model, output, **options)
+        export(model, output, chosen, report=report)
         return
     with tempfile.TemporaryDirectory(prefix="allmem-") as folder:
         report(f"converting {model}")
-        export(convert(model, Path(folder) / "checkpoint"), output, **options)
+        export(convert(model, Path(folder) / "checkpoint"), output, chosen, report=report)

@@ -81,7 +81,7 @@ def quantize_blocks(
         raise ExportError(
             f"The weight {name!r} reaches {float(wide.abs().max()):g}: in {bits} bits it needs "
             "scales that float16 cannot hold.",
-            "Export with --products onnxruntime, whose scales are float32, or with "
+            "Export with --matmul-kernel onnxruntime, whose scales are float32, or with "
             "--weights float32.",
         )
     scales, *minimums = (kind.numpy() for kind in kinds)

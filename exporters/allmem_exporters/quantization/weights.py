@@ -51,14 +51,14 @@ def chosen_products(storage: str, products: str | None) -> str | None:
         ExportError: it is nobody, or there are no integers to multiply.
     """
     if products is not None and products not in PRODUCTS:
-        raise ExportError(f"products is {products!r}; allowed: {', '.join(PRODUCTS)}.")
+        raise ExportError(f"matmul_kernel is {products!r}; allowed: {', '.join(PRODUCTS)}.")
     if storage in BITS:
         return products or PRODUCTS[0]
     if products is not None:
         raise ExportError(
-            f"products is {products!r}, and weights stored as {storage} are not multiplied in "
+            f"matmul_kernel is {products!r}, and weights stored as {storage} are not multiplied in "
             "integers.",
-            "Leave --products out, or export with --weights int8 or int4.",
+            "Leave --matmul-kernel out, or export with --weights int8 or int4.",
         )
     return None
 

@@ -77,7 +77,7 @@ def test_too_little_room_is_said_before_anything_is_written(
 ) -> None:
     usage = shutil.disk_usage(package.folder)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1 << 20))
-    with pytest.raises(StorageError, match="1 MiB are free"):
+    with pytest.raises(StorageError, match="1.0 MiB are free"):
         preparing.prepare(package, None)
     assert prepared.records(package.folder / "prepared") == []
 

@@ -57,7 +57,8 @@ OperatorDescription cuda_attention(const char* provider, ONNXTensorElementDataTy
       // Without this kernel, ONNX Runtime would copy the ring to the CPU and back at every step.
       throw RuntimeFailure(ORT_NOT_IMPLEMENTED,
                            text(kName, ": past_key is int8, which the CUDA kernels do not have; ",
-                                "run this model on the CPU, or export it with --kv float16"));
+                                "run this model on the CPU, or export it with --kv-cache-dtype ",
+                                "float16"));
     }
     return new AttentionKernel(api, info, element_of(made.inputs[kAttentionQkv]), kept);
   };
