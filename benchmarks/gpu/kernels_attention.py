@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from allmem_ops.schema import SLIDING_WINDOW_ATTENTION
+from allmem_runtime.quantities import format_bytes
 from benchmarks.gpu.bench import Bench, Task
 from benchmarks.gpu.bound import BoundOperator
 from benchmarks.gpu.library import Unavailable
@@ -104,7 +105,7 @@ def masked(bench: Bench, sizes: Sizes, qkv: Tensor) -> Callable[[], Call]:
     def make() -> Call:
         tokens = qkv.shape[1]
         if tokens**2 > MOST_MASK_BYTES:
-            raise Unavailable(f"its mask would take {tokens**2 / 2**30:.0f} GiB")
+            raise Unavailable(f"its mask would take {format_bytes(tokens**2)}")
         q, k, v = heads_of(qkv, sizes)
         at = torch.arange(tokens, device=bench.device)
         mask = visible(sizes, at[:, None], at[None])

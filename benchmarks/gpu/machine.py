@@ -8,6 +8,8 @@ import shutil
 import subprocess
 from importlib import metadata
 
+from allmem_runtime.quantities import format_bytes
+
 
 def version(package: str) -> str:
     """Version of an installed package, or that there is none."""
@@ -48,7 +50,7 @@ def describe() -> dict[str, str]:
         "device": card.name,
         "compute capability": f"{card.major}.{card.minor}",
         "multiprocessors": str(card.multi_processor_count),
-        "memory": f"{card.total_memory / 2**30:.1f} GiB",
+        "memory": format_bytes(card.total_memory),
         "CUDA of PyTorch": str(torch.version.cuda),
         **found,
     }
