@@ -134,10 +134,13 @@ def main() -> None:
                 f"--position that {chunk} divides."
             )
         written, optimized = counts(folder)
-        print(f"{folder.name}: {written} nodes, {optimized} when optimized\n")
+        print(f"{folder.name}: {written} nodes, {optimized} when optimized\n", flush=True)
         for title, count, repeats in (("one token", 1, 40), (f"{tokens} tokens", tokens, 5)):
-            print("\n".join(table(title, *profile(folder, threads, count, position, repeats))))
-            print("")
+            print(
+                "\n".join(table(title, *profile(folder, threads, count, position, repeats))),
+                flush=True,
+            )
+            print("", flush=True)
 
 
 if __name__ == "__main__":

@@ -97,15 +97,15 @@ def main() -> None:
     tables = {name: dict(buckets(found, bucket)) for name, found in curves.items()}
     for first in tables["converted"]:
         row = {name: round(table[first], 2) for name, table in tables.items()}
-        print(json.dumps({"from": first, **row}))
+        print(json.dumps({"from": first, **row}), flush=True)
     for name, found in curves.items():
         early = float(np.exp(found[1_000:8_000].mean()))
         late = float(np.exp(found[8_000:].mean())) if len(found) > 8_000 else float("nan")
         summary = {"model": name, "1k-8k": early, f"8k-{len(ids)}": late, "ratio": late / early}
-        print(json.dumps(summary))
+        print(json.dumps(summary), flush=True)
     if len(ids) > 8_000:
         gain = curves["converted"][8_000:].mean() - curves["converted, near"][8_000:].mean()
-        print(json.dumps({"cost of distance past 8k, ratio": float(np.exp(gain))}))
+        print(json.dumps({"cost of distance past 8k, ratio": float(np.exp(gain))}), flush=True)
 
 
 if __name__ == "__main__":

@@ -200,8 +200,8 @@ def main() -> None:
         pass
     costs = measure(session, ids[first : first + LENGTHS[-1]], arguments.rounds, arguments.clock)
     steps = {str(n): round(seconds * 1e3, 2) for n, seconds in costs.steps.items()}
-    print(json.dumps({"step ms": steps, "copy ms": round(costs.copy * 1e3, 2)}))
-    print(json.dumps(closeness(session, ids[first : first + 64])))
+    print(json.dumps({"step ms": steps, "copy ms": round(costs.copy * 1e3, 2)}), flush=True)
+    print(json.dumps(closeness(session, ids[first : first + 64])), flush=True)
     settings = [Setting(match, guess) for match in (2, 3, 4, 6) for guess in (1, 2, 4, 8)]
     total = {setting: [0.0, 0.0, 0, 0] for setting in settings}
     window = ids[max(0, first - opened.manifest.window) : first]
@@ -218,11 +218,11 @@ def main() -> None:
         best = max(settings, key=lambda s: plain / simulate(before, written, s, costs).seconds)
         gain = plain / simulate(before, written, best, costs).seconds
         row = {"question": question, "tokens": len(written), "best gain": round(gain, 3)}
-        print(json.dumps({**row, "match": best.match, "guess": best.guess}))
+        print(json.dumps({**row, "match": best.match, "guess": best.guess}), flush=True)
     for setting, (plain, seconds, guessed, right) in total.items():
         row = {"match": setting.match, "guess": setting.guess, "gain": round(plain / seconds, 3)}
         row |= {"guessed": guessed, "right": round(right / max(guessed, 1), 2)}
-        print(json.dumps(row))
+        print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":

@@ -202,18 +202,18 @@ def main() -> None:
     wanted, cut_tokens, seed = set(arguments.only), arguments.cut_tokens, arguments.seed
     native = load(model, operators="native")
     if "speed" in wanted:
-        print(json.dumps(speed(model, text_ids(native, text, 3000))))
+        print(json.dumps(speed(model, text_ids(native, text, 3000))), flush=True)
     if "cuts" in wanted:
         ids = text_ids(native, text, cut_tokens)
-        print(json.dumps(cuts(native, ids, seed)))
-        print(json.dumps(cuts(load(model, operators="portable"), ids, seed)))
+        print(json.dumps(cuts(native, ids, seed)), flush=True)
+        print(json.dumps(cuts(load(model, operators="portable"), ids, seed)), flush=True)
     if "resume" in wanted:
-        print(json.dumps(resume(native, model, text_ids(native, text, 3333))))
+        print(json.dumps(resume(native, model, text_ids(native, text, 3333))), flush=True)
     if "length" in wanted:
         marks = [2_000, 10_000, 25_000, 50_000, 100_000, 150_000, 200_000]
         marks = [mark for mark in marks if mark < far] + [far]
         for row in length(native, text_ids(native, text, far), marks):
-            print(json.dumps(row))
+            print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":

@@ -162,14 +162,15 @@ def main(given: Sequence[str] | None = None) -> None:
     by_name = {who.name: who for who in found}
     values["missing"] = missing
     deadline = began + minutes * 60
-    print(f"{names}, {plan.threads} threads, {machine().name}, text {text.name}")
+    print(f"{names}, {plan.threads} threads, {machine().name}, text {text.name}", flush=True)
     if busy > BUSY:
         print(
             f"The machine is busy (load {busy:.1f}): threads that wait awake, as those "
-            "of llama.cpp do, lose most. Do not trust these ratios."
+            "of llama.cpp do, lose most. Do not trust these ratios.",
+            flush=True,
         )
     for name, why in missing.items():
-        print(f"{name}: not measured: {why}")
+        print(f"{name}: not measured: {why}", flush=True)
 
     def keep() -> None:
         if json_path is not None:
@@ -185,15 +186,15 @@ def main(given: Sequence[str] | None = None) -> None:
         seconds, problems = start.measure(starters, plan, read, deadline)
         values["start_seconds"], values["start_problems"] = seconds, problems
         for line in report.start_lines(seconds, OURS):
-            print(line)
+            print(line, flush=True)
         keep()
-    print(report.heading())
+    print(report.heading(), flush=True)
     rows: dict[int, dict[str, Any]] = {}
     for depth, group in phases(steps, set(by_name)):
         if time.monotonic() >= deadline:
             for name in group[1:]:
                 line = f"{format_tokens(depth):>5}  {name:<22}  not reached in {minutes:g} minutes"
-                print(line)
+                print(line, flush=True)
             continue
         figures = rounds.measure(
             [by_name[name] for name in group], plan, read, depth, deadline,
@@ -202,7 +203,7 @@ def main(given: Sequence[str] | None = None) -> None:
         for one in figures:
             rounds.refuse_impossible(one, plan, most)
         for line in report.lines(depth, figures, figures[0], plan):
-            print(line)
+            print(line, flush=True)
         if depth not in rows:
             rows[depth] = {"tokens_read": depth, "systems": []}
             values["depths"] = sorted(
