@@ -16,6 +16,7 @@ from allmem_runtime.errors import (
 )
 
 if TYPE_CHECKING:
+    from allmem_runtime.engine.options import EngineOptions
     from allmem_runtime.generation.sampling import Sampling
     from allmem_runtime.model import Model, load
     from allmem_runtime.session.session import Session
@@ -26,6 +27,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AllMemError",
     "DeviceError",
+    "EngineOptions",
     "Model",
     "ModelFileError",
     "OperatorLibraryError",
@@ -42,6 +44,7 @@ __all__ = [
 
 # Imported on first use: a command that opens no model need not wait for ONNX Runtime and NumPy.
 _LATER = {
+    "EngineOptions": "allmem_runtime.engine.options",
     "Model": "allmem_runtime.model",
     "Progress": "allmem_runtime.text.reading",
     "Sampling": "allmem_runtime.generation.sampling",
