@@ -1,6 +1,7 @@
 """Read documents without end in constant memory: models, sessions and their errors."""
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 from allmem_runtime.errors import (
@@ -14,6 +15,10 @@ from allmem_runtime.errors import (
     StorageError,
     UsageError,
 )
+
+# ONNX Runtime tells its vendor of its use, and keeps a device id in the user's cache folder, unless
+# it is told not to before it is imported.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 if TYPE_CHECKING:
     from allmem_runtime.engine.options import EngineOptions

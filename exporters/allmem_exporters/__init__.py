@@ -1,9 +1,13 @@
 """Exporters: AllMem models in PyTorch, conversion of pretrained decoders, export to ONNX."""
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 from allmem_exporters.errors import ConfigError, ConversionError
+
+# Nor do the hub's libraries report what is converted; see allmem_runtime for ONNX Runtime.
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 if TYPE_CHECKING:
     from allmem_exporters.model.config import AllMemConfig

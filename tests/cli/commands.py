@@ -37,7 +37,8 @@ Command = Callable[..., Result]
 
 
 def process(name: str, *arguments: object, **options: Any) -> subprocess.Popen[bytes]:
-    """Start a command as a process; its standard streams are pipes unless given."""
+    """Start a command as a process, its standard streams pipes unless given, after a ``prefix``."""
+    prefix = options.pop("prefix", [])
     program = f"from allmem_runtime.cli import {MAINS[name]} as main; main()"
     root = Path(cli.__file__).parents[2]
     path = [str(root), str(root / "custom_ops"), str(root / "exporters")]
@@ -48,7 +49,9 @@ def process(name: str, *arguments: object, **options: Any) -> subprocess.Popen[b
     # A buffer would hold lines that ``communicate`` then does not see.
     options.setdefault("bufsize", 0)
     return subprocess.Popen(
-        [sys.executable, "-c", program, *(str(a) for a in arguments)], env=environment, **options
+        [*prefix, sys.executable, "-c", program, *(str(a) for a in arguments)],
+        env=environment,
+        **options,
     )
 
 
