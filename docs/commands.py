@@ -22,24 +22,14 @@ error; `--json` prints one event a line. Exit codes: 0 done, 1 error, 2 wrong us
 (what was read is kept). `optimum-cli export allmem --model SOURCE OUT` does `allmem convert` and
 `allmem export` in one.
 
-| command | what it does | more |
-|---|---|---|
-"""
+More about: [sessions](file-formats.md#the-session-file-allmem), [devices](cuda.md),
+[state sizes](model.md#how-large-a-state-is), [speed, prepared and integer weights](speed.md),
+[float16](float16.md), [evaluation](evaluation.md), [fine-tuning](finetuning.md), and
+[training data](../models/smollm2-135m/README.md#data).
 
-MORE = {
-    "run": "[CUDA](cuda.md)",
-    "info": "[state sizes](model.md#how-large-a-state-is)",
-    "fork": "[session files](file-formats.md#the-session-file-allmem)",
-    "bench": "[speed](speed.md#at-any-depth-allmem-bench)",
-    "prepare": "[prepared weights](speed.md#prepared-weights-allmem-prepare-model)",
-    "answer": "[training on own answers](finetuning.md#on-its-own-answers)",
-    "eval": "[evaluation](evaluation.md)",
-    "convert": "[the model](model.md)",
-    "finetune": "[fine-tuning](finetuning.md)",
-    "data": "[training data](../models/smollm2-135m/README.md#data)",
-    "export": "[integer weights](speed.md#weights-in-8-and-4-bits-allmem-export---weights-int8int4), "
-    "[float16](float16.md)",
-}
+| command | what it does |
+|---|---|
+"""
 
 
 def commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:
@@ -59,8 +49,8 @@ def text() -> str:
     for words, command in commands(allmem, "allmem"):
         settings = {**command.context_settings, "terminal_width": WIDTH}
         context = click.Context(command, info_name=words, **settings)
-        anchor, more = words.replace(" ", "-"), MORE.get(words.removeprefix("allmem "), "")
-        rows.append(f"| [`{words}`](#{anchor}) | {command.get_short_help_str(200)} | {more} |\n")
+        anchor, short = words.replace(" ", "-"), command.get_short_help_str(200)
+        rows.append(f"| [`{words}`](#{anchor}) | {short} |\n")
         sections.append(f"\n## {words}\n\n```text\n{command.get_help(context)}\n```\n")
     return HEAD + "".join(rows) + "".join(sections)
 

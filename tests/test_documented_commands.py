@@ -1,4 +1,4 @@
-"""The documents agree with the commands and with each other: help, examples, links."""
+"""The documents agree with the commands, the files and each other: help, examples, links."""
 
 from __future__ import annotations
 
@@ -54,6 +54,14 @@ def test_links_lead_to_files_and_headings_that_exist(document):
         assert target.exists(), link
         if anchor:
             assert anchor in anchors_of(target), link
+
+
+def test_places_in_the_glossary_exist():
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    for row in rows:
+        for path in re.findall(r"`([\w./]+)`", row.rsplit(" | ", 1)[1]):
+            assert (ROOT / path).exists() or (ROOT / "allmem_runtime" / path).exists(), row
 
 
 def commands_in(document: Path) -> list[list[str]]:

@@ -36,7 +36,7 @@ class Optimizer:
 
     Args:
         learning_rate: of the memory's matrices.
-        alpha_learning_rate: of alpha, which starts at 0 and has to be heard first.
+        alpha_learning_rate: of alpha, which starts at 0, where the memory has no effect.
         weight_decay: of the projections; never of alpha, gains, biases and fast weights.
         betas: of the moments.
         clip: bound on the norm of all gradients together; above 0, where nothing would move.
