@@ -1,4 +1,4 @@
-"""Conversion: a pretrained decoder's weights, bit for bit, and a fresh memory in every layer."""
+"""Conversion: copies a pretrained decoder's weights unchanged and adds a memory to each layer."""
 
 from __future__ import annotations
 

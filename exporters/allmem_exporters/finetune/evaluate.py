@@ -1,4 +1,4 @@
-"""Held-out figures during training: KL with and without memories, and how the memories write."""
+"""Held-out figures during training: KL with and without memories, and statistics of writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of a fine-tuning run: what a TOML file may say, checked strictly."""
+"""Settings of a fine-tuning run, read from a TOML file and checked strictly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Initial values of the memory: such that the converted model starts as the pretrained one.
+"""Initial values of the memory; with them the converted model starts as the pretrained one.
 
 alpha is 0, so at first the memory has no effect. Everything else is chosen so that the memory is
 useful as soon as training raises alpha. Every number comes from one seeded generator.
