@@ -30,7 +30,7 @@ def evaluate(
 
     Args:
         passes: the model.
-        sequences: not learnt from.
+        sequences: not learned from.
         settings: ranges.
         begin: called with the number of each sequence before it is judged.
 
