@@ -28,7 +28,7 @@ NVCC = $(firstword $(CUDACXX) $(shell command -v nvcc) $(wildcard $(CUDA_HOME)/b
 # A worker for each core, with files of tests kept together as far as that leaves none idle.
 PARALLEL ?= -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: help install cuda demo model train-data test test-long gpu-test lint clean
+.PHONY: help install cuda demo model train-data test test-long gpu-test docs clean
 
 help:
 	@echo "make demo [BOOK=path]  convert and export a chat model, read a text, answer two questions"
@@ -37,6 +37,7 @@ help:
 	@echo "make gpu-test          on a machine with a GPU: all that needs one (GPU_PYTHON=python with torch)"
 	@echo "make cuda              build the operators with their CUDA kernels (needs CUDA 13's nvcc)"
 	@echo "make model             only convert and export the demo's model (demo/model)"
+	@echo "make docs              write docs/commands.md anew from the commands' help"
 	@echo "make train-data        fetch texts and questions, make training data (demo/data/train)"
 	@echo "make clean             remove .venv, build and demo"
 
@@ -111,6 +112,9 @@ test: $(VENV)/.installed
 
 test-long: $(VENV)/.installed demo/model/allmem.json
 	$(BIN)/python -m pytest -m long
+
+docs: $(VENV)/.installed
+	$(BIN)/python docs/commands.py
 
 gpu-test:
 	$(GPU_PYTHON) tests/gpu/run.py

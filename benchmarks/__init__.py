@@ -1,4 +1,4 @@
-"""Measurements that anyone can repeat with one command each; see README.md."""
+"""Measurements that anyone can repeat with one command each; see docs/speed.md."""
 
 import os
 

@@ -57,7 +57,7 @@ def one_step(name: str, layers: int, length: int, window: int, chunk: int) -> No
     seconds = time.perf_counter() - began
     if not np.isfinite(loss.value) or loss.tokens != length - 1:
         raise RuntimeError(
-            f"the step learnt from {loss.tokens} tokens, with a loss of {loss.value}"
+            f"the step learned from {loss.tokens} tokens, with a loss of {loss.value}"
         )
     print(peak_bytes() - before, seconds)
 

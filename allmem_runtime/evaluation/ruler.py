@@ -24,7 +24,7 @@ from allmem_runtime.quantities import format_tokens
 _QUESTION_ANSWERING = "qa.py"
 RESERVED_QUESTIONS = 500
 """Training data leaves out as many questions of each file, from its beginning; the next ones may
-have been learnt from."""
+have been learned from."""
 
 Prompt = dict[str, Any]
 
@@ -47,7 +47,7 @@ def ruler_items(
     """
     asks = task.script.name == _QUESTION_ANSWERING
     if asks and samples > RESERVED_QUESTIONS:
-        raise _learnt_from(task, f"{samples} samples of {task.name} are wanted")
+        raise _learned_from(task, f"{samples} samples of {task.name} are wanted")
     limits = {length: length - overhead for length in lengths}
     if min(limits.values()) <= task.tokens:
         raise _too_short(task, min(lengths))
@@ -109,7 +109,7 @@ def _fitting(task: Task, limit: int, samples: int, seed: int, tokenizer: Path) -
         if before + samples - len(found) > RESERVED_QUESTIONS:
             if not found:
                 raise _too_short(task, limit)
-            raise _learnt_from(
+            raise _learned_from(
                 task,
                 f"{task.name} has {len(found)} questions that fit into {limit} tokens before "
                 f"question {before}, and {samples - len(found)} more are wanted",
@@ -170,7 +170,7 @@ def _read(folder: Path) -> list[Prompt]:
     return [json.loads(line) for line in text.split("\n") if line.strip()]
 
 
-def _learnt_from(task: Task, what: str) -> BenchmarkError:
+def _learned_from(task: Task, what: str) -> BenchmarkError:
     return BenchmarkError(
         f"{what}, but only the first {RESERVED_QUESTIONS} questions are kept out of training.",
         f"Ask for fewer --samples, or leave {task.name} out of --tasks.",

@@ -7,7 +7,7 @@ things without them: the tokenizer of the model instead of a hub's, a progress b
 nothing, sentences cut by the ``punkt`` package with NLTK's own English model instead of NLTK and
 a download, and one value of the zeta function instead of SciPy, where SciPy is not installed.
 
-A generator that cannot make a prompt fit tries for ever; that is noticed here and ends the
+A generator that cannot make a prompt fit tries forever; that is noticed here and ends the
 process with ``STUCK``, the length and the number of the sample on standard error.
 """
 

@@ -166,7 +166,7 @@ def _penalised(
 def _candidates(
     scores: NDArray[np.floating[Any]], best: np.floating[Any], sampling: Sampling
 ) -> tuple[NDArray[np.int64] | range, NDArray[np.floating[Any]]]:
-    """Tokens still allowed and their unnormalised probabilities, in an order that is fixed."""
+    """Tokens still allowed and their unnormalized probabilities, in an order that is fixed."""
     temperature = scores.dtype.type(max(sampling.temperature, _COLDEST))
     with np.errstate(over="ignore"):  # a tiny temperature sends the others to minus infinity
         weights = np.exp((scores - best) / temperature)

@@ -1,4 +1,4 @@
-"""The two AllMem operators: their contract, their NumPy reference and the native library."""
+"""The AllMem operators: their contract, their NumPy reference and the native library."""
 
 from allmem_ops.contract import Operator
 from allmem_ops.schema import DOMAIN, OPERATORS

@@ -1,4 +1,4 @@
-"""Errors of the exporters; like all of this project they say what happened and what to do next."""
+"""Errors of the exporters; each says what happened and what to do next."""
 
 from __future__ import annotations
 

@@ -84,8 +84,8 @@ def test_a_prompt_is_read_as_training_reads_it(
     for prompt in read_prompts(prompts):
         ids = prompt_ids(model, prompt.messages)
         messages = [*prompt.messages, ("assistant", "Yes.")]
-        learnt, counts = tokens.conversation([{"role": r, "content": c} for r, c in messages])
-        assert learnt.tolist()[: len(ids)] == ids
+        learned, counts = tokens.conversation([{"role": r, "content": c} for r, c in messages])
+        assert learned.tolist()[: len(ids)] == ids
         assert counts[len(ids)] and not counts[len(ids) - 1]
 
 

@@ -101,8 +101,8 @@ def test_layers_learn_nothing_from_what_hardly_passes_the_window(length: int, co
     prepare(reader, torch.float32, writes=True)
     sequence = Sequence(IDS[0, :length].numpy(), np.ones(length, bool), "text")
     loss = layer_losses(Passes(reader), sequence, Shape(20, 3, 8), 1.0)
-    learnt = [p.grad for p in memory_parameters(reader).values() if p.grad is not None]
-    assert loss.tokens == counted and loss.value < 1e4 and bool(learnt) == bool(counted)
+    learned = [p.grad for p in memory_parameters(reader).values() if p.grad is not None]
+    assert loss.tokens == counted and loss.value < 1e4 and bool(learned) == bool(counted)
 
 
 def test_head_norms_are_exact_in_16_bits() -> None:

@@ -2,7 +2,7 @@
 
 It shares nothing with the reference: no import, no state between calls, no packed arrays. Down is
 [memory_dim, hidden], each token is handled alone, the RMS before the L2 norm is really taken, and
-a chunk is buffered whole before anything is learnt from it. It knows no piece, only the document.
+a chunk is buffered whole before anything is learned from it. It knows no piece, only the document.
 """
 
 from __future__ import annotations

@@ -64,7 +64,9 @@ def test_stated_parameter_counts_follow_from_the_stated_formula(
 
 def test_stated_configuration_is_that_of_the_model():
     # Read as text: importing the class would need the exporters' heavy dependencies.
-    source = (ROOT / "exporters" / "allmem_exporters" / "config.py").read_text(encoding="utf-8")
+    source = (ROOT / "exporters" / "allmem_exporters" / "model" / "config.py").read_text(
+        encoding="utf-8"
+    )
     (config,) = (
         node
         for node in ast.walk(ast.parse(source))

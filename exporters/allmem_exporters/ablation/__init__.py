@@ -1,1 +1,1 @@
-"""Models without a memory, or with one that never writes: what a memory is worth."""
+"""Models whose memory is disabled or frozen, to compare with."""

@@ -1,4 +1,4 @@
-"""The model folders of a comparison: one decoder, several rows, its weights on disk once."""
+"""Makes the models of a comparison from one checkpoint; shared weights are stored once."""
 
 from __future__ import annotations
 

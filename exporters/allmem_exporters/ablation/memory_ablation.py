@@ -1,4 +1,4 @@
-"""Take a model's memory away, wholly or its writing only: what is left shows what it is worth."""
+"""Disable a model's memory, or freeze it so that it never writes: the models to compare with."""
 
 from __future__ import annotations
 

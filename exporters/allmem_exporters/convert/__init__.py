@@ -1,1 +1,1 @@
-"""From a pretrained decoder to an AllMem checkpoint."""
+"""Conversion of a pretrained decoder to an AllMem checkpoint."""

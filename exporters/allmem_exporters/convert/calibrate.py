@@ -1,4 +1,4 @@
-"""Calibration: the fresh memories of a converted model fitted to what a text makes of them.
+"""Calibration: fits the fresh memories of a converted model to a sample text.
 
 A key-value memory can only tell two tokens apart whose keys differ. The keys of pretrained
 attention lie close together: they share a large mean and few strong directions, which a softmax

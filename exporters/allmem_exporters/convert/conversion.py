@@ -1,4 +1,4 @@
-"""Conversion: a pretrained decoder's weights, bit for bit, and a fresh memory in every layer."""
+"""Conversion: copies a pretrained decoder's weights unchanged and adds a memory to each layer."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def convert(
         raise ConfigError(f"dtype is {dtype!r}; allowed: {', '.join(DTYPES)}.")
     if memory is not None and calibration_text is not None:
         raise ConfigError(
-            "Trained memories are not calibrated: it would undo what their values learnt.",
+            "Trained memories are not calibrated: it would undo what their values learned.",
             "Leave the calibration text out, or the adapter.",
         )
     folder = Path(out)
@@ -97,7 +97,7 @@ def convert(
     warm = initialize_memories(model, seed)
     if adapter is not None:
         for layer in model.model.layers:
-            layer.allmem.float()  # what was learnt in float32 is not rounded to the decoder's type
+            layer.allmem.float()  # what was learned in float32 is not rounded to the decoder's type
         adapter.apply(model)
 
     with _staging(folder) as stage:

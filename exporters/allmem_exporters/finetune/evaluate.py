@@ -1,4 +1,4 @@
-"""Held-out figures during training: KL with and without memories, and how the memories write."""
+"""Held-out figures during training: KL with and without memories, and statistics of writes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def evaluate(
 
     Args:
         passes: the model.
-        sequences: not learnt from.
+        sequences: not learned from.
         settings: ranges.
         begin: called with the number of each sequence before it is judged.
 

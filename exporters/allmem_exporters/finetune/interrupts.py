@@ -1,4 +1,4 @@
-"""Ctrl-C waits for the end of a step, so that no half-made step is ever kept."""
+"""Ctrl-C waits for the end of a step, so that no incomplete step is ever kept."""
 
 from __future__ import annotations
 

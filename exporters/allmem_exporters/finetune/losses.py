@@ -1,4 +1,4 @@
-"""What a step minimizes: the KL of the whole model, or each layer's own shortfall."""
+"""The training losses: KL of the whole model, or each layer's own error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of a run as JSON lines, and a plot of them."""
+"""Metrics of a run as JSON lines, and a plot of them."""
 
 from __future__ import annotations
 

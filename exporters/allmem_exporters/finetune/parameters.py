@@ -1,4 +1,4 @@
-"""The memory's parameters: which there are, how each learns, and how they are kept."""
+"""The memory's parameters: which exist, how each is trained, and how they are stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The memories of one layer over a whole sequence, with what they wrote on the way."""
+"""Runs the memories of one layer over a whole sequence and records what they write."""
 
 from __future__ import annotations
 

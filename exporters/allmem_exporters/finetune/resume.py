@@ -1,4 +1,4 @@
-"""A run on disk: parameters, moments and where it stands, so that a kill costs little."""
+"""Saves and loads a training run: parameters, moments and the step, to resume after a kill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning rate over a run: warm up, stay, decay; and what each step draws."""
+"""Learning-rate schedule of a run (warm up, stay, decay), and what each step draws."""
 
 from __future__ import annotations
 

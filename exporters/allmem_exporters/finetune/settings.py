@@ -1,4 +1,4 @@
-"""Settings of a fine-tuning run: what a TOML file may say, checked strictly."""
+"""Settings of a fine-tuning run, read from a TOML file and checked strictly."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Optimizer:
 
     Args:
         learning_rate: of the memory's matrices.
-        alpha_learning_rate: of alpha, which starts at 0 and has to be heard first.
+        alpha_learning_rate: of alpha, which starts at 0, where the memory has no effect.
         weight_decay: of the projections; never of alpha, gains, biases and fast weights.
         betas: of the moments.
         clip: bound on the norm of all gradients together; above 0, where nothing would move.

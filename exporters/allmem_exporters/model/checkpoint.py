@@ -1,4 +1,4 @@
-"""Open a converted checkpoint, or say what is wrong with it."""
+"""Opens a converted checkpoint, or says what is wrong with it."""
 
 from __future__ import annotations
 

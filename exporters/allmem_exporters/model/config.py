@@ -1,4 +1,4 @@
-"""AllMemConfig: the pretrained decoder's sizes and the memory's options, checked when they are set.
+"""AllMemConfig: the decoder's sizes and the memory's options, checked when they are set.
 
 It knows which values are allowed; it does not know what the operators do with them.
 """

@@ -1,7 +1,7 @@
-"""Initial values of the memory: such that the converted model starts as the pretrained one.
+"""Initial values of the memory; with them the converted model starts as the pretrained one.
 
-alpha is 0, so at first the memory is not heard. Everything else is chosen so that it is worth
-hearing as soon as training turns alpha up. Every number comes from one seeded generator.
+alpha is 0, so at first the memory has no effect. Everything else is chosen so that the memory is
+useful as soon as training raises alpha. Every number comes from one seeded generator.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rotary frequencies of a configuration, the very numbers the pretrained model was trained with.
+"""Rotary frequencies of a configuration, exactly those the pretrained model was trained with.
 
 It knows no positions and no angles; those are the operator's.
 """

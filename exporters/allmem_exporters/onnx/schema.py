@@ -1,4 +1,4 @@
-"""The operator table told to ONNX: schemas in `onnx.defs`, and nodes for PyTorch's operators."""
+"""The operator table for ONNX: schemas in `onnx.defs`, and nodes for PyTorch's operators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a PyTorch model to one ONNX graph with our two operators and their function bodies."""
+"""From a PyTorch model to one ONNX graph with our operators and their function bodies."""
 
 from __future__ import annotations
 

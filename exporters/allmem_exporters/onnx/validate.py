@@ -1,4 +1,4 @@
-"""Does the exported graph compute what the PyTorch model computes? Asked at the end of an export.
+"""Checks, at the end of an export, that the graph computes what the PyTorch model computes.
 
 The same tokens go through PyTorch in one pass, and through ONNX Runtime in one pass and in random
 pieces, with our library and with the function bodies; logits and every state tensor must agree.

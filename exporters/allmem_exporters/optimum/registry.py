@@ -1,4 +1,4 @@
-"""AllMem models in optimum's registry: `TasksManager` knows how to export the type `allmem`."""
+"""Registers AllMem models with optimum: `TasksManager` can export the type `allmem`."""
 
 from __future__ import annotations
 

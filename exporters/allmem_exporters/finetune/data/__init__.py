@@ -1,4 +1,4 @@
-"""Training data: documents become tokenised sequences in a folder of memory-mapped shards."""
+"""Training data: documents become tokenized sequences in a folder of memory-mapped shards."""
 
 from allmem_exporters.finetune.data.sequence import Sequence
 from allmem_exporters.finetune.data.shard_writer import ShardWriter

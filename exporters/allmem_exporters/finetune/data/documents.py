@@ -1,4 +1,4 @@
-"""Documents as lists of paragraphs, from files and folders; no paragraph is on both sides."""
+"""Reads documents as lists of paragraphs; each paragraph is in training or held out, never both."""
 
 from __future__ import annotations
 

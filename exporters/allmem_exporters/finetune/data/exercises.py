@@ -1,4 +1,4 @@
-"""A document with facts in it and questions at its end becomes one sequence of a wished length."""
+"""Makes a training sequence of a given length: a document with facts, questions at its end."""
 
 from __future__ import annotations
 

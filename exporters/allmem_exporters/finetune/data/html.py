@@ -1,4 +1,4 @@
-"""The readable text of an HTML page; knows no layout, only blocks and white space."""
+"""Extracts the readable text of an HTML page, block by block; it knows no layout."""
 
 from __future__ import annotations
 

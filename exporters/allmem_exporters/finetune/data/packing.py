@@ -1,4 +1,4 @@
-"""Plain text as sequences of a wished length, in which all tokens count."""
+"""Packs plain text into sequences of a given length, in which all tokens count."""
 
 from __future__ import annotations
 

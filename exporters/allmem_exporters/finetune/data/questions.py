@@ -1,4 +1,4 @@
-"""Questions with their paragraphs from SQuAD and HotpotQA files, sided so that nothing leaks.
+"""Questions with their paragraphs from SQuAD and HotpotQA, split so that nothing leaks.
 
 RULER asks the questions of the same files in the order in which they stand, SQuAD's unanswerable
 ones left out. The first ``reserved`` of that order belong to neither side, with all their

@@ -1,4 +1,4 @@
-"""Passages that come up early and again far later: the second time, every token counts."""
+"""Passages that occur early and again much later; the second time, every token counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes sequences into a shard folder, one after another; the folder appears only when whole."""
+"""Writes sequences into a shard folder, which appears under its name only when complete."""
 
 from __future__ import annotations
 

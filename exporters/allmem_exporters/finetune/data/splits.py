@@ -1,4 +1,4 @@
-"""Which documents are held out: decided by a document alone, so that it never changes sides."""
+"""Decides from a document alone whether it is held out, so that it never changes sides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks of our own: many facts, facts hidden in prose, chains of copies, frequent words.
+"""Synthetic tasks: many facts, facts hidden in prose, chains of copies, frequent words.
 
 Each draws its values anew, so no answer can be known without reading the document.
 """

@@ -1,4 +1,4 @@
-"""Endless walks through documents, for tasks that need prose or distractors around them."""
+"""Endless iteration over documents, for tasks that need prose or distractors around them."""
 
 from __future__ import annotations
 

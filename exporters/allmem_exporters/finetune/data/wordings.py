@@ -1,4 +1,4 @@
-"""The words of our own tasks: instructions, names and things, and sentences that state facts."""
+"""The words of the synthetic tasks: instructions, names, things, sentences that state facts."""
 
 from __future__ import annotations
 
