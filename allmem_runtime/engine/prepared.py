@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from allmem_runtime import spec
-from allmem_runtime.errors import AllMemError
+from allmem_runtime.errors import AllMemError, ModelFileError
 from allmem_runtime.files.package import Package, file_digest
 from allmem_runtime.files.record_signature import is_signed
 from allmem_runtime.files.user_cache import cache_folder
@@ -81,8 +81,19 @@ def folder_name(about: dict[str, Any]) -> str:
 
 
 def bases(package: Package) -> tuple[Path, Path]:
-    """Folders that prepared weights may lie in: beside the model, and in the user's cache."""
-    return package.folder / _FOLDER, cache_folder() / _FOLDER
+    """Folders that prepared weights may lie in: beside the model, and in the user's cache.
+
+    Raises:
+        ModelFileError: the one beside the model is a link: nothing is read, written or deleted
+            where it leads.
+    """
+    own = package.folder / _FOLDER
+    if own.is_symlink():
+        raise ModelFileError(
+            f"{own} is a link to {own.readlink()}; prepared weights lie in the model's own folder.",
+            "Delete the link: nothing is read, written or deleted where it leads.",
+        )
+    return own, cache_folder() / _FOLDER
 
 
 def find(package: Package, library: Path | None) -> Found:
@@ -92,14 +103,17 @@ def find(package: Package, library: Path | None) -> Found:
         package: the model.
         library: the operators; None for the function bodies in the graph.
     """
-    places = [base for base in bases(package) if base.is_dir()]
+    try:
+        places = [base for base in bases(package) if base.is_dir()]
+    except ModelFileError as error:
+        return Found(notice=f"{error.message} {error.hint}")
     if not places:
         return Found()
     about = facts(package, library)
     name, problems = folder_name(about), []
     for base in places:
         folder = base / name
-        if folder.is_dir():
+        if is_folder(folder):
             problem = check(folder, about)
             if not problem:
                 return Found(folder)
@@ -169,7 +183,10 @@ def stamp(path: Path) -> list[int]:
 def read_record(folder: Path) -> dict[str, Any] | None:
     """The record of prepared weights, if this user's program wrote it."""
     try:
-        with (folder / RECORD_FILE).open("rb") as file:
+        path = folder / RECORD_FILE
+        if path.is_symlink():
+            return None
+        with path.open("rb") as file:
             data = json.loads(file.read(_MAX_RECORD_BYTES))
     except (OSError, ValueError, RecursionError):
         return None
@@ -185,8 +202,13 @@ def records(base: Path) -> list[tuple[Path, dict[str, Any]]]:
         folders = sorted(base.iterdir())[:_MOST_FOLDERS]
     except OSError:
         return []
-    found = [(folder, read_record(folder)) for folder in folders if folder.is_dir()]
+    found = [(folder, read_record(folder)) for folder in folders if is_folder(folder)]
     return [(folder, record) for folder, record in found if record is not None]
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder, and not a link to one."""
+    return path.is_dir() and not path.is_symlink()
 
 
 def is_of(record: dict[str, Any], package: Package) -> bool:

@@ -58,14 +58,18 @@ def prepare(
     name = prepared.folder_name(about)
     if not again:
         for base in prepared.bases(package):
-            if (base / name).is_dir() and not prepared.check(base / name, about, thorough=True):
+            if prepared.is_folder(base / name) and not prepared.check(
+                base / name, about, thorough=True
+            ):
                 _remove_outdated(package, base / name)
                 return base / name
     base = _writable(package)
     with _failures(base), only_one(base / _LOCK, "preparing this model"):
         for left in base.glob(f"{_UNFINISHED}*"):
             shutil.rmtree(left, ignore_errors=True)
-        if (base / name).is_dir() and prepared.check(base / name, about):
+        if (base / name).is_symlink():
+            (base / name).unlink()
+        elif (base / name).is_dir() and prepared.check(base / name, about):
             shutil.rmtree(base / name, ignore_errors=True)  # damaged, and in the way
         _check_room(package, base)
         new = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=base))
@@ -105,7 +109,10 @@ def remove(package: Package) -> list[Path]:
             folders = sorted(path for path in base.iterdir() if _NAME.fullmatch(path.name))
         for folder in folders:
             with _failures(base):
-                shutil.rmtree(folder)
+                if folder.is_symlink():
+                    folder.unlink()
+                else:
+                    shutil.rmtree(folder)
             removed.append(folder)
         if own and base.is_dir():
             with contextlib.suppress(OSError):

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from allmem_runtime.errors import StorageError
 
+_NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
+"""A lock's file that is a link is refused: it would be made where the link leads."""
+
 
 @contextmanager
 def only_one(
@@ -47,7 +50,7 @@ def only_one(
 def _locked(path: Path) -> int | None:
     """The open file, locked; None if another process has the lock."""
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINKS, 0o600)
         try:
             taken = _take(handle)
         except OSError:

@@ -16,6 +16,7 @@ from allmem_runtime import spec
 from allmem_runtime.config import MAX_MANIFEST_BYTES, Manifest
 from allmem_runtime.errors import ModelFileError
 from allmem_runtime.files import onnx_scan
+from allmem_runtime.files.containment import leaves_folder
 
 MAX_TEXT_FILE_BYTES = 1 << 20
 MAX_TOKENIZER_BYTES = 1 << 28
@@ -203,11 +204,11 @@ def _check_external(graph: Path, name: str, reach: int, manifest: Manifest) -> N
 def _check_file(path: Path, size: int | None) -> None:
     """The file is a regular one of the right size, inside the folder or its hub cache."""
     try:
-        target = path.resolve(strict=True)
-        status = target.stat()
-    except (OSError, RuntimeError) as error:
+        target = leaves_folder(path)
+        status = path.stat()
+    except OSError as error:
         raise _unreadable(path, error) from None
-    if not _contained(path, target):
+    if target is not None:
         raise ModelFileError(
             f"{path} is a link to {target}, outside the model's folder.",
             "Copy the file into the folder if you trust it.",
@@ -219,21 +220,6 @@ def _check_file(path: Path, size: int | None) -> None:
             f"{path} has {status.st_size} bytes; the manifest says {size}.",
             "The copy is incomplete or of another export: fetch it again.",
         )
-
-
-def _contained(path: Path, target: Path) -> bool:
-    """Whether a link's target is in the same folder, or in the blobs of the same hub cache.
-
-    A hub cache is ``<repository>/snapshots/<revision>/...`` with links into
-    ``<repository>/blobs``.
-    """
-    folder = path.parent.resolve()
-    if target.parent == folder:
-        return True
-    for parent in folder.parents:
-        if parent.name == "snapshots":
-            return target.parent == parent.parent / "blobs"
-    return False
 
 
 def _read_text(path: Path, limit: int) -> str:
@@ -250,6 +236,6 @@ def _read_text(path: Path, limit: int) -> str:
         raise ModelFileError(f"{path} is not UTF-8 (byte {error.start}).", _REMEDY) from None
 
 
-def _unreadable(path: Path, error: OSError | RuntimeError) -> ModelFileError:
-    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+def _unreadable(path: Path, error: OSError) -> ModelFileError:
+    reason = error.strerror or str(error)
     return ModelFileError(f"{path} cannot be read: {reason}.", "Check the path and permissions.")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from runtime.prepared.opening import is_right, opened
 
-from allmem_runtime import ModelFileError
+from allmem_runtime import ModelFileError, StorageError
 from allmem_runtime.engine import opening, prepared, preparing
 from allmem_runtime.files.package import Package, open_package
 from allmem_runtime.files.record_signature import is_signed, sign
@@ -140,3 +140,55 @@ def test_model_graph_with_weights_laid_out_for_a_cpu_is_refused(package: Package
         shutil.copy(folder / name, package.folder / name)
     with pytest.raises(ModelFileError, match="laid out for one CPU"):
         open_package(package.folder)
+
+
+@pytest.fixture
+def elsewhere(package: Package, tmp_path: Path) -> Path:
+    """A folder of the user's with a name like ours, which the model's ``prepared`` is a link to."""
+    folder = tmp_path / "elsewhere"
+    (folder / ".making-thesis").mkdir(parents=True)
+    (folder / ".making-thesis" / "chapter.txt").write_text("years of work")
+    (folder / ("0" * 32)).mkdir()
+    (package.folder / "prepared").symlink_to(folder, target_is_directory=True)
+    return folder
+
+
+@pytest.mark.parametrize("work", ["prepare", "remove"])
+def test_nothing_is_written_or_deleted_where_a_link_leads(
+    package: Package, elsewhere: Path, work: str
+) -> None:
+    before = sorted(elsewhere.rglob("*"))
+    with pytest.raises(ModelFileError, match="is a link to .*elsewhere"):
+        preparing.prepare(package, None) if work == "prepare" else preparing.remove(package)
+    assert sorted(elsewhere.rglob("*")) == before
+
+
+def test_model_whose_prepared_weights_are_a_link_opens_without_them(
+    package: Package, elsewhere: Path
+) -> None:
+    model = opened(package)
+    assert model.engine.prepared is None and "is a link to" in model.engine.notice
+    assert is_right(package, model)
+
+
+def test_link_in_the_place_of_prepared_weights_is_replaced_not_followed(
+    package: Package, tmp_path: Path
+) -> None:
+    made = preparing.prepare(package, None)
+    moved = tmp_path / "moved"
+    shutil.move(made, moved)
+    made.symlink_to(moved, target_is_directory=True)
+    before = {path.name: path.read_bytes() for path in moved.iterdir()}
+
+    assert opened(package).engine.prepared is None
+    assert preparing.prepare(package, None) == made and not made.is_symlink()
+    assert {path.name: path.read_bytes() for path in moved.iterdir()} == before
+    assert opened(package).engine.prepared == made
+
+
+def test_link_in_the_place_of_the_lock_makes_no_file(package: Package, tmp_path: Path) -> None:
+    (package.folder / "prepared").mkdir()
+    (package.folder / "prepared" / ".lock").symlink_to(tmp_path / "made")
+    with pytest.raises(StorageError, match="could not be written"):
+        preparing.prepare(package, None)
+    assert not (tmp_path / "made").exists()
