@@ -246,7 +246,9 @@ def _put(model: nn.Module, name: str, parameter: nn.Parameter) -> None:
 
 
 def _calibrate(model: AllMemForCausalLM, folder: Path, text: str) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    )
     tokens = tokenizer(text, add_special_tokens=False)["input_ids"][:CALIBRATION_TOKENS]
     if not tokens:
         raise ConversionError("The calibration text is empty.", "Give some paragraphs of text.")

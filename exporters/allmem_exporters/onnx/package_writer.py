@@ -20,6 +20,7 @@ import onnx_ir as ir
 from tokenizers import Tokenizer
 
 from allmem_exporters.errors import ExportError
+from allmem_exporters.local_files import file_in, json_in
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.onnx.fusion import name_all_outputs
 from allmem_exporters.quantization.weights import share_tables
@@ -119,8 +120,8 @@ def write_folder(
             size_threshold_bytes=SMALL_TENSOR,
         )
         for name in (TOKENIZER_FILE, CHAT_TEMPLATE_FILE, GENERATION_FILE):
-            if (checkpoint / name).is_file():
-                shutil.copyfile(checkpoint / name, folder / name)
+            if (path := file_in(checkpoint, name)) is not None:
+                shutil.copyfile(path, folder / name)
         used = {node.op_type for node in model.graph if node.domain == DOMAIN}
         operators = {name: KNOWN[name].version for name in KNOWN if name in used}
         manifest = _manifest(config, checkpoint, folder, storage, activations, decoder, operators)
@@ -198,10 +199,8 @@ def _sha256(path: Path) -> str:
 
 
 def _provenance(checkpoint: Path) -> dict[str, str]:
-    path = checkpoint / PROVENANCE_FILE
-    if not path.is_file():
-        return {}
-    return {str(k): str(v) for k, v in json.loads(path.read_text(encoding="utf-8")).items()}
+    values = json_in(checkpoint, PROVENANCE_FILE) or {}
+    return {key: str(value) for key, value in values.items()}
 
 
 def _begin_tokens(tokenizer: Path) -> tuple[int, ...]:

@@ -11,12 +11,14 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from transformers import AutoConfig, AutoTokenizer
+from transformers import CONFIG_MAPPING, AutoTokenizer, PretrainedConfig
 
 from allmem_exporters.errors import ConversionError
+from allmem_exporters.local_files import file_in, json_in, refuse_code, weight_files
 from allmem_exporters.sources.decoder import SUPPORTED, backbone_options, sha256_of
 
-_INDEX = "model.safetensors.index.json"
+_TOKENIZER_SETTINGS = "tokenizer_config.json"
+_LABELS = ("num_labels", "id2label", "label2id", "problem_type")
 _LICENSE = re.compile(r"^license:\s*[\"']?([\w.+-]+)", re.MULTILINE)
 
 
@@ -29,20 +31,9 @@ class FolderSource:
         settings = self._json("config.json")
         if settings.get("model_type") == "allmem":
             raise ConversionError(f"{name} is an AllMem model already;", "export it as it is.")
-        if "auto_map" in settings:
-            raise ConversionError(
-                f"{name}: config.json asks for code of its own (auto_map), which is never run.",
-                SUPPORTED,
-            )
-        try:
-            config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        except (ValueError, KeyError, TypeError) as error:
-            raise ConversionError(
-                f"{name}: config.json cannot be read ({str(error).strip().splitlines()[0]}).",
-                SUPPORTED,
-            ) from error
-        self.backbone = backbone_options(config, name)
-        self.shards = self._shards()
+        refuse_code(settings, folder / "config.json")
+        self.backbone = backbone_options(self._config(settings), name)
+        self.shards = weight_files(folder)
         self.provenance = {
             "kind": kind,
             "name": name,
@@ -54,51 +45,33 @@ class FolderSource:
         if license := self._license():
             self.provenance["licence"] = license
 
+    def _config(self, settings: dict[str, Any]) -> PretrainedConfig:
+        """The configuration by its family's own class; what names classes of labels is left out."""
+        kept = {key: value for key, value in settings.items() if key not in _LABELS}
+        kind = kept.pop("model_type", None)
+        try:
+            if kind not in CONFIG_MAPPING:
+                raise ValueError(f"its model_type is {kind!r}")
+            return CONFIG_MAPPING[kind](**kept)
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ConversionError(
+                f"{self.name}: config.json cannot be read ({reason}).", SUPPORTED
+            ) from error
+
     def _json(self, file: str) -> dict[str, Any]:
-        path = self.folder / file
-        if not path.is_file():
+        values = json_in(self.folder, file)
+        if values is None:
             raise ConversionError(
                 f"{self.name}: there is no {file}.",
                 "Give a folder in transformers' layout (config.json, *.safetensors, "
                 "tokenizer.json), or a GGUF file by its own path.",
             )
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ConversionError(
-                f"{self.name}: {file} is not JSON ({error}).", "Fetch an intact copy."
-            ) from None
-        if not isinstance(data, dict):
-            raise ConversionError(f"{self.name}: {file} is no object.", "Fetch an intact copy.")
-        return data
-
-    def _shards(self) -> list[Path]:
-        single = self.folder / "model.safetensors"
-        if single.is_file():
-            return [single]
-        if (self.folder / _INDEX).is_file():
-            names = sorted(set(self._json(_INDEX).get("weight_map", {}).values()))
-            for name in names:
-                if Path(name).name != name:
-                    raise ConversionError(
-                        f"{self.name}: {_INDEX} names {name!r}, which is no plain file name.",
-                        "Fetch an intact copy.",
-                    )
-                if not (self.folder / name).is_file():
-                    raise ConversionError(
-                        f"{self.name}: the weights file {name} is missing.", "Fetch it too."
-                    )
-            if names:
-                return [self.folder / name for name in names]
-        raise ConversionError(
-            f"{self.name}: there are no weights in safetensors form.",
-            "Pickled weights (.bin, .pt) can run code and are not read; save the model again "
-            "with transformers' save_pretrained.",
-        )
+        return values
 
     def _license(self) -> str | None:
-        card = self.folder / "README.md"
-        if not card.is_file():
+        card = file_in(self.folder, "README.md")
+        if card is None:
             return None
         text = card.read_text(encoding="utf-8", errors="replace")
         front = text.split("---", 2)[1] if text.startswith("---") else ""
@@ -122,21 +95,28 @@ class FolderSource:
 
         Only where there is no tokenizer.json, transformers is asked to make one.
         """
-        if (self.folder / "tokenizer.json").is_file():
-            for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+        settings = json_in(self.folder, _TOKENIZER_SETTINGS)
+        refuse_code(settings or {}, self.folder / _TOKENIZER_SETTINGS)
+        if file_in(self.folder, "tokenizer.json"):
+            for name in ("tokenizer.json", _TOKENIZER_SETTINGS, "special_tokens_map.json",
                          "chat_template.jinja"):  # fmt: skip
-                if (self.folder / name).is_file():
-                    shutil.copyfile(self.folder / name, out / name)
+                self._copy(name, out)
         else:
             self._convert_tokenizer(out)
         self._write_template(out)
-        generation = self.folder / "generation_config.json"
-        if generation.is_file():
-            shutil.copyfile(generation, out / generation.name)
+        self._copy("generation_config.json", out)
+
+    def _copy(self, name: str, out: Path) -> None:
+        """Copy a file if it is there; a link out of the folder is refused."""
+        path = file_in(self.folder, name)
+        if path is not None:
+            shutil.copyfile(path, out / name)
 
     def _convert_tokenizer(self, out: Path) -> None:
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(
+                self.folder, local_files_only=True, trust_remote_code=False
+            )
         except (OSError, ValueError, ImportError) as error:
             raise ConversionError(
                 f"{self.name}: there is no tokenizer.json, and none could be made "
@@ -152,7 +132,7 @@ class FolderSource:
 
     def _write_template(self, out: Path) -> None:
         # Older checkpoints keep the template in tokenizer_config.json; we keep it in one place.
-        settings = out / "tokenizer_config.json"
+        settings = out / _TOKENIZER_SETTINGS
         if (out / "chat_template.jinja").exists() or not settings.is_file():
             return
         template = json.loads(settings.read_text(encoding="utf-8")).get("chat_template")

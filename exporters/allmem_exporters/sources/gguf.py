@@ -194,7 +194,10 @@ class GgufSource:
                 "Convert the original safetensors checkpoint with its tokenizer.json instead.",
             )
         tokenizer = AutoTokenizer.from_pretrained(
-            self.file.parent, gguf_file=self.name, local_files_only=True
+            self.file.parent,
+            gguf_file=self.name,
+            local_files_only=True,
+            trust_remote_code=False,
         )
         if split == "smollm":
             # Each digit is a word of its own, before the byte-level rules split the rest.
