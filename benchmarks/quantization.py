@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allmem_exporters.onnx.export import export
-from allmem_exporters.quantization.matmul_nbits import BITS
+from allmem_exporters.quantization.formats import stored_format
 from allmem_runtime import load
 from allmem_runtime.spec import WEIGHTS_FILE
 from benchmarks.perplexity import losses
@@ -93,7 +93,7 @@ def main(checkpoint: Path, texts: tuple[Path, ...], tokens: int, weights: str, k
         for name, storage, keys in choices:
             folder = Path(made) / name.replace(", ", "-").replace(" ", "-")
             if not (folder / WEIGHTS_FILE).is_file():
-                own = products if storage in BITS else None
+                own = products if stored_format(storage).kernel else None
                 export(checkpoint, folder, weights=storage, products=own, kv=keys, check=False)
             found, speed = read(folder, list(texts), tokens)
             truth = truth or found

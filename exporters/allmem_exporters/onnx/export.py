@@ -17,7 +17,8 @@ from allmem_exporters.onnx.package_writer import replacing, write_folder
 from allmem_exporters.onnx.step_module import DTYPES
 from allmem_exporters.onnx.trace import trace
 from allmem_exporters.onnx.validate import validate
-from allmem_exporters.quantization.weights import STORAGE, chosen_products, store
+from allmem_exporters.quantization.formats import stored_format
+from allmem_exporters.quantization.store import store
 from allmem_runtime.config import Manifest
 
 
@@ -73,8 +74,8 @@ def export(
             each other, or the check failed.
     """
     weights = weights or activations
+    stored_as = stored_format(weights, products)
     _check_types(weights, activations)
-    products = chosen_products(weights, products)
     memory = FORMER_NAMES.get(memory, memory)
     if memory not in MEMORIES:
         raise ExportError(f"memory is {memory!r}; allowed: {', '.join(MEMORIES)}.")
@@ -94,8 +95,8 @@ def export(
     with replacing(out, force=force) as folder:
         report("tracing")
         graph = trace(model, activations)
-        if activations == "float32":
-            store(graph, weights, products)
+        # With float16 activations the graph was traced with float16 matrices.
+        stored = store(graph, stored_as) if activations == "float32" else {}
         report(f"writing {out}")
         manifest = write_folder(
             graph, model.config, checkpoint, folder, weights, activations, decoder=decoder
@@ -108,6 +109,7 @@ def export(
                 model,
                 storage=weights,
                 products=products,
+                stored=stored,
                 activations=activations,
                 tokens=check_tokens,
                 report=report,
@@ -134,8 +136,6 @@ def _check_types(weights: str, activations: str) -> None:
             f"activations is {activations!r}; allowed: {', '.join(DTYPES)}.",
             "A GPU is fastest with float16, a CPU with float32.",
         )
-    if weights not in STORAGE:
-        raise ExportError(f"weights is {weights!r}; allowed: {', '.join(STORAGE)}.")
     if activations == "float16" and weights != "float16":
         raise ExportError(
             f"Weights stored as {weights} do not go with activations in float16: the products "
