@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allmem_exporters.onnx.export import export
-from allmem_exporters.quantization.matmul_nbits import BITS
+from allmem_exporters.quantization.formats import stored_format
 from allmem_runtime import load
 from allmem_runtime.spec import WEIGHTS_FILE
 from benchmarks.arguments import existing_file, existing_folder, names, parser_of, tokens
@@ -102,11 +102,12 @@ def main() -> None:
         for name, storage, keys in choices:
             folder = Path(made) / name.replace(", ", "-").replace(" ", "-")
             if not (folder / WEIGHTS_FILE).is_file():
+                own = arguments.matmul_kernel if stored_format(storage).kernel else None
                 export(
                     arguments.checkpoint,
                     folder,
                     weights=storage,
-                    matmul_kernel=arguments.matmul_kernel if storage in BITS else None,
+                    matmul_kernel=own,
                     kv_cache_dtype=keys,
                     check=False,
                 )

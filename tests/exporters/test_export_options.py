@@ -24,7 +24,7 @@ from allmem_exporters.onnx.export import export
 from allmem_exporters.onnx.export_options import ExportOptions
 from allmem_exporters.onnx.step_module import DTYPES
 from allmem_exporters.optimum.arguments import add_arguments, options_of
-from allmem_exporters.quantization.weights import PRODUCTS, STORAGE
+from allmem_exporters.quantization.formats import KERNELS, WEIGHTS
 from allmem_runtime.cli import allmem
 from allmem_runtime.config import Manifest
 from allmem_runtime.options import declared_options, from_keywords
@@ -144,8 +144,8 @@ def test_optimums_help_shows_the_spellings_of_today() -> None:
 
 def test_choices_are_those_that_the_exporter_knows() -> None:
     choices = {entry.name: entry.declared.choices for entry in declared_options(ExportOptions)}
-    assert choices["weights"] == tuple(STORAGE)
-    assert choices["matmul_kernel"] == tuple(PRODUCTS)
+    assert choices["weights"] == WEIGHTS
+    assert choices["matmul_kernel"] == KERNELS
     assert set(choices["activations"]) == set(DTYPES)
     memory = {entry.name: entry.declared.choices for entry in declared_options(MemoryOptions)}
     assert choices["kv_cache_dtype"] == memory["cache_dtype"]

@@ -1,13 +1,13 @@
 """Exports in integers: what is rounded and what is not, and how honest their check is.
 
-What only exports with our own products have is in test_export_products.py.
+What only exports with our own products have is in test_export_quantized_matmul.py, what a format
+has without a graph in test_export_quantized_formats.py.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +23,11 @@ from allmem_exporters.errors import ExportError
 from allmem_exporters.onnx.export import export
 from allmem_exporters.onnx.float_noise import relative_rms
 from allmem_exporters.onnx.validate import validate
-from allmem_exporters.quantization.block_formats import AffineBlocks, quantize_blocks
-from allmem_exporters.quantization.matmul_nbits import BLOCK, Blocks, block_sums, quantize
-from allmem_exporters.quantization.weights import PRODUCTS
+from allmem_exporters.quantization.blocks import BLOCK
+from allmem_exporters.quantization.formats import KERNELS, stored_format
+from allmem_exporters.quantization.matmul_nbits import offset_blocks
+from allmem_exporters.quantization.matmul_nbits_int4 import block_sums
+from allmem_exporters.quantization.stored_format import StoredMatrix
 from allmem_runtime.config import Manifest
 from allmem_runtime.info import model_info, model_lines
 from allmem_runtime.spec import GRAPH_FILE, MANIFEST_FILE, WEIGHTS_FILE
@@ -59,6 +61,11 @@ def on_sixteen_levels(rows: int, columns: int) -> torch.Tensor:
     return (levels * step + lowest).reshape(rows, columns)
 
 
+def with_nbits(matrix: torch.Tensor | np.ndarray, bits: int) -> StoredMatrix:
+    """As MatMulNBits takes it."""
+    return stored_format(f"int{bits}", "onnxruntime").quantize(torch.as_tensor(matrix), "a matrix")
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model with tied embeddings and everything alive."""
@@ -69,11 +76,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported(request: pytest.FixtureRequest, checkpoint: Path) -> tuple[str, Path]:
     """(storage, its export with MatMulNBits); copy the folder before changing anything."""
     folder = checkpoint.parent / request.param
-    export(checkpoint, folder, weights=request.param, products="onnxruntime", check=False)
+    export(checkpoint, folder, weights=request.param, matmul_kernel="onnxruntime", check=False)
     return request.param, folder
 
 
-@pytest.mark.parametrize("products", PRODUCTS)
+@pytest.mark.parametrize("products", KERNELS)
 @pytest.mark.parametrize("storage", ["int8", "int4"])
 @pytest.mark.parametrize("config", FAMILIES.values(), ids=FAMILIES.keys())
 def test_quantized_graph_computes_what_pytorch_computes(
@@ -82,7 +89,7 @@ def test_quantized_graph_computes_what_pytorch_computes(
     checkpoint = write_lively(tmp_path / "checkpoint", config)
     lines: list[str] = []
     out = tmp_path / "model"
-    export(checkpoint, out, weights=storage, products=products, report=lines.append)
+    export(checkpoint, out, weights=storage, matmul_kernel=products, report=lines.append)
     kind = {"allmem": "QuantisedMatMul", "onnxruntime": "MatMulNBits"}[products]
     assert {n.op_type for n in graph_of(out).node} & {"QuantisedMatMul", "MatMulNBits"} == {kind}
     checked = [line.split("  ")[0] for line in lines if "logits" in line]
@@ -99,18 +106,18 @@ def test_weights_of_sixteen_levels_pass_the_check_with_offsets(tmp_path: Path) -
                 linear.weight.copy_(on_sixteen_levels(*linear.weight.shape))
     model.save_pretrained(tmp_path / "checkpoint")
     out = tmp_path / "model"
-    export(tmp_path / "checkpoint", out, weights="int4", products="onnxruntime")
+    export(tmp_path / "checkpoint", out, weights="int4", matmul_kernel="onnxruntime")
     wide = [n for n in nodes_of(tmp_path / "model", "MatMulNBits") if "gate_up" in n.input[1]]
     assert [attributes_of(node)["K"] for node in wide] == [64 + BLOCK] * 2
 
 
 def test_sixteen_levels_are_kept_although_their_zero_points_are_no_whole_numbers() -> None:
     matrix = on_sixteen_levels(48, 192)
-    kept = quantize(matrix, 4)
-    assert kept.offsets == 1
+    kept = with_nbits(matrix, 4)
+    assert offset_blocks(kept) == 1
     # Of a step of 16 levels, offsets rounded to 4 bits leave a thirtieth; whole zero points leave
     # a quarter.
-    assert relative_rms(kept.widened(), matrix.numpy()) < 0.006
+    assert relative_rms(kept.dequantize().numpy(), matrix.numpy()) < 0.006
 
 
 def test_eight_bits_hold_weights_of_q8_0_without_loss() -> None:
@@ -119,13 +126,13 @@ def test_eight_bits_hold_weights_of_q8_0_without_loss() -> None:
     levels[..., 5] = 127
     scales = generator.uniform(1e-3, 1e-2, (16, 4, 1)).astype(np.float16).astype(np.float32)
     matrix = (levels * scales).astype(np.float32).reshape(16, -1)
-    assert relative_rms(quantize(matrix, 8).widened(), matrix) < 1e-6
+    assert relative_rms(with_nbits(matrix, 8).dequantize().numpy(), matrix) < 1e-6
 
 
-@pytest.mark.parametrize("rounding", [quantize, quantize_blocks])
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize(("before", "left"), [("16 levels", 0.35), ("any", 0.85)])
 def test_eight_bits_round_with_the_best_of_several_scales(
-    rounding: Callable[..., Blocks | AffineBlocks], before: str, left: float
+    kernel: str, before: str, left: float
 ) -> None:
     generator = torch.Generator().manual_seed(5)
     matrix = torch.randn(64, 192, generator=generator)
@@ -134,29 +141,32 @@ def test_eight_bits_round_with_the_best_of_several_scales(
     scales = blocks.abs().amax(-1, keepdim=True) / 127
     plain = (torch.round(blocks / scales) * scales - blocks).square().sum(-1)
 
-    found = torch.from_numpy(rounding(matrix, 8).widened()).reshape(-1, BLOCK)
+    found = stored_format("int8", kernel).quantize(matrix, "a matrix").dequantize()
+    found = found.reshape(-1, BLOCK)
     error = (found - blocks).square().sum(-1)
     assert float(error.sum() / plain.sum()) < left
-    if rounding is quantize:  # the other's scales, of float16, are near the plain ones, not equal
+    if (
+        kernel == "onnxruntime"
+    ):  # the other's scales, of float16, are near the plain ones, not equal
         assert bool((error <= plain * 1.001).all()), "no block is worse off"
 
 
 @pytest.mark.parametrize(("bits", "allowed"), [(8, 0.006), (4, 0.09)])
 def test_rounding_is_as_fine_as_its_bits(bits: int, allowed: float) -> None:
     matrix = np.random.default_rng(2).normal(size=(64, 160)).astype(np.float32)
-    assert relative_rms(quantize(matrix, bits).widened(), matrix) < allowed
+    assert relative_rms(with_nbits(matrix, bits).dequantize().numpy(), matrix) < allowed
 
 
 @pytest.mark.parametrize("bits", [4, 8])
 def test_rows_of_zeros_stay_zeros(bits: int) -> None:
     matrix = np.random.default_rng(2).normal(size=(4, 64)).astype(np.float32)
     matrix[1] = 0.0
-    assert not quantize(matrix, bits).widened()[1].any()
+    assert not with_nbits(matrix, bits).dequantize()[1].any()
 
 
 def test_sums_of_blocks_are_exact() -> None:
     x = np.random.default_rng(4).normal(size=96).astype(np.float32)
-    sums = block_sums(96).widened() @ x
+    sums = block_sums(96).dequantize().numpy() @ x
     np.testing.assert_allclose(sums[:3], x.reshape(3, BLOCK).sum(1), rtol=1e-5)
     assert not sums[3:].any()
 
@@ -197,18 +207,18 @@ def test_embedding_and_head_are_one_tensor_in_the_file(exported: tuple[str, Path
 def test_untied_embedding_and_head_are_two_tensors(tmp_path: Path) -> None:
     checkpoint = write_lively(tmp_path / "c", FAMILIES["qwen3, untied, other head size"])
     out = tmp_path / "model"
-    export(checkpoint, out, weights="int4", products="onnxruntime", check=False)
+    export(checkpoint, out, weights="int4", matmul_kernel="onnxruntime", check=False)
     tensors = {tensor.name: tensor for tensor in graph_of(tmp_path / "model").initializer}
     (look_up,) = nodes_of(tmp_path / "model", "GatherBlockQuantized")
     (head,) = [n for n in nodes_of(tmp_path / "model", "MatMulNBits") if "head" in n.input[1]]
     assert place_of(tensors[look_up.input[0]]) != place_of(tensors[head.input[1]])
 
 
-@pytest.mark.parametrize("products", PRODUCTS)
+@pytest.mark.parametrize("products", KERNELS)
 def test_biases_need_no_node_of_their_own(tmp_path: Path, products: str) -> None:
     config = FAMILIES["llama, biases, gelu, one memory head"]
     checkpoint = write_lively(tmp_path / "c", config)
-    export(checkpoint, tmp_path / "m", weights="int4", products=products, check=False)
+    export(checkpoint, tmp_path / "m", weights="int4", matmul_kernel=products, check=False)
     sums = {name for node in nodes_of(tmp_path / "m", "Add") for name in node.input}
     assert not [name for name in sums if name.endswith("bias") and "control" not in name]
 
@@ -234,7 +244,7 @@ def damaged(folder: Path, out: Path, part: str) -> Path:
     return copy
 
 
-@pytest.mark.parametrize("products", PRODUCTS)
+@pytest.mark.parametrize("products", KERNELS)
 @pytest.mark.parametrize("part", ["numbers", "scales"])
 @pytest.mark.parametrize("storage", ["int8", "int4"])
 def test_check_notices_a_damaged_weight(
@@ -242,13 +252,13 @@ def test_check_notices_a_damaged_weight(
 ) -> None:
     config = tiny_config(hidden_size=192)
     checkpoint = write_lively(tmp_path / "checkpoint", config)
-    export(checkpoint, tmp_path / "model", weights=storage, products=products, check=False)
+    export(checkpoint, tmp_path / "model", weights=storage, matmul_kernel=products, check=False)
     model = AllMemForCausalLM.from_pretrained(checkpoint).eval()
-    validate(tmp_path / "model", model, storage=storage, products=products)
+    validate(tmp_path / "model", model, storage=storage, matmul_kernel=products)
     folder = damaged(tmp_path / "model", tmp_path / "damaged", part)
     model = AllMemForCausalLM.from_pretrained(checkpoint).eval()
     with pytest.raises(ExportError, match=r"differs from PyTorch.*allowed are 2e-03"):
-        validate(folder, model, storage=storage, products=products)
+        validate(folder, model, storage=storage, matmul_kernel=products)
 
 
 def test_manifest_and_info_say_the_type_of_the_weights(exported: tuple[str, Path]) -> None:

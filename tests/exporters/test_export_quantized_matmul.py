@@ -24,8 +24,10 @@ from allmem_exporters.model.state import state_spec
 from allmem_exporters.onnx.export import export
 from allmem_exporters.onnx.float_noise import relative_rms
 from allmem_exporters.onnx.validate import GraphRunner
-from allmem_exporters.quantization.block_formats import quantize_blocks
-from allmem_exporters.quantization.matmul_nbits import BLOCK
+from allmem_exporters.quantization.blocks import BLOCK
+from allmem_exporters.quantization.formats import stored_format
+from allmem_exporters.quantization.quantized_matmul import QuantizedMatMulFormat
+from allmem_exporters.quantization.stored_format import StoredMatrix
 from allmem_ops.schema import DOMAIN
 from allmem_runtime import load
 from allmem_runtime.config import Manifest
@@ -83,21 +85,27 @@ def on_levels(rows: int, columns: int, bits: int) -> torch.Tensor:
     return (levels * step + lowest).reshape(rows, columns)
 
 
+def quantized(matrix: torch.Tensor | np.ndarray, bits: int, name: str = "a matrix") -> StoredMatrix:
+    """As QuantisedMatMul takes it."""
+    return stored_format(f"int{bits}", "allmem").quantize(torch.as_tensor(matrix), name)
+
+
 @pytest.mark.parametrize("bits", [4, 8])
 def test_what_was_quantized_before_is_kept(bits: int) -> None:
     matrix = on_levels(48, 192, bits)
     # All that is lost are the last bits of float32.
-    assert relative_rms(quantize_blocks(matrix, bits).widened(), matrix.numpy()) < 1e-6
+    assert relative_rms(quantized(matrix, bits).dequantize().numpy(), matrix.numpy()) < 1e-6
 
 
 @pytest.mark.parametrize(("bits", "allowed"), [(8, 0.006), (4, 0.09)])
 @pytest.mark.parametrize("columns", [160, 33, 1])
 def test_rounding_is_as_fine_as_its_bits(columns: int, bits: int, allowed: float) -> None:
     matrix = np.random.default_rng(2).normal(size=(64, columns)).astype(np.float32)
-    found = quantize_blocks(matrix, bits)
-    assert found.bits == bits
-    assert found.widened().shape == matrix.shape
-    assert relative_rms(found.widened(), matrix) < allowed
+    stored = quantized(matrix, bits)
+    assert isinstance(stored.format, QuantizedMatMulFormat) and stored.format.bits == bits
+    found = stored.dequantize().numpy()
+    assert found.shape == matrix.shape
+    assert relative_rms(found, matrix) < allowed
 
 
 @pytest.mark.parametrize("size", [1e-4, 1e-5, 1e-6, 1e-8])
@@ -106,7 +114,7 @@ def test_small_weights_lose_no_more_than_a_step_of_float16(
     bits: int, allowed: float, size: float
 ) -> None:
     matrix = np.random.default_rng(2).normal(size=(64, 96)).astype(np.float32) * np.float32(size)
-    lost = quantize_blocks(matrix, bits).widened() - matrix
+    lost = quantized(matrix, bits).dequantize().numpy() - matrix
     # The least float16 is a step of scales and minimums below which nothing can be told apart.
     assert np.sqrt(np.mean(lost**2)) < allowed * size + 2.0**-24
 
@@ -115,7 +123,7 @@ def test_small_weights_lose_no_more_than_a_step_of_float16(
 def test_rows_of_zeros_stay_zeros(bits: int) -> None:
     matrix = np.random.default_rng(2).normal(size=(4, 64)).astype(np.float32)
     matrix[1] = 0.0
-    assert not quantize_blocks(matrix, bits).widened()[1].any()
+    assert not quantized(matrix, bits).dequantize()[1].any()
 
 
 @pytest.mark.parametrize("value", [1e8, -1e8, float("nan"), float("inf")])
@@ -126,7 +134,7 @@ def test_scales_beyond_float16_are_refused_by_name_and_with_a_remedy(
     matrix = np.random.default_rng(2).normal(size=(4, 64)).astype(np.float32)
     matrix[2, 40] = value
     with pytest.raises(ExportError, match=r"'layers\.3\.down' reaches .* float16") as caught:
-        quantize_blocks(matrix, bits, "layers.3.down")
+        quantized(matrix, bits, "layers.3.down")
     assert "--matmul-kernel onnxruntime" in caught.value.hint
 
 

@@ -18,7 +18,8 @@ from allmem_exporters.onnx.export_options import ExportOptions
 from allmem_exporters.onnx.package_writer import replacing, write_folder
 from allmem_exporters.onnx.trace import trace
 from allmem_exporters.onnx.validate import validate
-from allmem_exporters.quantization.weights import chosen_products, store
+from allmem_exporters.quantization.formats import stored_format
+from allmem_exporters.quantization.store import store
 from allmem_runtime.config import Manifest
 from allmem_runtime.options import from_keywords
 from allmem_runtime.quantities import format_bytes
@@ -52,7 +53,7 @@ def export(
     """
     options = from_keywords(ExportOptions, given, ExportError, options)
     weights, activations = options.storage, options.activations
-    products = chosen_products(weights, options.matmul_kernel)
+    stored_as = stored_format(weights, options.matmul_kernel)
     checkpoint, out = Path(checkpoint), Path(out)
     if not (checkpoint / "config.json").is_file():
         raise ExportError(
@@ -69,8 +70,8 @@ def export(
     with replacing(out, force=options.force) as folder:
         report("tracing")
         graph = trace(model, activations)
-        if activations == "float32":
-            store(graph, weights, products)
+        # With float16 activations the graph was traced with float16 matrices.
+        stored = store(graph, stored_as) if activations == "float32" else {}
         report(f"writing {out}")
         manifest = write_folder(
             graph, model.config, checkpoint, folder, weights, activations, decoder=decoder
@@ -82,7 +83,8 @@ def export(
                 folder,
                 model,
                 storage=weights,
-                products=products,
+                matmul_kernel=options.matmul_kernel,
+                stored=stored,
                 activations=activations,
                 tokens=options.check_tokens,
                 report=report,

@@ -22,8 +22,7 @@ from tokenizers import Tokenizer
 from allmem_exporters.errors import ExportError
 from allmem_exporters.local_files import file_in, json_in
 from allmem_exporters.model.config import AllMemConfig
-from allmem_exporters.onnx.fusion import name_all_outputs
-from allmem_exporters.quantization.weights import share_tables
+from allmem_exporters.quantization.formats import finish_file
 from allmem_ops.schema import DOMAIN, KNOWN
 from allmem_runtime.config import Backbone, FileRecord, Manifest, Memory
 from allmem_runtime.spec import (
@@ -138,8 +137,7 @@ def write_folder(
 def _embed(graph: Path, manifest: Manifest) -> None:
     """Put the manifest into the graph's metadata, leaving the weights where they are."""
     proto = onnx.load(graph, load_external_data=False)
-    share_tables(proto)
-    name_all_outputs(proto.graph)
+    finish_file(proto.graph)
     onnx.helper.set_model_props(proto, {METADATA_KEY: manifest.to_json()})
     graph.write_bytes(proto.SerializeToString())
 

@@ -1,8 +1,7 @@
 """The step graph as it is traced: the model's weights packed into few, large matrix products.
 
-One product makes the queries, keys and values of attention and memory; one brings both branches
-back, with alpha folded in; residual sum and norm are one node of ONNX Runtime's. What PyTorch
-computes with the unpacked model is the test of it (see `validate`).
+What is packed into one product, `model/packing.py` says; residual sum and norm are one node of ONNX
+Runtime's. What PyTorch computes with the unpacked model is the test of it (see `validate`).
 
 With float16 activations everything between the tokens and the logits is float16, except what the
 operators take in float32: state, gains, taps, initial weights. See docs/float16.md.
@@ -23,6 +22,7 @@ from allmem_exporters.model.operators import (
     sliding_window_attention,
     ttt_memory,
 )
+from allmem_exporters.model.packing import packed_layer
 from allmem_exporters.model.state import LayerState, layer_size
 
 ACTIVATIONS = {
@@ -66,19 +66,10 @@ class Product(nn.Module):
             ]
             self.bias = _constant(torch.cat(parts), dtype)
 
-    @classmethod
-    def of(cls, *linears: nn.Linear, dtype: torch.dtype) -> Product:
-        """Several linear layers of one input as one."""
-        return cls(*_parts(*linears), dtype)
-
     def forward(self, x: Tensor) -> Tensor:
         """[…, inputs] to […, outputs]."""
         product = x @ self.weight
         return product if self.bias is None else product + self.bias
-
-
-def _parts(*linears: nn.Linear) -> tuple[list[Tensor], list[Tensor | None]]:
-    return [linear.weight for linear in linears], [linear.bias for linear in linears]
 
 
 def _scaled(tensor: Tensor | None, scale: float) -> Tensor | None:
@@ -146,10 +137,8 @@ class GraphLayer(nn.Module):
         self.config = config
         self.attention_attributes = attention.attributes
         self.memory_attributes = memory.attributes
-        weights, biases = _parts(
-            attention.q_proj, attention.k_proj, attention.v_proj,
-            memory.q_proj, memory.k_proj, memory.v_proj,
-        )  # fmt: skip
+        packed = packed_layer(layer)
+        weights, biases = packed["project"].weights(), packed["project"].biases()
         self.widths = [
             (config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim,
             3 * config.mem_width,
@@ -171,22 +160,16 @@ class GraphLayer(nn.Module):
         self.query_norm, self.key_norm = _head_norms(attention, config.head_dim)
         self.memory_constants = nn.ParameterList(_constant(t) for t in memory.constants())
         scale = residual_scale(dtype)
-        # One product brings both branches back: [output, attention width + memory width].
-        alpha = memory.alpha.detach().float()[:, None]
-        branches = [attention.o_proj.weight.detach(), alpha * memory.o_proj.weight.detach()]
         self.back = Product(
-            [scale * torch.cat(branches, dim=1)], [_scaled(attention.o_proj.bias, scale)], dtype
+            [scale * packed["back"].whole()], [_scaled(attention.o_proj.bias, scale)], dtype
         )
         epsilon = config.rms_norm_eps * scale**2
         self.after_mixing = SkipNorm(layer.post_attention_layernorm, epsilon, dtype)
         # Scaled before the gate's product, not after it: that product is large, too.
-        up, down = layer.mlp.up_proj, layer.mlp.down_proj
-        self.gate_up = Product(
-            [layer.mlp.gate_proj.weight, scale * up.weight.detach()],
-            [layer.mlp.gate_proj.bias, _scaled(up.bias, scale)],
-            dtype,
-        )
-        self.down = Product([down.weight], [_scaled(down.bias, scale)], dtype)
+        (gate, up), (gate_bias, up_bias) = packed["gate_up"].weights(), packed["gate_up"].biases()
+        self.gate_up = Product([gate, scale * up], [gate_bias, _scaled(up_bias, scale)], dtype)
+        (down,), (down_bias,) = packed["down"].weights(), packed["down"].biases()
+        self.down = Product([down], [_scaled(down_bias, scale)], dtype)
 
     def forward(
         self, normed: Tensor, residual: Tensor, position: Tensor, state: LayerState

@@ -3,14 +3,15 @@
 The same tokens go through PyTorch in one pass, and through ONNX Runtime in one pass and in random
 pieces, with our library and with the function bodies; logits and every state tensor must agree.
 
-PyTorch gets the weights as they are stored (see `stored_weights`). What is multiplied in integers
-is compared twice: with float32 inputs, where nothing but the weights is rounded and the tolerance
-is that of any float32 export, and as it is shipped, inputs rounded to eight bits as well.
+PyTorch gets the weights as they are stored, each of which has to be within its format's rounding of
+the model's (see `stored_weights`). What is multiplied in integers is compared twice: with float32
+inputs, where nothing but the weights is rounded and the tolerance is that of any float32 export,
+and as it is shipped, inputs rounded to eight bits as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +25,10 @@ from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.model.modeling import AllMemForCausalLM, pieces
 from allmem_exporters.model.state import AllMemState, state_spec
 from allmem_exporters.onnx.float_noise import Reading, float_noise, read_text
-from allmem_exporters.onnx.quantized_matmul_function import WIDE, product_function
-from allmem_exporters.quantization.matmul_nbits import BITS
-from allmem_exporters.quantization.stored_weights import round_weights
-from allmem_ops.schema import QUANTIZED_MATMUL
+from allmem_exporters.quantization.float32 import Float32
+from allmem_exporters.quantization.formats import stored_format, widen_inputs
+from allmem_exporters.quantization.stored_format import StoredFormat, StoredMatrix
+from allmem_exporters.quantization.stored_weights import stored_matrices, take_stored_weights
 from allmem_runtime.spec import (
     GRAPH_FILE,
     INPUT_IDS,
@@ -103,6 +104,8 @@ class GraphRunner:
     def __init__(self, folder: Path, state: StateSpec, *, native: bool, wide: bool = False) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        # An arena would keep what folding the matrices to float32 took: ten times their size.
+        options.enable_cpu_mem_arena = False
         if native:
             from allmem_ops import library
 
@@ -152,13 +155,7 @@ _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 def _with_wide_inputs(folder: Path) -> bytes:
     """The graph with products of integers whose inputs are float32."""
     model = onnx.load(folder / GRAPH_FILE, load_external_data=False)
-    for node in model.graph.node:
-        if node.op_type == QUANTIZED_MATMUL.name:
-            node.op_type = WIDE
-        for attribute in node.attribute:
-            if attribute.name == "accuracy_level":
-                attribute.i = 1
-    model.functions.append(product_function(wide=True))
+    widen_inputs(model)
     return model.SerializeToString()
 
 
@@ -179,7 +176,8 @@ def validate(
     model: AllMemForCausalLM,
     *,
     storage: str = "float32",
-    products: str | None = None,
+    matmul_kernel: str | None = None,
+    stored: Mapping[str, StoredMatrix] | None = None,
     activations: str = "float32",
     tokens: int | None = None,
     seed: int = 0,
@@ -189,9 +187,11 @@ def validate(
 
     Args:
         folder: the export.
-        model: in float32; its matrices are rounded in place as the export's are.
+        model: in float32; its matrices become those that are stored, in place.
         storage: how the export's weights are stored.
-        products: who multiplies them where they are integers, as in ``export``.
+        matmul_kernel: who multiplies them where they are integers, as in ``export``.
+        stored: what ``store`` put into the export's graph; by default the model's matrices are
+            stored again.
         activations: type of the export's token stream.
         tokens: length of the random text; by default long enough for the window to go round.
         seed: of the text and of the random cutting.
@@ -204,15 +204,18 @@ def validate(
         ExportError: a difference exceeds the tolerance, something is not finite, or the model
             enlarges rounding so much that no text can be compared.
     """
-    if activations == "float32":
-        round_weights(model, storage, products)
+    stored_as = stored_format(storage, matmul_kernel)
+    if activations == "float32" and not isinstance(stored_as, Float32):
+        if stored is None:
+            stored = stored_matrices(model, stored_as)
+        _take_weights(model, stored_as, stored, report)
     tolerance = TOLERANCE[model.config.cache_dtype]
     if activations != "float32":
         tolerance = NARROW_ACTIVATIONS_TOLERANCE
     for attempt in range(MOST_TEXTS):
         drawn = _draw(model.config, tokens, seed + attempt)
         try:
-            return list(_compare(folder, model, drawn, storage in BITS, tolerance, report))
+            return list(_compare(folder, model, drawn, stored_as, tolerance, report))
         except _Differs:
             own = float_noise(model, drawn.tokens, drawn.rows)
             if own <= STEADY:
@@ -222,6 +225,20 @@ def validate(
         f"The export cannot be compared with PyTorch: on each of {MOST_TEXTS} random texts the "
         f"model itself makes more than {STEADY:.0e} out of float32's rounding.",
         "`--no-check` exports it without the comparison.",
+    )
+
+
+def _take_weights(
+    model: AllMemForCausalLM,
+    stored_as: StoredFormat,
+    stored: Mapping[str, StoredMatrix],
+    report: Callable[[str], None],
+) -> None:
+    found = take_stored_weights(model, stored)
+    report(
+        f"{'stored weights':<15}  {found.matrices} matrices of {stored_as.description}: "
+        f"{found.nbytes / 2**20:.1f} MiB, errors up to {found.worst:.2f} of what rounding may "
+        f"leave ({found.worst_name})"
     )
 
 
@@ -249,13 +266,14 @@ def _compare(
     folder: Path,
     model: AllMemForCausalLM,
     text: _Text,
-    quantized: bool,
+    stored_as: StoredFormat,
     tolerance: float,
     report: Callable[[str], None],
 ) -> Iterator[Agreement]:
     spec = state_spec(model.config)
     names = [present_name(layer, tensor.name) for layer, tensor in spec]
     truth = read_text(model, text.tokens, text.rows, AllMemState.blank(model.config))
+    quantized = stored_as.kernel is not None
     both = ("whole chunks", text.whole), ("random pieces", text.random)
     ways = [("library", True, quantized, tolerance, both)]
     ways += [("function bodies", False, quantized, tolerance, both)]
@@ -274,6 +292,8 @@ def _compare(
                 f"state {row.state:.1e} ({row.worst_state})"
             )
             yield row
+        # Before the next one is opened: each may hold all matrices in float32.
+        del runner
 
 
 class _Differs(ExportError):

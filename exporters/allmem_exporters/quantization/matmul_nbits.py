@@ -1,226 +1,222 @@
-"""Matrices as integers of 4 or 8 bits in blocks of 32, as MatMulNBits of ONNX Runtime reads.
+"""What formats for MatMulNBits of ONNX Runtime have in common.
 
-A weight is scale x (number - zero point), with one scale and one zero point for 32 neighbors along
-the inputs. Eight bits hold Q8_0 of GGUF without loss. Four bits do not hold Q4_1, whose zero points
-lie between integers: rounding them costs a fifth of the perplexity of a small model, as much
-as the first quantization did. So what zero points lack becomes columns of its own, which meet the
-sums of the input's blocks: x W = [x, sums of x] [numbers; offsets].
+A weight is scale x (number - zero point), with one float32 scale and one zero point for 32
+neighbors along the inputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
-BLOCK = 32
-BITS = {"int4": 4, "int8": 8}
+from allmem_exporters.onnx.ir_utils import bias_after, register, replace, replace_product
+from allmem_exporters.quantization.blocks import BLOCK, block_count, in_blocks, row_pieces
+from allmem_exporters.quantization.stored_format import ROWS_VIEW, StoredFormat, StoredMatrix
 
-SHRINK = (1.0, 0.95, 0.9, 0.85)
-"""Factors on the range of a block that are tried: without its ends the rest may round better."""
+ACCURACY_LEVEL = 4
+"""Of MatMulNBits: its inputs are rounded to eight bits, in blocks as the weights are."""
 
-TOPS = range(127, 95, -1)
-"""What a block's largest weight is tried as, in 8 bits. Weights of 16 levels, as those that had 4
-bits before, lie near integers for some of them: a quarter of the squared error is left that
-127 alone makes, of other weights four fifths."""
+_EXACT_INPUTS = 1
+"""The accuracy level at which they are not."""
 
-_ROWS = 1 << 12
-"""Blocks that are rounded at once: more would leave the caches of a CPU."""
+_DOMAIN = "com.microsoft"
+_MATMUL, _LOOK_UP = "MatMulNBits", "GatherBlockQuantized"
 
-_LATTICE_SHARE = 0.25
-"""A matrix gets offsets if this share of its blocks was quantized to 16 levels before."""
+Rounded = tuple[Tensor, ...]
+"""Of a piece of rows: numbers [rows, blocks, BLOCK] uint8, scales [rows, blocks] float32, and zero
+points [rows, blocks] uint8 where they are not all in the middle of the range."""
 
 
-@dataclass(frozen=True, slots=True)
-class Blocks:
-    """A matrix [rows, columns] of integers; the last block of a row is padded.
+class MatMulNBitsFormat(StoredFormat):
+    """Integers of ``bits`` bits.
 
-    Args:
-        numbers: [rows, blocks, BLOCK] uint8, one number an element.
-        scales: [rows, blocks] float32.
-        zeros: [rows, blocks] uint8, or None where all are in the middle of the range.
-        bits: 4 or 8.
-        columns: of the matrix.
-        offsets: blocks after those of the columns, which meet the sums of the input's blocks.
+    A row may have more blocks than its columns need: they are offsets, see ``matmul_nbits_int4``.
     """
 
-    numbers: NDArray[np.uint8]
-    scales: NDArray[np.float32]
-    zeros: NDArray[np.uint8] | None
-    bits: int
-    columns: int
-    offsets: int = 0
+    kernel = "onnxruntime"
+    bits: ClassVar[int]
 
-    @property
-    def inputs(self) -> int:
-        """What the product takes: the columns, then the sums and their padding."""
-        return self.columns + self.offsets * BLOCK
+    @abstractmethod
+    def rounding(self, matrix: Tensor) -> Callable[[Tensor], Rounded]:
+        """How blocks [rows, blocks, BLOCK] of ``matrix`` are rounded."""
 
-    def packed(self) -> NDArray[np.uint8]:
-        """[rows, blocks, BLOCK * bits / 8]; of two numbers in a byte the first lies low."""
-        return _packed(self.numbers, self.bits)
+    def quantize(self, matrix: Tensor, name: str) -> StoredMatrix:
+        """See ``StoredFormat``."""
+        rows, columns = matrix.shape
+        round_rows = self.rounding(matrix)
+        tensors: dict[str, NDArray[np.generic]] = {}
+        for first, end in row_pieces(rows, columns):
+            numbers, scales, *zeros = round_rows(in_blocks(matrix[first:end]))
+            found = {"numbers": packed(numbers.numpy(), self.bits), "scales": scales.numpy()}
+            if zeros:
+                found["zeros"] = packed_zeros(zeros[0].numpy(), self.bits)
+            for part, piece in found.items():
+                if part not in tensors:
+                    tensors[part] = np.empty((rows, *piece.shape[1:]), piece.dtype)
+                tensors[part][first:end] = piece
+        return StoredMatrix(name, self, rows, columns, tensors)
 
-    def packed_zeros(self) -> NDArray[np.uint8] | None:
-        """[rows, ceil(blocks * bits / 8)], or None."""
-        if self.zeros is None:
-            return None
-        odd = self.zeros.shape[1] * self.bits % 8 // 4
-        return _packed(np.pad(self.zeros, ((0, 0), (0, odd))), self.bits)
+    def dequantize(self, stored: StoredMatrix, first: int, end: int) -> Tensor:
+        """See ``StoredFormat``."""
+        place, count = slice(first, end), stored.tensors["scales"].shape[1]
+        wide = torch.from_numpy(unpacked(stored.tensors["numbers"][place], self.bits)).float()
+        if "zeros" in stored.tensors:
+            zeros = unpacked(stored.tensors["zeros"][place], self.bits)[:, :count, None]
+            wide -= torch.from_numpy(zeros)
+        else:
+            wide -= 1 << (self.bits - 1)
+        wide *= torch.from_numpy(stored.tensors["scales"][place])[..., None]
+        matrix, columns = wide.reshape(end - first, -1), stored.columns
+        if offset_blocks(stored):
+            shift = matrix[:, columns:][:, : columns // BLOCK]
+            return matrix[:, :columns] + shift.repeat_interleave(BLOCK, dim=1)
+        return matrix[:, :columns]
 
-    def widened(self) -> NDArray[np.float32]:
-        """The matrix [rows, columns] that these numbers stand for."""
-        zeros = 1 << (self.bits - 1) if self.zeros is None else self.zeros[..., None]
-        wide = (self.numbers.astype(np.float32) - np.float32(zeros)) * self.scales[..., None]
-        wide = wide.reshape(len(wide), -1)
-        if self.offsets:
-            shift = wide[:, self.columns :][:, : self.columns // BLOCK]
-            return wide[:, : self.columns] + np.repeat(shift, BLOCK, axis=1)
-        return wide[:, : self.columns]
+    def put_product(self, model: ir.Model, value: ir.Value, stored: StoredMatrix) -> None:
+        """A product with ``value``, and the sum with a bias, as one node."""
+        initializers = register_parts(model, stored)
+        for usage in list(value.uses()):
+            node = usage.node
+            x, found = node.inputs[0], bias_after(node, stored.rows)
+            assert x is not None
+            total, bias = found or (None, None)
+            x = self.inputs_of(model, node, x, stored)
+            replace_product(node, product(x, stored, initializers, bias), total, model.graph)
+
+    def inputs_of(
+        self, model: ir.Model, node: ir.Node, x: ir.Value, stored: StoredMatrix
+    ) -> ir.Value:
+        """What the product that replaces ``node`` takes where that took ``x``."""
+        return x
+
+    def put_table(self, model: ir.Model, value: ir.Value, stored: StoredMatrix) -> None:
+        """An embedding, a head, or both in one: one tensor serves the look-up and the product."""
+        initializers = register_parts(model, stored)
+        for usage in list(value.uses()):
+            node = usage.node
+            if node.op_type == "Gather":
+                _look_up(model, node, stored, initializers)
+            else:
+                rows = node.inputs[0]
+                assert rows is not None
+                replace(node, product(rows, stored, initializers), model.graph)
+
+    @staticmethod
+    def finish_file(graph: onnx.GraphProto) -> None:
+        """Give look-ups their two-dimensional view of a table that a product reads in blocks.
+
+        The view is an initializer of another shape over the same bytes of the weights file, where
+        both are mapped from: nothing is stored twice.
+        """
+        tensors = {tensor.name: tensor for tensor in graph.initializer}
+        for node in graph.node:
+            if node.op_type != _LOOK_UP:
+                continue
+            table = tensors[node.input[0]]
+            rows, *inner = table.dims
+            shared = len([other for other in graph.node if table.name in other.input]) > 1
+            view = graph.initializer.add() if shared else table
+            view.CopyFrom(table)
+            view.name = table.name + ROWS_VIEW if shared else table.name
+            del view.dims[:]
+            view.dims.extend([rows, int(np.prod(inner))])
+            node.input[0] = view.name
+
+    @staticmethod
+    def widen_inputs(model: onnx.ModelProto) -> None:
+        """See ``StoredFormat``."""
+        for node in model.graph.node:
+            for attribute in node.attribute:
+                if node.op_type == _MATMUL and attribute.name == "accuracy_level":
+                    attribute.i = _EXACT_INPUTS
 
 
-def block_sums(columns: int) -> Blocks:
-    """The matrix that sums the blocks of an input: [sums and padding, columns], exact."""
-    count = columns // BLOCK
-    numbers = np.zeros((-(-count // BLOCK) * BLOCK, count, BLOCK), np.uint8)
-    numbers[np.arange(count), np.arange(count)] = 1
-    return Blocks(
-        numbers,
-        np.ones(numbers.shape[:2], np.float32),
-        np.zeros(numbers.shape[:2], np.uint8),
-        4,
-        columns,
-    )
+def offset_blocks(stored: StoredMatrix) -> int:
+    """Blocks of a row after those of its columns."""
+    return stored.tensors["scales"].shape[1] - block_count(stored.columns)
 
 
-def _packed(numbers: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+def packed(numbers: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+    """As the kernel reads them: of two numbers in a byte the first lies low."""
     if bits == 8:
         return np.ascontiguousarray(numbers)
     return np.ascontiguousarray(numbers[..., ::2] | numbers[..., 1::2] << 4)
 
 
-def quantize(matrix: NDArray[np.float32] | Tensor, bits: int) -> Blocks:
-    """Round ``matrix`` [rows, columns] to integers, each block by itself.
+def packed_zeros(zeros: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+    """Zero points [rows, blocks] as [rows, ceil(blocks * bits / 8)]."""
+    odd = zeros.shape[1] * bits % 8 // 4
+    return packed(np.pad(zeros, ((0, 0), (0, odd))), bits)
 
-    Args:
-        matrix: rows are outputs, columns inputs; writable if it is no tensor.
-        bits: 8, symmetric; or 4, with zero points, and with offsets where the matrix was quantized
-            to 16 levels before.
-    """
-    wide = matrix if isinstance(matrix, Tensor) else torch.from_numpy(matrix)
-    wide = wide.detach().float()
-    rows, columns = wide.shape
-    count = -(-columns // BLOCK)
-    blocks = functional.pad(wide, (0, count * BLOCK - columns)).reshape(-1, BLOCK)
+
+def unpacked(stored: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+    """The inverse of ``packed``."""
     if bits == 8:
-        return _joined([in_pieces(_eight, blocks, rows)], 8, columns)
-    if columns % BLOCK or not _was_quantized(blocks):
-        return _joined([in_pieces(_four, blocks, rows)], 4, columns)
-    numbers, scales, zeros, shift = in_pieces(_four_with_offsets, blocks, rows)
-    extra = -(-count // BLOCK)
-    shift = functional.pad(shift, (0, extra * BLOCK - count)).reshape(-1, BLOCK)
-    parts = [(numbers, scales, zeros), in_pieces(_four, shift, rows)]
-    return _joined(parts, 4, columns, extra)
+        return stored
+    both = np.stack([stored & 15, stored >> 4], axis=-1)
+    return both.reshape(*stored.shape[:-1], -1)
 
 
-def in_pieces(rounding: object, blocks: Tensor, rows: int) -> tuple[Tensor, ...]:
-    """Round blocks [n, BLOCK]; results [rows, blocks, …]."""
-    assert callable(rounding)
-    parts = [rounding(part) for part in blocks.split(_ROWS)]
-    count = len(blocks) // rows
-    whole = (torch.cat(kind) for kind in zip(*parts, strict=True))
-    return tuple(found.reshape(rows, count, *found.shape[1:]) for found in whole)
+def register_parts(model: ir.Model, stored: StoredMatrix) -> list[ir.Value | None]:
+    """Numbers, scales and zero points (None without) as initializers."""
+    return [
+        register(model, f"{stored.name}.{part}", stored.tensors[part])
+        if part in stored.tensors
+        else None
+        for part in ("numbers", "scales", "zeros")
+    ]
 
 
-def _joined(parts: list[tuple[Tensor, ...]], bits: int, columns: int, offsets: int = 0) -> Blocks:
-    numbers, scales, *zeros = (torch.cat(kind, dim=1).numpy() for kind in zip(*parts, strict=True))
-    return Blocks(numbers, scales, zeros[0] if zeros else None, bits, columns, offsets)
+def product(
+    x: ir.Value,
+    stored: StoredMatrix,
+    initializers: Sequence[ir.Value | None],
+    bias: ir.Value | None = None,
+) -> ir.Node:
+    """A MatMulNBits."""
+    assert isinstance(stored.format, MatMulNBitsFormat)
+    attributes = {
+        "K": stored.columns + offset_blocks(stored) * BLOCK,
+        "N": stored.rows,
+        "bits": stored.format.bits,
+        "block_size": BLOCK,
+        "accuracy_level": ACCURACY_LEVEL,
+    }
+    inputs = [x, *initializers, None, bias]
+    while inputs[-1] is None:
+        inputs.pop()
+    return ir.node(_MATMUL, inputs, attributes, domain=_DOMAIN)
 
 
-def _levels(blocks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(lowest value, step, levels) of blocks [n, BLOCK] in 15 equal steps."""
-    low, high = blocks.amin(-1, keepdim=True), blocks.amax(-1, keepdim=True)
-    step = (high - low) / 15
-    return low, step, (blocks - low) / divisor(step)
-
-
-def _was_quantized(blocks: Tensor) -> bool:
-    """Whether enough blocks hold 16 levels at equal distances and nothing between."""
-    on, counted = 0, 0
-    for part in blocks.split(_ROWS):
-        _, step, levels = _levels(part)
-        filled = step[:, 0] > 0
-        on += int((((levels - levels.round()).abs().amax(-1) < 1e-2) & filled).sum())
-        counted += int(filled.sum())
-    return counted > 0 and on >= _LATTICE_SHARE * counted
-
-
-def _eight(blocks: Tensor) -> tuple[Tensor, ...]:
-    """(numbers, scales) of blocks [n, BLOCK]: 128 stands for nothing."""
-    levels, scales = symmetric(blocks, lambda scales: scales)
-    return (levels + 128).to(torch.uint8), scales
-
-
-def symmetric(blocks: Tensor, stored: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """(integers, -127 to 127, still floats; scales) of blocks [n, BLOCK], the best of TOPS.
-
-    Args:
-        blocks: weights; where one is not finite, the scale of its block is not either.
-        stored: scales as they are stored, of float32.
-    """
-    largest = blocks.abs().amax(-1)
-    best_error = torch.full_like(largest, float("inf"))
-    best_levels, best_scales = torch.zeros_like(blocks), stored(largest / TOPS[0])
-    for top in TOPS:
-        scales = stored(largest / top)
-        step = scales.float()[:, None]
-        levels = torch.round(blocks / divisor(step)).clamp_(-127, 127)
-        error = (levels * step - blocks).square().sum(-1)
-        better = error < best_error
-        best_error = torch.where(better, error, best_error)
-        best_levels = torch.where(better[:, None], levels, best_levels)
-        best_scales = torch.where(better, scales, best_scales)
-    return best_levels, best_scales
-
-
-def _four_with_offsets(blocks: Tensor) -> tuple[Tensor, ...]:
-    """(numbers, scales, zero points, offsets): a weight is scale x (number - zero) + offset."""
-    low, step, levels = _levels(blocks)
-    zero = torch.round(-low / divisor(step)).clamp_(0, 15)
-    offset = low + step * zero
-    numbers, zeros = levels.round().to(torch.uint8), zero[:, 0].to(torch.uint8)
-    return numbers, step[:, 0], zeros, offset[:, 0]
-
-
-def _four(blocks: Tensor) -> tuple[Tensor, ...]:
-    """(numbers, scales, zero points) of blocks [n, BLOCK], the best of several ranges."""
-    low, high = blocks.amin(-1), blocks.amax(-1)
-    best_error = torch.full_like(low, float("inf"))
-    best = (torch.zeros_like(blocks), torch.zeros_like(low), torch.full_like(low, 8))
-    for shrink in SHRINK:
-        step = divisor((high - low) / 15 * shrink)
-        zero = torch.round(7.5 - (high + low) / 2 / step).clamp_(0, 15)
-        levels = (torch.round(blocks / step[:, None]) + zero[:, None]).clamp_(0, 15)
-        levels -= zero[:, None]
-        # The scale that fits these numbers best.
-        square = levels.square().sum(-1)
-        scale = (levels * blocks).sum(-1) / divisor(square)
-        error = (blocks - levels * scale[:, None]).square().sum(-1)
-        better = error < best_error
-        best_error = torch.where(better, error, best_error)
-        best = (
-            torch.where(better[:, None], levels, best[0]),
-            torch.where(better, scale, best[1]),
-            torch.where(better, zero, best[2]),
-        )
-    levels, scale, zero = best
-    return (levels + zero[:, None]).to(torch.uint8), scale, zero.to(torch.uint8)
-
-
-def divisor(x: Tensor) -> Tensor:
-    """One where ``x`` is nothing: a block of zeros stays zero."""
-    return torch.where(x == 0, 1.0, x)
+def _look_up(
+    model: ir.Model,
+    node: ir.Node,
+    stored: StoredMatrix,
+    initializers: Sequence[ir.Value | None],
+) -> None:
+    """Replace a Gather by a look-up of quantized rows, cut to the matrix's width."""
+    assert isinstance(stored.format, MatMulNBitsFormat)
+    numbers, scales, _ = initializers
+    bits = stored.format.bits
+    attributes = {"gather_axis": 0, "quantize_axis": 1, "block_size": BLOCK, "bits": bits}
+    inputs = [numbers, node.inputs[1], scales]
+    found = ir.node(_LOOK_UP, inputs, attributes, domain=_DOMAIN)
+    found.name = f"{node.name}.blocks"
+    if stored.columns % BLOCK == 0:
+        replace(node, found, model.graph)
+        return
+    found.outputs[0].name = f"{node.outputs[0].name}.padded"
+    node.prepend(found)
+    ends = [
+        register(model, f"{stored.name}.numbers.{what}", np.array([at], np.int64))
+        for what, at in (("first", 0), ("end", stored.columns), ("axis", -1))
+    ]
+    replace(node, ir.node("Slice", [found.outputs[0], *ends]), model.graph)

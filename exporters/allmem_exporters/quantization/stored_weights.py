@@ -1,66 +1,97 @@
 """The PyTorch model with the very weights that an export stores: what its check compares with.
 
-Matrices are rounded as `weights.store` rounds them, so that all that is left between the graph and
-PyTorch is arithmetic, and a damaged weight shows.
+They are read back from what was stored, so all that is left between the graph and PyTorch is
+arithmetic: a damaged file shows, and so does a matrix whose parts the graph takes in another order.
+Each is held against the model's own first: what was rounded wrong, turned, or packed in another
+order is far from it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import torch
-from torch import Tensor
 
+from allmem_exporters.errors import ExportError
 from allmem_exporters.model.modeling import AllMemForCausalLM
-from allmem_exporters.quantization.block_formats import quantize_blocks
-from allmem_exporters.quantization.matmul_nbits import BITS, quantize
-from allmem_exporters.quantization.weights import TABLE_BITS, chosen_products
+from allmem_exporters.model.packing import PackedMatrix, fold_alpha, packed_matrices
+from allmem_exporters.quantization.blocks import in_blocks, row_pieces
+from allmem_exporters.quantization.stored_format import StoredFormat, StoredMatrix
 
 
-def rounded(
-    matrix: Tensor, storage: str, products: str | None = None, *, table: bool = False
-) -> Tensor:
-    """A matrix [outputs, inputs] after it was stored and read again.
+@dataclass(frozen=True, slots=True)
+class Rounding:
+    """How far stored matrices are from the model's.
 
     Args:
-        matrix: float32.
-        storage: one of ``STORAGE``.
-        products: one of ``PRODUCTS`` where integers are stored.
-        table: whether it is an embedding or a head.
+        matrices: how many there are.
+        nbytes: that they take.
+        worst: largest root mean square error of a block, over what its format may leave there.
+        worst_name: of the matrix with that block.
     """
-    if storage == "float32":
-        return matrix
-    if storage == "float16":
-        return matrix.half().float()
-    rounding = quantize_blocks if products == "allmem" else quantize
-    return torch.from_numpy(rounding(matrix, TABLE_BITS if table else BITS[storage]).widened())
+
+    matrices: int
+    nbytes: int
+    worst: float
+    worst_name: str
 
 
-@torch.no_grad()
-def round_weights(model: AllMemForCausalLM, storage: str, products: str | None = None) -> None:
-    """Round the matrices of ``model`` in place, as an export with these choices has them.
+def stored_matrices(model: AllMemForCausalLM, stored_as: StoredFormat) -> dict[str, StoredMatrix]:
+    """The matrices of ``model`` stored by themselves, without a graph."""
+    return {
+        name: (stored_as.table_format if matrix.is_table else stored_as).quantize(
+            matrix.whole(), name
+        )
+        for name, matrix in packed_matrices(model).items()
+    }
 
-    What is packed into one product is rounded together. Alpha is folded in there, and 1 afterwards.
+
+def take_stored_weights(model: AllMemForCausalLM, stored: Mapping[str, StoredMatrix]) -> Rounding:
+    """Put the weights that are stored into ``model``, in place; alpha is 1 afterwards.
+
+    Raises:
+        ExportError: a matrix is missing or too many, of another shape, or further from the model's
+            than its format rounds.
     """
-    products = chosen_products(storage, products)
-    if storage == "float32":
-        return
-    for layer in model.model.layers:
-        attention, memory, mixer = layer.self_attn, layer.allmem, layer.mlp
-        memory.o_proj.weight.copy_(memory.alpha[:, None] * memory.o_proj.weight)
-        memory.alpha.fill_(1.0)
-        inputs = (attention.q_proj, attention.k_proj, attention.v_proj,
-                  memory.q_proj, memory.k_proj, memory.v_proj)  # fmt: skip
-        for linears, axis in (
-            (inputs, 0),
-            ((attention.o_proj, memory.o_proj), 1),
-            ((mixer.gate_proj, mixer.up_proj), 0),
-            ((mixer.down_proj,), 0),
-        ):
-            weights = [linear.weight for linear in linears]
-            packed = rounded(torch.cat(weights, dim=axis), storage, products)
-            parts = packed.split([weight.shape[axis] for weight in weights], dim=axis)
-            for weight, part in zip(weights, parts, strict=True):
-                weight.copy_(part)
-    table = model.model.embed_tokens.weight
-    if model.lm_head.weight is not table:
-        model.lm_head.weight.copy_(rounded(model.lm_head.weight, storage, products, table=True))
-    table.copy_(rounded(table, storage, products, table=True))
+    fold_alpha(model)
+    packed = packed_matrices(model)
+    if odd := sorted(packed.keys() ^ stored.keys()):
+        raise _defect(f"The graph and the model do not have the same matrices: {odd[0]!r}")
+    worst, worst_name = 0.0, ""
+    for name, matrix in packed.items():
+        found = _take(matrix, stored[name])
+        # Not the same as <= for what is no number.
+        if not found <= 1.0:
+            raise _defect(
+                f"The weight {name!r} as it is stored is off by {found:.1e} times what rounding to "
+                f"{stored[name].format.weights} may leave"
+            )
+        if found > worst:
+            worst, worst_name = found, name
+    return Rounding(len(packed), sum(one.nbytes for one in stored.values()), worst, worst_name)
+
+
+def _take(matrix: PackedMatrix, stored: StoredMatrix) -> float:
+    """Replace ``matrix`` in the model; the largest error over the largest that is allowed."""
+    if (stored.rows, stored.columns) != matrix.shape:
+        raise _defect(
+            f"The weight {stored.name!r} is stored with {stored.rows} x {stored.columns} values "
+            f"instead of {matrix.shape[0]} x {matrix.shape[1]}"
+        )
+    worst = torch.zeros(())
+    for first, end in row_pieces(*matrix.shape, stored.format.row_multiple):
+        rows, blocks = stored.dequantize(first, end), in_blocks(matrix.rows(first, end))
+        error = (in_blocks(rows) - blocks).square_().mean(-1).sqrt_()
+        allowed = stored.format.largest_error(blocks, stored)
+        # maximum, unlike max, keeps what is no number.
+        worst = torch.maximum(worst, torch.where(error == 0, 0.0, error / allowed).max())
+        matrix.write(first, rows)
+    return float(worst)
+
+
+def _defect(what: str) -> ExportError:
+    return ExportError(
+        f"{what}.",
+        "This is a defect of the exporter: please report it with the model's config.json.",
+    )
