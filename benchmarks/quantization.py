@@ -28,7 +28,6 @@ from benchmarks.arguments import existing_file, existing_folder, names, parser_o
 from benchmarks.perplexity import losses
 
 AIMS = {"float16": 1.001, "int8": 1.005, "int4": 1.04, "float32, int8 keys": 1.005}
-DECODED = 48
 
 
 def read(folder: Path, texts: list[Path], tokens: int) -> tuple[list[NDArray[np.float64]], float]:

@@ -37,7 +37,8 @@ def open_checkpoint(folder: Path, dtype: torch.dtype | str, **changes: Any) -> A
         kind = config.get("model_type") if isinstance(config, dict) else None
         if kind != AllMemConfig.model_type:
             raise ConversionError(f"{folder} is a model of type {kind!r} without memories.", _MAKE)
-        model, told = AllMemForCausalLM.from_pretrained(
+        # A pair with loading info; transformers declares the model alone.
+        opened: Any = AllMemForCausalLM.from_pretrained(
             folder, dtype=dtype, output_loading_info=True, **changes
         )
     except AllMemError:
@@ -46,7 +47,10 @@ def open_checkpoint(folder: Path, dtype: torch.dtype | str, **changes: Any) -> A
         raise ConversionError(
             f"{folder} cannot be read ({error}).", "Convert its source again."
         ) from error
+    model: AllMemForCausalLM
+    model, told = opened
     missing = sorted(told["missing_keys"])
     if missing:
         raise ConversionError(f"{folder} lacks the weight {missing[0]}.", _MAKE)
-    return model.eval()
+    model.eval()
+    return model
