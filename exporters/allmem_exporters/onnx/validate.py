@@ -159,7 +159,8 @@ def _with_wide_inputs(folder: Path) -> bytes:
             if attribute.name == "accuracy_level":
                 attribute.i = 1
     model.functions.append(product_function(wide=True))
-    return model.SerializeToString()
+    serialized: bytes = model.SerializeToString()
+    return serialized
 
 
 def random_cuts(length: int, chunk: int, seed: int) -> list[tuple[int, int]]:
@@ -256,7 +257,7 @@ def _compare(
     spec = state_spec(model.config)
     names = [present_name(layer, tensor.name) for layer, tensor in spec]
     truth = read_text(model, text.tokens, text.rows, AllMemState.blank(model.config))
-    both = ("whole chunks", text.whole), ("random pieces", text.random)
+    both = [("whole chunks", text.whole), ("random pieces", text.random)]
     ways = [("library", True, quantized, tolerance, both)]
     ways += [("function bodies", False, quantized, tolerance, both)]
     if quantized:

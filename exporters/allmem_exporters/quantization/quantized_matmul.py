@@ -28,7 +28,7 @@ _ROWS = ".rows"
 
 def add_product_body(model: ir.Model) -> None:
     """Give a model the function body that stands in for QuantisedMatMul without our library."""
-    body = ir.from_proto(product_function())
+    body = ir.serde.deserialize_function(product_function())
     model.functions[body.identifier()] = body
 
 
