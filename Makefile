@@ -33,6 +33,7 @@ PARALLEL ?= -n auto --maxprocesses 8 --dist worksteal
 help:
 	@echo "make demo [BOOK=path]  convert and export a chat model, read a text, answer two questions"
 	@echo "make test              style, types and all tests that end in minutes"
+	@echo "make lint              style, types and unused names alone"
 	@echo "make test-long         the tests that take longer"
 	@echo "make gpu-test          on a machine with a GPU: all that needs one (GPU_PYTHON=python with torch)"
 	@echo "make cuda              build the operators with their CUDA kernels (needs CUDA 13's nvcc)"
@@ -104,10 +105,13 @@ $(DATA)/train/index.json: $(RECIPES)/data.toml $(VENV)/.installed $(DATA)/.train
 
 train-data: $(DATA)/train/index.json
 
-test: $(VENV)/.installed
+lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/vulture
+
+test: lint
 	$(BIN)/python -m pytest $(PARALLEL)
 
 test-long: $(VENV)/.installed demo/model/allmem.json

@@ -38,18 +38,6 @@ class Tensors(Protocol):
         """Overwrite all tensors with those of another state of the same model."""
 
 
-class Buffers(Protocol):
-    """Memory a model steps in; ``current`` is the state after the last step."""
-
-    @property
-    def current(self) -> Tensors:
-        """The state after the last step."""
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held, second set included where one is needed."""
-
-
 @dataclass(slots=True)
 class Place:
     """Where a session stands in its text: everything it keeps besides the tensors.

@@ -25,6 +25,7 @@ from transformers.utils import logging
 
 from allmem_exporters import AllMemForCausalLM
 from allmem_exporters.convert.conversion import convert
+from allmem_exporters.model.memory_options import MemoryOptions
 from benchmarks.arguments import parser_of
 
 WINDOW, SINKS, CHUNK = 1024, 64, 512
@@ -44,17 +45,20 @@ def pretrained(source: str) -> PreTrainedModel:
     """The original in float32, read by transformers."""
     path = Path(source)
     if path.suffix != ".gguf":
-        return AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
+        opened: PreTrainedModel
+        opened = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
+        return opened
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
     config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     found = load_gguf_checkpoint(str(path), return_tensors=True, model_to_load=model)["tensors"]
     left = model.load_state_dict(found, strict=False)
     if set(left.missing_keys) - {"lm_head.weight"} or left.unexpected_keys:
         sys.exit(f"transformers cannot read this file completely: {left}")
     model.tie_weights()
-    return model.eval()
+    model.eval()
+    return model
 
 
 @torch.no_grad()
@@ -71,7 +75,8 @@ def masked_logits(model: PreTrainedModel, ids: Tensor) -> Tensor:
     def turned(x: Tensor, positions: Tensor) -> Tensor:
         cos, sin = inner.rotary_emb(x, positions[None])
         first, second = x.chunk(2, dim=-1)
-        return x * cos[0] + torch.cat([-second, first], dim=-1) * sin[0]
+        product: Tensor = x * cos[0] + torch.cat([-second, first], dim=-1) * sin[0]
+        return product
 
     hidden = inner.embed_tokens(ids)
     for layer in inner.layers:
@@ -95,7 +100,8 @@ def masked_logits(model: PreTrainedModel, ids: Tensor) -> Tensor:
             heads.append(weights @ value[:, head // group])
         hidden = hidden + attention.o_proj(torch.cat(heads, dim=-1)[None])
         hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
-    return model.lm_head(inner.norm(hidden))
+    logits: Tensor = model.lm_head(inner.norm(hidden))
+    return logits
 
 
 def relative_rms(found: Tensor, wanted: Tensor) -> float:
@@ -110,11 +116,11 @@ def main() -> None:
     source = parser.parse_args().model or default_model()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    sizes = {"window": WINDOW, "sinks": SINKS, "chunk": CHUNK}
-    report: dict[str, object] = {"model": Path(source).name, **sizes}
+    sizes = MemoryOptions(window=WINDOW, sinks=SINKS, chunk=CHUNK)
+    report: dict[str, object] = {"model": Path(source).name, **sizes.chosen()}
     with tempfile.TemporaryDirectory() as made:
         began = time.perf_counter()
-        folder = convert(source, Path(made) / "model", dtype="float32", **sizes)
+        folder = convert(source, Path(made) / "model", sizes, dtype="float32")
         report["conversion_seconds"] = round(time.perf_counter() - began, 2)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         report["conversion_peak_mib"] = peak // (1 << 10 if sys.platform != "darwin" else 1 << 20)

@@ -54,7 +54,7 @@ def attention_work(
     sinks, position = 64, 10 * window
     ring = (1, kv_heads, sinks + window, dim)
     keys, values = (generator.standard_normal(ring, np.float32) for _ in range(2))
-    inputs = {
+    inputs: Arrays = {
         "qkv": generator.standard_normal(
             (1, tokens, (query_heads + 2 * kv_heads) * dim), np.float32
         ),
@@ -132,9 +132,9 @@ def works(only: str) -> Iterator[Work]:
         )
     if only in ("", "memory"):
         for loss in ("neg_dot", "l2"):
-            for heads, dim in (8, 64), (3, 64), (8, 128):
-                name = f"memory, 256 tokens, {heads} x {dim}, {loss}"
-                yield memory_work(name, 256, heads, dim, loss, 0.6)
+            for count, dim in (8, 64), (3, 64), (8, 128):
+                name = f"memory, 256 tokens, {count} x {dim}, {loss}"
+                yield memory_work(name, 256, count, dim, loss, 0.6)
         yield memory_work("memory, 64 tokens, 3 x 64, neg_dot", 64, 3, 64, "neg_dot", 0)
     if only in ("", "attention"):
         for cache in caches:
@@ -142,5 +142,5 @@ def works(only: str) -> Iterator[Work]:
                 name = f"attention, 1 token, {heads[0]}/{heads[1]} x {dim}, {cache}"
                 yield attention_work(name, 1, *heads, dim, cache, window, 0.7)
     if only in ("", "memory"):
-        for heads, dim in (3, 64), (8, 64), (8, 128):
-            yield memory_work(f"memory, 1 token, {heads} x {dim}", 1, heads, dim, "neg_dot", 0.7)
+        for count, dim in (3, 64), (8, 64), (8, 128):
+            yield memory_work(f"memory, 1 token, {count} x {dim}", 1, count, dim, "neg_dot", 0.7)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,8 @@ def node_model(work: Work) -> bytes:
         opset_imports=[helper.make_opsetid("", 21), helper.make_opsetid(DOMAIN, 1)],
         ir_version=10,
     )
-    return model.SerializeToString()
+    serialized: bytes = model.SerializeToString()
+    return serialized
 
 
 def calls_of(work: Work, threads: int, working_set: int) -> list[Call]:
@@ -124,7 +126,12 @@ def copying(pool: ThreadPoolExecutor, threads: int, working_set: int) -> list[Ca
 
     if threads == 1:
         return [lambda: copy(blocks[0])]
-    return [lambda: list(pool.map(copy, blocks)) and None]
+
+    def copy_all() -> None:
+        for _ in pool.map(copy, blocks):
+            pass
+
+    return [copy_all]
 
 
 def best_time(calls: list[Call], seconds: float, threads: int) -> float:
@@ -180,15 +187,15 @@ def plan(only: str, sets: list[int], pool: ThreadPoolExecutor) -> list[tuple[str
     all_works = list(works(only))
     sections = [(f"Prefill beside a float32 MatMul of {MATRIX} x {MATRIX}", [product])]
     sections[0][1].extend(
-        Row(w.name, w.flops, "GFLOP/s", lambda n, w=w: calls_of(w, n, 0), product, w.aim)
+        Row(w.name, w.flops, "GFLOP/s", partial(calls_of, w, working_set=0), product, w.aim)
         for w in all_works
         if w.kind == "prefill"
     )
     for size in sets:
-        copy = Row("copy", float(size), "GB/s", lambda n, size=size: copying(pool, n, size))
+        copy = Row("copy", float(size), "GB/s", partial(copying, pool, working_set=size))
         rows = [copy]
         rows += [
-            Row(w.name, w.traffic, "GB/s", lambda n, w=w, s=size: calls_of(w, n, s), copy, w.aim)
+            Row(w.name, w.traffic, "GB/s", partial(calls_of, w, working_set=size), copy, w.aim)
             for w in all_works
             if w.kind == "decode"
         ]

@@ -13,8 +13,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from allmem_runtime import load
 from benchmarks.arguments import add_model, add_text, existing_file, parser_of, tokens
@@ -23,11 +25,13 @@ PIECE = 512
 LEAD = 2_000
 
 
-def losses(logits: np.ndarray, following: np.ndarray) -> np.ndarray:
+def losses(logits: NDArray[Any], following: NDArray[Any]) -> NDArray[np.float64]:
     """-log p of the following token of each row."""
     rows = logits.astype(np.float64)
     rows -= rows.max(axis=1, keepdims=True)
-    return np.log(np.exp(rows).sum(axis=1)) - rows[np.arange(len(following)), following]
+    found: NDArray[np.float64] = np.log(np.exp(rows).sum(axis=1))
+    found -= rows[np.arange(len(following)), following]
+    return found
 
 
 def converted(folder: Path, ids: list[int]) -> np.ndarray:

@@ -11,21 +11,27 @@ level 4.
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from onnx import TensorProto, helper
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper
 
 from allmem_ops import DOMAIN, library
 from allmem_ops.reference.product import interleaved, interleaved_scales
 from benchmarks.arguments import at_least_one, integers, parser_of
+
+Arrays = dict[str, NDArray[Any]]
 
 SHAPES = ((576, 1152, 4), (576, 3072, 4), (1536, 576, 4), (576, 49152, 8))
 COLD = 64 << 20
 """Bytes of weights in a graph, at most 24 matrices."""
 
 
-def session(nodes, tensors, inputs, count, threads):
+def session(
+    nodes: list[NodeProto], tensors: Arrays, inputs: int, count: int, threads: int
+) -> ort.InferenceSession:
     graph = helper.make_graph(
         nodes,
         "products",
@@ -50,9 +56,14 @@ def session(nodes, tensors, inputs, count, threads):
     )
 
 
-def both(inputs, outputs, bits, count, threads, rng):
+def both(
+    inputs: int, outputs: int, bits: int, count: int, threads: int, rng: np.random.Generator
+) -> list[ort.InferenceSession]:
     blocks = inputs // 32
-    ours, theirs, our_tensors, their_tensors = [], [], {}, {}
+    ours: list[NodeProto] = []
+    theirs: list[NodeProto] = []
+    our_tensors: Arrays = {}
+    their_tensors: Arrays = {}
     for i in range(count):
         numbers = rng.integers(0, 1 << bits, (outputs, blocks, 32), np.uint8)
         scales = rng.uniform(0.001, 0.01, (outputs, blocks)).astype(np.float16)

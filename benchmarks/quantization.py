@@ -16,6 +16,7 @@ import tempfile
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,6 @@ from benchmarks.arguments import existing_file, existing_folder, names, parser_o
 from benchmarks.perplexity import losses
 
 AIMS = {"float16": 1.001, "int8": 1.005, "int4": 1.04, "float32, int8 keys": 1.005}
-DECODED = 48
 
 
 def read(folder: Path, texts: list[Path], tokens: int) -> tuple[list[NDArray[np.float64]], float]:
@@ -51,7 +51,7 @@ def read(folder: Path, texts: list[Path], tokens: int) -> tuple[list[NDArray[np.
 
 
 def row(name: str, folder: Path, found: list[NDArray[np.float64]],
-        truth: list[NDArray[np.float64]], speed: float) -> dict[str, object]:  # fmt: skip
+        truth: list[NDArray[np.float64]], speed: float) -> dict[str, Any]:  # fmt: skip
     """What is printed of one choice."""
     manifest = json.loads((folder / "allmem.json").read_text(encoding="utf-8"))
     ratios = [float(np.exp(a.mean() - b.mean())) for a, b in zip(found, truth, strict=True)]

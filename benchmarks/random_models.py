@@ -12,6 +12,7 @@ import resource
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -87,7 +88,7 @@ def random_model(
         ConfigError: a change is not allowed.
         ExportError: the folder cannot be written or holds something else.
     """
-    options: dict[str, object] = {"eos_token_id": 2, **SHAPES[name], **changes}
+    options: dict[str, Any] = {"eos_token_id": 2, **SHAPES[name], **changes}
     config = AllMemConfig(**options)
     model = filled_model(config, activations, seed)
     with tempfile.TemporaryDirectory(prefix="allmem-") as texts:
@@ -104,7 +105,7 @@ def filled_model(config: AllMemConfig, activations: str, seed: int) -> AllMemFor
     """A model of this configuration; norms are 1, everything else is random and small."""
     with torch.device("meta"):
         model = AllMemForCausalLM(config)
-    model = model.to(getattr(torch, activations)).to_empty(device="cpu").eval()
+    model.to(getattr(torch, activations)).to_empty(device="cpu").eval()
     model.tie_weights()
     generator = torch.Generator().manual_seed(seed)
     block = _STD * torch.randn(_BLOCK, generator=generator)

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from allmem_runtime import Model, Session, load
+from allmem_runtime.engine.buffers import Logits
 from benchmarks.arguments import add_model, add_text, names, parser_of, tokens
 from benchmarks.memory import resident_mib
 
@@ -37,7 +38,7 @@ def text_ids(model: Model, text: Path, count: int) -> list[int]:
     return list(itertools.islice(itertools.cycle(ids), count))
 
 
-def greedy(session: Session, row: np.ndarray, count: int) -> list[int]:
+def greedy(session: Session, row: Logits, count: int) -> list[int]:
     """The likeliest next token, over and over."""
     made = []
     for _ in range(count):
@@ -55,7 +56,7 @@ def random_pieces(count: int, seed: int) -> Iterator[tuple[int, int]]:
         at = end
 
 
-def relative_rms(value: np.ndarray, truth: np.ndarray) -> float:
+def relative_rms(value: Logits, truth: Logits) -> float:
     """RMS of the difference over RMS of the truth."""
     difference = value.astype(np.float64) - truth
     return float(np.sqrt(np.mean(difference**2) / np.mean(truth.astype(np.float64) ** 2)))
@@ -66,7 +67,8 @@ def cuts(model: Model, ids: list[int], seed: int) -> dict[str, object]:
     pieces = list(random_pieces(len(ids), seed))
     rows = {end - 1 for _, end in pieces}
     rows = set(sorted(rows)[:: max(1, len(rows) // CHECKPOINTS)]) | {len(ids) - 1}
-    whole, kept, at = model.session(undo=False), {}, 0
+    whole, at = model.session(undo=False), 0
+    kept: dict[int, Logits] = {}
     started = time.perf_counter()
     for logits in whole.logits_all(ids):
         for row in rows:
@@ -76,15 +78,15 @@ def cuts(model: Model, ids: list[int], seed: int) -> dict[str, object]:
     seconds = time.perf_counter() - started
     cut, worst = model.session(undo=False), 0.0
     for first, end in pieces:
-        row = cut.feed(ids[first:end], logits="last")
+        last = cut.feed(ids[first:end], logits="last")
         if end - 1 in rows:
-            worst = max(worst, relative_rms(row, kept[end - 1]))
+            worst = max(worst, relative_rms(last, kept[end - 1]))
     return {
         "operators": model.operators,
         "tokens": len(ids),
         "pieces": len(pieces),
         "worst relative RMS": worst,
-        "same greedy continuation": greedy(cut, row, GREEDY)
+        "same greedy continuation": greedy(cut, last, GREEDY)
         == greedy(whole, kept[len(ids) - 1], GREEDY),
         "tokens/s of the pass with all logits": len(ids) / seconds,
     }

@@ -16,6 +16,7 @@ import resource
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def one_step(name: str, layers: int, length: int, window: int, chunk: int) -> No
     map_large_blocks()  # as a run of training does
     before = peak_bytes()
     settings = Settings()
-    shape = {**SHAPES[name], "num_hidden_layers": layers, "eos_token_id": 2}
+    shape: dict[str, Any] = {**SHAPES[name], "num_hidden_layers": layers, "eos_token_id": 2}
     config = AllMemConfig(**shape, window=window, sinks=64, chunk=chunk)
     model = filled_model(config, "bfloat16", seed=0)
     prepare(model, torch.bfloat16, writes=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import graphlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -88,6 +89,43 @@ def test_contract_modules_import_no_other_part_of_the_runtime() -> None:
     assert contract
     allowed = within(*CONTRACT)
     assert offenders(contract, lambda n: n.startswith("allmem_") and not allowed(n)) == []
+
+
+def circle(paths: Iterable[Path], roots: Iterable[Path]) -> list[str]:
+    """Modules that import each other in a circle, one after the other; none if there is no such."""
+    modules = {}
+    for path in paths:
+        root = next(root for root in roots if path.is_relative_to(root))
+        name = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+        modules[name] = path
+    graph = {}
+    for name, path in modules.items():
+        named = imports(path) & modules.keys()
+        # `from package import module` asks the package for nothing of its own.
+        packages = {n for n in named if any(o.startswith(f"{n}.") for o in named)}
+        graph[name] = named - packages - {name}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_a_circle_of_imports_is_seen_even_if_it_is_for_types_only(tmp_path: Path) -> None:
+    files = {"a": "import p.b", "b": "if TYPE_CHECKING:\n    from p.c import x", "c": ""}
+    (tmp_path / "p").mkdir()
+    for name, text in files.items():
+        (tmp_path / "p" / f"{name}.py").write_text(text)
+    paths = [tmp_path / "p" / f"{name}.py" for name in files]
+    assert circle(paths, [tmp_path]) == []
+    imports.cache_clear()
+    (tmp_path / "p" / "c.py").write_text("def f():\n    from p.a import y")
+    assert set(circle(paths, [tmp_path])) == {"p.a", "p.b", "p.c"}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    roots = [ROOT / "custom_ops", ROOT / "exporters", ROOT]
+    assert circle([*RUNTIME, *OPERATORS, *EXPORTERS], roots) == []
 
 
 def test_importing_the_runtime_loads_no_training_library() -> None:

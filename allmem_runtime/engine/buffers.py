@@ -67,11 +67,6 @@ class DeviceBuffers:
         """The state after the last step."""
         return self._sets[self._at]
 
-    @property
-    def captured(self) -> bool:
-        """Whether single tokens replay a CUDA graph."""
-        return self._captured is not None
-
     def _bind(self, index: int) -> ort.IOBinding:
         binding = self._session.io_binding()
         old, new = self._sets[index], self._sets[(index + 1) % len(self._sets)]

@@ -94,7 +94,6 @@ def greedy(session: EvaluationSession, ids: Sequence[int], max_tokens: int) -> s
     text: list[str] = []
     logits = session.feed(ids, logits="last")
     for drawn in range(1, max_tokens + 1):
-        assert logits is not None
         token = pick(logits, _GREEDY, (), session.position, 0)
         if token in model.manifest.end_tokens:
             break

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allmem_runtime.errors import UsageError
-from allmem_runtime.model import Model
+from allmem_runtime.loaded_model import LoadedModel
 from allmem_runtime.session.session import Session
 from allmem_runtime.spec import past_name
 
@@ -71,6 +71,6 @@ class EvaluationSession(Session):
                     tensors.write(past_name(layer, tensor.name), blank)
 
 
-def initial_weights(model: Model) -> InitialWeights:
+def initial_weights(model: LoadedModel) -> InitialWeights:
     """The fast weights of a blank memory."""
     return EvaluationSession(model, undo=False).initial_weights()

@@ -23,7 +23,7 @@ from allmem_runtime.evaluation.numbers import mean
 from allmem_runtime.evaluation.results import Record, Results, key_of
 from allmem_runtime.evaluation.rows import Group, Row
 from allmem_runtime.evaluation.tables import Table
-from allmem_runtime.model import Model
+from allmem_runtime.loaded_model import LoadedModel
 from allmem_runtime.quantities import format_tokens
 
 STEP = 2048
@@ -188,7 +188,7 @@ class Perplexity:
                         )
         return records
 
-    def _blank_memory(self, group: Group, model: Model) -> InitialWeights:
+    def _blank_memory(self, group: Group, model: LoadedModel) -> InitialWeights:
         if group.package.digest not in self._initial:
             self._initial[group.package.digest] = initial_weights(model)
         return self._initial[group.package.digest]

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 
 from allmem_runtime.engine.buffers import Logits
 from allmem_runtime.errors import SessionStateError, UsageError
 from allmem_runtime.generation.sampling import Sampling
+from allmem_runtime.loaded_model import LoadedModel
 from allmem_runtime.session.ingesting import ingest
 from allmem_runtime.session.session_state import SessionState
 from allmem_runtime.session.writing import FinishReason, write
 from allmem_runtime.source_mark import RunningDigest, SourceMark
 from allmem_runtime.text.reading import Block, Blocks, Progress
 from allmem_runtime.text.turns import Turns
-
-if TYPE_CHECKING:
-    from allmem_runtime.model import Model
 
 
 class Session(SessionState):
@@ -33,7 +31,7 @@ class Session(SessionState):
             (a stop string), ``length``, ``cancelled``; empty if there was none, or it was left.
     """
 
-    def __init__(self, model: Model, *, undo: bool = True) -> None:
+    def __init__(self, model: LoadedModel, *, undo: bool = True) -> None:
         super().__init__(model, undo=undo)
         self.finish_reason: FinishReason = ""
         self._turns = Turns(model.tokenizer, model.chat, model.manifest.begin_tokens)
@@ -182,9 +180,15 @@ class Session(SessionState):
     def _write(self, sampling: Sampling | None, stop: tuple[str, ...]) -> Iterator[str]:
         self.finish_reason = ""
         drawing = sampling or self.model.sampling
-        self.finish_reason = yield from write(self._cursor, self.model, drawing, stop)
+        self.finish_reason = yield from write(self._cursor, self.model.tokenizer, drawing, stop)
 
     # Low level ---------------------------------------------------------------------------
+
+    @overload
+    def feed(self, ids: Sequence[int], logits: Literal["none"] = "none") -> None: ...
+
+    @overload
+    def feed(self, ids: Sequence[int], logits: Literal["last", "all"]) -> Logits: ...
 
     def feed(
         self, ids: Sequence[int], logits: Literal["none", "last", "all"] = "none"

@@ -6,18 +6,16 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from allmem_runtime.engine.buffers import DeviceTensors
 from allmem_runtime.errors import SessionStateError, UsageError
 from allmem_runtime.files import snapshot
 from allmem_runtime.generation.sampling import MAX_SEED
+from allmem_runtime.loaded_model import LoadedModel
 from allmem_runtime.session.cursor import Cursor
 from allmem_runtime.session.guard import Guard
 from allmem_runtime.state import Place
-
-if TYPE_CHECKING:
-    from allmem_runtime.model import Model
 
 
 class SessionState:
@@ -28,7 +26,7 @@ class SessionState:
         undo: keep a copy of the state from before each exchange.
     """
 
-    def __init__(self, model: Model, *, undo: bool = True) -> None:
+    def __init__(self, model: LoadedModel, *, undo: bool = True) -> None:
         self.model = model
         self._undo = undo
         self._guard = Guard()
@@ -43,7 +41,7 @@ class SessionState:
         self._before: _Copy | None = None  # the state before the last exchange
 
     @classmethod
-    def opened(cls, model: Model, path: Path, *, undo: bool = True) -> Self:
+    def opened(cls, model: LoadedModel, path: Path, *, undo: bool = True) -> Self:
         """A session from a file; ``Model.open`` is the public way.
 
         Raises:
@@ -221,7 +219,7 @@ def _new_seed() -> int:
     return secrets.randbelow(MAX_SEED)
 
 
-def _owner(model: Model) -> snapshot.Owner:
+def _owner(model: LoadedModel) -> snapshot.Owner:
     package, manifest = model.package, model.manifest
     return snapshot.Owner(
         name=manifest.name,

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from allmem_runtime.generation.sampling import Sampling, pick
 from allmem_runtime.generation.stopping import StopScanner
 from allmem_runtime.session.cursor import Cursor
-
-if TYPE_CHECKING:
-    from allmem_runtime.model import Model
+from allmem_runtime.text.tokenizer import Tokenizer
 
 FinishReason = Literal["", "end", "stop", "length", "cancelled"]
 
 
 def write(
-    cursor: Cursor, model: Model, sampling: Sampling, stop: tuple[str, ...]
+    cursor: Cursor, tokenizer: Tokenizer, sampling: Sampling, stop: tuple[str, ...]
 ) -> Generator[str, None, FinishReason]:
     """Feed what waits, then write until there is a reason to stop.
 
@@ -26,7 +24,7 @@ def write(
 
     Args:
         cursor: the state, with at least one token waiting.
-        model: of the state.
+        tokenizer: of the same model.
         sampling: how to draw.
         stop: stop strings besides those of ``sampling``.
 
@@ -38,7 +36,7 @@ def write(
     """
     seed = cursor.place.seed if sampling.seed is None else sampling.seed
     scanner = StopScanner((*sampling.stop, *stop))
-    decoder = model.tokenizer.stream()
+    decoder = tokenizer.stream()
     reason: FinishReason = ""
     drawn = 0
     while not reason:
@@ -58,7 +56,7 @@ def write(
             cursor.check_logits(logits)
             place = cursor.place
             token = pick(logits[-1], sampling, place.recent, place.position, seed)
-            if token in model.manifest.end_tokens:
+            if token in cursor.manifest.end_tokens:
                 reason = "end"
             else:
                 drawn += 1

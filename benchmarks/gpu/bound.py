@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -89,3 +89,9 @@ class BoundOperator:
         """Whether nothing was written beside the scratch."""
         before, after = self._block[: self._guard], self._block[self._guard + self.scratch_bytes :]
         return bool((before == 0xFF).all() and (after == 0xFF).all())
+
+
+def launch_all(operators: Sequence[BoundOperator]) -> None:
+    """Put the work of each on the stream, one after the other."""
+    for one in operators:
+        one.launch()

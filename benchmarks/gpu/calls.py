@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from allmem_ops.contract import Operator, Value
 
@@ -35,7 +36,7 @@ class Call:
     names: tuple[str, ...]
     output: Shape
 
-    def arrays(self, addresses: Mapping[str, int]) -> tuple[ctypes.Array[object], ...]:
+    def arrays(self, addresses: Mapping[str, int]) -> tuple[ctypes.Array[Any], ...]:
         """Integers, numbers and addresses, as C has them."""
         pointers = [addresses[name] for name in self.names]
         return (

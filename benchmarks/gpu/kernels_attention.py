@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from allmem_ops.schema import SLIDING_WINDOW_ATTENTION
 from allmem_runtime.quantities import format_bytes
 from benchmarks.gpu.bench import Bench, Task
-from benchmarks.gpu.bound import BoundOperator
+from benchmarks.gpu.bound import BoundOperator, launch_all
 from benchmarks.gpu.library import Unavailable
 from benchmarks.gpu.timing import Call, Contender
 
@@ -163,8 +164,8 @@ def agreement(bench: Bench, sizes: Sizes, tokens: int) -> None:
     for name, peer in (("SDPA, mask", masked), ("FlexAttention", flexible)):
         try:
             found = peer(bench, sizes, given["qkv"])()()
-        except Exception as error:  # reported; the race will meet it too
-            bench.report.not_run(SECTION, f"agreement with {name}", str(error)[:200])
+        except Exception as failure:  # reported; the race will meet it too
+            bench.report.not_run(SECTION, f"agreement with {name}", str(failure)[:200])
             continue
         assert isinstance(found, Tensor)
         want = found.transpose(1, 2).flatten(2).double()
@@ -236,7 +237,7 @@ def decode(bench: Bench, sizes: Sizes) -> None:
             bind(bench, sizes, inputs(sizes, 1, position, torch.float16, bench.device), 1e-6)
             for _ in range(copies)
         ]
-        return lambda: [one.launch() for one in made]
+        return partial(launch_all, made)
 
     def peer() -> Call:
         made = []
@@ -261,12 +262,14 @@ def tasks(bench: Bench) -> list[Task]:
     if bench.rehearsal:
         small = Sizes(4, 2, 16, 20, 3)
         return [
-            Task(SECTION, "agreement", 1, lambda b: agreement(b, small, 64)),
-            Task(SECTION, "prefill", 1, lambda b: prefill(b, small, 64, torch.float16)),
-            Task(SECTION, "piece", 1, lambda b: piece(b, small, 8)),
-            Task(SECTION, "decode", 1, lambda b: decode(b, small)),
+            Task(SECTION, "agreement", 1, partial(agreement, sizes=small, tokens=64)),
+            Task(
+                SECTION, "prefill", 1, partial(prefill, sizes=small, tokens=64, dtype=torch.float16)
+            ),
+            Task(SECTION, "piece", 1, partial(piece, sizes=small, tokens=8)),
+            Task(SECTION, "decode", 1, partial(decode, sizes=small)),
         ]
-    made = [Task(SECTION, "agreement", 1, lambda b: agreement(b, Sizes(), 4096))]
+    made = [Task(SECTION, "agreement", 1, partial(agreement, sizes=Sizes(), tokens=4096))]
     for order, tokens in ((2, 8192), (2, 32768), (4, 4096), (5, 16384), (6, 65536), (6, 131072)):
         if bench.quick and order > 2:
             continue
@@ -279,17 +282,19 @@ def tasks(bench: Bench) -> list[Task]:
         ):
             if bench.quick and later:
                 continue
-            run = lambda b, s=sizes, n=tokens, d=dtype: prefill(b, s, n, d)  # noqa: E731
+            run = partial(prefill, sizes=sizes, tokens=tokens, dtype=dtype)
             made.append(Task(SECTION, f"prefill {tokens} {sizes}", order + later, run))
     for window, order in ((1024, 2), (4096, 2), (8192, 5), (32768, 5)):
         for heads, later in (((16, 8, 128), 0), ((9, 3, 64), 5)):
             if bench.quick and order + later > 2:
                 continue
             sizes = Sizes(*heads, window=window)
-            run = lambda b, s=sizes: decode(b, s)  # noqa: E731
-            made.append(Task(SECTION, f"decode {sizes}", order + later, run))
+            made.append(
+                Task(SECTION, f"decode {sizes}", order + later, partial(decode, sizes=sizes))
+            )
     for tokens in (128, 512, 2048):
         if not bench.quick or tokens == 512:
-            run = lambda b, n=tokens: piece(b, Sizes(), n)  # noqa: E731
-            made.append(Task(SECTION, f"piece {tokens}", 3, run))
+            made.append(
+                Task(SECTION, f"piece {tokens}", 3, partial(piece, sizes=Sizes(), tokens=tokens))
+            )
     return made

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from allmem_ops.schema import TTT_MEMORY
 from benchmarks.gpu.bench import Bench, Task
-from benchmarks.gpu.bound import BoundOperator
+from benchmarks.gpu.bound import BoundOperator, launch_all
 from benchmarks.gpu.library import Unavailable
 from benchmarks.gpu.peaks import matmul_precision
 from benchmarks.gpu.timing import Call, Contender
@@ -81,7 +82,7 @@ def ours(bench: Bench, sizes: Sizes, given: list[dict[str, Tensor]]) -> Callable
             )
             for one in given
         ]
-        return lambda: [one.launch() for one in made]
+        return partial(launch_all, made)
 
     return make
 
@@ -160,7 +161,7 @@ def tasks(bench: Bench) -> list[Task]:
             SECTION,
             f"{tokens} tokens {sizes} {commits=}",
             order,
-            lambda b, s=sizes, n=tokens, c=commits, d=dtype: step(b, s, n, c, d),  # type: ignore[misc]
+            partial(step, sizes=sizes, tokens=tokens, commits=commits, dtype=dtype),
         )
         for order, sizes, tokens, commits, dtype in rows
     ]

@@ -11,6 +11,7 @@ import importlib
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def floor_bytes(model: Any, folder: Path) -> int:
         weights = sum(path.stat().st_size for path in folder.glob("model.onnx*"))
     state = {t.name: t.nbytes for t in manifest.state.tensors}
     moved = state["key"] + state["value"] + state["weights"] + 2 * state["gradient"]
-    return weights + manifest.backbone.layers * moved
+    return int(weights + manifest.backbone.layers * moved)
 
 
 def make(bench: Bench, shape: str, folder: Path) -> None:
@@ -164,13 +165,13 @@ def _measure(
 def tasks(bench: Bench) -> list[Task]:
     """The smaller model first, and at first not far."""
     if bench.rehearsal:
-        run = lambda b: model(b, "smollm2-135m", (60, 120, 240))  # noqa: E731
+        run = partial(model, shape="smollm2-135m", marks=(60, 120, 240))
         return [Task(SECTION, "smollm2-135m", 1, run, kernels=False)]
     marks = MARKS[:2] if bench.quick else MARKS
     made = []
     for shape, order in (("qwen3-0.6b", 3), ("qwen3-1.7b", 6)):
         if bench.quick and order > 3:
             continue
-        run = lambda b, s=shape: model(b, s, marks)  # noqa: E731
+        run = partial(model, shape=shape, marks=marks)
         made.append(Task(SECTION, shape, order, run, kernels=False))
     return made

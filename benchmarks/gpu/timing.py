@@ -132,7 +132,7 @@ class Stopwatch:
         call()
         end.record()
         torch.cuda.synchronize(self.device)
-        return start.elapsed_time(end) / 1e3 / calls
+        return float(start.elapsed_time(end)) / 1e3 / calls
 
     def _captured(self, call: Call) -> tuple[Call, str]:
         """The call as a graph, or as it was with a note."""

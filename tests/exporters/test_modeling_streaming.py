@@ -91,18 +91,6 @@ def test_memory_is_heard_and_forgotten_only_with_its_state() -> None:
     assert relative_rms(lost, whole[:, 48:]) > 1e-3
 
 
-@torch.no_grad()
-def test_step_reads_one_piece_and_gives_the_logits_asked_for() -> None:
-    reader = model()
-    whole = reader(IDS)
-    state = AllMemState.blank(reader.config, 2, torch.float64)
-    for first, end in pieces(0, 90, 8):
-        index = torch.tensor([end - first - 1] if end == 90 else [], dtype=torch.int64)
-        logits, state = reader.step(IDS[:, first:end], torch.tensor([first]), index, state)
-        assert logits.shape == (2, len(index), 61)
-    assert relative_rms(logits[:, 0], whole.logits[:, -1]) < 1e-12  # float64
-
-
 @pytest.mark.parametrize(
     ("position", "length", "expected"),
     [
@@ -139,18 +127,6 @@ def test_input_state_is_never_written_to() -> None:
         before = [tensor.clone() for tensor in first.state]
         reader(IDS[:, 13:], first.state, 13)
     assert all(torch.equal(a, b) for a, b in zip(before, first.state, strict=True))
-
-
-@torch.no_grad()
-def test_greedy_continuation_equals_reading_everything_again() -> None:
-    reader = model()
-    prompt = IDS[:1, :30]
-    made = reader.greedy(prompt, 6)
-    ids = prompt
-    for token in made:
-        assert int(reader(ids).logits[0, -1].argmax()) == token
-        ids = torch.cat([ids, torch.tensor([[token]])], dim=1)
-    assert reader.greedy(prompt, 6, end_tokens=[made[2]]) == made[: made.index(made[2])]
 
 
 def test_masked_tokens_are_refused() -> None:

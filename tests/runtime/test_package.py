@@ -14,7 +14,7 @@ import stand_in
 from allmem_runtime import ModelFileError, spec
 from allmem_runtime.files.package import file_digest, open_package
 from allmem_runtime.generation.sampling import Sampling
-from allmem_runtime.model import default_sampling
+from allmem_runtime.loaded_model import default_sampling
 
 
 @pytest.mark.parametrize("what", ["folder", "graph"])

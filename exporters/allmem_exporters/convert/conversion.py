@@ -94,7 +94,7 @@ def convert(
     logger.info("reading %s", opened.provenance["name"])
     wanted = DTYPES[dtype] if dtype else None
     model = assemble(config, opened.tensors(), wanted, opened.provenance["name"])
-    warm = initialize_memories(model, seed)
+    warm = initialize_memories(model.model, seed)
     if adapter is not None:
         for layer in model.model.layers:
             layer.allmem.float()  # what was learned in float32 is not rounded to the decoder's type
@@ -162,7 +162,7 @@ def convert_model(
             )
     tensors = ((name, tensor.detach()) for name, tensor in pretrained.state_dict().items())
     model = assemble(config, tensors, None, origin)
-    initialize_memories(model, seed)
+    initialize_memories(model.model, seed)
     return model
 
 
@@ -237,7 +237,8 @@ def assemble(
         layer.allmem.to(exact).to_empty(device="cpu")
     model.tie_weights()
     model.config.dtype = exact
-    return model.eval()
+    model.eval()
+    return model
 
 
 def _put(model: nn.Module, name: str, parameter: nn.Parameter) -> None:

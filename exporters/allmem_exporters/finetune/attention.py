@@ -47,11 +47,12 @@ def project(attention: WindowAttention, x: Tensor, rotary: Rotary) -> Heads:
     batch, time, _ = x.shape
 
     def heads(projection: torch.nn.Linear) -> Tensor:
-        return projection(x).reshape(batch, time, -1, attention.head_dim)
+        flat: Tensor = projection(x)
+        return flat.reshape(batch, time, -1, attention.head_dim)
 
     query, key, value = (heads(p) for p in (attention.q_proj, attention.k_proj, attention.v_proj))
     if attention.head_norms:
-        epsilon = attention.attributes["norm_epsilon"]
+        epsilon = float(attention.attributes["norm_epsilon"])
         query = head_norm(exact(query), attention.q_norm.weight, epsilon).to(x.dtype)
         key = head_norm(exact(key), attention.k_norm.weight, epsilon).to(x.dtype)
     positions = torch.arange(time, device=x.device)
@@ -67,7 +68,7 @@ def full_attention(attention: WindowAttention, heads: Heads, rotary: Rotary) -> 
         heads.key,
         heads.value,
         is_causal=True,
-        scale=attention.attributes["scale"],
+        scale=float(attention.attributes["scale"]),
         enable_gqa=True,
     )
     return _back(attention, mixed)
@@ -137,13 +138,16 @@ def _block(
     hidden = (columns > now) | ((now - columns >= window) & ~is_sink)
     scores = (scores.float() * attention.attributes["scale"]).masked_fill(hidden, float("-inf"))
     weights = scores.softmax(-1).to(values.dtype).flatten(2, 3)
-    return (weights @ values).unflatten(2, (-1, end - start)).flatten(1, 2)
+    mixed: Tensor = (weights @ values).unflatten(2, (-1, end - start))
+    return mixed.flatten(1, 2)
 
 
 def _scores(query: Tensor, key: Tensor) -> Tensor:
     """[batch, kv_heads, group x queries, keys]: a key head serves its group in one product."""
-    return query.unflatten(1, (key.shape[1], -1)).flatten(2, 3) @ key.mT
+    grouped: Tensor = query.unflatten(1, (key.shape[1], -1))
+    return grouped.flatten(2, 3) @ key.mT
 
 
 def _back(attention: WindowAttention, mixed: Tensor) -> Tensor:
-    return attention.o_proj(mixed.transpose(1, 2).flatten(2))
+    output: Tensor = attention.o_proj(mixed.transpose(1, 2).flatten(2))
+    return output

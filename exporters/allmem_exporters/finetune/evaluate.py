@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from allmem_exporters.finetune.settings import Settings
 
 def middle(bounds: tuple[int, int]) -> int:
     """The geometric middle of a range, at least 1."""
-    return max(1, round((max(bounds[0], 1) * bounds[1]) ** 0.5))
+    return max(1, round(math.sqrt(max(bounds[0], 1) * bounds[1])))
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ class _Distillation(torch.autograd.Function):
     """Loss and the gradient of the student's states in one go, so no logits are kept."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, student: Tensor, teacher: Tensor, targets: Tensor, weights: Tensor, head: Tensor,
         cross_entropy: float,
     ) -> Tensor:  # fmt: skip
@@ -42,7 +42,7 @@ class _Distillation(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
         return (slope * gradient).to(ctx.dtype), None, None, None, None, None
 

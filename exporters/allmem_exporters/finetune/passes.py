@@ -21,7 +21,9 @@ from allmem_exporters.finetune.attention import (
     windowed_attention,
 )
 from allmem_exporters.finetune.recall import recall
-from allmem_exporters.model.modeling import AllMemForCausalLM, DecoderLayer
+from allmem_exporters.model.decoder import DecoderLayer
+from allmem_exporters.model.layers import RMSNorm
+from allmem_exporters.model.modeling import AllMemForCausalLM
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +74,21 @@ class Passes:
 
     def embed(self, ids: Tensor) -> Tensor:
         """[batch, time] to the residual stream [batch, time, hidden_size] in float32."""
-        return self.decoder.embed_tokens(ids).float()
+        hidden: Tensor = self.decoder.embed_tokens(ids)
+        return hidden.float()
 
     def last_norm(self, hidden: Tensor) -> Tensor:
         """The stream as the head takes it, in the type of the decoder's weights."""
         return self._normed(self.decoder.norm, hidden)
 
-    def _normed(self, norm: torch.nn.Module, hidden: Tensor) -> Tensor:
-        return norm(hidden).to(self.decoder.embed_tokens.weight.dtype)
+    def _normed(self, norm: RMSNorm, hidden: Tensor) -> Tensor:
+        normed: Tensor = norm(hidden)
+        return normed.to(self.decoder.embed_tokens.weight.dtype)
 
     def _mixed(self, layer: DecoderLayer, hidden: Tensor) -> Tensor:
         """The feed-forward half of a layer."""
-        return hidden + layer.mlp(self._normed(layer.post_attention_layernorm, hidden)).float()
+        added: Tensor = layer.mlp(self._normed(layer.post_attention_layernorm, hidden))
+        return hidden + added.float()
 
     @torch.no_grad()
     def teacher(self, ids: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -99,7 +100,7 @@ def _run(
     qkv = torch.cat([linear(p, x) for p in (memory.q_proj, memory.k_proj, memory.v_proj)], -1)
     control = _control(memory, x)
     constants = memory.constants()
-    attributes = {**memory.attributes, "chunk": chunk}
+    attributes: dict[str, Any] = {**memory.attributes, "chunk": chunk}
     state = blank_state(memory, x.shape[0], x.device)
     outputs, written = [], []
     for start in range(0, x.shape[1], chunk):

@@ -87,12 +87,12 @@ def finetune(
                 "Begin with another adapter, or train it on with --no-writes.",
             )
         adapter.apply(model)
-    model.to(device)
+    model.to(torch.device(device))  # type: ignore[arg-type]  # transformers' wrapper hides self
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{out} cannot be made ({error.strerror}).", "Name another.") from error
-    identity = {
+    identity: dict[str, Any] = {
         "settings": settings.as_dict(),
         "precision": precision_of(settings, device),
         "data": _file_digest(data / "index.json"),

@@ -47,4 +47,4 @@ def draw_shape(draws: Draws, seed: int, step: int) -> Shape:
 
 def order(count: int, seed: int, epoch: int) -> list[int]:
     """Which sequence comes when in an epoch: a permutation of ``count`` numbers."""
-    return np.random.default_rng([seed, epoch, 2]).permutation(count).tolist()
+    return [int(i) for i in np.random.default_rng([seed, epoch, 2]).permutation(count)]

@@ -39,7 +39,7 @@ def base_digest(model: AllMemForCausalLM) -> str:
     for name, parameter in sorted(model.named_parameters()):
         if MEMORY not in name:
             digest.update(f"{name} {list(parameter.shape)}\n".encode())
-            digest.update(parameter.detach().float().cpu().contiguous().numpy())
+            digest.update(parameter.detach().float().cpu().contiguous().numpy().data)
     return digest.hexdigest()
 
 

@@ -48,7 +48,8 @@ def open_checkpoint(folder: Path, dtype: torch.dtype | str, **changes: Any) -> A
     _load(model, folder, dtype)
     model.tie_weights()
     model.config.dtype = dtype
-    return model.eval()
+    model.eval()
+    return model
 
 
 def read_config(folder: Path, **changes: Any) -> AllMemConfig:

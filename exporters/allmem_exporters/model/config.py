@@ -58,6 +58,9 @@ _NUMBERS: dict[str, tuple[float, float]] = {
     "theta_rel": (0.0, 1e6),
 }
 
+_FOLLOWS: Any = None
+"""Default of a size that follows from others: it is filled in at once, so nobody reads the None."""
+
 _FLAGS = ("attention_bias", "mlp_bias", "tie_word_embeddings", "mem_residual", "out_norm")
 
 
@@ -93,12 +96,12 @@ class AllMemConfig(PretrainedConfig):
     intermediate_size: int = 1536
     num_hidden_layers: int = 30
     num_attention_heads: int = 9
-    num_key_value_heads: int | None = None
-    head_dim: int | None = None
+    num_key_value_heads: int = _FOLLOWS
+    head_dim: int = _FOLLOWS
     hidden_act: str = "silu"
     max_position_embeddings: int = 8192
     rms_norm_eps: float = 1e-5
-    rope_parameters: dict[str, Any] | None = None
+    rope_parameters: dict[str, Any] = _FOLLOWS
     attention_bias: bool = False
     mlp_bias: bool = False
     tie_word_embeddings: bool = True
@@ -107,8 +110,8 @@ class AllMemConfig(PretrainedConfig):
     eos_token_id: int | list[int] | None = None
     pad_token_id: int | None = None
 
-    mem_width: int | None = None
-    mem_heads: int | None = None
+    mem_width: int = _FOLLOWS
+    mem_heads: int = _FOLLOWS
     mem_hidden_mult: float = 2.0
     mem_residual: bool = True
     mem_epsilon: float = 1e-6
@@ -144,7 +147,7 @@ class AllMemConfig(PretrainedConfig):
         if self.mem_width is None:
             self.mem_width = default_memory_width(self.mem_heads)
         # super() standardizes this dictionary in place; the caller's must stay as it is.
-        self.rope_parameters = dict(self.rope_parameters) if self.rope_parameters else None
+        self.rope_parameters = dict(self.rope_parameters) if self.rope_parameters else _FOLLOWS
         super().__post_init__(**kwargs)
         self.check()
 

@@ -7,16 +7,13 @@ useful as soon as training raises alpha. Every number comes from one seeded gene
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from allmem_exporters.model.decoder import Decoder
 from allmem_exporters.model.layers import WindowAttention, exact
 from allmem_exporters.model.memory_layer import Memory
-
-if TYPE_CHECKING:
-    from allmem_exporters.model.modeling import AllMemForCausalLM
 
 PROJECTION_STD = 0.02
 CONVOLUTION_NOISE = 0.01
@@ -117,11 +114,11 @@ def warm_start(memory: Memory, attention: WindowAttention) -> None:
 
 
 @torch.no_grad()
-def initialize_memories(model: AllMemForCausalLM, seed: int) -> bool:
-    """Initialize all memories of a model whose decoder already has its weights.
+def initialize_memories(decoder: Decoder, seed: int) -> bool:
+    """Initialize all memories of a decoder that already has its own weights.
 
     Args:
-        model: its memories are changed in place.
+        decoder: its memories are changed in place.
         seed: the same seed and decoder give the same memories.
 
     Returns:
@@ -129,7 +126,7 @@ def initialize_memories(model: AllMemForCausalLM, seed: int) -> bool:
     """
     generator = torch.Generator().manual_seed(seed)
     warm = False
-    for layer in model.model.layers:
+    for layer in decoder.layers:
         initialize_memory(layer.allmem, generator)
         warm = can_warm_start(layer.allmem)
         if warm:

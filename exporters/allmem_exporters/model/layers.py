@@ -15,8 +15,8 @@ from torch.nn import functional
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.model.operators import quantized_attention, sliding_window_attention
 
-Cuts = Sequence[tuple[int, int]] | None
-"""Pieces (first, last + 1) of the input, none crossing a chunk boundary; None: it is one piece."""
+Cuts = Sequence[tuple[int, int]]
+"""Pieces (first, last + 1) of the input, none crossing a chunk boundary."""
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": functional.silu,
@@ -38,7 +38,7 @@ def each_piece(
     """Run an operator over the pieces of ``streams`` [batch, time, ...], handing its state on.
 
     Args:
-        cuts: the pieces, or None for one.
+        cuts: the pieces.
         position: [1] int64, absolute index of the first token.
         streams: tensors to cut along time.
         run: (streams, position, state) -> (output, *state).
@@ -47,9 +47,6 @@ def each_piece(
     Returns:
         The outputs joined along time, and the last state.
     """
-    if cuts is None:
-        output, *after = run(streams, position, state)
-        return output, tuple(after)
     outputs = []
     for first, end in cuts:
         output, *after = run([s[:, first:end] for s in streams], position + first, state)
@@ -86,7 +83,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[batch, time, hidden_size] to the same."""
-        return self.down_proj(self.activation(self.gate_proj(x)) * self.up_proj(x))
+        mixed: Tensor = self.down_proj(self.activation(self.gate_proj(x)) * self.up_proj(x))
+        return mixed
 
 
 class WindowAttention(nn.Module):
@@ -133,8 +131,12 @@ class WindowAttention(nn.Module):
             streams: Sequence[Tensor], at: Tensor, rings: tuple[Tensor, ...]
         ) -> tuple[Tensor, ...]:
             attend = sliding_window_attention if len(rings) == 2 else quantized_attention
-            return attend(streams[0], at, frequencies, *gains, *rings, **self.attributes)
+            present: tuple[Tensor, ...] = attend(
+                streams[0], at, frequencies, *gains, *rings, **self.attributes
+            )
+            return present
 
         qkv = torch.cat([self.q_proj(x), self.k_proj(x), self.v_proj(x)], dim=-1)
         output, rings = each_piece(cuts, position, [qkv], run, state)
-        return self.o_proj(output), rings
+        mixed: Tensor = self.o_proj(output)
+        return mixed, rings

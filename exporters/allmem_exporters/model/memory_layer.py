@@ -108,7 +108,10 @@ class Memory(nn.Module):
         def run(
             streams: Sequence[Tensor], at: Tensor, past: tuple[Tensor, ...]
         ) -> tuple[Tensor, ...]:
-            return ttt_memory(*streams, at, *constants, *past, **self.attributes)
+            present: tuple[Tensor, ...] = ttt_memory(
+                *streams, at, *constants, *past, **self.attributes
+            )
+            return present
 
         qkv = torch.cat([self.q_proj(x), self.k_proj(x), self.v_proj(x)], dim=-1)
         output, after = each_piece(cuts, position, [qkv, self.control(x)], run, state)

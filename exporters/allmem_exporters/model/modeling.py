@@ -13,14 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from allmem_exporters.model.config import AllMemConfig
+from allmem_exporters.model.decoder import Decoder
 from allmem_exporters.model.initialize import initialize_memory
-from allmem_exporters.model.layers import MLP, Cuts, RMSNorm, WindowAttention
 from allmem_exporters.model.memory_layer import Memory
-from allmem_exporters.model.rope import rotary_frequencies
-from allmem_exporters.model.state import AllMemState, LayerState
+from allmem_exporters.model.state import AllMemState
 
 
 @dataclass
@@ -51,65 +50,13 @@ def pieces(position: int, length: int, chunk: int) -> list[tuple[int, int]]:
     return list(zip(edges, edges[1:], strict=False)) if length else []
 
 
-class DecoderLayer(nn.Module):
-    """One layer: window attention and memory side by side, then the feed-forward network."""
-
-    def __init__(self, config: AllMemConfig, rope_amplitude: float) -> None:
-        super().__init__()
-        self.self_attn = WindowAttention(config, rope_amplitude)
-        self.allmem = Memory(config)
-        self.mlp = MLP(config)
-        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-
-    def forward(
-        self, hidden: Tensor, position: Tensor, frequencies: Tensor, cuts: Cuts, *tensors: Tensor
-    ) -> tuple[Tensor, ...]:
-        """From hidden [batch, time, hidden_size] and the layer's state to those after it."""
-        x, state = self.input_layernorm(hidden), LayerState(*tensors)
-        attended, rings = self.self_attn(x, position, frequencies, state.rings, cuts)
-        recalled, memory = self.allmem(x, position, state.memory, cuts)
-        hidden = hidden + attended + recalled
-        hidden = hidden + self.mlp(self.post_attention_layernorm(hidden))
-        return hidden, *rings[:2], *memory, *rings[2:]
-
-
-class Decoder(nn.Module):
-    """Embedding, layers and the last norm."""
-
-    def __init__(self, config: AllMemConfig) -> None:
-        super().__init__()
-        self.frequencies, amplitude = rotary_frequencies(config)
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(
-            DecoderLayer(config, amplitude) for _ in range(config.num_hidden_layers)
-        )
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.gradient_checkpointing = False
-
-    def forward(
-        self, input_ids: Tensor, position: Tensor, state: AllMemState, cuts: Cuts
-    ) -> tuple[Tensor, AllMemState]:
-        """Tokens [batch, time] to normed hidden states, layer by layer over all pieces."""
-        hidden = self.embed_tokens(input_ids)
-        frequencies = torch.tensor(self.frequencies, dtype=torch.float32, device=hidden.device)
-        after = []
-        for layer, past in zip(self.layers, state.layers, strict=True):
-            inputs = (hidden, position, frequencies, cuts, *past.tensors())
-            if self.gradient_checkpointing and self.training:
-                hidden, *present = self._gradient_checkpointing_func(layer.__call__, *inputs)
-            else:
-                hidden, *present = layer(*inputs)
-            after.append(LayerState(*present))
-        return self.norm(hidden), AllMemState(tuple(after))
-
-
 class AllMemForCausalLM(PreTrainedModel):
     """A language model that reads without end in a state of fixed size.
 
     Source: arXiv 2602.13680.
     """
 
+    config: AllMemConfig
     config_class = AllMemConfig
     base_model_prefix = "model"
     main_input_name = "input_ids"
@@ -190,44 +137,6 @@ class AllMemForCausalLM(PreTrainedModel):
             wide = rows if rows.dtype == torch.float64 else rows.float()
             loss = functional.cross_entropy(wide, labels[:, 1:].flatten(), ignore_index=-100)
         return AllMemOutput(loss=loss, logits=logits, state=after, position=position + time)
-
-    def step(
-        self, input_ids: Tensor, position: Tensor, logit_index: Tensor, state: AllMemState
-    ) -> tuple[Tensor, AllMemState]:
-        """Read one piece, without looking at any value: what the ONNX graph computes.
-
-        Args:
-            input_ids: [batch, time], not crossing a multiple of ``config.chunk``.
-            position: [1] int64, absolute index of the first token.
-            logit_index: [rows] int64, which tokens want logits; may be empty.
-            state: before the piece.
-
-        Returns:
-            Logits [batch, rows, vocab_size] and the state after the piece.
-        """
-        hidden, after = self.model(input_ids, position, state, None)
-        return self.lm_head(hidden.index_select(1, logit_index)), after
-
-    @torch.no_grad()
-    def greedy(
-        self,
-        input_ids: Tensor,
-        max_new_tokens: int,
-        end_tokens: Sequence[int] = (),
-        state: AllMemState | None = None,
-        position: int = 0,
-    ) -> list[int]:
-        """Read ``input_ids`` [1, time] and continue with the likeliest token each time."""
-        output = self(input_ids, state, position, logit_index=[input_ids.shape[1] - 1])
-        made: list[int] = []
-        while len(made) < max_new_tokens:
-            token = int(output.logits[0, -1].argmax())
-            if token in end_tokens:
-                break
-            made.append(token)
-            following = torch.tensor([[token]], device=input_ids.device)
-            output = self(following, output.state, output.position, logit_index=[0])
-        return made
 
 
 AutoModelForCausalLM.register(AllMemConfig, AllMemForCausalLM)

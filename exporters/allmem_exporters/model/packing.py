@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from allmem_exporters.model.modeling import AllMemForCausalLM, DecoderLayer
+from allmem_exporters.model.decoder import DecoderLayer
+from allmem_exporters.model.modeling import AllMemForCausalLM
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import onnx
 import torch
 from onnx import defs
 
@@ -98,8 +97,3 @@ def translation_table() -> dict[Any, Callable[..., Sequence[Any]]]:
         torch.ops.allmem.quantized_attention.default: _translation(QUANTIZED_ATTENTION),
         torch.ops.allmem.ttt_memory.default: _translation(TTT_MEMORY),
     }
-
-
-def opset_import() -> onnx.OperatorSetIdProto:
-    """The import of our domain that a model needs."""
-    return onnx.helper.make_opsetid(DOMAIN, max(o.version for o in KNOWN.values()))

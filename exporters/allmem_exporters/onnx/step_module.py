@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from allmem_exporters.errors import ExportError
-from allmem_exporters.model.layers import WindowAttention
+from allmem_exporters.model.layers import RMSNorm, WindowAttention
 from allmem_exporters.model.memory_layer import Memory
 from allmem_exporters.model.modeling import AllMemForCausalLM
 from allmem_exporters.model.operators import (
@@ -82,7 +82,7 @@ class SkipNorm(nn.Module):
     ONNX Runtime sums the squares in float32, whatever the inputs are.
     """
 
-    def __init__(self, norm: nn.Module, epsilon: float, dtype: torch.dtype) -> None:
+    def __init__(self, norm: RMSNorm, epsilon: float, dtype: torch.dtype) -> None:
         super().__init__()
         self.weight = _constant(norm.weight, dtype)
         self.epsilon = epsilon

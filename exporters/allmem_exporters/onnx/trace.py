@@ -14,7 +14,6 @@ from allmem_exporters.onnx.function_body import OPSET
 from allmem_exporters.onnx.operator_functions import attention_function, memory_function
 from allmem_exporters.onnx.schema import translation_table
 from allmem_exporters.onnx.step_module import StepGraph
-from allmem_ops.schema import SLIDING_WINDOW_ATTENTION, TTT_MEMORY
 from allmem_runtime.spec import (
     INPUT_IDS,
     LOGIT_INDEX,
@@ -150,7 +149,4 @@ def _functions(model: AllMemForCausalLM, activations: str) -> list[ir.Function]:
             activation=activations,
         ),
     ]
-    return [ir.from_proto(body) for body in bodies]
-
-
-OPERATORS_USED = {o.name: o.version for o in (SLIDING_WINDOW_ATTENTION, TTT_MEMORY)}
+    return [ir.serde.deserialize_function(body) for body in bodies]

@@ -156,7 +156,8 @@ def _with_wide_inputs(folder: Path) -> bytes:
     """The graph with products of integers whose inputs are float32."""
     model = onnx.load(folder / GRAPH_FILE, load_external_data=False)
     widen_inputs(model)
-    return model.SerializeToString()
+    serialized: bytes = model.SerializeToString()
+    return serialized
 
 
 def random_cuts(length: int, chunk: int, seed: int) -> list[tuple[int, int]]:
@@ -274,7 +275,7 @@ def _compare(
     names = [present_name(layer, tensor.name) for layer, tensor in spec]
     truth = read_text(model, text.tokens, text.rows, AllMemState.blank(model.config))
     quantized = stored_as.kernel is not None
-    both = ("whole chunks", text.whole), ("random pieces", text.random)
+    both = [("whole chunks", text.whole), ("random pieces", text.random)]
     ways = [("library", True, quantized, tolerance, both)]
     ways += [("function bodies", False, quantized, tolerance, both)]
     if quantized:

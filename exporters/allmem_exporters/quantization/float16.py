@@ -29,7 +29,8 @@ class Float16(StoredFormat):
                 "hold.",
                 "Export with --weights float32.",
             )
-        return StoredMatrix(name, self, *matrix.shape, {_PART: narrow.numpy()})
+        rows, columns = matrix.shape
+        return StoredMatrix(name, self, rows, columns, {_PART: narrow.numpy()})
 
     def dequantize(self, stored: StoredMatrix, first: int, end: int) -> Tensor:
         """See ``StoredFormat``."""

@@ -17,7 +17,8 @@ class Float32(StoredFormat):
 
     def quantize(self, matrix: Tensor, name: str) -> StoredMatrix:
         """See ``StoredFormat``."""
-        return StoredMatrix(name, self, *matrix.shape, {"float32": matrix.float().numpy()})
+        rows, columns = matrix.shape
+        return StoredMatrix(name, self, rows, columns, {"float32": matrix.float().numpy()})
 
     def dequantize(self, stored: StoredMatrix, first: int, end: int) -> Tensor:
         """See ``StoredFormat``."""

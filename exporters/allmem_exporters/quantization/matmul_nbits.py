@@ -141,7 +141,8 @@ class MatMulNBitsFormat(StoredFormat):
 
 def offset_blocks(stored: StoredMatrix) -> int:
     """Blocks of a row after those of its columns."""
-    return stored.tensors["scales"].shape[1] - block_count(stored.columns)
+    blocks: int = stored.tensors["scales"].shape[1]
+    return blocks - block_count(stored.columns)
 
 
 def packed(numbers: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:

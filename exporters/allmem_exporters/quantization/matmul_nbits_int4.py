@@ -63,7 +63,8 @@ class MatMulNBitsInt4(MatMulNBitsFormat):
         # Of a group's 32 offsets one may have all of the squared error.
         each = _largest_error(groups) * BLOCK**0.5
         lost = each.repeat_interleave(BLOCK, dim=1)[:, : blocks.shape[1]]
-        return (blocks.amax(-1) - blocks.amin(-1)) / 30 * (1 + 2.0**-10) + lost
+        allowed: Tensor = (blocks.amax(-1) - blocks.amin(-1)) / 30 * (1 + 2.0**-10) + lost
+        return allowed
 
     def inputs_of(
         self, model: ir.Model, node: ir.Node, x: ir.Value, stored: StoredMatrix

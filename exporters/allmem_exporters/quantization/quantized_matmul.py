@@ -103,7 +103,7 @@ class QuantizedMatMulFormat(StoredFormat):
     def finish_graph(self, model: ir.Model) -> None:
         """Take what stands beside the products into them, and add the body for other machines."""
         absorb_neighbors(model)
-        body = ir.from_proto(product_function())
+        body = ir.serde.deserialize_function(product_function())
         model.functions[body.identifier()] = body
 
     @staticmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +77,6 @@ class Shards:
             split=entry["split"],
             source=entry["source"],
         )
-
-    def kinds(self) -> Counter[str]:
-        """How many sequences there are of each kind."""
-        return Counter(entry["kind"] for entry in self.entries)
 
     def _read_index(self) -> dict[str, Any]:
         path = self.folder / INDEX_FILE

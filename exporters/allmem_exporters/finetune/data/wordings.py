@@ -116,8 +116,6 @@ RECORDS = (
     "{key} | {value}",
 )
 
-MONTHS = _words("January March April May June July August October")
-
 STARTS = (
     "Box {name} holds {value}.",
     "At first, {value} is put into box {name}.",
