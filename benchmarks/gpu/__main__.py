@@ -17,8 +17,10 @@ from pathlib import Path
 
 import torch
 
+from allmem_ops.kernel_build import find
+from allmem_ops.kernel_library import KernelLibrary, Unavailable
 from benchmarks.arguments import existing_file, names, parser_of
-from benchmarks.gpu import kernels_attention, kernels_memory, library, models, peaks
+from benchmarks.gpu import kernels_attention, kernels_memory, models, peaks
 from benchmarks.gpu.bench import Bench, work_off
 from benchmarks.gpu.machine import describe
 from benchmarks.gpu.report import Report
@@ -54,7 +56,7 @@ def bench_of(arguments: argparse.Namespace) -> Bench:
     """
     rehearsal = arguments.rehearse is not None
     if not rehearsal and not torch.cuda.is_available():
-        raise library.Unavailable(
+        raise Unavailable(
             f"PyTorch {torch.__version__} sees no CUDA device, and nothing else is measured here; "
             "--rehearse tries the code on the CPU"
         )
@@ -65,9 +67,9 @@ def bench_of(arguments: argparse.Namespace) -> Bench:
         path = arguments.rehearse
         if path is None:
             major, minor = torch.cuda.get_device_capability()
-            path = library.find(f"{major}{minor}")
-        kernels = library.KernelLibrary(path)
-    except library.Unavailable as error:
+            path = find(f"{major}{minor}")
+        kernels = KernelLibrary(path)
+    except Unavailable as error:
         without = str(error)
     report = Report(
         {**describe(), "kernel library": str(kernels.path.name if kernels else without)},
@@ -85,7 +87,7 @@ def main(given: Sequence[str] | None = None) -> int:
     arguments = arguments_of(given)
     try:
         bench = bench_of(arguments)
-    except library.Unavailable as error:
+    except Unavailable as error:
         print(error, file=sys.stderr)
         return 1
     torch.manual_seed(0)

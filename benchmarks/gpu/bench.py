@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from benchmarks.gpu.library import KernelLibrary
+from allmem_ops.kernel_library import KernelLibrary
 from benchmarks.gpu.report import Report
 from benchmarks.gpu.timing import Stopwatch, reason
 

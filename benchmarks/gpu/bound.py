@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from allmem_ops.contract import Operator, Value
-from benchmarks.gpu.calls import describe
-from benchmarks.gpu.library import KernelLibrary, Prepared
+from allmem_ops.kernel_library import KernelLibrary, Prepared, describe
 
 
 def element(tensor: Tensor) -> str:
@@ -23,15 +22,13 @@ def stream_of(device: torch.device) -> int:
 
 
 class BoundOperator:
-    """An operator with its tensors; a launch neither allocates nor waits.
+    """An operator with its tensors, states in place; a launch neither allocates nor waits.
 
     Args:
         library: the kernels.
         operator: of the operator table.
         inputs: contiguous tensors on one device, by name.
         attributes: as on a node.
-        in_place: each state is one tensor, in and out.
-        guard: bytes kept around the scratch; ``guards_are_intact`` looks at them.
 
     Attributes:
         tensors: inputs and outputs, by name.
@@ -44,9 +41,6 @@ class BoundOperator:
         operator: Operator,
         inputs: Mapping[str, Tensor],
         attributes: Mapping[str, Value],
-        *,
-        in_place: bool = True,
-        guard: int = 0,
     ) -> None:
         self.tensors = dict(inputs)
         self._device = inputs["qkv"].device
@@ -57,25 +51,18 @@ class BoundOperator:
         for output in operator.outputs:
             past = self.tensors.get(output.name.replace("present_", "past_", 1))
             if past is None:
-                made = torch.full(call.output, torch.nan, dtype=activation, device=self._device)
-            else:
-                made = past if in_place else torch.full_like(past, torch.nan)
-            self.tensors[output.name] = made
+                past = torch.empty(call.output, dtype=activation, device=self._device)
+            self.tensors[output.name] = past
         for name, tensor in self.tensors.items():
             if not tensor.is_contiguous() or tensor.device != self._device:
                 raise ValueError(f"{name} is not contiguous on {self._device}")
         addresses = {name: tensor.data_ptr() for name, tensor in self.tensors.items()}
         self.scratch_bytes = library.scratch_bytes(call, addresses)
-        self._guard = guard
-        size = self.scratch_bytes + 2 * guard
         # 256 to spare: an allocator for the CPU aligns to less than the kernels need.
-        self._block = torch.empty(size + 256, dtype=torch.uint8, device=self._device)
-        self._begin = -self._block.data_ptr() % 256
-        self._block = self._block[self._begin : self._begin + size]
-        if guard:
-            self._block.fill_(0xFF)
-        scratch = self._block.data_ptr() + guard
-        self._launch = Prepared(library, call, addresses, scratch)
+        size = self.scratch_bytes + 256
+        self._block = torch.empty(size, dtype=torch.uint8, device=self._device)
+        begin = self._block.data_ptr()
+        self._launch = Prepared(library, call, addresses, begin + -begin % 256)
 
     def launch(self) -> None:
         """Put the work on PyTorch's current stream.
@@ -84,11 +71,6 @@ class BoundOperator:
             LaunchError: CUDA refused it.
         """
         self._launch(stream_of(self._device))
-
-    def guards_are_intact(self) -> bool:
-        """Whether nothing was written beside the scratch."""
-        before, after = self._block[: self._guard], self._block[self._guard + self.scratch_bytes :]
-        return bool((before == 0xFF).all() and (after == 0xFF).all())
 
 
 def launch_all(operators: Sequence[BoundOperator]) -> None:

@@ -17,11 +17,11 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
+from allmem_ops.kernel_library import Unavailable
 from allmem_ops.schema import SLIDING_WINDOW_ATTENTION
 from allmem_runtime.quantities import format_bytes
 from benchmarks.gpu.bench import Bench, Task
 from benchmarks.gpu.bound import BoundOperator, launch_all
-from benchmarks.gpu.library import Unavailable
 from benchmarks.gpu.timing import Call, Contender
 
 SECTION = "attention"

@@ -10,10 +10,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from allmem_ops.kernel_library import Unavailable
 from allmem_ops.schema import TTT_MEMORY
 from benchmarks.gpu.bench import Bench, Task
 from benchmarks.gpu.bound import BoundOperator, launch_all
-from benchmarks.gpu.library import Unavailable
 from benchmarks.gpu.peaks import matmul_precision
 from benchmarks.gpu.timing import Call, Contender
 

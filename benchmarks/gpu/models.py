@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
+from allmem_ops.kernel_library import Unavailable
 from benchmarks.gpu.bench import Bench, Task
-from benchmarks.gpu.library import Unavailable
 from benchmarks.gpu.machine import runtime_problem
 from benchmarks.gpu.timing import spread
 

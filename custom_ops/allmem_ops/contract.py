@@ -1,8 +1,9 @@
-"""What an operator's contract is made of: tensors, attributes and what they allow."""
+"""What an operator's contract is made of: tensors, attributes, and what kernels get of them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +11,9 @@ ElementType = Literal["activation", "cache", "float32", "float16", "int64", "uin
 """``activation``: the type of the token stream; ``cache``: the type keys and values are kept in."""
 
 Value = int | float | str
+
+ELEMENTS = ("float32", "float16", "bfloat16", "int8")
+"""Types of activations and caches; kernels know each by its index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,17 @@ class Attribute:
     choices: tuple[str, ...] = ()
     minimum: float | None = None
     maximum: float | None = None
+    native_maximum: int | None = None
+    """Where the native kernels stop, so that sums of sizes stay within 64 bits."""
+
+    @property
+    def field_type(self) -> Literal["int64", "float32", "bool", "choice"]:
+        """Its type as a kernel's argument; an integer of 0 or 1 is a yes or no."""
+        if self.kind == "string":
+            return "choice"
+        if self.kind == "float":
+            return "float32"
+        return "bool" if (self.minimum, self.maximum) == (0, 1) else "int64"
 
     def problem(self, value: object) -> str | None:
         """Say what is wrong with ``value``, or return None."""
@@ -53,8 +68,36 @@ class Attribute:
 
 
 @dataclass(frozen=True, slots=True)
+class Flag:
+    """A yes or no that kernels get in place of attributes: each of these has one of some values."""
+
+    name: str
+    when: tuple[tuple[str, tuple[Value, ...]], ...]
+
+    def holds(self, values: Mapping[str, Value]) -> bool:
+        """Whether it is a yes under these attributes."""
+        return all(values[name] in allowed for name, allowed in self.when)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelField:
+    """What a kernel is given of the attributes: one plain number, a member of its arguments.
+
+    ``source`` is the attribute, which may be a choice and then is its index; or a flag.
+    """
+
+    name: str
+    type: Literal["int64", "float32", "bool", "choice"]
+    source: Attribute | Flag
+
+
+@dataclass(frozen=True, slots=True)
 class Operator:
-    """One operator of the domain ``ai.allmem``."""
+    """One operator of the domain ``ai.allmem``.
+
+    ``sizes`` are those among the names in shapes that kernels are given; the rest follow from them.
+    ``flags`` stand in for the attributes they look at, which kernels do not see.
+    """
 
     name: str
     version: int
@@ -62,6 +105,26 @@ class Operator:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     attributes: tuple[Attribute, ...]
+    sizes: tuple[str, ...] = ()
+    flags: tuple[Flag, ...] = ()
+
+    @property
+    def kernel_fields(self) -> tuple[KernelField, ...]:
+        """What kernels are given of the attributes, in the order of the table, flags last."""
+        behind_flags = {name for flag in self.flags for name, _ in flag.when}
+        seen = [a for a in self.attributes if a.name not in behind_flags]
+        return (
+            *(KernelField(a.name, a.field_type, a) for a in seen),
+            *(KernelField(flag.name, "bool", flag) for flag in self.flags),
+        )
+
+    def decided(self, **attributes: Value) -> dict[str, bool]:
+        """The flags that look at no other attributes than these, by name."""
+        return {
+            flag.name: flag.holds(attributes)
+            for flag in self.flags
+            if all(name in attributes for name, _ in flag.when)
+        }
 
     @property
     def state(self) -> tuple[Tensor, ...]:

@@ -1,7 +1,8 @@
 """The operator contract: one table of names, inputs, outputs, attributes and versions.
 
 Everything that implements or emits an operator (reference, PyTorch, function body, kernels,
-exporter, documentation) follows this table; it knows nothing of how any of them work.
+exporter, documentation) follows this table; it knows nothing of how any of them work. C++ has it as
+``custom_ops/src/common/operator_fields.h``, written by ``python -m allmem_ops.cpp_header``.
 
 Shapes are written with these names:
 
@@ -27,7 +28,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from allmem_ops.contract import Attribute, Operator, Tensor
+from allmem_ops.contract import Attribute, Flag, Operator, Tensor
 
 DOMAIN = "ai.allmem"
 VERSION = 1
@@ -35,6 +36,8 @@ VERSION = 1
 _POSITION = Tensor(
     "position", (1,), "int64", "absolute index of the piece's first token since the start"
 )
+_MOST_SLOTS = 1 << 30  # of window and of sinks
+
 _RING = ("batch", "kv_heads", "slots", "head_dim")
 
 SLIDING_WINDOW_ATTENTION = Operator(
@@ -70,8 +73,22 @@ SLIDING_WINDOW_ATTENTION = Operator(
         Tensor("present_value", _RING, "cache", "past_value with the piece written in"),
     ),
     attributes=(
-        Attribute("window", None, "tokens visible, the token itself included", "int", minimum=1),
-        Attribute("sinks", None, "first tokens that stay visible for ever", "int", minimum=0),
+        Attribute(
+            "window",
+            None,
+            "tokens visible, the token itself included",
+            "int",
+            minimum=1,
+            native_maximum=_MOST_SLOTS,
+        ),
+        Attribute(
+            "sinks",
+            None,
+            "first tokens that stay visible for ever",
+            "int",
+            minimum=0,
+            native_maximum=_MOST_SLOTS,
+        ),
         Attribute(
             "sink_rope",
             "clamped",
@@ -96,6 +113,8 @@ SLIDING_WINDOW_ATTENTION = Operator(
             minimum=0.0,
         ),
     ),
+    sizes=("batch", "time", "query_heads", "kv_heads", "head_dim", "rotary_half"),
+    flags=(Flag("clamp_sinks", (("sink_rope", ("clamped",)),)),),
 )
 
 _SCALE = ("batch", "kv_heads", 2, "slots")
@@ -251,6 +270,22 @@ TTT_MEMORY = Operator(
             maximum=1e-2,
         ),
     ),
+    sizes=("batch", "time", "heads", "memory_dim", "hidden", "kernel"),
+    flags=(
+        Flag("loss_l2", (("inner_loss", ("l2",)),)),
+        Flag("read_normal", (("norm_schedule", ("post", "pre")),)),  # reads are at n(W)
+        Flag(
+            "gradient_normal",  # gradients are taken at n(W)
+            (
+                ("norm_schedule", ("read_norm_write", "post", "pre")),
+                ("grad_at", ("normalized",)),
+            ),
+        ),
+        Flag("commit_normal", (("norm_schedule", ("read_norm_write", "post")),)),  # adds to n(W)
+        Flag("mean_gradient", (("lr_reduce", ("mean",)),)),
+        Flag("activate_query_key", (("conv_activation", ("silu", "silu_qk")),)),
+        Flag("activate_value", (("conv_activation", ("silu",)),)),
+    ),
 )
 
 QUANTIZED_MATMUL = Operator(
@@ -296,7 +331,7 @@ QUANTIZED_MATMUL = Operator(
         ),
     ),
     attributes=(
-        Attribute("width", None, "outputs of the matrix", "int", minimum=1),
+        Attribute("width", None, "outputs of the matrix", "int", minimum=1, native_maximum=1 << 31),
         Attribute("bits", 4, "of a number, 4 or 8", "int", minimum=4, maximum=8),
         Attribute(
             "input_gate",
@@ -313,6 +348,7 @@ QUANTIZED_MATMUL = Operator(
             minimum=0,
         ),
     ),
+    flags=(Flag("gated", (("input_gate", ("silu",)),)),),
 )
 """For CPUs, and optional: an export may use MatMulNBits of ONNX Runtime instead."""
 

@@ -23,6 +23,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 #include "kernels.h"
@@ -56,20 +57,24 @@ struct Expected {
   double tolerance;
 };
 
+[[noreturn]] void broken(const std::string& why) {
+  std::cerr << "broken case file: " << why << "\n";
+  std::exit(2);
+}
+
 struct Case {
   std::string name, op;
   std::map<std::string, std::string> numbers;
   std::map<std::string, std::shared_ptr<Block>> arrays;
   std::map<std::string, Expected> expected;
 
-  int64_t whole(const char* key) const { return std::stoll(numbers.at(key)); }
-  float real(const char* key) const { return std::stof(numbers.at(key)); }
+  const std::string& text(const std::string& key) const {
+    const auto found = numbers.find(key);
+    if (found == numbers.end()) broken("case " + name + " has no number '" + key + "'");
+    return found->second;
+  }
+  int64_t whole(const std::string& key) const { return std::stoll(text(key)); }
 };
-
-[[noreturn]] void broken(const std::string& why) {
-  std::cerr << "broken case file: " << why << "\n";
-  std::exit(2);
-}
 
 std::shared_ptr<Block> read_block(std::istream& file, size_t bytes) {
   auto block = std::make_shared<Block>(bytes);
@@ -132,8 +137,9 @@ class Arrays {
     }
   }
 
-  void* raw(const char* name) const { return blocks_.at(name)->data(); }
-  float* floats(const char* name) const { return reinterpret_cast<float*>(raw(name)); }
+  bool has(const std::string& name) const { return blocks_.count(name) > 0; }
+  void* raw(const std::string& name) const { return blocks_.at(name)->data(); }
+  float* floats(const std::string& name) const { return reinterpret_cast<float*>(raw(name)); }
   const Block& block(const std::string& name) const { return *blocks_.at(name); }
 
  private:
@@ -141,98 +147,48 @@ class Arrays {
   std::map<std::string, std::shared_ptr<Block>> blocks_;
 };
 
-allmem::Element cache_of(const Case& one) {
-  const std::string& name = one.numbers.at("cache");
+allmem::Element element_named(const std::string& name) {
   if (name == "float32") return allmem::Element::kFloat32;
   if (name == "float16") return allmem::Element::kFloat16;
   if (name == "int8") return allmem::Element::kInt8;
-  broken("unknown cache type '" + name + "'");
+  broken("unknown element type '" + name + "'");
+}
+
+// Gives every member what the case has under its name; what an array's is, stays null without one.
+template <typename Args>
+void fill(const Case& one, const Arrays& arrays, Args& args) {
+  args.each([&](const std::string& name, auto& member) {
+    using Member = std::remove_reference_t<decltype(member)>;
+    if constexpr (std::is_pointer_v<Member>) {
+      if (arrays.has(name)) member = static_cast<Member>(static_cast<void*>(arrays.raw(name)));
+    } else if constexpr (std::is_same_v<Member, allmem::Element>) {
+      member = element_named(one.text(name));
+    } else if constexpr (std::is_floating_point_v<Member>) {
+      member = static_cast<Member>(std::stod(one.text(name)));
+    } else {
+      member = static_cast<Member>(one.whole(name));
+    }
+  });
 }
 
 AttentionArgs attention_args(const Case& one, const Arrays& arrays) {
   AttentionArgs args{};
-  args.batch = one.whole("batch");
-  args.time = one.whole("time");
-  args.query_heads = one.whole("query_heads");
-  args.kv_heads = one.whole("kv_heads");
-  args.head_dim = one.whole("head_dim");
-  args.window = one.whole("window");
-  args.sinks = one.whole("sinks");
-  args.rotary_half = one.whole("rotary_half");
-  args.position = one.whole("position");
-  args.scale = one.real("scale");
-  args.rope_amplitude = one.real("rope_amplitude");
-  args.norm_epsilon = one.real("norm_epsilon");
-  args.clamp_sinks = one.whole("clamp_sinks") != 0;
-  args.cache = cache_of(one);
-  args.qkv = arrays.floats("qkv");
-  args.inverse_frequencies = arrays.floats("inverse_frequencies");
-  args.query_norm = arrays.floats("query_norm");
-  args.key_norm = arrays.floats("key_norm");
-  args.past_key = arrays.raw("past_key");
-  args.past_value = arrays.raw("past_value");
-  args.output = arrays.floats("output");
-  args.present_key = arrays.raw("present_key");
-  args.present_value = arrays.raw("present_value");
-  if (args.cache == allmem::Element::kInt8) {
-    args.past_scale = arrays.floats("past_scale");
-    args.present_scale = arrays.floats("present_scale");
-  }
+  fill(one, arrays, args);
   return args;
 }
 
 MemoryArgs memory_args(const Case& one, const Arrays& arrays) {
   MemoryArgs args{};
-  args.batch = one.whole("batch");
-  args.time = one.whole("time");
-  args.heads = one.whole("heads");
-  args.memory_dim = one.whole("memory_dim");
-  args.hidden = one.whole("hidden");
-  args.kernel = one.whole("kernel");
-  args.position = one.whole("position");
-  args.chunk = one.whole("chunk");
-  args.loss_l2 = one.whole("loss_l2") != 0;
-  args.read_normal = one.whole("read_normal") != 0;
-  args.gradient_normal = one.whole("gradient_normal") != 0;
-  args.commit_normal = one.whole("commit_normal") != 0;
-  args.mean_gradient = one.whole("mean_gradient") != 0;
-  args.residual = one.whole("residual") != 0;
-  args.activate_query_key = one.whole("activate_query_key") != 0;
-  args.activate_value = one.whole("activate_value") != 0;
-  args.out_norm = one.whole("out_norm") != 0;
-  args.value_norm = static_cast<allmem::ValueNorm>(one.whole("value_norm"));
-  args.out_gate = static_cast<allmem::OutGate>(one.whole("out_gate"));
-  args.clip = one.real("clip");
-  args.epsilon = one.real("epsilon");
-  args.qkv = arrays.floats("qkv");
-  args.control = arrays.floats("control");
-  args.conv_weight = arrays.floats("conv_weight");
-  args.norm_gain = arrays.floats("norm_gain");
-  args.initial_weights = arrays.floats("initial_weights");
-  args.initial_norms = arrays.floats("initial_norms");
-  args.past_weights = arrays.floats("past_weights");
-  args.past_momentum = arrays.floats("past_momentum");
-  args.past_gradient = arrays.floats("past_gradient");
-  args.past_momentum_sum = arrays.floats("past_momentum_sum");
-  args.past_conv_tail = arrays.floats("past_conv_tail");
-  args.output = arrays.floats("output");
-  args.present_weights = arrays.floats("present_weights");
-  args.present_momentum = arrays.floats("present_momentum");
-  args.present_gradient = arrays.floats("present_gradient");
-  args.present_momentum_sum = arrays.floats("present_momentum_sum");
-  args.present_conv_tail = arrays.floats("present_conv_tail");
+  fill(one, arrays, args);
   return args;
 }
 
 ProductArgs product_args(const Case& one, const Arrays& arrays) {
   ProductArgs args{};
+  fill(one, arrays, args);  // the attributes
   args.rows = one.whole("rows");
   args.inputs = one.whole("inputs");
-  args.outputs = one.whole("outputs");
-  args.bits = static_cast<int>(one.whole("bits"));
-  args.gated = one.whole("gated") != 0;
   args.x_width = one.whole("x_width");
-  args.first_width = one.whole("first_width");
   args.activation = allmem::Element::kFloat32;
   args.x = arrays.floats("x");
   args.numbers = static_cast<const uint8_t*>(arrays.raw("numbers"));
@@ -240,7 +196,7 @@ ProductArgs product_args(const Case& one, const Arrays& arrays) {
   args.bias = one.arrays.count("bias") ? arrays.floats("bias") : nullptr;
   args.x_more = args.x_width < args.row_width() ? arrays.floats("x_more") : nullptr;
   args.output = arrays.floats("y");
-  args.output_more = args.first_width < args.outputs ? arrays.floats("y_more") : nullptr;
+  args.output_more = args.first_width < args.width ? arrays.floats("y_more") : nullptr;
   return args;
 }
 
@@ -306,7 +262,7 @@ int check(const Case& one, const CpuKernels& kernels, bool in_place, int workers
   int failures = 0;
   for (const auto& [name, want] : one.expected) {
     const bool ring = name == "present_key" || name == "present_value";
-    const allmem::Element element = ring ? cache_of(one) : allmem::Element::kFloat32;
+    const allmem::Element element = ring ? element_named(one.text("cache")) : allmem::Element::kFloat32;
     const double error = error_of(arrays.block(name), *want.values, element);
     if (!(error <= want.tolerance)) {
       std::cerr << one.op << " " << one.name << " (" << kernels.name

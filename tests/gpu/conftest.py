@@ -19,7 +19,7 @@ def device_backend() -> object:
     pytest.importorskip("torch", reason="PyTorch with CUDA is needed: pip install torch")
     import cuda_device
 
-    from benchmarks.gpu.library import Unavailable
+    from allmem_ops.kernel_library import Unavailable
 
     try:
         return cuda_device.cuda_device()

@@ -37,7 +37,7 @@ def environment() -> dict[str, str]:
 
 def kernel_library() -> tuple[str, str]:
     """The kernels' library for this device and why there is none, one of them empty."""
-    from benchmarks.gpu.library import Unavailable
+    from allmem_ops.kernel_library import Unavailable
 
     try:
         import cuda_device
@@ -49,7 +49,7 @@ def kernel_library() -> tuple[str, str]:
 
 def build_operators() -> str:
     """Build the operator library with CUDA where the runtime lacks only that; why not, or ""."""
-    from benchmarks.gpu.library import find_nvcc
+    from allmem_ops.kernel_build import find_nvcc
 
     compiler, cmake = find_nvcc(), shutil.which("cmake")
     if compiler is None or cmake is None:

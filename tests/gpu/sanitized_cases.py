@@ -17,10 +17,8 @@ if __name__ == "__main__":  # before PyTorch is there
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / part) for part in (".", "custom_ops", "tests/ops", "tests/gpu")]
 
-from cuda_device import CudaDevice, cuda_device, to_tensor  # noqa: E402
+from cuda_device import BoundOperator, CudaDevice, cuda_device, to_tensor  # noqa: E402
 from kernel_checks import cases_in, inputs_in  # noqa: E402
-
-from benchmarks.gpu.bound import BoundOperator  # noqa: E402
 
 ELEMENTS = ("float32", "float16")
 

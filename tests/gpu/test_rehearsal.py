@@ -24,7 +24,7 @@ from kernel_checks import (
 )
 from memory_cases import MEMORY_CASES
 
-from benchmarks.gpu.library import KernelLibrary
+from allmem_ops.kernel_library import KernelLibrary
 
 ELEMENTS = ("float32", "float16", "bfloat16")
 NAMES = ("ring_at_8_time_9", "position_2_to_33_time_1", "no_token", "chunk_at_4_time_2")

@@ -15,9 +15,8 @@ from cases import BACKENDS, Arrays
 from numpy.typing import NDArray
 
 from allmem_ops.contract import Operator, Value
-from benchmarks.gpu import library as kernels
-from benchmarks.gpu.bound import BoundOperator
-from benchmarks.gpu.library import KernelLibrary
+from allmem_ops.kernel_build import find
+from allmem_ops.kernel_library import KernelLibrary, Prepared, Unavailable, describe
 
 GUARD = 4096
 
@@ -38,6 +37,81 @@ def to_array(tensor: torch.Tensor) -> NDArray[Any]:
         bits = tensor.detach().cpu().view(torch.int16).numpy()
         return bits.copy().view(ml_dtypes.bfloat16)
     return tensor.detach().cpu().numpy().copy()
+
+
+def element(tensor: torch.Tensor) -> str:
+    """The tensor's type as the operator table calls it."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+class BoundOperator:
+    """An operator with its tensors; a launch neither allocates nor waits.
+
+    Args:
+        library: the kernels.
+        operator: of the operator table.
+        inputs: contiguous tensors on one device, by name.
+        attributes: as on a node.
+        in_place: each state is one tensor, in and out.
+        guard: bytes kept around the scratch; ``guards_are_intact`` looks at them.
+
+    Attributes:
+        tensors: inputs and outputs, by name.
+        scratch_bytes: what the launch asks for.
+    """
+
+    def __init__(
+        self,
+        library: KernelLibrary,
+        operator: Operator,
+        inputs: Mapping[str, torch.Tensor],
+        attributes: Mapping[str, Value],
+        *,
+        in_place: bool = True,
+        guard: int = 0,
+    ) -> None:
+        self.tensors = dict(inputs)
+        self._device = inputs["qkv"].device
+        activation = inputs["qkv"].dtype
+        cache = element(inputs["past_key"]) if "past_key" in inputs else "float32"
+        shapes = {name: tuple(tensor.shape) for name, tensor in inputs.items()}
+        call = describe(operator, shapes, attributes, element(inputs["qkv"]), cache)
+        for output in operator.outputs:
+            past = self.tensors.get(output.name.replace("present_", "past_", 1))
+            if past is None:
+                made = torch.full(call.output, torch.nan, dtype=activation, device=self._device)
+            else:
+                made = past if in_place else torch.full_like(past, torch.nan)
+            self.tensors[output.name] = made
+        for name, tensor in self.tensors.items():
+            if not tensor.is_contiguous() or tensor.device != self._device:
+                raise ValueError(f"{name} is not contiguous on {self._device}")
+        addresses = {name: tensor.data_ptr() for name, tensor in self.tensors.items()}
+        self.scratch_bytes = library.scratch_bytes(call, addresses)
+        self._guard = guard
+        size = self.scratch_bytes + 2 * guard
+        # 256 to spare: an allocator for the CPU aligns to less than the kernels need.
+        self._block = torch.empty(size + 256, dtype=torch.uint8, device=self._device)
+        self._begin = -self._block.data_ptr() % 256
+        self._block = self._block[self._begin : self._begin + size]
+        if guard:
+            self._block.fill_(0xFF)
+        scratch = self._block.data_ptr() + guard
+        self._launch = Prepared(library, call, addresses, scratch)
+
+    def launch(self) -> None:
+        """Put the work on PyTorch's current stream.
+
+        Raises:
+            LaunchError: CUDA refused it.
+        """
+        on_card = self._device.type == "cuda"
+        self._launch(torch.cuda.current_stream(self._device).cuda_stream if on_card else 0)
+
+    def guards_are_intact(self) -> bool:
+        """Whether nothing was written beside the scratch."""
+        before, after = self._block[: self._guard], self._block[self._guard + self.scratch_bytes :]
+        return bool((before == 0xFF).all() and (after == 0xFF).all())
 
 
 class CudaDevice:
@@ -100,11 +174,11 @@ def cuda_device() -> CudaDevice:
         Unavailable: there is no device, or no library for it; the text says what to do.
     """
     if not torch.cuda.is_available():
-        raise kernels.Unavailable(
+        raise Unavailable(
             f"PyTorch {torch.__version__} sees no CUDA device: a driver, a card and a PyTorch "
             "built with CUDA are needed"
         )
-    return CudaDevice(KernelLibrary(kernels.find(architecture())))
+    return CudaDevice(KernelLibrary(find(architecture())))
 
 
 BACKENDS["cuda"] = cuda_device

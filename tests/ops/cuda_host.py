@@ -12,7 +12,7 @@ from cases import Arrays
 from cuda_shim import ShimLibrary
 
 from allmem_ops.contract import Operator, Value
-from benchmarks.gpu.calls import describe
+from allmem_ops.kernel_library import describe
 
 GUARD = 256  # bytes kept around the scratch, so that a write beside it is seen
 _libc = ctypes.CDLL(None)
@@ -79,13 +79,16 @@ def run_on_host(
             own[tensor.name] = past
         else:
             own[tensor.name] = aligned(past.nbytes, offset).view(past.dtype).reshape(past.shape)
-    arrays = call.arrays({name: array.ctypes.data for name, array in own.items()})
     entry = f"allmem_entry_{call.entry}"
-    size = library.call(f"{entry}_scratch", *arrays, returns=ctypes.c_size_t)
+    names = library.call(f"{entry}_fields", returns=ctypes.c_char_p)
+    assert isinstance(names, bytes)
+    addresses = {name: array.ctypes.data for name, array in own.items()}
+    arguments = call.arguments(tuple(names.decode().split()), addresses)
+    size = library.call(f"{entry}_scratch", arguments, returns=ctypes.c_size_t)
     assert isinstance(size, int)
     guard = 0 if os.environ.get("ALLMEM_SHIM_SANITIZE") == "1" else GUARD
     block = aligned(size + 2 * guard)
-    library.call(entry, *arrays, ctypes.c_void_p(block.ctypes.data + guard), None)
+    library.call(entry, arguments, ctypes.c_void_p(block.ctypes.data + guard), None)
     if not (block[:guard] == 0xFF).all() or not (block[size + guard :] == 0xFF)[:guard].all():
         raise AssertionError("the kernels wrote beside their scratch")
     for name, array in inputs.items():

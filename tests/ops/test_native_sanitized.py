@@ -18,7 +18,10 @@ from attention_cases import ATTENTION_CASES
 from cases import Case, run_reference
 from memory_cases import MEMORY_CASES
 
+from allmem_ops.kernel_fields import kernel_fields
+from allmem_ops.kernel_library import describe
 from allmem_ops.reference.product import interleaved, interleaved_scales, quantized_matmul
+from allmem_ops.schema import QUANTIZED_MATMUL
 
 SOURCE = Path(__file__).resolve().parents[2] / "custom_ops"
 TOLERANCE = 2e-6
@@ -26,41 +29,15 @@ CACHE_TOLERANCE = {"float32": TOLERANCE, "float16": 2e-5, "int8": 1e-3}
 """See test_native_attention; here an int8 that was rounded to the other side counts in full."""
 
 
-def attention_numbers(case: Case, values: dict[str, Any]) -> dict[str, Any]:
-    sizes: Any = case.sizes
-    inputs = case.inputs()
+def numbers_of(case: Case) -> dict[str, Any]:
+    """Every argument of the kernels that is no array, by name; element types by theirs."""
+    shapes = {name: array.shape for name, array in case.inputs().items()}
+    call = describe(case.operator, shapes, case.attributes, "float32", case.cache)
     return {
-        "batch": sizes.batch,
-        "time": sizes.time,
-        "query_heads": sizes.query_heads,
-        "kv_heads": sizes.kv_heads,
-        "head_dim": sizes.head_dim,
-        "rotary_half": inputs["inverse_frequencies"].size,
-        "cache": sizes.cache,
-        "clamp_sinks": int(values["sink_rope"] == "clamped"),
-        **{n: values[n] for n in ("window", "sinks", "scale", "rope_amplitude", "norm_epsilon")},
-    }
-
-
-def memory_numbers(case: Case, values: dict[str, Any]) -> dict[str, Any]:
-    sizes: Any = case.sizes
-    schedule = values["norm_schedule"]
-    numbers = {
-        name: getattr(sizes, name)
-        for name in ("batch", "time", "heads", "memory_dim", "hidden", "kernel")
-    }
-    return {
-        **numbers,
-        "loss_l2": int(values["inner_loss"] == "l2"),
-        "read_normal": int(schedule in ("post", "pre")),
-        "gradient_normal": int(schedule != "none" and values["grad_at"] == "normalized"),
-        "commit_normal": int(schedule in ("read_norm_write", "post")),
-        "mean_gradient": int(values["lr_reduce"] == "mean"),
-        "activate_query_key": int(values["conv_activation"] != "none"),
-        "activate_value": int(values["conv_activation"] == "silu"),
-        "value_norm": ("none", "rms", "l2").index(values["value_norm"]),
-        "out_gate": ("sigmoid", "silu", "none").index(values["out_gate"]),
-        **{n: values[n] for n in ("residual", "out_norm", "chunk", "clip", "epsilon")},
+        **call.values,
+        "activation": "float32",
+        "cache": case.cache,
+        "position": case.position,
     }
 
 
@@ -95,15 +72,23 @@ def write_products(file: BinaryIO) -> int:
                     arrays["bias"] = generator.standard_normal(outputs).astype(np.float32)
                 if more:
                     arrays["x_more"] = x[:, x_width:]
-                sizes = {"rows": rows, "inputs": inputs, "outputs": outputs, "bits": bits}
-                sizes |= {"gated": int(gated), "x_width": x_width, "first_width": first or outputs}
+                gate = "silu" if gated else "none"
+                sizes = {"rows": rows, "inputs": inputs, "x_width": x_width}
+                sizes |= kernel_fields(
+                    QUANTIZED_MATMUL,
+                    {
+                        "width": outputs,
+                        "bits": bits,
+                        "input_gate": gate,
+                        "first_width": first or outputs,
+                    },
+                )
                 name = "_".join(map(str, sizes.values()))
                 file.write(f"case {name} product {len(sizes)}\n".encode())
                 for key, value in sizes.items():
                     file.write(f"{key} {value}\n".encode())
                 for key, array in arrays.items():
                     write_array(file, f"array {key} {array.nbytes}", array)
-                gate = "silu" if gated else "none"
                 truth = quantized_matmul(
                     **arrays, width=outputs, bits=bits, input_gate=gate, first_width=first
                 )
@@ -124,9 +109,7 @@ def write_cases(path: Path) -> int:
     with path.open("wb") as file:
         for case in cases:
             attention = case.operator.name == "SlidingWindowAttention"
-            values = case.operator.attribute_values(dict(case.attributes))
-            numbers = (attention_numbers if attention else memory_numbers)(case, values)
-            numbers["position"] = case.position
+            numbers = numbers_of(case)
             kind = "attention" if attention else "memory"
             file.write(f"case {case.name} {kind} {len(numbers)}\n".encode())
             for key, value in numbers.items():

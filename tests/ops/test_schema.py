@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from allmem_ops import schema
-from allmem_ops.contract import Attribute, Operator, Tensor
+from allmem_ops import cpp_header, kernel_fields, schema
+from allmem_ops.contract import Attribute, Flag, Operator, Tensor
 from allmem_ops.reference import sliding_window_attention, ttt_memory
 from allmem_ops.reference.product import quantized_matmul
 from allmem_ops.schema import DOMAIN, KNOWN, OPERATORS, QUANTIZED_ATTENTION, QUANTIZED_MATMUL
@@ -201,3 +201,70 @@ def test_document_names_domain_and_versions():
     assert f"`{DOMAIN}`" in text
     for operator in KNOWN.values():
         assert f"## {operator.name}, version {operator.version}\n" in text
+
+
+def test_cpp_header_is_the_one_that_the_table_gives():
+    assert cpp_header.HEADER.read_text(encoding="utf-8") == cpp_header.header(), (
+        "run python -m allmem_ops.cpp_header"
+    )
+
+
+@every_operator
+def test_kernel_fields_are_numbers_named_once_and_every_attribute_reaches_one(operator):
+    values = kernel_fields(operator, required(operator))
+    assert list(values) == [field.name for field in operator.kernel_fields]
+    assert len(values) == len(operator.kernel_fields)
+    assert all(isinstance(value, (int, float)) for value in values.values())
+    sources = [field.source for field in operator.kernel_fields]
+    reached = {s.name for s in sources if isinstance(s, Attribute)}
+    reached |= {name for s in sources if isinstance(s, Flag) for name, _ in s.when}
+    assert reached == {a.name for a in operator.attributes}
+
+
+@every_operator
+def test_flags_look_at_choices_that_exist_and_every_choice_makes_a_difference(operator):
+    choices = {a.name: a.choices for a in operator.attributes}
+    for flag in operator.flags:
+        for name, allowed in flag.when:
+            assert set(allowed) < set(choices[name]), (flag.name, name)
+    for name in {name for flag in operator.flags for name, _ in flag.when}:
+        told_apart = {
+            tuple(kernel_fields(operator, {**required(operator), name: choice}).values())
+            for choice in choices[name]
+        }
+        assert len(told_apart) == len(choices[name]), name
+
+
+@pytest.mark.parametrize(
+    ("schedule", "grad_at", "read", "gradient", "commit"),
+    [
+        ("read_norm_write", "normalized", 0, 1, 1),
+        ("read_norm_write", "raw", 0, 0, 1),
+        ("post", "normalized", 1, 1, 1),
+        ("post", "raw", 1, 0, 1),
+        ("pre", "normalized", 1, 1, 0),
+        ("pre", "raw", 1, 0, 0),
+        ("none", "normalized", 0, 0, 0),
+        ("none", "raw", 0, 0, 0),
+    ],
+)
+def test_schedule_says_where_normalized_weights_are_used(schedule, grad_at, read, gradient, commit):
+    fields = kernel_fields(
+        OPERATORS["TTTMemory"], {"chunk": 8, "norm_schedule": schedule, "grad_at": grad_at}
+    )
+    used = (fields["read_normal"], fields["gradient_normal"], fields["commit_normal"])
+    assert used == (read, gradient, commit)
+    flags = OPERATORS["TTTMemory"].decided(norm_schedule=schedule, grad_at=grad_at)
+    assert flags == {
+        "read_normal": bool(read),
+        "gradient_normal": bool(gradient),
+        "commit_normal": bool(commit),
+    }
+
+
+def test_choices_are_indices_and_numbers_keep_their_kind():
+    memory = kernel_fields(OPERATORS["TTTMemory"], {"chunk": 8, "out_gate": "silu", "clip": 1})
+    assert (memory["chunk"], memory["out_gate"], memory["residual"]) == (8, 1, 1)
+    assert isinstance(memory["clip"], float)
+    attention = {"window": 4, "sinks": 1, "scale": 0.5, "sink_rope": "true"}
+    assert kernel_fields(OPERATORS["SlidingWindowAttention"], attention)["clamp_sinks"] == 0

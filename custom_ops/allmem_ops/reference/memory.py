@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from allmem_ops.kernel_fields import kernel_fields
 from allmem_ops.schema import TTT_MEMORY
 
 Array = NDArray[np.floating]
@@ -224,7 +225,8 @@ def ttt_memory(
 
     Source: arXiv 2602.13680, memory update and retrieval; chunk-wise form after arXiv 2505.23884.
     """
-    TTT_MEMORY.attribute_values(
+    fields = kernel_fields(
+        TTT_MEMORY,
         {
             "chunk": chunk,
             "inner_loss": inner_loss,
@@ -238,7 +240,7 @@ def ttt_memory(
             "out_norm": out_norm,
             "out_gate": out_gate,
             "epsilon": epsilon,
-        }
+        },
     )
     batch, time, _ = qkv.shape
     _, heads, _, hidden, dim = past_weights.shape
@@ -278,10 +280,9 @@ def ttt_memory(
 
             raw_weights = new_weights[row, head]
             normal = normalized(raw_weights, norms[head], epsilon)
-            read_at = normal if norm_schedule in ("post", "pre") else raw_weights
-            grad_raw = norm_schedule == "none" or grad_at == "raw"
-            write_at = raw_weights if grad_raw else normal
-            commit_to = normal if norm_schedule in ("read_norm_write", "post") else raw_weights
+            read_at = normal if fields["read_normal"] else raw_weights
+            write_at = normal if fields["gradient_normal"] else raw_weights
+            commit_to = normal if fields["commit_normal"] else raw_weights
 
             y = read(FastWeights(*read_at), query, bool(residual))
             if out_norm:

@@ -1,31 +1,15 @@
 // SlidingWindowAttention's attributes and inputs, checked.
 #include "attention_call.h"
 
-#include <limits>
-
 #include "attributes.h"
 #include "shapes.h"
 
 namespace allmem {
 
 static constexpr char kName[] = "SlidingWindowAttention";
-static constexpr int64_t kMostSlots = int64_t{1} << 30;  // of window and of sinks
 
-static constexpr const char* kInputNames[kAttentionInputs] = {
-    "qkv",      "position", "inverse_frequencies", "query_norm",
-    "key_norm", "past_key", "past_value",          "past_scale"};
-
-AttentionAttributes AttentionAttributes::read(const OrtApi& api, const OrtKernelInfo* info) {
-  constexpr float kAny = std::numeric_limits<float>::max();
-  const Attributes attributes(api, info, kName);
-  AttentionAttributes out{};
-  out.window = attributes.integer("window", std::nullopt, 1, kMostSlots);
-  out.sinks = attributes.integer("sinks", std::nullopt, 0, kMostSlots);
-  out.clamp_sinks = attributes.choice("sink_rope", {"clamped", "true"}) == 0;
-  out.scale = attributes.number("scale", std::nullopt, 0.0f, kAny);
-  out.rope_amplitude = attributes.number("rope_amplitude", 1.0f, 0.0f, kAny);
-  out.norm_epsilon = attributes.number("norm_epsilon", 0.0f, 0.0f, kAny);
-  return out;
+AttentionAttributes read_attention(const OrtApi& api, const OrtKernelInfo* info) {
+  return AttentionAttributes::read(Attributes(api, info, kName));
 }
 
 static AttentionSizes check(const AttentionAttributes& attributes,
@@ -102,7 +86,7 @@ AttentionCall::AttentionCall(const OrtApi& api, OrtKernelContext* context,
       activation_(activation),
       cache_(cache) {
   for (size_t i = 0; i < kPastScale; ++i) {
-    inputs_[i] = inputs.read(context, i, kInputNames[i]);
+    inputs_[i] = inputs.read(context, i, kAttentionInputNames[i]);
   }
   const bool scaled = has_input(api, context, kPastScale);
   if (scaled != (cache == Element::kInt8)) {
@@ -110,7 +94,7 @@ AttentionCall::AttentionCall(const OrtApi& api, OrtKernelContext* context,
                                scaled ? " and there is an input past_scale; only int8 has scales"
                                       : ", and the input past_scale is missing"));
   }
-  if (scaled) inputs_[kPastScale] = inputs.read(context, kPastScale, kInputNames[kPastScale]);
+  if (scaled) inputs_[kPastScale] = inputs.read(context, kPastScale, kAttentionInputNames[kPastScale]);
   sizes_ = check(attributes, inputs_, onnx_type(activation), onnx_type(cache));
 }
 

@@ -3,18 +3,12 @@
 
 #include <cstdint>
 
-#include "attention_args.h"
 #include "operator.h"
+#include "operator_fields.h"
 
 namespace allmem {
 
-struct AttentionAttributes {
-  int64_t window, sinks;
-  bool clamp_sinks;
-  float scale, rope_amplitude, norm_epsilon;
-
-  static AttentionAttributes read(const OrtApi& api, const OrtKernelInfo* info);
-};
+AttentionAttributes read_attention(const OrtApi& api, const OrtKernelInfo* info);
 
 enum AttentionInput : size_t {
   kAttentionQkv,
@@ -33,10 +27,6 @@ constexpr size_t kAttentionOutputs = 4;
 OperatorDescription attention_description(const char* provider,
                                           ONNXTensorElementDataType activation,
                                           ONNXTensorElementDataType cache);
-
-struct AttentionSizes {
-  int64_t batch, time, query_heads, kv_heads, head_dim, rotary_half;
-};
 
 // One call: its inputs, which fit the operator table.
 class AttentionCall {
@@ -64,18 +54,8 @@ class AttentionCall {
 
 template <typename Activation, typename Position>
 void AttentionCall::fill(AttentionFields<Activation, Position>& args) const {
-  args.batch = sizes_.batch;
-  args.time = sizes_.time;
-  args.query_heads = sizes_.query_heads;
-  args.kv_heads = sizes_.kv_heads;
-  args.head_dim = sizes_.head_dim;
-  args.rotary_half = sizes_.rotary_half;
-  args.window = attributes_.window;
-  args.sinks = attributes_.sinks;
-  args.scale = attributes_.scale;
-  args.rope_amplitude = attributes_.rope_amplitude;
-  args.norm_epsilon = attributes_.norm_epsilon;
-  args.clamp_sinks = attributes_.clamp_sinks;
+  static_cast<AttentionSizes&>(args) = sizes_;
+  static_cast<AttentionAttributes&>(args) = attributes_;
   args.activation = activation_;
   args.cache = cache_;
   args.qkv = static_cast<const Activation*>(inputs_[kAttentionQkv].data);

@@ -1,8 +1,6 @@
 // TTTMemory's attributes and inputs, checked.
 #include "memory_call.h"
 
-#include <limits>
-
 #include "attributes.h"
 #include "shapes.h"
 
@@ -10,29 +8,8 @@ namespace allmem {
 
 static constexpr char kName[] = "TTTMemory";
 
-static constexpr const char* kInputNames[kMemoryInputs] = {
-    "qkv",           "control",       "position",      "conv_weight",
-    "norm_gain",     "initial_weights", "initial_norms", "past_weights",
-    "past_momentum", "past_gradient", "past_momentum_sum", "past_conv_tail"};
-
-MemoryAttributes MemoryAttributes::read(const OrtApi& api, const OrtKernelInfo* info) {
-  const Attributes attributes(api, info, kName);
-  MemoryAttributes out{};
-  out.chunk = attributes.integer("chunk", std::nullopt, 1, std::numeric_limits<int64_t>::max());
-  out.inner_loss = static_cast<Loss>(attributes.choice("inner_loss", {"neg_dot", "l2"}));
-  out.norm_schedule = static_cast<Schedule>(
-      attributes.choice("norm_schedule", {"read_norm_write", "post", "pre", "none"}));
-  out.grad_at = static_cast<GradientAt>(attributes.choice("grad_at", {"normalized", "raw"}));
-  out.clip = attributes.number("clip", 0.1f, 0.0f, std::numeric_limits<float>::max());
-  out.lr_reduce = static_cast<Reduce>(attributes.choice("lr_reduce", {"sum", "mean"}));
-  out.residual = attributes.integer("residual", 1, 0, 1) == 1;
-  out.conv_activation = static_cast<ConvActivation>(
-      attributes.choice("conv_activation", {"silu", "silu_qk", "none"}));
-  out.value_norm = static_cast<ValueNorm>(attributes.choice("value_norm", {"none", "rms", "l2"}));
-  out.out_norm = attributes.integer("out_norm", 1, 0, 1) == 1;
-  out.out_gate = static_cast<OutGate>(attributes.choice("out_gate", {"sigmoid", "silu", "none"}));
-  out.epsilon = attributes.number("epsilon", 1e-6f, 1e-12f, 1e-2f);
-  return out;
+MemoryAttributes read_memory(const OrtApi& api, const OrtKernelInfo* info) {
+  return MemoryAttributes::read(Attributes(api, info, kName));
 }
 
 static MemorySizes check(const InputTensor (&inputs)[kMemoryInputs],
@@ -86,7 +63,7 @@ MemoryCall::MemoryCall(const OrtApi& api, OrtKernelContext* context, const NodeI
                        const MemoryAttributes& attributes, Element activation)
     : api_(api), context_(context), attributes_(attributes), activation_(activation) {
   for (size_t i = 0; i < kMemoryInputs; ++i) {
-    inputs_[i] = inputs.read(context, i, kInputNames[i]);
+    inputs_[i] = inputs.read(context, i, kMemoryInputNames[i]);
   }
   sizes_ = check(inputs_, onnx_type(activation));
 }

@@ -3,34 +3,12 @@
 
 #include <cstdint>
 
-#include "memory_args.h"
+#include "operator_fields.h"
 #include "ort.h"
 
 namespace allmem {
 
-// The values are the indices of the operator table's choices.
-struct MemoryAttributes {
-  enum class Loss { kNegDot, kL2 };
-  enum class Schedule { kReadNormWrite, kPost, kPre, kNone };
-  enum class GradientAt { kNormalized, kRaw };
-  enum class Reduce { kSum, kMean };
-  enum class ConvActivation { kSilu, kSiluQk, kNone };
-
-  int64_t chunk;
-  Loss inner_loss;
-  Schedule norm_schedule;
-  GradientAt grad_at;
-  float clip;
-  Reduce lr_reduce;
-  bool residual;
-  ConvActivation conv_activation;
-  ValueNorm value_norm;
-  bool out_norm;
-  OutGate out_gate;
-  float epsilon;
-
-  static MemoryAttributes read(const OrtApi& api, const OrtKernelInfo* info);
-};
+MemoryAttributes read_memory(const OrtApi& api, const OrtKernelInfo* info);
 
 enum MemoryInput : size_t {
   kMemoryQkv,
@@ -48,10 +26,6 @@ enum MemoryInput : size_t {
   kMemoryInputs,
 };
 constexpr size_t kMemoryOutputs = 6;
-
-struct MemorySizes {
-  int64_t batch, time, heads, memory_dim, hidden, kernel;
-};
 
 // One call: its inputs, which fit the operator table.
 class MemoryCall {
@@ -89,30 +63,9 @@ class MemoryCall {
 
 template <typename Activation, typename Position>
 void MemoryCall::fill(MemoryFields<Activation, Position>& args) const {
-  using A = MemoryAttributes;
-  const A::Schedule schedule = attributes_.norm_schedule;
-  args.batch = sizes_.batch;
-  args.time = sizes_.time;
-  args.heads = sizes_.heads;
-  args.memory_dim = sizes_.memory_dim;
-  args.hidden = sizes_.hidden;
-  args.kernel = sizes_.kernel;
-  args.chunk = attributes_.chunk;
-  args.loss_l2 = attributes_.inner_loss == A::Loss::kL2;
-  args.read_normal = schedule == A::Schedule::kPost || schedule == A::Schedule::kPre;
-  args.gradient_normal =
-      schedule != A::Schedule::kNone && attributes_.grad_at == A::GradientAt::kNormalized;
-  args.commit_normal = schedule == A::Schedule::kReadNormWrite || schedule == A::Schedule::kPost;
-  args.mean_gradient = attributes_.lr_reduce == A::Reduce::kMean;
-  args.residual = attributes_.residual;
-  args.activate_query_key = attributes_.conv_activation != A::ConvActivation::kNone;
-  args.activate_value = attributes_.conv_activation == A::ConvActivation::kSilu;
-  args.out_norm = attributes_.out_norm;
-  args.value_norm = attributes_.value_norm;
-  args.out_gate = attributes_.out_gate;
+  static_cast<MemorySizes&>(args) = sizes_;
+  static_cast<MemoryAttributes&>(args) = attributes_;
   args.activation = activation_;
-  args.clip = attributes_.clip;
-  args.epsilon = attributes_.epsilon;
   args.qkv = static_cast<const Activation*>(inputs_[kMemoryQkv].data);
   args.control = static_cast<const Activation*>(inputs_[kControl].data);
   args.conv_weight = floats(kConvWeight);

@@ -4,8 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../common/attention_args.h"
-#include "../common/memory_args.h"
+#include "../common/operator_fields.h"
 #include "../common/product_args.h"
 #include "parallel.h"
 

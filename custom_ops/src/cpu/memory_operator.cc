@@ -13,7 +13,7 @@ class MemoryKernel : public CpuKernelBase {
  public:
   MemoryKernel(const OrtApi& api, const OrtKernelInfo* info, Element activation)
       : CpuKernelBase(api, info, kMemoryInputs),
-        attributes_(MemoryAttributes::read(api, info)),
+        attributes_(read_memory(api, info)),
         activation_(activation) {}
 
   void compute(OrtKernelContext* context) override {

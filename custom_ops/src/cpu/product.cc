@@ -47,7 +47,7 @@ void product(const ProductArgs& args, const Parallel& parallel, void* block) {
       for (int64_t row = task * 8; row < end; ++row) round_row(args, work.x, row);
     });
   }
-  const int64_t tiles = (args.outputs + kProductTile - 1) / kProductTile;
+  const int64_t tiles = (args.width + kProductTile - 1) / kProductTile;
   if (args.rows == 1) {
     const int64_t apart = (tiles + kStreams - 1) / kStreams;
     const int64_t column = kStreams * work.x.blocks * work.block_bytes;

@@ -37,7 +37,7 @@ struct Work {
 float* place(const ProductArgs& args, int64_t row, int64_t at) {
   const int64_t first = args.first_width;
   if (at < first) return args.output + row * first + at;
-  return args.output_more + row * (args.outputs - first) + (at - first);
+  return args.output_more + row * (args.width - first) + (at - first);
 }
 
 #if defined(ALLMEM_BYTES)
@@ -47,12 +47,12 @@ template <int R>
 ALLMEM_INLINE void finish(const Work& work, int64_t row, int64_t first,
                           const Vector (&results)[R]) {
   const ProductArgs& args = work.args;
-  const int64_t lanes = min64(kLanes, args.outputs - first), border = args.first_width;
+  const int64_t lanes = min64(kLanes, args.width - first), border = args.first_width;
   if (lanes <= 0) return;
   const bool apart = first < border && first + lanes > border;
   float both[R * kLanes];
   float* const out = apart ? both : place(args, row, first);
-  const int64_t step = apart ? kLanes : first < border ? border : args.outputs - border;
+  const int64_t step = apart ? kLanes : first < border ? border : args.width - border;
   const float* const bias = args.bias ? args.bias + first : nullptr;
   if (lanes == kLanes) {
     const Vector added = bias ? load(bias) : zero();
@@ -223,7 +223,7 @@ void tile_product_rows(const Work& work, int64_t tile, int64_t row, int64_t end)
       scales += work.scale_step;
     }
     const int64_t first = tile * kProductTile;
-    for (int64_t lane = 0; lane < min64(kProductTile, work.args.outputs - first); ++lane) {
+    for (int64_t lane = 0; lane < min64(kProductTile, work.args.width - first); ++lane) {
       const float bias = work.args.bias ? work.args.bias[first + lane] : 0.0f;
       *place(work.args, row, first + lane) = results[lane] + bias;
     }

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../common/attention_args.h"
+#include "../common/operator_fields.h"
 #include "common/stream.h"
 
 namespace allmem {

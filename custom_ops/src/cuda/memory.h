@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../common/memory_args.h"
+#include "../common/operator_fields.h"
 #include "common/stream.h"
 
 namespace allmem {

@@ -15,6 +15,7 @@ import onnx
 from allmem_exporters.onnx.function_body import Body, Value
 from allmem_ops.contract import Operator
 from allmem_ops.contract import Value as AttributeValue
+from allmem_ops.kernel_fields import kernel_fields
 from allmem_ops.schema import DOMAIN, QUANTIZED_ATTENTION, SLIDING_WINDOW_ATTENTION, TTT_MEMORY
 
 Attributes = dict[str, AttributeValue]
@@ -182,7 +183,7 @@ def memory_function(
     """
     values = TTT_MEMORY.attribute_values(attributes)
     width, epsilon = heads * memory_dim, float(values["epsilon"])
-    schedule, residual = values["norm_schedule"], bool(values["residual"])
+    fields, residual = kernel_fields(TTT_MEMORY, attributes), bool(values["residual"])
     b = _body(TTT_MEMORY)
     position = b.input("position")
     guard = b.number(epsilon)
@@ -250,9 +251,9 @@ def memory_function(
         down * (norms[2].unsqueeze(1) / length(down, -2)),
     )
     raw_weights = (gate, up, down)
-    read_at = normal if schedule in ("post", "pre") else raw_weights
-    write_at = raw_weights if schedule == "none" or values["grad_at"] == "raw" else normal
-    commit_to = normal if schedule in ("read_norm_write", "post") else raw_weights
+    read_at = normal if fields["read_normal"] else raw_weights
+    write_at = normal if fields["gradient_normal"] else raw_weights
+    commit_to = normal if fields["commit_normal"] else raw_weights
 
     # Read.
     gate, up, down = read_at

@@ -1,12 +1,15 @@
 // The kernels behind a C interface, for tests and benchmarks that bring no ONNX Runtime.
 //
-// Every function takes plain arrays: sizes, flags and choices as int64; attributes that are real
-// numbers as float; addresses of the inputs in the operator table's order, then of the outputs.
-// All addresses are device memory (the shim's device is the CPU). `scratch` is aligned to 256.
+// An operator has three functions. allmem_entry_NAME_fields() says the names of its arguments, with
+// a space between them; the others take the arguments' values in that order. All addresses are
+// device memory (the shim's device is the CPU). `scratch` is aligned to 256.
 #pragma once
 
 #include <stddef.h>
 #include <stdint.h>
+
+#include <string>
+#include <type_traits>
 
 #if defined(_WIN32)
 #define ALLMEM_ENTRY extern "C" __declspec(dllexport)
@@ -17,19 +20,37 @@
 namespace allmem {
 namespace cuda {
 
-// Hands an array out, one value after the other.
-template <typename T>
-class Taker {
- public:
-  explicit Taker(const T* values) : next_(values) {}
-  template <typename To>
-  void take(To& to) {
-    to = (To)*next_++;
-  }
-
- private:
-  const T* next_;
+// An argument: sizes, flags, choices and element types as integers, other attributes as numbers.
+union EntryValue {
+  int64_t integer;
+  double number;
+  void* address;
 };
+
+template <typename Args>
+std::string entry_fields() {
+  std::string names;
+  Args args{};
+  args.each([&](const char* name, auto&) { names += (names.empty() ? "" : " ") + std::string(name); });
+  return names;
+}
+
+template <typename Args>
+Args entry_args(const EntryValue* values) {
+  Args args{};
+  args.each([&](const char*, auto& member) {
+    using Member = std::remove_reference_t<decltype(member)>;
+    if constexpr (std::is_pointer_v<Member>) {
+      member = static_cast<Member>(values->address);
+    } else if constexpr (std::is_floating_point_v<Member>) {
+      member = static_cast<Member>(values->number);
+    } else {
+      member = static_cast<Member>(values->integer);
+    }
+    ++values;
+  });
+  return args;
+}
 
 }  // namespace cuda
 }  // namespace allmem

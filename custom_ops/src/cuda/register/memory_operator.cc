@@ -17,7 +17,7 @@ constexpr auto kInt64 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
 class MemoryKernel : public Kernel {
  public:
   MemoryKernel(const OrtApi& api, const OrtKernelInfo* info, Element activation)
-      : api_(api), attributes_(MemoryAttributes::read(api, info)), activation_(activation) {}
+      : api_(api), attributes_(read_memory(api, info)), activation_(activation) {}
 
   void compute(OrtKernelContext* context) override {
     const MemoryCall node(api_, context, NodeInputs(api_), attributes_, activation_);

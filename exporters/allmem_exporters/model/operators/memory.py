@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from allmem_exporters.model.operators.registration import differentiable
+from allmem_ops.schema import TTT_MEMORY
 
 
 def _convolved(raw: Tensor, tail: Tensor, taps: Tensor, activation: str) -> Tensor:
@@ -124,9 +125,10 @@ def memory_step(
 
     weights = torch.where(position == 0, initial_weights, past_weights)
     normal = _normalized(weights, initial_norms, epsilon)
-    read_at = normal if norm_schedule in ("post", "pre") else weights
-    write_at = weights if norm_schedule == "none" or grad_at == "raw" else normal
-    commit_to = normal if norm_schedule in ("read_norm_write", "post") else weights
+    flags = TTT_MEMORY.decided(norm_schedule=norm_schedule, grad_at=grad_at)
+    read_at = normal if flags["read_normal"] else weights
+    write_at = normal if flags["gradient_normal"] else weights
+    commit_to = normal if flags["commit_normal"] else weights
 
     gate, up, down = read_at.unbind(2)
     read = (functional.silu(query @ gate.mT) * (query @ up.mT)) @ down
