@@ -57,6 +57,8 @@ class AllMemForCausalLM(PreTrainedModel):
     """
 
     config: AllMemConfig
+    model: Decoder
+    lm_head: nn.Linear
     config_class = AllMemConfig
     base_model_prefix = "model"
     main_input_name = "input_ids"
