@@ -153,7 +153,7 @@ def _model(path: Path) -> Iterator[Check]:
         return
     if len(logits) == 2:
         error_size = relative_error(logits["native"], logits["portable"])
-        rounded = package.manifest.weights in ("int8", "int4")
+        rounded = package.manifest.weights not in ("float32", "float16")
         agrees = error_size <= (ROUNDED_MODEL_TOLERANCE if rounded else MODEL_TOLERANCE)
         yield Check(
             "model, both",

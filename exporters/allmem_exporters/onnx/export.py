@@ -21,6 +21,7 @@ from allmem_exporters.onnx.validate import validate
 from allmem_exporters.quantization.formats import stored_format
 from allmem_exporters.quantization.store import store
 from allmem_runtime.config import Manifest
+from allmem_runtime.engine.malloc import map_large_blocks
 from allmem_runtime.options import from_keywords
 from allmem_runtime.quantities import format_bytes
 
@@ -60,6 +61,7 @@ def export(
             f"{checkpoint} is no checkpoint: it has no config.json.",
             "Make one with `allmem convert SOURCE CHECKPOINT`.",
         )
+    map_large_blocks()
     report(f"loading {checkpoint}")
     changes = _changes(checkpoint, options)
     # Unchecked, large models take half the memory: nothing needs them in float32.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from allmem_exporters.errors import ExportError
+from allmem_exporters.quantization.formats import KERNELS, WEIGHTS
 from allmem_runtime.options import check_choices, option
 from allmem_runtime.quantities import parse_tokens
 
@@ -31,7 +32,7 @@ class ExportOptions:
         "How matrices are stored. int8 and int4 make the file smaller and a CPU faster, float16 "
         "only the file smaller.",
         default_note="float32, or the activations' type",
-        choices=("float32", "float16", "int8", "int4"),
+        choices=WEIGHTS,
     )
     matmul_kernel: str | None = option(
         None,
@@ -39,7 +40,7 @@ class ExportOptions:
         "and for CPUs only; onnxruntime, its MatMulNBits, for GPUs, for other CPUs, and for "
         "programs without our library.",
         default_note="allmem",
-        choices=("allmem", "onnxruntime"),
+        choices=KERNELS,
         former=("products",),
     )
     activations: str = option(

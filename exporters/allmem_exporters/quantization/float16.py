@@ -65,6 +65,9 @@ class Float16(StoredFormat):
                 _widen_rows(usage.node, stored)
 
 
+FORMAT = Float16()
+
+
 def _widen_rows(gather: ir.Node, table: ir.Value) -> None:
     """Let a look-up read the float16 ``table``, and widen the rows it finds, not the table."""
     gather.replace_input_with(0, table)

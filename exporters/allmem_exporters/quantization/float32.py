@@ -33,3 +33,6 @@ class Float32(StoredFormat):
 
     def put_table(self, model: ir.Model, value: ir.Value, stored: StoredMatrix) -> None:
         """The value stays."""
+
+
+FORMAT = Float32()

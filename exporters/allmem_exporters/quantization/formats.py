@@ -1,33 +1,50 @@
-"""The table of the ways to store matrices, and which of them an export uses."""
+"""The table of the ways to store matrices, and which of them an export uses.
+
+Nothing heavy is imported here, since commands take their choices from the table: a format is
+imported where it is used.
+"""
 
 from __future__ import annotations
 
-import onnx
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from allmem_exporters.errors import ExportError
-from allmem_exporters.quantization.float16 import Float16
-from allmem_exporters.quantization.float32 import Float32
-from allmem_exporters.quantization.matmul_nbits_int4 import MatMulNBitsInt4
-from allmem_exporters.quantization.matmul_nbits_int8 import MatMulNBitsInt8
-from allmem_exporters.quantization.quantized_matmul_int4 import QuantizedMatMulInt4
-from allmem_exporters.quantization.quantized_matmul_int8 import QuantizedMatMulInt8
-from allmem_exporters.quantization.stored_format import StoredFormat
 
-FORMATS: tuple[StoredFormat, ...] = (
-    Float32(),
-    Float16(),
-    QuantizedMatMulInt8(),
-    MatMulNBitsInt8(),
-    QuantizedMatMulInt4(),
-    MatMulNBitsInt4(),
+if TYPE_CHECKING:
+    import onnx
+
+    from allmem_exporters.quantization.stored_format import StoredFormat
+
+TABLE: tuple[tuple[str, str | None, str], ...] = (
+    ("float32", None, "float32"),
+    ("float16", None, "float16"),
+    ("int8", "allmem", "quantized_matmul_int8"),
+    ("int8", "onnxruntime", "matmul_nbits_int8"),
+    ("int4", "allmem", "quantized_matmul_int4"),
+    ("int4", "onnxruntime", "matmul_nbits_int4"),
 )
-"""Of several kernels for the same weights the first is the default."""
+"""(weights, kernel, module of this package whose FORMAT stores them so).
 
-WEIGHTS = tuple(dict.fromkeys(stored.weights for stored in FORMATS))
+Of several kernels for the same weights the first is the default."""
+
+WEIGHTS = tuple(dict.fromkeys(weights for weights, _, _ in TABLE))
 """How matrices may be stored."""
 
-KERNELS = tuple(dict.fromkeys(stored.kernel for stored in FORMATS if stored.kernel is not None))
+KERNELS = tuple(dict.fromkeys(kernel for _, kernel, _ in TABLE if kernel is not None))
 """Who may multiply them in integers: our QuantisedMatMul on CPUs, or ONNX Runtime's MatMulNBits."""
+
+
+@cache
+def all_formats() -> tuple[StoredFormat, ...]:
+    """Every format, in the order of the table."""
+    return tuple(_imported(module) for _, _, module in TABLE)
+
+
+def _imported(module: str) -> StoredFormat:
+    found: StoredFormat = import_module(f"allmem_exporters.quantization.{module}").FORMAT
+    return found
 
 
 def stored_format(weights: str, kernel: str | None = None) -> StoredFormat:
@@ -44,13 +61,12 @@ def stored_format(weights: str, kernel: str | None = None) -> StoredFormat:
         raise ExportError(f"weights is {weights!r}; allowed: {', '.join(WEIGHTS)}.")
     if kernel is not None and kernel not in KERNELS:
         raise ExportError(f"matmul_kernel is {kernel!r}; allowed: {', '.join(KERNELS)}.")
-    found = [stored for stored in FORMATS if stored.weights == weights]
+    kernels = {one: module for stored, one, module in TABLE if stored == weights}
     if kernel is None:
-        return found[0]
-    for stored in found:
-        if stored.kernel == kernel:
-            return stored
-    integers = dict.fromkeys(stored.weights for stored in FORMATS if stored.kernel == kernel)
+        return _imported(next(iter(kernels.values())))
+    if kernel in kernels:
+        return _imported(kernels[kernel])
+    integers = [stored for stored, one, _ in TABLE if one == kernel]
     raise ExportError(
         f"matmul_kernel is {kernel!r}, and weights stored as {weights} are not multiplied in "
         "integers.",
@@ -60,11 +76,11 @@ def stored_format(weights: str, kernel: str | None = None) -> StoredFormat:
 
 def finish_file(graph: onnx.GraphProto) -> None:
     """Make the last changes to a graph whose weights lie in a file beside it, of all kernels."""
-    for finish in dict.fromkeys(stored.finish_file for stored in FORMATS):
+    for finish in dict.fromkeys(stored.finish_file for stored in all_formats()):
         finish(graph)
 
 
 def widen_inputs(model: onnx.ModelProto) -> None:
     """Let products of integers take their inputs as they are, not rounded to eight bits."""
-    for widen in dict.fromkeys(stored.widen_inputs for stored in FORMATS):
+    for widen in dict.fromkeys(stored.widen_inputs for stored in all_formats()):
         widen(model)

@@ -15,6 +15,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
+from allmem_exporters.quantization import matmul_nbits_int8 as int8
 from allmem_exporters.quantization.blocks import BLOCK, block_count, divisor, in_blocks, row_pieces
 from allmem_exporters.quantization.matmul_nbits import (
     MatMulNBitsFormat,
@@ -25,7 +26,6 @@ from allmem_exporters.quantization.matmul_nbits import (
     product,
     register_parts,
 )
-from allmem_exporters.quantization.matmul_nbits_int8 import MatMulNBitsInt8
 from allmem_exporters.quantization.scale_search import SHRINK
 from allmem_exporters.quantization.stored_format import StoredFormat, StoredMatrix
 
@@ -46,7 +46,7 @@ class MatMulNBitsInt4(MatMulNBitsFormat):
     @property
     def table_format(self) -> StoredFormat:
         """Eight bits."""
-        return MatMulNBitsInt8()
+        return int8.FORMAT
 
     def rounding(self, matrix: Tensor) -> Callable[[Tensor], Rounded]:
         """See ``MatMulNBitsFormat``."""
@@ -82,6 +82,9 @@ class MatMulNBitsInt4(MatMulNBitsFormat):
             part.outputs[0].name = f"{node.outputs[0].name}.{what}"
             node.prepend(part)
         return joined.outputs[0]
+
+
+FORMAT = MatMulNBitsInt4()
 
 
 def block_sums(columns: int) -> StoredMatrix:

@@ -28,6 +28,9 @@ class MatMulNBitsInt8(MatMulNBitsFormat):
         return blocks.abs().amax(-1) / 254 * (1 + 2.0**-10) + 2.0**-126
 
 
+FORMAT = MatMulNBitsInt8()
+
+
 def _round_rows(blocks: Tensor) -> Rounded:
     numbers, scales = symmetric(blocks.reshape(-1, BLOCK), lambda scales: scales)
     return numbers.reshape(blocks.shape), scales.reshape(blocks.shape[:2])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from allmem_exporters.quantization import quantized_matmul_int8 as int8
 from allmem_exporters.quantization.blocks import divisor
 from allmem_exporters.quantization.quantized_matmul import QuantizedMatMulFormat, float16_scales
-from allmem_exporters.quantization.quantized_matmul_int8 import QuantizedMatMulInt8
 from allmem_exporters.quantization.scale_search import SHRINK
 from allmem_exporters.quantization.stored_format import StoredFormat, StoredMatrix
 
@@ -23,7 +23,7 @@ class QuantizedMatMulInt4(QuantizedMatMulFormat):
     @property
     def table_format(self) -> StoredFormat:
         """Eight bits."""
-        return QuantizedMatMulInt8()
+        return int8.FORMAT
 
     def round_blocks(self, blocks: Tensor) -> tuple[Tensor, ...]:
         """See ``QuantizedMatMulFormat``; the best of several ranges."""
@@ -66,6 +66,9 @@ class QuantizedMatMulInt4(QuantizedMatMulFormat):
         low, high = blocks.amin(-1), blocks.amax(-1)
         span, largest = high - low, blocks.abs().amax(-1)
         return span / 30 + (span + largest) * 2.0**-9 + 2.0**-20
+
+
+FORMAT = QuantizedMatMulInt4()
 
 
 def _levels(blocks: Tensor, scales: Tensor, minimums: Tensor, out: Tensor) -> Tensor:

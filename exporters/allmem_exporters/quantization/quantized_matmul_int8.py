@@ -28,3 +28,6 @@ class QuantizedMatMulInt8(QuantizedMatMulFormat):
     def largest_error(self, blocks: Tensor, stored: StoredMatrix) -> Tensor:
         """Half a step, where the largest weight is 127 steps; scales have eleven digits."""
         return blocks.abs().amax(-1) / 254 * (1 + 2.0**-10) + 2.0**-24
+
+
+FORMAT = QuantizedMatMulInt8()
