@@ -9,9 +9,16 @@ from typing import NoReturn
 
 import click
 
+from allmem_runtime.cli.unfailing_stream import unfailing
 from allmem_runtime.errors import AllMemError
 
 OK, ERROR, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def exit_code_of(number: int) -> int:
+    """The exit code after a signal, as shells give it: 130 after Ctrl-C."""
+    return 128 + number
+
 
 # What `pip install 'allmem-runtime[export]'` adds; the exporters import them when they work.
 _EXPORT_PACKAGES = {
@@ -29,6 +36,8 @@ def run_to_exit(command: click.Command, name: str, arguments: list[str] | None) 
         arguments: without the program's name; None takes those of the process.
     """
     _tolerate_any_text()
+    if sys.stderr is not None:
+        sys.stderr = unfailing(sys.stderr)
     sys.exit(_code(command, name, arguments))
 
 

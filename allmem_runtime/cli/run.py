@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import stat
 import sys
 from contextlib import ExitStack
@@ -12,11 +13,11 @@ from typing import Any, BinaryIO, TextIO
 
 import click
 
-from allmem_runtime.cli.exit_codes import INTERRUPTED, OK
+from allmem_runtime.cli.exit_codes import OK, exit_code_of
 from allmem_runtime.cli.option_flags import tokens
 from allmem_runtime.cli.options import DEFAULT_PAUSE, RunOptions
 from allmem_runtime.cli.shared_options import command, engine_flags, json_flag, model_argument
-from allmem_runtime.cli.signals import Interrupts
+from allmem_runtime.cli.signals import ENDING, Interrupts
 from allmem_runtime.engine.threads import no_blas_threads
 from allmem_runtime.errors import AllMemError, SessionFileError, UsageError
 from allmem_runtime.files.session_lock import saving_alone
@@ -99,20 +100,20 @@ def _run(options: RunOptions, out: Printer) -> int:
     from allmem_runtime.cli.run_session import Work
 
     logging.getLogger("allmem_runtime").addHandler(logging.NullHandler())
-    with Interrupts() as interrupts:
+    with Interrupts(signals=ENDING) as interrupts:
         with ExitStack() as stack:
             if options.session is not None and names:  # questions alone save nothing
                 stack.enter_context(saving_alone(options.session, out.notice))
                 resumed = options.session.exists()  # another process may just have made it
             work = Work(options, out, interrupts, resumed=resumed)
             finished = work.read(sources, may_be_empty=implied)
-        if not finished and _endless(options, sources):
+        if not finished and interrupts.last == signal.SIGINT and _endless(options, sources):
             interrupts.rearm()
         work.answer()
     if terminal is not None and not interrupts.requested:
         work.chat(terminal)
         return OK
-    return INTERRUPTED if interrupts.ever else OK
+    return exit_code_of(interrupts.last) if interrupts.ever else OK
 
 
 def _endless(options: RunOptions, sources: list[Source]) -> bool:

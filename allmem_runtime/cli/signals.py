@@ -1,4 +1,4 @@
-"""Ctrl-C: the first ends the running work at its next boundary, the second the process."""
+"""Ctrl-C and its like: the first ends the running work at its next boundary, a second at once."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-from allmem_runtime.cli.exit_codes import INTERRUPTED
+from allmem_runtime.cli.exit_codes import exit_code_of
+
+ENDING = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+"""What asks a process to end: a person, a system that shuts down, a terminal that was closed."""
 
 
 class Stopped(Exception):
@@ -20,21 +25,26 @@ class Stopped(Exception):
 
 
 class Interrupts:
-    """Catches Ctrl-C while its ``with`` block runs.
+    """Catches Ctrl-C, and other signals that are named, while its ``with`` block runs.
 
     Args:
         on_first: called from the signal handler; it must only set flags.
+        signals: numbers of the signals.
 
     Attributes:
-        requested: whether Ctrl-C came.
+        requested: whether one came.
         ever: the same, whatever was rearmed since.
+        last: the number of the one that came last; 0 if none did.
     """
 
-    def __init__(self, *on_first: Callable[[], None]) -> None:
+    def __init__(
+        self, *on_first: Callable[[], None], signals: Sequence[int] = (signal.SIGINT,)
+    ) -> None:
         self.requested = self.ever = False
+        self.last = 0
+        self._signals = signals
         self._on_first = list(on_first)
-        self._before: Any = None
-        self._installed = False
+        self._before: dict[int, Any] = {}
 
     @contextmanager
     def also(self, on_first: Callable[[], None]) -> Iterator[None]:
@@ -61,8 +71,10 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._handle)
-            self._installed = True
+            for number in self._signals:
+                # One that is ignored stays so: nohup and shells in the background want that.
+                if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:
+                    self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -71,14 +83,15 @@ class Interrupts:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._installed:
-            signal.signal(signal.SIGINT, self._before)
+        for number, before in self._before.items():
+            signal.signal(number, before)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
             # Files are replaced atomically, so there is nothing to clean up that matters.
-            os._exit(INTERRUPTED)
+            os._exit(exit_code_of(number))
         self.requested = self.ever = True
+        self.last = number
         # The buffered stream may be in use by the code that was interrupted.
         with contextlib.suppress(OSError, ValueError):
             os.write(sys.stderr.fileno(), _NOTICE)

@@ -27,6 +27,41 @@ def tensors(path: Path) -> dict[str, str]:
     return digests
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_other_ends_of_a_process_keep_what_was_read_like_ctrl_c(
+    command: Command, tiny_model_dir: Path, document: Path, tmp_path: Path, name: str
+) -> None:
+    document.write_text(TEXT * 300, encoding="utf-8")
+    session, once = tmp_path / "s.allmem", tmp_path / "once.allmem"
+    arguments = (tiny_model_dir, document, "--session", session, "--prompt", "Who?", "--json")
+    running = process("allmem-run", *arguments, *SHORT)
+    until(running, "reading")
+    number = getattr(signal, name)
+    running.send_signal(number)
+    result = finished(running)
+    assert result.code == 128 + number, result.err
+    assert result.of("answer") == [] and result.of("interrupted")
+    assert not snapshot.read_header(session).place(1 << 20).source.finished
+
+    assert command("allmem-run", *arguments, *SHORT).of("start")[0]["resumed"]
+    command("allmem-run", tiny_model_dir, document, "--session", once, *SHORT)
+    assert tensors(session) == tensors(once)
+
+
+def test_a_reader_of_messages_that_leaves_stops_no_reading(
+    tiny_model_dir: Path, document: Path, tmp_path: Path
+) -> None:
+    document.write_text(TEXT * 30, encoding="utf-8")
+    session = tmp_path / "s.allmem"
+    theirs, ours = os.pipe()
+    os.close(theirs)  # as after `2>&1 | head -1`
+    arguments = (tiny_model_dir, document, "--session", session, "--prompt", "Who?")
+    result = finished(process("allmem-run", *arguments, *SHORT, stderr=ours))
+    os.close(ours)
+    assert result.code == 0 and result.out
+    assert snapshot.read_header(session).place(1 << 20).source.finished
+
+
 def test_ctrl_c_keeps_what_was_read_and_the_same_command_goes_on_as_if_nothing_happened(
     command: Command, tiny_model_dir: Path, document: Path, tmp_path: Path
 ) -> None:
