@@ -18,9 +18,9 @@ HEAD = """\
 Made by `make docs` from what each command says with `--help`; edit the help, not this page.
 
 `allmem-run` is `allmem run`. Answers and tables go to standard output, everything else to standard
-error; `--json` prints one event a line. Exit codes: 0 done, 1 error, 2 wrong usage, 130 after Ctrl-C,
-143 and 129 after SIGTERM and SIGHUP (what was read is kept). `optimum-cli export allmem --model SOURCE OUT` does `allmem convert` and
-`allmem export` in one.
+error; `--json` prints one event a line. Exit codes: 0 done, 1 error, 2 wrong usage, 130 after
+Ctrl-C, 143 and 129 after SIGTERM and SIGHUP (what was read is kept). `optimum-cli export allmem
+--model SOURCE OUT` does `allmem convert` and `allmem export` in one.
 
 More about: [sessions](file-formats.md#the-session-file-allmem), [devices](cuda.md),
 [state sizes](model.md#how-large-a-state-is), [speed, prepared and integer weights](speed.md),
