@@ -187,7 +187,7 @@ def _check(
         wanted = keys[key]
         numeric = wanted is float and type(value) is int
         if type(value) is not wanted and not numeric:
-            raise DataError(f"{place}: {key} is {value!r}; it must be a {_TYPES[wanted]}.")
+            raise DataError(f"{place}: {key} is {value!r}; it must be {_TYPES[wanted]}.")
         if wanted is list and key != "source" and not all(isinstance(v, str) for v in value):
             raise DataError(f"{place}: {key} is {value!r}; it must be a list of texts.")
         low, high = _RANGES.get(key, (None, None))
@@ -195,7 +195,7 @@ def _check(
             raise DataError(f"{place}: {key} is {value!r}; allowed: {low:g} to {high:g}.")
 
 
-_TYPES = {str: "text", int: "integer", float: "number", list: "list"}
+_TYPES = {str: "a text", int: "an integer", float: "a number", list: "a list"}
 
 
 def _suggestion(word: str, known: tuple[str, ...]) -> str:
