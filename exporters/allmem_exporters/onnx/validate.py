@@ -104,8 +104,6 @@ class GraphRunner:
     def __init__(self, folder: Path, state: StateSpec, *, native: bool, wide: bool = False) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        # An arena would keep what folding the matrices to float32 took: ten times their size.
-        options.enable_cpu_mem_arena = False
         if native:
             from allmem_ops import library
 
