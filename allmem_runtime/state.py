@@ -49,6 +49,8 @@ class Place:
         recent: the last tokens fed, at most ``RECENT_TOKENS``.
         seed: of the random numbers; with the position it fixes every draw.
         source: how far the current document was read.
+        unread: what was pulled from the current document and not read yet: text as bytes, or
+            token ids; to be treated as immutable.
         parent: digest of the session file this state came from, or an empty text.
     """
 
@@ -58,6 +60,7 @@ class Place:
     recent: list[int] = field(default_factory=list)
     seed: int = 0
     source: SourceMark = field(default_factory=SourceMark)
+    unread: bytes | list[int] = b""
     parent: str = ""
 
     def copy(self) -> Place:

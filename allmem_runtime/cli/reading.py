@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from allmem_runtime.cli.resume import Part
-from allmem_runtime.cli.signals import Interrupts, Stopped
+from allmem_runtime.cli.signals import Interrupts
+from allmem_runtime.errors import StorageError
 from allmem_runtime.progress import Printer, Reading
 from allmem_runtime.quantities import format_bytes
 from allmem_runtime.session.session import Session
-from allmem_runtime.source_mark import RunningDigest
-from allmem_runtime.text.live import PAUSE, PausingSource
+from allmem_runtime.text.live import PausingSource
+from allmem_runtime.text.pause import Pause
+from allmem_runtime.text.reading import Progress
 from allmem_runtime.text.sources import EmptySourceError
 
 AUTOSAVE_SECONDS = 600.0
 """Longest work that a power cut can take, where there is a session file."""
 
-
 _ESTIMATE_SECONDS = 0.5
 """The first moments say nothing about the time left."""
-
-
-class _Paused(Exception):
-    """Raised inside a source to leave the reading while nothing comes."""
 
 
 class Reader:
@@ -70,45 +67,41 @@ class Reader:
         """
         with ExitStack() as stack:
             stack.enter_context(self._interrupts.also(self._session.cancel))
-            items: Iterator[object] = part.pieces
+            pieces: Iterable[bytes | Pause] = part.pieces
             if part.source.stream is not None:
-                live = PausingSource(part.pieces, pause)
+                pieces = live = PausingSource(part.pieces, pause)
                 stack.callback(live.end)
                 stack.enter_context(self._interrupts.also(live.end))
-                items = iter(live)
             total = _Total(self._session, part)
+            steps = self._session.ingest(
+                pieces, system=system, new_source=part.new, read_before=part.read_before
+            )
             try:
-                self._read(items, total, system, part, on_pause)
-            except Stopped:
-                pass
+                self._follow(stack.enter_context(closing(steps)), total, on_pause)
             except EmptySourceError:
                 if not may_be_empty:
                     raise
-            if total.last is not None:
-                self._printer.read(total.last)
+            finally:
+                if total.last is not None:
+                    self._printer.read(total.last)
+        if part.source.path is not None:
+            self._session.drop_unread()
         return not self._interrupts.requested
 
-    def _read(
-        self,
-        items: Iterator[object],
-        total: _Total,
-        system: str | None,
-        part: Part,
-        on_pause: Callable[[Session], None],
+    def _follow(
+        self, steps: Iterator[Progress], total: _Total, on_pause: Callable[[Session], None]
     ) -> None:
-        """Read to the end, answering at the pauses."""
-        carried, new, read_before = b"", part.new, part.read_before
-        while True:
-            try:
-                self._ingest(self._pieces(carried, items), total, system, new, read_before)
+        """Go through a reading, answering at its pauses, to its end or to Ctrl-C."""
+        for step in steps:
+            if self._interrupts.requested:
                 return
-            except _Paused:
-                unread = self._session.unread
-                carried = unread if isinstance(unread, bytes) else b""
-                system, new, read_before = None, False, None
-                self._printer.event("pause", position=self._session.position)
+            if step.paused:
+                self._printer.event("pause", position=step.position)
                 self._autosave()
-                on_pause(self._caught_up(carried))
+                on_pause(caught_up(self._session, self._interrupts))
+            else:
+                self._printer.reading(total.reading(step))
+                self._autosave()
 
     def save(self) -> None:
         """Save the session, if it has a file."""
@@ -120,47 +113,24 @@ class Reader:
         self._printer.notice(f"saved {self._target} ({format_bytes(count)})")
         self._printer.event("saved", path=str(self._target), bytes=count)
 
-    def _ingest(
-        self,
-        pieces: Iterator[bytes],
-        total: _Total,
-        system: str | None,
-        new: bool,
-        read_before: RunningDigest | None,
-    ) -> None:
-        for step in self._session.ingest(
-            pieces, system=system, new_source=new, read_before=read_before
-        ):
-            self._printer.reading(total.reading(step.position, step.source_bytes, step.replaced))
-            self._autosave()
-
-    def _pieces(self, carried: bytes, items: Iterator[object]) -> Iterator[bytes]:
-        """The carried bytes, then those of the source; ends it by raising, not by ending.
-
-        A source that ends makes the session cut its last segment there; one that is only left
-        is cut later where the text itself says.
-        """
-        if carried:
-            yield carried
-        for item in items:
-            self._interrupts.check()
-            if item is PAUSE:
-                raise _Paused
-            assert isinstance(item, bytes)
-            yield item
-        self._interrupts.check()
-
-    def _caught_up(self, carried: bytes) -> Session:
-        """A fork that has also read what waits for the end of its segment."""
-        fork = self._session.fork()
-        if carried:
-            for _ in fork.ingest(carried):
-                self._interrupts.check()
-        return fork
-
     def _autosave(self) -> None:
-        if self._target is not None and time.monotonic() - self._saved_at >= AUTOSAVE_SECONDS:
+        if self._target is None or time.monotonic() - self._saved_at < AUTOSAVE_SECONDS:
+            return
+        try:
             self.save()
+        except StorageError as error:  # the reading goes on; there may be room at the next try
+            self._printer.notice(f"Not saved yet: {error}")
+            self._saved_at = time.monotonic()
+
+
+def caught_up(session: Session, interrupts: Interrupts, *, undo: bool = False) -> Session:
+    """A fork that has also read what waited for the end of its segment, or had just arrived."""
+    fork = session.fork(undo=undo)
+    if fork.unread:
+        with interrupts.also(fork.cancel):
+            for _ in fork.ingest(fork.unread):
+                pass
+    return fork
 
 
 class _Total:
@@ -174,22 +144,22 @@ class _Total:
         self._began = time.monotonic()
         self.last: Reading | None = None
 
-    def reading(self, position: int, read_bytes: int, replaced: int) -> Reading:
+    def reading(self, step: Progress) -> Reading:
         elapsed = max(time.monotonic() - self._began, 1e-9)
-        tokens = position - self._start_position
+        tokens = step.position - self._start_position
         left = None
-        done = read_bytes - self._start_bytes
+        done = step.source_bytes - self._start_bytes
         if self._source.size is not None and done > 0 and elapsed >= _ESTIMATE_SECONDS:
-            left = max(0, self._source.size - read_bytes) * elapsed / done
+            left = max(0, self._source.size - step.source_bytes) * elapsed / done
         self.last = Reading(
             name=self._source.name,
-            read_bytes=read_bytes,
+            read_bytes=step.source_bytes,
             size=self._source.size,
             tokens=tokens,
-            position=position,
+            position=step.position,
             tokens_per_second=tokens / elapsed,
             seconds_left=left,
             state_bytes=self._state_bytes,
-            replaced=replaced,
+            replaced=step.replaced,
         )
         return self.last

@@ -9,6 +9,7 @@ from itertools import chain
 
 from allmem_runtime.errors import SourceError
 from allmem_runtime.source_mark import RunningDigest, SourceMark
+from allmem_runtime.text.blocks import Block
 from allmem_runtime.text.sources import Source
 
 _REMEDY = (
@@ -39,6 +40,18 @@ class Part:
 def whole(source: Source) -> Part:
     """The source from its start."""
     return Part(source, source.pieces(), 0, new=True)
+
+
+def unread_part(unread: Block, mark: SourceMark) -> Part:
+    """What an earlier reading had pulled from a stream and left unread: the stream's end.
+
+    Args:
+        unread: text as bytes; token ids come from no command.
+        mark: how far the session read that stream.
+    """
+    data = bytes(unread)
+    source = Source("what had arrived before", mark.offset + len(data))
+    return Part(source, iter([data]), mark.offset, new=False)
 
 
 def remaining(sources: list[Source], mark: SourceMark) -> list[Part]:

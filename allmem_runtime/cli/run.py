@@ -44,7 +44,8 @@ answered, and again when more came, and once more at the end or on Ctrl-C. Witho
 --prompt, a chat opens at the end or on Ctrl-C. Standard input is the source if none is named, and
 is taken as new text even if the session has read something before.
 
-Ctrl-C ends what is being done, keeping what was read; a second Ctrl-C quits at once.
+Ctrl-C ends what is being done, keeping what was read, and what had arrived from a pipe, in the
+session; a second Ctrl-C quits at once.
 Answers go to standard output, all else to standard error."""
 
 
@@ -94,6 +95,8 @@ def _run(options: RunOptions, out: Printer) -> int:
     terminal = None if options.prompts or options.as_json else _terminal("-" in names)
     resumed = options.session is not None and options.session.exists()
     _refuse_nothing_to_do(options, names, resumed, terminal)
+    if not names and resumed and _piped(stdin):
+        out.notice(f"Standard input is not read: {options.session} exists. Name - to read it too.")
     sources = [open_source(name, stdin) for name in names]
 
     # ONNX Runtime takes a moment to load; a wrong option should not have to wait for it.
@@ -112,7 +115,9 @@ def _run(options: RunOptions, out: Printer) -> int:
         work.answer()
     if terminal is not None and not interrupts.requested:
         work.chat(terminal)
-        return OK
+        interrupts.ever = False  # it ended the reading, and the chat was left as it should be
+    if work.unsaved is not None:
+        raise work.unsaved
     return exit_code_of(interrupts.last) if interrupts.ever else OK
 
 

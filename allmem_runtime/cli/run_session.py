@@ -8,11 +8,13 @@ from typing import TextIO
 from allmem_runtime.cli.conversation import Conversation, terminal_lines
 from allmem_runtime.cli.options import DEFAULT_PAUSE, RunOptions
 from allmem_runtime.cli.prompt_answers import Answerer
-from allmem_runtime.cli.reading import Reader
-from allmem_runtime.cli.resume import Part, remaining, whole
+from allmem_runtime.cli.reading import Reader, caught_up
+from allmem_runtime.cli.resume import Part, remaining, unread_part, whole
 from allmem_runtime.cli.signals import Interrupts
+from allmem_runtime.errors import SourceError, StorageError
 from allmem_runtime.model import load
 from allmem_runtime.progress import Printer
+from allmem_runtime.quantities import format_bytes
 from allmem_runtime.session.session import Session
 from allmem_runtime.text.sources import Source
 
@@ -25,6 +27,9 @@ class Work:
         out: what is told besides answers.
         interrupts: Ctrl-C.
         resumed: whether the session file exists.
+
+    Attributes:
+        unsaved: why what was read is not in the session file; None if it is, or there is none.
     """
 
     def __init__(
@@ -33,6 +38,7 @@ class Work:
         self._options = options
         self._out = out
         self._interrupts = interrupts
+        self.unsaved: StorageError | None = None
         model = load(options.model, options.engine)
         self._sampling = dataclasses.replace(model.sampling, **options.sampling)  # type: ignore[arg-type]
         self._session: Session
@@ -77,11 +83,30 @@ class Work:
 
         Returns:
             False if Ctrl-C ended the reading.
+
+        Raises:
+            SourceError: a source cannot be read, or not to its end; what was read is saved.
         """
-        options, session = self._options, self._session
-        reader = Reader(session, self._out, self._interrupts, options.session)
-        before = session.position, session.pending
-        finished = True
+        session = self._session
+        reader = Reader(session, self._out, self._interrupts, self._options.session)
+        before = session.position, session.pending, session.unread
+        finished, failure = False, None
+        try:
+            finished = self._read_all(reader, sources, may_be_empty)
+        except SourceError as error:
+            failure = error
+        if (session.position, session.pending, session.unread) != before:
+            self._save(reader)
+        elif failure:
+            raise failure
+        if not finished:
+            self._say_how_to_go_on()
+        if failure:
+            raise failure
+        return finished
+
+    def _read_all(self, reader: Reader, sources: list[Source], may_be_empty: bool) -> bool:
+        options = self._options
         for part in self._parts(sources):
             finished = reader.read(
                 part,
@@ -92,20 +117,26 @@ class Work:
             )
             self._forget_system()
             if not finished:
-                break
-        if (session.position, session.pending) != before:
+                return False
+        return True
+
+    def _save(self, reader: Reader) -> None:
+        """Save; where that fails, what was read can still be asked about before all ends."""
+        try:
             reader.save()
-        if not finished:
-            self._say_how_to_go_on()
-        return finished
+        except StorageError as error:
+            self.unsaved = error
+            self._out.notice(f"What was read is not saved: {error}")
 
     def answer(self) -> None:
         """Answer the prompts, unless Ctrl-C came."""
-        self._answerer.answer_all(self._session, self._system)
+        if self._options.prompts and not self._interrupts.requested:
+            session = caught_up(self._session, self._interrupts)
+            self._answerer.answer_all(session, self._system)
 
     def chat(self, terminal: TextIO) -> None:
         """Talk about what was read until the user leaves."""
-        session = self._session.fork(undo=True)
+        session = caught_up(self._session, self._interrupts, undo=True)
         Conversation(
             session,
             self._sampling,
@@ -116,8 +147,16 @@ class Work:
 
     def _parts(self, sources: list[Source]) -> list[Part]:
         session = self._session
+        if not sources:
+            if not session.source.finished:
+                self._out.notice(
+                    f"The last source was read up to byte {session.source_offset:,}, not to its "
+                    "end; name it again to read the rest."
+                )
+            return []
         if self._options.stream and any(source.stream is not None for source in sources):
-            return [whole(source) for source in sources]
+            earlier = [unread_part(session.unread, session.source)] if session.unread else []
+            return [*earlier, *(whole(source) for source in sources)]
         parts = remaining(sources, session.source)
         for source in sources[: len(sources) - len(parts)]:
             self._out.notice(f"{source.name} was read before.")
@@ -135,7 +174,11 @@ class Work:
             self._system = None
 
     def _say_how_to_go_on(self) -> None:
-        self._out.event("interrupted", position=self._session.position)
+        unread = len(self._session.unread)
+        self._out.event("interrupted", position=self._session.position, unread=unread)
+        if unread:
+            kept = " and is kept in the session" if self._options.session is not None else ""
+            self._out.notice(f"{format_bytes(unread)} more had arrived{kept}.")
         if self._options.session is not None:
             self._out.notice("Stopped. The same command goes on from here.")
         else:

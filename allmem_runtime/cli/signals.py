@@ -20,10 +20,6 @@ ENDING = tuple(
 """What asks a process to end: a person, a system that shuts down, a terminal that was closed."""
 
 
-class Stopped(Exception):
-    """Raised inside a source to leave the reading where it is."""
-
-
 class Interrupts:
     """Catches Ctrl-C, and other signals that are named, while its ``with`` block runs.
 
@@ -63,11 +59,6 @@ class Interrupts:
     def rearm(self) -> None:
         """Forget that Ctrl-C came: it ended one thing, and another one begins."""
         self.requested = False
-
-    def check(self) -> None:
-        """Raise ``Stopped`` if Ctrl-C came."""
-        if self.requested:
-            raise Stopped
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():

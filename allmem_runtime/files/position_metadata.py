@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -11,13 +12,17 @@ from allmem_runtime.source_mark import SourceMark
 from allmem_runtime.state import RECENT_TOKENS, TURNS, Place
 
 MAX_POSITION = 1 << 53
+MAX_UNREAD = 1 << 20
+"""Bytes or token ids that are kept unread in a file; whoever gave more at once still has them."""
 _HEXADECIMAL = frozenset("0123456789abcdef")
 
 
 def place_to_metadata(place: Place) -> dict[str, str]:
     """Texts by key; the parent is not among them, for it depends on the file."""
     source = place.source
+    unread = place.unread if len(place.unread) <= MAX_UNREAD else b""
     return {
+        **({"unread": _unread_to_text(unread)} if unread else {}),
         "position": str(place.position),
         "turn": place.turn,
         "seed": str(place.seed),
@@ -68,6 +73,16 @@ def place_from_metadata(metadata: Mapping[str, str], vocab_size: int) -> Place:
             raise ValueError(f"{key} holds an id that is no token of this model")
         return value
 
+    def unread() -> bytes | list[int]:
+        if "unread" not in metadata:
+            return b""
+        if text("unread").startswith("["):
+            return ids("unread")
+        try:
+            return base64.b64decode(text("unread"), validate=True)
+        except ValueError:
+            raise ValueError("unread is neither Base64 nor a list of token ids") from None
+
     def digest(key: str, value: str) -> str:
         if len(value) not in (0, 64) or not _HEXADECIMAL.issuperset(value):
             raise ValueError(f"{key} is no SHA-256")
@@ -88,6 +103,7 @@ def place_from_metadata(metadata: Mapping[str, str], vocab_size: int) -> Place:
         pending=ids("pending"),
         recent=recent,
         seed=number("seed", MAX_SEED),
+        unread=unread(),
         source=SourceMark(
             offset=number("source_offset", MAX_POSITION),
             finished=finished,
@@ -97,3 +113,9 @@ def place_from_metadata(metadata: Mapping[str, str], vocab_size: int) -> Place:
             read_digest=digest("source_read_digest", metadata.get("source_read_digest", "")),
         ),
     )
+
+
+def _unread_to_text(unread: bytes | list[int]) -> str:
+    if isinstance(unread, bytes):
+        return base64.b64encode(unread).decode("ascii")
+    return json.dumps(unread)

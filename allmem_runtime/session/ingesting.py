@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from allmem_runtime.session.cursor import Cursor
-from allmem_runtime.text.reading import Block, Blocks, Progress, Reading
+from allmem_runtime.text.blocks import Block, Blocks
+from allmem_runtime.text.pause import Pause
+from allmem_runtime.text.reading import Progress, Reading
 from allmem_runtime.text.tokenizer import Tokenizer
 
 HEALTH_TOKENS = 1 << 14
@@ -28,10 +30,11 @@ def ingest(
         cursor: the state; its source mark says where the source begins.
         tokenizer: of the model.
         blocks: the source.
-        leave: told what was pulled from the source and not taken, if it is left unfinished.
+        leave: told what was pulled from the source and not taken: at each yield, and all of it
+            if the source is left unfinished.
 
     Yields:
-        Progress after each piece, and once more at the end.
+        Progress after each piece, at each pause of the source, and once more at the end.
 
     Raises:
         SourceError: the source cannot be read.
@@ -41,13 +44,26 @@ def ingest(
     reading = Reading(tokenizer, place.source)
     begun, first, checked = time.perf_counter(), place.position, place.position
 
-    def progress() -> Progress:
+    def progress(paused: bool = False) -> Progress:
+        leave(reading.unread())
         tokens = place.position - first
         rate = tokens / max(time.perf_counter() - begun, 1e-9)
-        return Progress(tokens, place.position, rate, place.source.offset, reading.replaced)
+        return Progress(tokens, place.position, rate, place.source.offset, reading.replaced, paused)
+
+    def tokens_of(blocks: Iterable[Block | Pause]) -> Iterator[list[int] | Pause]:
+        for block in blocks:
+            if isinstance(block, Pause):
+                yield block
+            else:
+                yield from reading.push(block)
+        if not cursor.stop.is_set():  # a source that is told to stop may just end
+            yield from reading.finish()
 
     try:
-        for tokens in reading.tokens(blocks):
+        for tokens in tokens_of(blocks):
+            if isinstance(tokens, Pause):
+                yield progress(paused=True)
+                continue
             cursor.queue(tokens)
             for _ in cursor.feed(whole=True):
                 yield progress()
@@ -56,7 +72,7 @@ def ingest(
             if place.position - checked >= HEALTH_TOKENS:
                 cursor.check_memory()
                 checked = place.position
-        place.source.finished = True
+        place.source.finished = not cursor.stop.is_set()
     finally:
         if not place.source.finished:
             held, rest = reading.unread(), blocks.rest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -15,7 +15,8 @@ from allmem_runtime.session.ingesting import ingest
 from allmem_runtime.session.session_state import SessionState
 from allmem_runtime.session.writing import FinishReason, write
 from allmem_runtime.source_mark import RunningDigest, SourceMark
-from allmem_runtime.text.reading import Block, Blocks, Progress
+from allmem_runtime.text.blocks import Block, Blocks
+from allmem_runtime.text.reading import Progress
 from allmem_runtime.text.turns import Turns
 
 
@@ -35,11 +36,9 @@ class Session(SessionState):
         super().__init__(model, undo=undo)
         self.finish_reason: FinishReason = ""
         self._turns = Turns(model.tokenizer, model.chat, model.manifest.begin_tokens)
-        self._unread: Block = b""
 
     def _forget(self) -> None:
         self.finish_reason = ""
-        self._unread = b""
 
     # Reading -----------------------------------------------------------------------------
 
@@ -51,7 +50,7 @@ class Session(SessionState):
         system: str | None = None,
         new_source: bool = False,
         read_before: RunningDigest | None = None,
-    ) -> Iterator[Progress]:
+    ) -> Generator[Progress, None, None]:
         """Read a source to its end, yielding after each piece.
 
         A source that an earlier call did not read to its end is continued: give the bytes from
@@ -86,8 +85,9 @@ class Session(SessionState):
         system: str | None,
         new_source: bool,
         read_before: RunningDigest | None,
-    ) -> Iterator[Progress]:
+    ) -> Generator[Progress, None, None]:
         with self._operation("a source is being read"):
+            blocks.begin()  # a source that cannot be read changes nothing
             place = self._cursor.place
             fresh = new_source or place.source.finished
             if document:
@@ -106,7 +106,7 @@ class Session(SessionState):
             yield from ingest(self._cursor, self.model.tokenizer, blocks, self._leave)
 
     def _leave(self, unread: Block) -> None:
-        self._unread = unread
+        self._cursor.place.unread = unread
 
     @property
     def source_offset(self) -> int:
@@ -120,11 +120,18 @@ class Session(SessionState):
 
     @property
     def unread(self) -> Block:
-        """What the last reading pulled from its source and left alone because it was stopped.
+        """What was pulled from the current source and is not read yet.
 
-        A source that cannot be opened again, such as a pipe, is continued with this first.
+        While a reading is open, this is what waits for the end of its segment; once it was
+        stopped, all that it had pulled. A source that cannot be opened again, such as a pipe, is
+        continued with this first. It is saved with the session and goes to its forks.
         """
-        return self._unread
+        return self._cursor.place.unread
+
+    def drop_unread(self) -> None:
+        """Forget ``unread``, because the source will be given again from ``source_offset`` on."""
+        with self._guard.moment():
+            self._leave(b"")
 
     # Answering ---------------------------------------------------------------------------
 

@@ -91,8 +91,8 @@ class SessionState:
     def save(self, path: str | Path) -> None:
         """Write the session to a file, atomically.
 
-        The file holds no text, but what was read can partly be inferred from it: keep it as
-        private as the document.
+        The file holds no text but ``unread``, and what was read can partly be inferred from it:
+        keep it as private as the document.
 
         Raises:
             SessionStateError: the session is busy, failed or not finite; nothing was written.

@@ -7,19 +7,13 @@ import threading
 import time
 from collections.abc import Iterator
 
-_QUEUE_PIECES = 16
+from allmem_runtime.text.pause import PAUSE, Pause
+
+_QUEUE_PIECES = 4
 _POLL_SECONDS = 0.1
 """How long a waiting reader may take to notice that it should end."""
-
-
-class Pause:
-    """Stands between pieces where nothing came for a while."""
-
-    def __repr__(self) -> str:
-        return "PAUSE"
-
-
-PAUSE = Pause()
+_HANDOVER_SECONDS = 0.5
+"""How long a thread that has just read something may take to hand it over."""
 
 
 class PausingSource:
@@ -37,12 +31,23 @@ class PausingSource:
         self._pieces = pieces
         self._pause = pause
         self._queue: queue.Queue[bytes | BaseException | None] = queue.Queue(_QUEUE_PIECES)
+        self._late: bytes | BaseException | None = None  # read when the queue was full at the end
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._read, name="allmem source", daemon=True)
 
     def end(self) -> None:
-        """Make the iteration end soon, from any thread or signal handler."""
+        """Make the iteration end soon, with a last ``PAUSE``; from any thread or signal handler."""
         self._ended.set()
+
+    def rest(self) -> bytes:
+        """What was read ahead and not given yet; the reading ends for good."""
+        self.end()
+        if self._thread.ident is not None:
+            self._thread.join(_HANDOVER_SECONDS)  # in vain where it waits for a silent writer
+        read: list[bytes | BaseException | None] = []
+        while not self._queue.empty():
+            read.append(self._queue.get_nowait())
+        return b"".join(item for item in [*read, self._late] if isinstance(item, bytes))
 
     def __iter__(self) -> Iterator[bytes | Pause]:
         """The pieces and pauses in order; what the reading raised is raised here."""
@@ -65,6 +70,7 @@ class PausingSource:
             yield item
             due = True
             since = time.monotonic()
+        yield PAUSE  # told to end; the source itself has not come to its end
 
     def _read(self) -> None:
         last: BaseException | None = None
@@ -78,10 +84,11 @@ class PausingSource:
 
     def _put(self, item: bytes | BaseException | None) -> bool:
         """Wait for room in the queue; False if nobody reads any more."""
-        while not self._ended.is_set():
+        while True:
             try:
                 self._queue.put(item, timeout=_POLL_SECONDS)
+                return not self._ended.is_set()
             except queue.Full:
-                continue
-            return True
-        return False
+                if self._ended.is_set():
+                    self._late = item
+                    return False

@@ -15,8 +15,10 @@ from typing import BinaryIO
 
 from allmem_runtime.errors import SourceError
 from allmem_runtime.source_mark import RunningDigest
+from allmem_runtime.text.blocks import read_blocks
 
-PIECE_BYTES = 1 << 16
+STREAM_BYTES = 1 << 14
+"""Most that is pulled from a stream at once; what is pulled when the reading ends is kept."""
 HEAD_BYTES = 1 << 16
 MAX_INVALID_SHARE = 0.1
 """A first block with a larger share of invalid bytes is not UTF-8 text.
@@ -89,19 +91,33 @@ class Source:
             SourceError: the file cannot be read, or is shorter than ``start``.
         """
         if self.stream is not None:
-            return _skip(checked(_read(self.stream, self.name), self.name), start, self.name)
+            return _skip(
+                checked(read_blocks(self.stream, self.name, STREAM_BYTES), self.name),
+                start,
+                self.name,
+            )
         assert self.path is not None
         return self._file_pieces(self.path, start)
 
     def _file_pieces(self, path: Path, start: int) -> Iterator[bytes]:
         try:
             with path.open("rb") as file:
-                if os.fstat(file.fileno()).st_size < start:
+                size = os.fstat(file.fileno()).st_size
+                if size < start:
                     raise _shorter(self.name, start)
                 file.seek(start)
-                yield from _read(file, self.name)
+                read = start
+                for piece in read_blocks(file, self.name):
+                    read += len(piece)
+                    yield piece
         except OSError as error:
             raise _unreadable(self.name, error) from None
+        if read < size:
+            raise SourceError(
+                f"{self.name} lost its end while it was read: it had {size:,} bytes, and now there "
+                f"is nothing after {read:,}.",
+                "Give it once it is whole; a session has kept what was read.",
+            )
 
     def digest(self, length: int) -> RunningDigest:
         """SHA-256 of the first ``length`` bytes of a file, which can go on with those after.
@@ -198,18 +214,6 @@ def checked(pieces: Iterator[bytes], name: str) -> Iterator[bytes]:
     check_text(first, name)
     yield first
     yield from pieces
-
-
-def _read(stream: BinaryIO, name: str) -> Iterator[bytes]:
-    # read1 and raw reads return what is there; a buffered read would wait for a whole piece.
-    read = getattr(stream, "read1", stream.read)
-    try:
-        while piece := read(PIECE_BYTES):
-            yield piece
-        if piece is None:
-            raise SourceError(f"{name} does not block.", "Open it in blocking mode.")
-    except OSError as error:
-        raise _unreadable(name, error) from None
 
 
 def _skip(pieces: Iterator[bytes], count: int, name: str) -> Iterator[bytes]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 
-from allmem_runtime.files.position_metadata import place_from_metadata, place_to_metadata
+from allmem_runtime.files.position_metadata import (
+    MAX_UNREAD,
+    place_from_metadata,
+    place_to_metadata,
+)
 from allmem_runtime.source_mark import SourceMark
 from allmem_runtime.state import Place
 
@@ -26,6 +31,20 @@ def test_place_survives_as_text() -> None:
     assert place_from_metadata(place_to_metadata(PLACE), 330) == PLACE
 
 
+@pytest.mark.parametrize("unread", [b"", "halb geles\u00e9n".encode()[:-1], b"[1]", [1, 329]])
+def test_what_is_unread_survives_as_what_it_is(unread: bytes | list[int]) -> None:
+    place = dataclasses.replace(PLACE, unread=unread)
+    metadata = place_to_metadata(place)
+    assert ("unread" in metadata) == bool(unread)
+    assert place_from_metadata(metadata, 330) == place
+
+
+def test_a_text_that_was_given_whole_is_not_kept_for_its_owner() -> None:
+    kept = dataclasses.replace(PLACE, unread=b"x" * MAX_UNREAD)
+    assert place_from_metadata(place_to_metadata(kept), 330) == kept
+    assert "unread" not in place_to_metadata(dataclasses.replace(kept, unread=kept.unread + b"x"))
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -43,6 +62,10 @@ def test_place_survives_as_text() -> None:
         ("pending", "{}"),
         ("pending", "[" * 100_000),
         ("recent", json.dumps([1] * 65)),
+        ("unread", "[330]"),
+        ("unread", "YQ"),
+        ("unread", "Zm9 v"),
+        ("unread", "ä"),
         ("source_offset", "x"),
         ("source_finished", "1"),
         ("source_digest", "A" * 64),

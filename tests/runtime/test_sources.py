@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from allmem_runtime.errors import SourceError
-from allmem_runtime.text.live import PAUSE, PausingSource
-from allmem_runtime.text.sources import PIECE_BYTES, Source, open_source
+from allmem_runtime.text.blocks import BLOCK_BYTES
+from allmem_runtime.text.live import PausingSource
+from allmem_runtime.text.pause import PAUSE
+from allmem_runtime.text.sources import Source, open_source
 
 NO_INPUT = io.BytesIO()
 
@@ -34,7 +36,7 @@ def test_a_file_is_read_from_any_byte(name: str, tmp_path: Path) -> None:
     data = "Größe und Maß. ".encode() * 9000
     source = open_source(written(tmp_path, name, data), NO_INPUT)
     assert (source.name, source.size) == (name, len(data))
-    for start in (0, 1, PIECE_BYTES, len(data) - 1, len(data)):
+    for start in (0, 1, BLOCK_BYTES, len(data) - 1, len(data)):
         assert b"".join(source.pieces(start)) == data[start:]
 
 
@@ -47,7 +49,7 @@ def test_standard_input_is_read_and_can_be_taken_up_later() -> None:
 
 def test_pieces_are_bounded(tmp_path: Path) -> None:
     source = open_source(written(tmp_path, "a", b"x" * 300000), NO_INPUT)
-    assert max(len(piece) for piece in source.pieces()) <= PIECE_BYTES
+    assert max(len(piece) for piece in source.pieces()) <= BLOCK_BYTES
 
 
 def test_the_digest_is_of_the_beginning(tmp_path: Path) -> None:
@@ -175,9 +177,30 @@ def test_a_live_source_that_waits_can_be_ended() -> None:
     source = PausingSource(pieces(), pause=None)
     threading.Timer(0.2, source.end).start()
     before = time.monotonic()
-    assert list(source) == []
+    assert list(source) == [PAUSE]
     assert time.monotonic() - before < 5
+    assert source.rest() == b""
     never.set()
+
+
+def test_what_a_live_source_read_ahead_is_its_rest() -> None:
+    given = [bytes([65 + i]) * 3 for i in range(20)]
+    taken = []
+
+    def pieces() -> Iterator[bytes]:
+        for piece in given:
+            taken.append(piece)
+            yield piece
+
+    source = PausingSource(pieces(), pause=None)
+    items = iter(source)
+    seen = next(items)
+    assert isinstance(seen, bytes)
+    time.sleep(0.3)  # the queue is full, and one more piece waits for room in it
+    source.end()
+    assert list(items)[-1] is PAUSE
+    assert seen + source.rest() == b"".join(taken)
+    assert 3 < len(taken) < len(given)
 
 
 def test_a_fast_writer_waits_for_the_reader() -> None:
