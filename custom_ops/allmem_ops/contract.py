@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 ElementType = Literal["activation", "cache", "float32", "float16", "int64", "uint8"]
 """``activation``: the type of the token stream; ``cache``: the type keys and values are kept in."""
 
-Value = int | float | str
+Value = int | float | str | tuple[int, ...]
 
 ELEMENTS = ("float32", "float16", "bfloat16", "int8")
 """Types of activations and caches; kernels know each by its index."""
@@ -28,23 +28,30 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """One attribute: allowed values are ``choices`` for text, ``minimum`` and up for numbers."""
+    """One attribute: allowed values are ``choices`` for text, ``minimum`` and up for numbers.
+
+    ``ints`` are one number for each key/value head.
+    """
 
     name: str
     default: Value | None
     doc: str
-    kind: Literal["int", "float", "string"]
+    kind: Literal["int", "ints", "float", "string"]
     choices: tuple[str, ...] = ()
     minimum: float | None = None
     maximum: float | None = None
     native_maximum: int | None = None
     """Where the native kernels stop, so that sums of sizes stay within 64 bits."""
+    per_head: bool = False
+    """Whether kernels take a number for each key/value head; an ``int`` is that of all."""
 
     @property
-    def field_type(self) -> Literal["int64", "float32", "bool", "choice"]:
+    def field_type(self) -> Literal["int64", "per_head", "float32", "bool", "choice"]:
         """Its type as a kernel's argument; an integer of 0 or 1 is a yes or no."""
         if self.kind == "string":
             return "choice"
+        if self.per_head:
+            return "per_head"
         if self.kind == "float":
             return "float32"
         return "bool" if (self.minimum, self.maximum) == (0, 1) else "int64"
@@ -55,6 +62,11 @@ class Attribute:
             if value not in self.choices:
                 return f"{self.name} is {value!r}; allowed: {', '.join(self.choices)}"
             return None
+        if self.kind == "ints":
+            if not isinstance(value, tuple) or not value:
+                return f"{self.name} is {value!r}; it must be integers, one for each head"
+            one = replace(self, kind="int")
+            return next((problem for each in value if (problem := one.problem(each))), None)
         allowed = (int,) if self.kind == "int" else (int, float)
         if isinstance(value, bool) or not isinstance(value, allowed):
             return f"{self.name} is {value!r}; it must be a {self.kind}"
@@ -87,7 +99,7 @@ class KernelField:
     """
 
     name: str
-    type: Literal["int64", "float32", "bool", "choice"]
+    type: Literal["int64", "per_head", "float32", "bool", "choice"]
     source: Attribute | Flag
 
 

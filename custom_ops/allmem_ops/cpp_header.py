@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from allmem_ops.contract import ELEMENTS, Attribute, Flag, KernelField, Operator, Tensor, Value
-from allmem_ops.schema import QUANTIZED_ATTENTION, QUANTIZED_MATMUL, TTT_MEMORY
+from allmem_ops.schema import QUANTIZED_ATTENTION_BY_HEAD, QUANTIZED_MATMUL, TTT_MEMORY
 
 HEADER = Path(__file__).resolve().parents[1] / "src" / "common" / "operator_fields.h"
 
-PREFIXES = {"Attention": QUANTIZED_ATTENTION, "Memory": TTT_MEMORY, "Product": QUANTIZED_MATMUL}
+PREFIXES = {
+    "Attention": QUANTIZED_ATTENTION_BY_HEAD,
+    "Memory": TTT_MEMORY,
+    "Product": QUANTIZED_MATMUL,
+}
 """What the operators are called in C++."""
 
-_TYPES = {"int64": "int64_t", "float32": "float", "bool": "bool"}
+_TYPES = {"int64": "int64_t", "per_head": "PerHead", "float32": "float", "bool": "bool"}
 _POINTERS = {"activation": "Activation", "cache": "void", "float32": "float"}
 
 _HEAD = """\
@@ -36,6 +41,7 @@ _HEAD = """\
 #include <limits>
 
 #include "element.h"
+#include "per_head.h"
 
 namespace allmem {
 
@@ -131,6 +137,10 @@ def _read(attribute: Attribute) -> str:
         choices = ", ".join(f'"{choice}"' for choice in attribute.choices)
         call = f'node.choice("{attribute.name}", {{{choices}}})'
         return f"static_cast<{_camel(attribute.name)}>({call})"
+    if attribute.per_head:
+        one = replace(attribute, kind="int")
+        lowest, highest = _literal(one, one.minimum), _literal(one, one.native_maximum)
+        return f'node.per_head("{attribute.name}", {lowest}, {highest})'
     default = "{}" if attribute.default is None else _literal(attribute, attribute.default)
     lowest = _literal(attribute, attribute.minimum)
     highest = _literal(attribute, attribute.native_maximum or attribute.maximum)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from allmem_ops.contract import Attribute, Operator, Value
 
-KernelValue = int | float
+KernelValue = int | float | tuple[int, ...]
+"""A tuple has one number for each key/value head."""
 
 
 def kernel_fields(operator: Operator, attributes: Mapping[str, Value]) -> dict[str, KernelValue]:
@@ -35,4 +36,8 @@ def kernel_fields(operator: Operator, attributes: Mapping[str, Value]) -> dict[s
 def _field(attribute: Attribute, value: Value) -> KernelValue:
     if isinstance(value, str):
         return attribute.choices.index(value)
+    if isinstance(value, tuple):
+        return value
+    if attribute.per_head:
+        return (int(value),)  # one for all
     return float(value) if attribute.kind == "float" else int(value)

@@ -60,19 +60,34 @@ class KernelCall:
         Raises:
             Unavailable: the library does not know an argument.
         """
+        numbers = {name: _per_head(v) for name, v in self.values.items() if isinstance(v, tuple)}
         unknown = [name for name in (*self.values, *addresses) if name not in names]
         if unknown:
             raise Unavailable(
                 f"the kernels' library has no argument {unknown[0]!r} of {self.entry}: it was "
                 "built from other sources; build it again"
             )
-        return (_Value * len(names))(*(self._value(name, addresses) for name in names))
+        arguments = (_Value * len(names))(*(self._value(n, addresses, numbers) for n in names))
+        arguments.numbers = numbers  # their memory lives as long
+        return arguments
 
-    def _value(self, name: str, addresses: Mapping[str, int]) -> _Value:
+    def _value(
+        self,
+        name: str,
+        addresses: Mapping[str, int],
+        numbers: Mapping[str, ctypes.Array[ctypes.c_int64]],
+    ) -> _Value:
         value = self.values.get(name)
         if isinstance(value, float):
             return _Value(number=value)
+        if isinstance(value, tuple):
+            return _Value(address=ctypes.addressof(numbers[name]))
         return _Value(address=addresses.get(name)) if value is None else _Value(integer=value)
+
+
+def _per_head(numbers: tuple[int, ...]) -> ctypes.Array[ctypes.c_int64]:
+    """As C takes what heads have of their own: how many numbers there are, and the numbers."""
+    return (ctypes.c_int64 * (1 + len(numbers)))(len(numbers), *numbers)
 
 
 def describe(
@@ -102,6 +117,10 @@ def describe(
     }
     elements = {"activation": ELEMENTS.index(activation)}
     if ENTRIES[operator.name] == "attention":
+        if "kv_heads" not in known:  # the rings of all heads lie one after the other
+            window = attributes["window"]
+            assert isinstance(window, tuple)
+            known["kv_heads"] = len(window)
         heads = shapes["qkv"][2] // known["head_dim"]
         known["query_heads"] = heads - 2 * known["kv_heads"]
         elements["cache"] = ELEMENTS.index(cache)

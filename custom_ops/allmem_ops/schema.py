@@ -10,7 +10,8 @@ Shapes are written with these names:
     query_heads          attention query heads
     kv_heads             attention key/value heads, a divisor of query_heads
     head_dim             width of one attention head
-    slots                sinks + window, the capacity of the key/value ring
+    slots                sinks + window, the capacity of the key/value ring of a head
+    rows                 slots of all heads, where their windows differ
     rotary_half          number of rotary frequencies, at most head_dim // 2
     heads, width         memory heads and their total width; memory_dim = width // heads
     hidden               hidden units of one memory head
@@ -31,7 +32,8 @@ from dataclasses import replace
 from allmem_ops.contract import Attribute, Flag, Operator, Tensor
 
 DOMAIN = "ai.allmem"
-VERSION = 1
+VERSION = 2
+"""Of the domain. An operator's own version is that in which its contract changed last."""
 
 _POSITION = Tensor(
     "position", (1,), "int64", "absolute index of the piece's first token since the start"
@@ -42,7 +44,7 @@ _RING = ("batch", "kv_heads", "slots", "head_dim")
 
 SLIDING_WINDOW_ATTENTION = Operator(
     name="SlidingWindowAttention",
-    version=VERSION,
+    version=1,
     doc=(
         "Grouped-query attention over the first `sinks` tokens, the last `window` tokens and the "
         "piece itself, between the QKV projection and the output projection."
@@ -80,6 +82,7 @@ SLIDING_WINDOW_ATTENTION = Operator(
             "int",
             minimum=1,
             native_maximum=_MOST_SLOTS,
+            per_head=True,
         ),
         Attribute(
             "sinks",
@@ -132,11 +135,43 @@ QUANTIZED_ATTENTION = replace(
 )
 """SlidingWindowAttention as it is where the cache is int8: one more input and output, the last."""
 
+
+def _by_head(operator: Operator) -> Operator:
+    """The operator whose heads have windows of their own; their rings lie one after the other."""
+    rings = {_RING: ("batch", "rows", "head_dim"), _SCALE: ("batch", "2 * rows")}
+    docs = {
+        "past_key": "rotated keys, head after head, a head's token in the slot of its own ring",
+        "past_value": "values in the same rows",
+        "past_scale": "head after head: of each of its int8 keys, then of each of its int8 values",
+    }
+
+    def tensors(given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(
+            replace(t, shape=rings.get(t.shape, t.shape), doc=docs.get(t.name, t.doc))
+            for t in given
+        )
+
+    window, *rest = operator.attributes
+    doc = "tokens visible, the token itself included, for each key/value head"
+    return replace(
+        operator,
+        version=2,
+        inputs=tensors(operator.inputs),
+        outputs=tensors(operator.outputs),
+        attributes=(replace(window, kind="ints", doc=doc), *rest),
+    )
+
+
+ATTENTION_BY_HEAD = _by_head(SLIDING_WINDOW_ATTENTION)
+"""SlidingWindowAttention with a window for every key/value head."""
+QUANTIZED_ATTENTION_BY_HEAD = _by_head(QUANTIZED_ATTENTION)
+"""The same where the cache is int8."""
+
 _FAST = ("batch", "heads", 3, "hidden", "memory_dim")
 
 TTT_MEMORY = Operator(
     name="TTTMemory",
-    version=VERSION,
+    version=1,
     doc=(
         "The neural memory that learns at test time, between its projections: causal depthwise "
         "convolution, query/key normalization, read, output norm and gate, gradient accumulation "
@@ -290,7 +325,7 @@ TTT_MEMORY = Operator(
 
 QUANTIZED_MATMUL = Operator(
     name="QuantisedMatMul",
-    version=VERSION,
+    version=1,
     doc=(
         "x times a matrix of integers in blocks of 32 inputs, x being rounded to eight bits "
         "in the same blocks: 4 bits are scale * number + minimum, 8 bits scale * (number - 128). "

@@ -21,6 +21,7 @@
 #include <iostream>
 #include <map>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <type_traits>
@@ -74,6 +75,13 @@ struct Case {
     return found->second;
   }
   int64_t whole(const std::string& key) const { return std::stoll(text(key)); }
+  // Numbers with commas between them.
+  std::vector<int64_t> integers(const std::string& key) const {
+    std::vector<int64_t> numbers;
+    std::istringstream stream(text(key));
+    for (std::string one; std::getline(stream, one, ',');) numbers.push_back(std::stoll(one));
+    return numbers;
+  }
 };
 
 std::shared_ptr<Block> read_block(std::istream& file, size_t bytes) {
@@ -163,6 +171,9 @@ void fill(const Case& one, const Arrays& arrays, Args& args) {
       if (arrays.has(name)) member = static_cast<Member>(static_cast<void*>(arrays.raw(name)));
     } else if constexpr (std::is_same_v<Member, allmem::Element>) {
       member = element_named(one.text(name));
+    } else if constexpr (std::is_same_v<Member, allmem::PerHead>) {
+      const std::vector<int64_t> numbers = one.integers(name);
+      member.set(numbers.data(), static_cast<int64_t>(numbers.size()));
     } else if constexpr (std::is_floating_point_v<Member>) {
       member = static_cast<Member>(std::stod(one.text(name)));
     } else {

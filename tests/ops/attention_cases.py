@@ -13,7 +13,7 @@ from allmem_ops.contract import Value
 
 def _attention(
     name: str,
-    window: int,
+    window: int | tuple[int, ...],
     sinks: int,
     position: int = 0,
     attributes: Mapping[str, Value] | None = None,
@@ -70,6 +70,33 @@ def _attention_cases() -> Iterator[Case]:
     for window in (500, 512, 1100):  # slices of a decode step
         yield _attention(f"long_ring_{window}", window, 70, 5000, time=1, head_dim=20)
         yield _attention(f"half_full_ring_{window}", window, 70, 400, time=1, head_dim=20)
+    # Windows that differ by head: rings that are full and such that are not, long beside short.
+    for windows in ((7,), (5, 5), (3, 9), (9, 3), (1, 64, 20), (600, 5), (5, 600, 300)):
+        heads = {"kv_heads": len(windows), "query_heads": 3 * len(windows)}
+        label = "_".join(map(str, windows))
+        for cache in ("float32", "float16", "int8"):
+            for position in (0, 7, 700):
+                for time in (1, 4, 70):
+                    yield _attention(
+                        f"windows_{label}_{cache}_at_{position}_time_{time}",
+                        windows,
+                        3,
+                        position,
+                        time=time,
+                        cache=cache,
+                        head_dim=20,
+                        **heads,
+                    )
+    for time in (1, 6):
+        yield _attention(f"windows_no_sinks_time_{time}", (6, 40), 0, 20, time=time)
+        yield _attention(f"windows_batch_time_{time}", (6, 40), 2, 30, batch=3, time=time)
+        yield _attention(f"windows_no_token_{time}", (6, 40), 2, 30, batch=time, time=0)
+        yield _attention(
+            f"windows_true_sinks_time_{time}", (6, 40), 3, 60, {"sink_rope": "true"}, time=time
+        )
+        yield _attention(
+            f"windows_head_norm_time_{time}", (6, 40), 3, 60, {"norm_epsilon": 1e-6}, time=time
+        )
     # Attributes.
     for time in (1, 6):
         for sink_rope in ("clamped", "true"):

@@ -15,7 +15,12 @@ from numpy.typing import NDArray
 
 from allmem_ops.contract import Operator, Value
 from allmem_ops.reference import quantize, sliding_window_attention, ttt_memory
-from allmem_ops.schema import OPERATORS, QUANTIZED_ATTENTION
+from allmem_ops.schema import (
+    ATTENTION_BY_HEAD,
+    OPERATORS,
+    QUANTIZED_ATTENTION,
+    QUANTIZED_ATTENTION_BY_HEAD,
+)
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -66,8 +71,11 @@ class Case:
     @property
     def operator(self) -> Operator:
         """The operator of the table."""
+        by_head = isinstance(self.attributes.get("window"), tuple)
         if self.cache == "int8":
-            return QUANTIZED_ATTENTION
+            return QUANTIZED_ATTENTION_BY_HEAD if by_head else QUANTIZED_ATTENTION
+        if by_head:
+            return ATTENTION_BY_HEAD
         attention = isinstance(self.sizes, AttentionSizes)
         return OPERATORS["SlidingWindowAttention" if attention else "TTTMemory"]
 
@@ -93,9 +101,13 @@ def _attention_inputs(
     sizes: AttentionSizes, attributes: Mapping[str, Value], generator: np.random.Generator
 ) -> Arrays:
     half = sizes.head_dim // 2 if sizes.rotary_half is None else sizes.rotary_half
-    slots = int(attributes["window"]) + int(attributes["sinks"])
+    window, sinks = attributes["window"], int(attributes["sinks"])
     packed = (sizes.query_heads + 2 * sizes.kv_heads) * sizes.head_dim
-    ring = (sizes.batch, sizes.kv_heads, slots, sizes.head_dim)
+    ring: tuple[int, ...]
+    if isinstance(window, tuple):
+        ring = (sizes.batch, sum(sinks + own for own in window), sizes.head_dim)
+    else:
+        ring = (sizes.batch, sizes.kv_heads, sinks + int(window), sizes.head_dim)
     exponent = np.arange(half) / max(half, 1)
     arrays = {
         "qkv": _normal(generator, sizes.batch, sizes.time, packed),
@@ -108,7 +120,12 @@ def _attention_inputs(
     if sizes.cache == "int8":
         rows = [quantize(arrays[name]) for name in ("past_key", "past_value")]
         arrays["past_key"], arrays["past_value"] = (integers for integers, _ in rows)
-        arrays["past_scale"] = np.stack([scale for _, scale in rows], axis=2)
+        if isinstance(window, tuple):  # of each head's keys, then of its values
+            ends = np.cumsum([sinks + own for own in window])[:-1]
+            parts = zip(*(np.split(scale, ends, axis=1) for _, scale in rows), strict=True)
+            arrays["past_scale"] = np.concatenate([s for both in parts for s in both], axis=1)
+        else:
+            arrays["past_scale"] = np.stack([scale for _, scale in rows], axis=2)
         return arrays
     for name in ("past_key", "past_value"):
         arrays[name] = arrays[name].astype(sizes.cache)

@@ -214,7 +214,7 @@ def test_kernel_fields_are_numbers_named_once_and_every_attribute_reaches_one(op
     values = kernel_fields(operator, required(operator))
     assert list(values) == [field.name for field in operator.kernel_fields]
     assert len(values) == len(operator.kernel_fields)
-    assert all(isinstance(value, (int, float)) for value in values.values())
+    assert all(isinstance(value, (int, float, tuple)) for value in values.values())
     sources = [field.source for field in operator.kernel_fields]
     reached = {s.name for s in sources if isinstance(s, Attribute)}
     reached |= {name for s in sources if isinstance(s, Flag) for name, _ in s.when}

@@ -5,10 +5,12 @@ It knows the ring and the rotation; it does not know speed.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from allmem_ops.schema import SLIDING_WINDOW_ATTENTION
+from allmem_ops.schema import ATTENTION_BY_HEAD, SLIDING_WINDOW_ATTENTION
 
 Array = NDArray[np.floating]
 
@@ -67,7 +69,7 @@ def sliding_window_attention(
     past_value: Array,
     past_scale: Array | None = None,
     *,
-    window: int,
+    window: int | tuple[int, ...],
     sinks: int,
     scale: float,
     sink_rope: str = "clamped",
@@ -82,6 +84,9 @@ def sliding_window_attention(
     Keys and values are rounded to the cache's type before anyone attends to them: the result
     does not depend on where the text was cut.
 
+    Windows may differ by key/value head. The rings of the heads then lie one after the other, and
+    each head is computed as if it were alone.
+
     Args:
         qkv: [batch, time, (query_heads + 2 kv_heads) head_dim].
         position: absolute index of the first token of the piece.
@@ -92,8 +97,11 @@ def sliding_window_attention(
         past_value: the same shape.
         past_scale: [batch, kv_heads, 2, sinks + window], scales of the rows of keys and values;
             there if, and only if, these are int8.
-        window: tokens visible, the token itself included.
-        sinks: first tokens that stay visible for ever.
+        window: tokens visible, the token itself included; with a tuple, of each key/value head.
+            The caches then are [batch, rows, head_dim], where rows are those of the rings
+            [sinks + window] of all heads, and the scales [batch, 2 * rows], where those of a head's
+            keys and then those of its values follow those of the head before.
+        sinks: first tokens that stay visible permanently.
         scale: factor on the dot products.
         sink_rope: ``clamped`` or ``true``.
         rope_amplitude: factor on cos and sin.
@@ -109,26 +117,83 @@ def sliding_window_attention(
 
     Source: arXiv 2602.13680, token mixer (sliding window with sinks); sinks: arXiv 2309.17453.
     """
-    SLIDING_WINDOW_ATTENTION.attribute_values(
-        {
-            "window": window,
-            "sinks": sinks,
-            "scale": scale,
-            "sink_rope": sink_rope,
-            "rope_amplitude": rope_amplitude,
-            "norm_epsilon": norm_epsilon,
-        }
-    )
+    by_head = isinstance(window, tuple)
+    attributes: dict[str, Any] = {
+        "sinks": sinks,
+        "scale": scale,
+        "sink_rope": sink_rope,
+        "rope_amplitude": rope_amplitude,
+        "norm_epsilon": norm_epsilon,
+    }
+    operator = ATTENTION_BY_HEAD if by_head else SLIDING_WINDOW_ATTENTION
+    operator.attribute_values({"window": window, **attributes})
+    vectors = (inverse_frequencies, query_norm, key_norm)
+    if not by_head:
+        past = (past_key, past_value, past_scale)
+        return _one_window(qkv, position, *vectors, *past, window=window, **attributes)
+
     batch, time, packed = qkv.shape
-    _, kv_heads, slots, head_dim = past_key.shape
-    if slots != sinks + window:
-        raise ValueError(f"SlidingWindowAttention: the ring has {slots} slots, not sinks + window")
+    _, rows, head_dim = past_key.shape
+    kv_heads = len(window)
+    if rows != sum(sinks + own for own in window):
+        raise ValueError(
+            f"SlidingWindowAttention: the rings have {rows} rows, not sinks + window of every head"
+        )
+    group = _query_heads(packed, head_dim, kv_heads) // kv_heads
+    heads = qkv.reshape(batch, time, packed // head_dim, head_dim)
+    query, key, value = np.split(heads, [group * kv_heads, (group + 1) * kv_heads], axis=2)
+    results, row = [], 0
+    for head, own in enumerate(window):
+        slots = sinks + own
+        mine = [query[:, :, head * group : (head + 1) * group], key[:, :, [head]]]
+        mine = np.concatenate([*mine, value[:, :, [head]]], axis=2).reshape(batch, time, (group + 2) * head_dim)
+        rings = [past[:, None, row : row + slots] for past in (past_key, past_value)]
+        scales = None
+        if past_scale is not None:
+            scales = past_scale[:, 2 * row : 2 * (row + slots)].reshape(batch, 1, 2, slots)
+        results.append(
+            _one_window(mine, position, *vectors, *rings, scales, window=own, **attributes)
+        )
+        row += slots
+    output, *rings = zip(*results, strict=True)
+    flat = [np.concatenate([ring[:, 0] for ring in part], axis=1) for part in rings[:2]]
+    scales = [np.concatenate([s.reshape(batch, -1) for s in part], axis=1) for part in rings[2:]]
+    return np.concatenate(output, axis=2), *flat, *scales
+
+
+def _query_heads(packed: int, head_dim: int, kv_heads: int) -> int:
     query_heads = packed // head_dim - 2 * kv_heads
     if packed % head_dim or query_heads < 1 or query_heads % kv_heads:
         raise ValueError(
             f"SlidingWindowAttention: qkv has {packed} columns, which are no queries, keys and "
             f"values of heads of {head_dim} with {kv_heads} key/value heads"
         )
+    return query_heads
+
+
+def _one_window(
+    qkv: Array,
+    position: int,
+    inverse_frequencies: Array,
+    query_norm: Array,
+    key_norm: Array,
+    past_key: Array,
+    past_value: Array,
+    past_scale: Array | None,
+    *,
+    window: int,
+    sinks: int,
+    scale: float,
+    sink_rope: str,
+    rope_amplitude: float,
+    norm_epsilon: float,
+) -> tuple[Array, ...]:
+    """All heads have one window and rings [batch, kv_heads, sinks + window, head_dim]."""
+    batch, time, packed = qkv.shape
+    _, kv_heads, slots, head_dim = past_key.shape
+    if slots != sinks + window:
+        raise ValueError(f"SlidingWindowAttention: the ring has {slots} slots, not sinks + window")
+    query_heads = _query_heads(packed, head_dim, kv_heads)
     if (past_scale is not None) != (past_key.dtype == np.int8):
         raise ValueError(
             f"SlidingWindowAttention: past_key is {past_key.dtype}; past_scale goes with int8 and "

@@ -24,17 +24,38 @@ static AttentionSizes check(const AttentionAttributes& attributes,
   AttentionSizes sizes{};
   sizes.batch = qkv.shape[0];
   sizes.time = qkv.shape[1];
-  const int64_t slots = attributes.sinks + attributes.window;
-  constexpr char kRing[] = "[batch, kv_heads, sinks + window, head_dim]";
-  check_input(kName, key, cache, {sizes.batch, -1, slots, -1}, kRing);
-  sizes.kv_heads = key.shape[1];
-  sizes.head_dim = key.shape[3];
+  const bool by_head = key.shape.size() == 3;
+  const int64_t windows = attributes.window.count;
+  Shape ring, scale;
+  const char *ring_text, *scale_text;
+  if (by_head) {
+    // The rows of a batch: of all heads, one after the other.
+    sizes.kv_heads = windows;
+    const int64_t rows = windows * attributes.sinks + attributes.window.before(windows);
+    ring = {sizes.batch, rows, -1};
+    ring_text = "[batch, the sum of sinks + window over the heads, head_dim]";
+    scale = {sizes.batch, 2 * rows};
+    scale_text = "[batch, 2 * the sum of sinks + window over the heads]";
+  } else {
+    if (windows != 1) {
+      throw InvalidArgument(text(kName, ": attribute 'window' has ", windows,
+                                 " numbers, and past_key has shape ", shape_text(key.shape),
+                                 "; rings of different windows lie one after the other"));
+    }
+    const int64_t slots = attributes.sinks + attributes.window.of(0);
+    ring = {sizes.batch, -1, slots, -1};
+    ring_text = "[batch, kv_heads, sinks + window, head_dim]";
+    scale = {sizes.batch, -1, 2, slots};
+    scale_text = "[batch, kv_heads, 2, sinks + window]";
+  }
+  check_input(kName, key, cache, ring, ring_text);
+  sizes.head_dim = ring.back() = key.shape.back();
+  if (!by_head) sizes.kv_heads = ring[1] = scale[1] = key.shape[1];
   if (sizes.kv_heads < 1 || sizes.head_dim < 1) {
     throw InvalidArgument(text(kName, ": input past_key has shape ", shape_text(key.shape),
                                "; kv_heads and head_dim must be at least 1"));
   }
-  check_input(kName, inputs[kPastValue], cache,
-              {sizes.batch, sizes.kv_heads, slots, sizes.head_dim}, kRing);
+  check_input(kName, inputs[kPastValue], cache, ring, ring_text);
   const int64_t packed = qkv.shape[2];
   sizes.query_heads = packed / sizes.head_dim - 2 * sizes.kv_heads;
   if (packed % sizes.head_dim != 0 || sizes.query_heads < 1 ||
@@ -56,8 +77,7 @@ static AttentionSizes check(const AttentionAttributes& attributes,
   check_input(kName, inputs[kKeyNorm], kFloat, {sizes.head_dim}, "[head_dim]");
   check_input(kName, inputs[kAttentionPosition], ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64, {1}, "[1]");
   if (cache == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8) {
-    check_input(kName, inputs[kPastScale], kFloat, {sizes.batch, sizes.kv_heads, 2, slots},
-                "[batch, kv_heads, 2, sinks + window]");
+    check_input(kName, inputs[kPastScale], kFloat, scale, scale_text);
   }
   return sizes;
 }

@@ -19,6 +19,11 @@ Attributes::Kind Attributes::kind_of(const char* name) const {
   if (succeeded(api_.KernelInfoGetAttribute_string(info_, name, nullptr, &size))) {
     return Kind::kText;
   }
+  // Of a kind that is no list the interface gives an empty one.
+  size = 0;
+  if (succeeded(api_.KernelInfoGetAttributeArray_int64(info_, name, nullptr, &size)) && size > 0) {
+    return Kind::kIntegers;
+  }
   return Kind::kMissing;
 }
 
@@ -41,6 +46,31 @@ int64_t Attributes::integer(const char* name, std::optional<int64_t> standard, i
                                "; it must be from ", minimum, " to ", maximum));
   }
   return value;
+}
+
+PerHead Attributes::per_head(const char* name, int64_t minimum, int64_t maximum) const {
+  PerHead out{};
+  if (kind_of(name) != Kind::kIntegers) {
+    const int64_t value = integer(name, {}, minimum, maximum);
+    out.set(&value, 1);
+    return out;
+  }
+  int64_t values[PerHead::kMost];
+  size_t count = 0;
+  require(api_, api_.KernelInfoGetAttributeArray_int64(info_, name, nullptr, &count));
+  if (count < 1 || count > static_cast<size_t>(PerHead::kMost)) {
+    throw InvalidArgument(text(operator_, ": attribute '", name, "' has ", count,
+                               " numbers; it must have 1 to ", PerHead::kMost));
+  }
+  require(api_, api_.KernelInfoGetAttributeArray_int64(info_, name, values, &count));
+  for (size_t i = 0; i < count; ++i) {
+    if (values[i] < minimum || values[i] > maximum) {
+      throw InvalidArgument(text(operator_, ": attribute '", name, "' has ", values[i], " for head ",
+                                 i, "; it must be from ", minimum, " to ", maximum));
+    }
+  }
+  out.set(values, static_cast<int64_t>(count));
+  return out;
 }
 
 float Attributes::number(const char* name, std::optional<float> standard, float minimum,

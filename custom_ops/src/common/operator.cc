@@ -41,7 +41,7 @@ Operator::Operator(OperatorDescription given) : OrtCustomOp{}, description(std::
   GetVariadicInputHomogeneity = [](const OrtCustomOp*) { return 0; };
   GetVariadicOutputMinArity = [](const OrtCustomOp*) { return 0; };
   GetVariadicOutputHomogeneity = [](const OrtCustomOp*) { return 0; };
-  GetStartVersion = [](const OrtCustomOp*) { return kOperatorVersion; };
+  GetStartVersion = [](const OrtCustomOp*) { return 1; };  // graphs of every version are run
   GetEndVersion = [](const OrtCustomOp*) { return kOperatorVersion; };
   CreateKernelV2 = [](const OrtCustomOp* op, const OrtApi* api, const OrtKernelInfo* info,
                       void** kernel) -> OrtStatus* {

@@ -13,6 +13,7 @@
 #include <limits>
 
 #include "element.h"
+#include "per_head.h"
 
 namespace allmem {
 
@@ -26,7 +27,7 @@ static_assert(static_cast<int>(Element::kInt8) == 3, "ELEMENTS of allmem_ops/con
 enum class SinkRope { kClamped, kTrue };
 
 struct AttentionAttributes {
-  int64_t window;
+  PerHead window;
   int64_t sinks;
   float scale;
   float rope_amplitude;
@@ -38,7 +39,7 @@ struct AttentionAttributes {
   static AttentionAttributes read(const Node& node) {
     AttentionAttributes out{};
     const auto sink_rope = static_cast<SinkRope>(node.choice("sink_rope", {"clamped", "true"}));
-    out.window = node.integer("window", {}, 1, 1073741824);
+    out.window = node.per_head("window", 1, 1073741824);
     out.sinks = node.integer("sinks", {}, 0, 1073741824);
     out.scale = node.number("scale", {}, 0.0f, std::numeric_limits<float>::max());
     out.rope_amplitude = node.number("rope_amplitude", 1.0f, 0.0f,

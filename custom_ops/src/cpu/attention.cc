@@ -21,6 +21,15 @@ void fill_rotary(const AttentionArgs& args, int64_t origin, int64_t begin, int64
   }
 }
 
+void fill_sink_rotary(const AttentionArgs& args, const RotaryTable& table) {
+  if (!args.clamp_sinks) return;
+  for (int64_t row = 0; row < sink_rows(args); ++row) {
+    const RotaryTable one = {table.cos + row * args.rotary_half,
+                             table.sin + row * args.rotary_half};
+    fill_rotary(args, last_true_sink_position(args, args.window.of(row)), 0, 1, one);
+  }
+}
+
 void normalize_head(const AttentionArgs& args, const float* head, const float* gain, float* out) {
   const int64_t dim = args.head_dim;
   if (args.norm_epsilon == 0.0f) {

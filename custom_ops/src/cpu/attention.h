@@ -13,17 +13,28 @@ struct RotaryTable {
 };
 
 // The last position at which a query still meets a sink at their true distance.
-ALLMEM_INLINE int64_t last_true_sink_position(const AttentionArgs& args) {
-  return args.clamp_sinks ? args.sinks + args.window - 1 : INT64_MAX;
+ALLMEM_INLINE int64_t last_true_sink_position(const AttentionArgs& args, int64_t window) {
+  return args.clamp_sinks ? args.sinks + window - 1 : INT64_MAX;
 }
 
-ALLMEM_INLINE int64_t ring_slot(const AttentionArgs& args, int64_t t) {
-  return t < args.sinks ? t : args.sinks + (t - args.sinks) % args.window;
+ALLMEM_INLINE int64_t ring_slot(const AttentionArgs& args, int64_t window, int64_t t) {
+  return t < args.sinks ? t : args.sinks + (t - args.sinks) % window;
+}
+
+// Heads whose windows differ meet the sinks at positions of their own.
+ALLMEM_INLINE int64_t sink_rows(const AttentionArgs& args) {
+  return args.window.count == 1 ? 1 : args.kv_heads;
+}
+ALLMEM_INLINE int64_t sink_row(const AttentionArgs& args, int64_t kv_head) {
+  return args.window.count == 1 ? 0 : kv_head;
 }
 
 // Fills rows [begin, end) of a table whose row 0 is position `origin`.
 void fill_rotary(const AttentionArgs& args, int64_t origin, int64_t begin, int64_t end,
                  const RotaryTable& table);
+
+// Fills the table of sink_rows rows: for each the last position at which sinks are met truly.
+void fill_sink_rotary(const AttentionArgs& args, const RotaryTable& table);
 
 // Head norm (if any) without rotation.
 void normalize_head(const AttentionArgs& args, const float* head, const float* gain, float* out);

@@ -15,45 +15,66 @@ constexpr int kHeads = 4;        // query heads that share one reading of a key
 constexpr int kParts = 4;        // vectors of a value row summed at a time
 
 struct Plan {
-  int64_t group, slots, seen, slices, query_stride;
+  const AttentionArgs& args;
+  int64_t group, slices, query_stride;  // slices of all heads of a row of the batch
 
-  explicit Plan(const AttentionArgs& args) {
+  explicit Plan(const AttentionArgs& given) : args(given) {
     group = args.query_heads / args.kv_heads;
-    slots = args.sinks + args.window;
-    seen = min64(args.position + 1, slots);
-    slices = (seen + kSlice - 1) / kSlice;
+    slices = 0;
+    for (int64_t h = 0; h < args.kv_heads; ++h) slices += slices_of(h);
     query_stride = round_up(args.head_dim, kLanes);
+  }
+
+  // What a head sees: the first slots of its ring.
+  int64_t seen(int64_t kv_head) const {
+    return min64(args.position + 1, args.sinks + args.window.of(kv_head));
+  }
+  int64_t slices_of(int64_t kv_head) const { return (seen(kv_head) + kSlice - 1) / kSlice; }
+
+  // The first slice of a ring among those of all.
+  int64_t first_slice(int64_t ring) const {
+    int64_t first = ring / args.kv_heads * slices;
+    for (int64_t h = 0; h < ring % args.kv_heads; ++h) first += slices_of(h);
+    return first;
+  }
+
+  // From a slice among those of all to its ring and its number there.
+  void find(int64_t task, int64_t& ring, int64_t& slice) const {
+    const int64_t batch = task / slices;
+    int64_t head = 0;
+    slice = task % slices;
+    while (slice >= slices_of(head)) slice -= slices_of(head++);
+    ring = batch * args.kv_heads + head;
   }
 };
 
 struct Layout {
-  RotaryTable table, sink_table;
+  RotaryTable table, sink_table;  // of one position, and of sink_rows
   float* query;       // [batch, query_heads, query_stride], times scale * log2(e), zero padded
   float* sink_query;  // the same at the clamped position
   float* row;         // [2][head_dim]
   void* key;          // [batch, kv_heads, head_dim] of the cache type
   void* value;
   float* scales;  // [batch, kv_heads, 2], of an int8 token
-  float* high;   // [batch, kv_heads, slices, group]
+  float* high;   // [batch, slices of all heads, group]
   float* total;  // the same
-  float* sums;   // [batch, kv_heads, slices, group, query_stride], not yet divided
+  float* sums;   // [batch, slices of all heads, group, query_stride], not yet divided
   float* weights;  // [workers][kHeads][kKeys]
   size_t bytes;
 
   Layout(const AttentionArgs& args, const Plan& plan, int workers, void* block) {
     Scratch scratch(block);
-    RotaryTable* const tables[] = {&table, &sink_table};
-    for (RotaryTable* one : tables) {
-      one->cos = scratch.take<float>(args.rotary_half);
-      one->sin = scratch.take<float>(args.rotary_half);
-    }
+    table.cos = scratch.take<float>(args.rotary_half);
+    table.sin = scratch.take<float>(args.rotary_half);
+    sink_table.cos = scratch.take<float>(sink_rows(args) * args.rotary_half);
+    sink_table.sin = scratch.take<float>(sink_rows(args) * args.rotary_half);
     query = scratch.take<float>(args.batch * args.query_heads * plan.query_stride);
     sink_query = scratch.take<float>(args.batch * args.query_heads * plan.query_stride);
     row = scratch.take<float>(2 * args.head_dim);
     key = scratch.take<float>(args.batch * args.kv_heads * args.head_dim);
     value = scratch.take<float>(args.batch * args.kv_heads * args.head_dim);
     scales = scratch.take<float>(2 * args.batch * args.kv_heads);
-    const int64_t partial = args.batch * args.query_heads * plan.slices;
+    const int64_t partial = args.batch * plan.slices * plan.group;
     high = scratch.take<float>(partial);
     total = scratch.take<float>(partial);
     sums = scratch.take<float>(partial * plan.query_stride);
@@ -64,7 +85,6 @@ struct Layout {
 
 void prepare_queries(const AttentionArgs& args, const Plan& plan, const Layout& layout) {
   const int64_t dim = args.head_dim;
-  const bool clamped = args.position > last_true_sink_position(args);
   for (int64_t b = 0; b < args.batch; ++b) {
     const float* token = args.qkv + b * (args.query_heads + 2 * args.kv_heads) * dim;
     for (int64_t h = 0; h < args.query_heads; ++h) {
@@ -73,7 +93,12 @@ void prepare_queries(const AttentionArgs& args, const Plan& plan, const Layout& 
       normalize_head(args, token + h * dim, args.query_norm, layout.row);
       for (int64_t d = 0; d < dim; ++d) layout.row[d] *= args.scale * 1.44269504f;
       rotate_head(args, layout.row, layout.table, 0, to);
-      rotate_head(args, layout.row, clamped ? layout.sink_table : layout.table, 0, sink_to);
+      const int64_t kv_head = h / plan.group;
+      if (args.position > last_true_sink_position(args, args.window.of(kv_head))) {
+        rotate_head(args, layout.row, layout.sink_table, sink_row(args, kv_head), sink_to);
+      } else {
+        rotate_head(args, layout.row, layout.table, 0, sink_to);
+      }
       for (int64_t d = dim; d < plan.query_stride; ++d) to[d] = sink_to[d] = 0.0f;
     }
   }
@@ -272,27 +297,28 @@ void attend_group(int64_t group, const Cache* keys, const Cache* values, const f
 }
 
 template <typename Cache>
-void write_token(const AttentionArgs& args, const Plan& plan, const Layout& layout, int64_t ring) {
+void write_token(const AttentionArgs& args, const Layout& layout, int64_t index) {
+  const Ring ring = ring_at(args, index);
   const size_t row = (size_t)args.head_dim * sizeof(Cache);
-  const size_t bytes = row * (size_t)plan.slots;
-  const int64_t slot = ring_slot(args, args.position);
+  const size_t bytes = row * (size_t)ring.slots, begin = row * (size_t)ring.row;
+  const int64_t slot = ring_slot(args, ring.window, args.position);
   const void* const past[2] = {args.past_key, args.past_value};
   void* const present[2] = {args.present_key, args.present_value};
   const void* const token[2] = {layout.key, layout.value};
   for (int part = 0; part < 2; ++part) {
-    char* const to = static_cast<char*>(present[part]) + bytes * (size_t)ring;
+    char* const to = static_cast<char*>(present[part]) + begin;
     if (past[part] != present[part]) {
-      memcpy(to, static_cast<const char*>(past[part]) + bytes * (size_t)ring, bytes);
+      memcpy(to, static_cast<const char*>(past[part]) + begin, bytes);
     }
-    memcpy(to + row * (size_t)slot, static_cast<const char*>(token[part]) + row * (size_t)ring, row);
+    memcpy(to + row * (size_t)slot, static_cast<const char*>(token[part]) + row * (size_t)index, row);
   }
   if constexpr (kScaled<Cache>) {
-    float* const to = args.present_scale + ring * 2 * plan.slots;
+    float* const to = args.present_scale + 2 * ring.row;
     if (args.past_scale != args.present_scale) {
-      memcpy(to, args.past_scale + ring * 2 * plan.slots, (size_t)plan.slots * 2 * sizeof(float));
+      memcpy(to, args.past_scale + 2 * ring.row, (size_t)ring.slots * 2 * sizeof(float));
     }
     for (int part = 0; part < 2; ++part) {
-      to[part * plan.slots + slot] = layout.scales[ring * 2 + part];
+      to[part * ring.slots + slot] = layout.scales[index * 2 + part];
     }
   }
 }
@@ -300,15 +326,16 @@ void write_token(const AttentionArgs& args, const Plan& plan, const Layout& layo
 // Joins the slices of one query head.
 void join(const AttentionArgs& args, const Plan& plan, const Layout& layout, int64_t head) {
   const int64_t stride = plan.query_stride, ring = head / plan.group, g = head % plan.group;
-  const int64_t first = ring * plan.slices * plan.group + g;
+  const int64_t first = plan.first_slice(ring) * plan.group + g;
+  const int64_t slices = plan.slices_of(ring % args.kv_heads);
   float high = -1e30f;
-  for (int64_t s = 0; s < plan.slices; ++s) {
+  for (int64_t s = 0; s < slices; ++s) {
     const float other = layout.high[first + s * plan.group];
     high = other > high ? other : high;
   }
   float total = 0.0f;
   float* const sums = layout.sums + first * stride;
-  for (int64_t s = 0; s < plan.slices; ++s) {
+  for (int64_t s = 0; s < slices; ++s) {
     const int64_t at = first + s * plan.group;
     float factor[kLanes];
     store(factor, power_of_two(splat(layout.high[at] - high)));
@@ -335,30 +362,32 @@ void decode(const AttentionArgs& args, const Parallel& parallel, void* scratch) 
   const Layout layout(args, plan, parallel.workers, scratch);
   const int64_t dim = args.head_dim, rings = args.batch * args.kv_heads;
   fill_rotary(args, args.position, 0, 1, layout.table);
-  if (args.clamp_sinks) fill_rotary(args, last_true_sink_position(args), 0, 1, layout.sink_table);
+  fill_sink_rotary(args, layout.sink_table);
   prepare_queries(args, plan, layout);
   prepare_piece(args, layout.table, 0, 1, static_cast<Cache*>(layout.key),
                 static_cast<Cache*>(layout.value), layout.scales, layout.row);
   const bool in_place =
       args.past_key == args.present_key && args.past_value == args.present_value;
   if (in_place) {
-    for (int64_t ring = 0; ring < rings; ++ring) write_token<Cache>(args, plan, layout, ring);
+    for (int64_t ring = 0; ring < rings; ++ring) write_token<Cache>(args, layout, ring);
   } else {
     for_each_task(parallel, rings,
-                  [&](int64_t ring, int) { write_token<Cache>(args, plan, layout, ring); });
+                  [&](int64_t ring, int) { write_token<Cache>(args, layout, ring); });
   }
-  for_each_task(parallel, rings * plan.slices, [&](int64_t task, int worker) {
-    const int64_t ring = task / plan.slices, slice = task % plan.slices;
-    const int64_t begin = slice * kSlice, end = min64(begin + kSlice, plan.seen);
-    const Cache* keys = static_cast<const Cache*>(args.present_key) + ring * plan.slots * dim;
-    const Cache* values = static_cast<const Cache*>(args.present_value) + ring * plan.slots * dim;
+  for_each_task(parallel, args.batch * plan.slices, [&](int64_t task, int worker) {
+    int64_t index, slice;
+    plan.find(task, index, slice);
+    const Ring ring = ring_at(args, index);
+    const int64_t begin = slice * kSlice, end = min64(begin + kSlice, plan.seen(ring.head));
+    const Cache* keys = static_cast<const Cache*>(args.present_key) + ring.row * dim;
+    const Cache* values = static_cast<const Cache*>(args.present_value) + ring.row * dim;
     const float* key_scales = nullptr;
     const float* value_scales = nullptr;
     if constexpr (kScaled<Cache>) {
-      key_scales = args.present_scale + ring * 2 * plan.slots;
-      value_scales = key_scales + plan.slots;
+      key_scales = args.present_scale + 2 * ring.row;
+      value_scales = key_scales + ring.slots;
     }
-    const int64_t query = ring * plan.group * plan.query_stride;
+    const int64_t query = index * plan.group * plan.query_stride;
     const int64_t part = task * plan.group;
     const auto run = [&](auto attend_heads) {
       attend_heads(plan.group, keys, values, key_scales, value_scales, begin, end, args.sinks, dim,

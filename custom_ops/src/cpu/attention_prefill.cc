@@ -68,7 +68,7 @@ struct Bench {
 template <typename Cache>
 struct Layout {
   RotaryTable table;       // positions of the piece
-  RotaryTable sink_table;  // one row: the clamped position
+  RotaryTable sink_table;  // sink_rows: the clamped positions
   Cache* piece_keys;       // [batch, kv_heads, time, dim], rotated and rounded
   Cache* piece_values;
   float* piece_scales;     // [batch, kv_heads, 2, time], where Cache is int8_t
@@ -80,8 +80,8 @@ struct Layout {
     Scratch scratch(block);
     table.cos = scratch.take<float>(args.time * args.rotary_half);
     table.sin = scratch.take<float>(args.time * args.rotary_half);
-    sink_table.cos = scratch.take<float>(args.rotary_half);
-    sink_table.sin = scratch.take<float>(args.rotary_half);
+    sink_table.cos = scratch.take<float>(sink_rows(args) * args.rotary_half);
+    sink_table.sin = scratch.take<float>(sink_rows(args) * args.rotary_half);
     const int64_t piece = args.batch * args.kv_heads * args.time * args.head_dim;
     piece_keys = scratch.take<Cache>(piece);
     piece_values = scratch.take<Cache>(piece);
@@ -118,7 +118,8 @@ class Task {
        int worker)
       : args_(args), plan_(plan), layout_(layout) {
     block_ = task % plan.token_blocks;
-    ring_ = task / plan.token_blocks;  // batch and kv head
+    index_ = task / plan.token_blocks;  // batch and kv head
+    ring_ = ring_at(args, index_);
     begin_ = block_ * plan.task_tokens;
     end_ = min64(begin_ + plan.task_tokens, args.time);
     rows_ = (end_ - begin_) * plan.group;
@@ -130,11 +131,11 @@ class Task {
   void run() {
     const int64_t first = args_.position + begin_, last = args_.position + end_ - 1;
     pack_queries();
-    const bool clamped = last > last_true_sink_position(args_);
+    const bool clamped = last > last_true_sink_position(args_, ring_.window);
     const int64_t sinks = min64(args_.sinks, last + 1);
     attend(0, sinks, clamped ? bench_.sink_query : bench_.query, true);
     // The window of the block's first token opens it.
-    attend(max64(args_.sinks, first - args_.window + 1), last + 1, bench_.query, false);
+    attend(max64(args_.sinks, first - ring_.window + 1), last + 1, bench_.query, false);
     unpack_output();
   }
 
@@ -142,10 +143,11 @@ class Task {
   int64_t packed_width() const { return (args_.query_heads + 2 * args_.kv_heads) * args_.head_dim; }
 
   void pack_queries() {
-    const int64_t dim = args_.head_dim, batch = ring_ / args_.kv_heads;
-    const int64_t head = ring_ % args_.kv_heads * plan_.group;
+    const int64_t dim = args_.head_dim, batch = index_ / args_.kv_heads;
+    const int64_t head = ring_.head * plan_.group;
     const float factor = args_.scale * 1.44269504f;  // the softmax uses powers of two
-    const int64_t true_until = last_true_sink_position(args_);
+    const int64_t true_until = last_true_sink_position(args_, ring_.window);
+    const int64_t sink_at = sink_row(args_, ring_.head);
     const bool clamped = args_.position + end_ - 1 > true_until;
     float* const normal = bench_.row;
     float* const turned = bench_.row + dim;
@@ -166,7 +168,7 @@ class Task {
       for (int64_t d = 0; d < dim; ++d) to[d * kTile] = turned[d];
       if (clamped) {
         const bool moved = args_.position + token > true_until;
-        if (moved) rotate_head(args_, normal, layout_.sink_table, 0, sink);
+        if (moved) rotate_head(args_, normal, layout_.sink_table, sink_at, sink);
         for (int64_t d = 0; d < dim; ++d) sink_to[d * kTile] = moved ? sink[d] : turned[d];
       }
     }
@@ -188,11 +190,11 @@ class Task {
 
   // Copies keys and values of `count` tokens from the ring or the piece, and notes who sees them.
   void gather(int64_t at, int64_t count, bool sinks) {
-    const int64_t dim = args_.head_dim, slots = args_.sinks + args_.window;
-    const Cache* ring_keys = static_cast<const Cache*>(args_.past_key) + ring_ * slots * dim;
-    const Cache* ring_values = static_cast<const Cache*>(args_.past_value) + ring_ * slots * dim;
-    const Cache* piece_keys = layout_.piece_keys + ring_ * args_.time * dim;
-    const Cache* piece_values = layout_.piece_values + ring_ * args_.time * dim;
+    const int64_t dim = args_.head_dim;
+    const Cache* ring_keys = static_cast<const Cache*>(args_.past_key) + ring_.row * dim;
+    const Cache* ring_values = static_cast<const Cache*>(args_.past_value) + ring_.row * dim;
+    const Cache* piece_keys = layout_.piece_keys + index_ * args_.time * dim;
+    const Cache* piece_values = layout_.piece_values + index_ * args_.time * dim;
     const int64_t origin = args_.position + begin_;
     for (int64_t n = 0; n < round_up(count, kRows); ++n) {
       float* key = bench_.keys + n * plan_.stride;
@@ -206,12 +208,13 @@ class Task {
       }
       const int64_t t = at + n;
       const bool old = t < args_.position;
-      const int64_t at_row = old ? ring_slot(args_, t) : t - args_.position;
+      const int64_t at_row = old ? ring_slot(args_, ring_.window, t) : t - args_.position;
       const Cache* const key_row = (old ? ring_keys : piece_keys) + at_row * dim;
       const Cache* const value_row = (old ? ring_values : piece_values) + at_row * dim;
       if constexpr (kScaled<Cache>) {
-        const int64_t rows = old ? slots : args_.time;
-        const float* scale = (old ? args_.past_scale : layout_.piece_scales) + ring_ * 2 * rows;
+        const int64_t rows = old ? ring_.slots : args_.time;
+        const float* scale = old ? args_.past_scale + 2 * ring_.row
+                                 : layout_.piece_scales + 2 * index_ * args_.time;
         expand(key_row, scale[at_row], dim, key);
         expand(value_row, scale[rows + at_row], dim, value);
       } else {
@@ -221,7 +224,7 @@ class Task {
       for (int64_t d = dim; d < plan_.value_dims; ++d) value[d] = 0.0f;
       bench_.first[n] = (int32_t)max64(t - origin, 0);
       bench_.last[n] =
-          sinks ? INT32_MAX : (int32_t)min64(t - origin + args_.window - 1, INT32_MAX);
+          sinks ? INT32_MAX : (int32_t)min64(t - origin + ring_.window - 1, INT32_MAX);
     }
   }
 
@@ -296,8 +299,8 @@ class Task {
   }
 
   void unpack_output() {
-    const int64_t dim = args_.head_dim, batch = ring_ / args_.kv_heads;
-    const int64_t head = ring_ % args_.kv_heads * plan_.group;
+    const int64_t dim = args_.head_dim, batch = index_ / args_.kv_heads;
+    const int64_t head = ring_.head * plan_.group;
     for (int64_t row = 0; row < rows_; ++row) {
       const int64_t token = begin_ + row / plan_.group;
       float* to = args_.output + (batch * args_.time + token) * args_.query_heads * dim +
@@ -313,43 +316,45 @@ class Task {
   const Plan& plan_;
   const Layout<Cache>& layout_;
   Bench bench_;
-  int64_t block_, ring_, begin_, end_, rows_, tiles_;
+  Ring ring_;
+  int64_t block_, index_, begin_, end_, rows_, tiles_;
 };
 
 // Only the last token of each slot is written, after everybody has read the old ring.
 template <typename Cache>
-void write_ring(const AttentionArgs& args, const Layout<Cache>& layout, int64_t ring) {
-  const int64_t dim = args.head_dim, slots = args.sinks + args.window;
+void write_ring(const AttentionArgs& args, const Layout<Cache>& layout, int64_t index) {
+  const Ring ring = ring_at(args, index);
+  const int64_t dim = args.head_dim, begin = ring.row * dim;
   const size_t bytes = (size_t)dim * sizeof(Cache);
   const Cache* const from[2] = {layout.piece_keys, layout.piece_values};
   const void* const past[2] = {args.past_key, args.past_value};
   void* const present[2] = {args.present_key, args.present_value};
   for (int part = 0; part < 2; ++part) {
-    Cache* const to = static_cast<Cache*>(present[part]) + ring * slots * dim;
+    Cache* const to = static_cast<Cache*>(present[part]) + begin;
     if (past[part] != present[part]) {
-      memcpy(to, static_cast<const Cache*>(past[part]) + ring * slots * dim, bytes * (size_t)slots);
+      memcpy(to, static_cast<const Cache*>(past[part]) + begin, bytes * (size_t)ring.slots);
     }
-    const Cache* const rows = from[part] + ring * args.time * dim;
+    const Cache* const rows = from[part] + index * args.time * dim;
     for (int64_t i = 0; i < args.time; ++i) {
       const int64_t t = args.position + i;
-      const bool overwritten = t >= args.sinks && args.time - i > args.window;
-      if (!overwritten) memcpy(to + ring_slot(args, t) * dim, rows + i * dim, bytes);
+      const bool overwritten = t >= args.sinks && args.time - i > ring.window;
+      if (!overwritten) memcpy(to + ring_slot(args, ring.window, t) * dim, rows + i * dim, bytes);
     }
   }
 }
 
 // The same for the scales of a ring, [2][slots].
-void write_scales(const AttentionArgs& args, const float* piece_scales, int64_t ring) {
-  const int64_t slots = args.sinks + args.window;
-  float* const to = args.present_scale + ring * 2 * slots;
+void write_scales(const AttentionArgs& args, const float* piece_scales, int64_t index) {
+  const Ring ring = ring_at(args, index);
+  float* const to = args.present_scale + 2 * ring.row;
   if (args.past_scale != args.present_scale) {
-    memcpy(to, args.past_scale + ring * 2 * slots, (size_t)slots * 2 * sizeof(float));
+    memcpy(to, args.past_scale + 2 * ring.row, (size_t)ring.slots * 2 * sizeof(float));
   }
   for (int64_t part = 0; part < 2; ++part) {
-    const float* const from = piece_scales + (ring * 2 + part) * args.time;
+    const float* const from = piece_scales + (index * 2 + part) * args.time;
     // In the order of time, so that the last token of a slot stays.
     for (int64_t i = 0; i < args.time; ++i) {
-      to[part * slots + ring_slot(args, args.position + i)] = from[i];
+      to[part * ring.slots + ring_slot(args, ring.window, args.position + i)] = from[i];
     }
   }
 }
@@ -366,10 +371,7 @@ void prefill(const AttentionArgs& args, const Parallel& parallel, void* scratch)
   const Plan plan(args);
   const Layout<Cache> layout(args, plan, parallel.workers, scratch);
   const int64_t rings = args.batch * args.kv_heads;
-  if (args.rotary_half > 0) {
-    fill_rotary(args, last_true_sink_position(args), 0, args.clamp_sinks ? 1 : 0,
-                layout.sink_table);
-  }
+  fill_sink_rotary(args, layout.sink_table);
   const int64_t steps = (args.time + kPreparedTokens - 1) / kPreparedTokens;
   for_each_task(parallel, steps, [&](int64_t task, int worker) {
     const int64_t begin = task * kPreparedTokens;

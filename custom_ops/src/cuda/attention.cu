@@ -54,7 +54,7 @@ AttentionScratch::AttentionScratch(const AttentionArgs& args) : AttentionScratch
     tensor = width > 0;
     if (tensor) query_stride = width;  // of 16 bits, so less than there is room for
   } else if (args.time == 1) {
-    const int64_t slots = args.sinks + args.window;
+    const int64_t slots = args.sinks + args.window.most(args.kv_heads);
     slice_slots = larger(kLeastSliceSlots, round_up(divide_up(slots, kMostSlices), 64));
     slices = divide_up(slots, slice_slots);
     const int64_t parts = args.batch * args.query_heads * slices;

@@ -47,19 +47,19 @@ __global__ void __launch_bounds__(kAttentionThreads, Heads > 2 ? 3 : 4)
   alignas(16) __shared__ float warp_sums[kWarps][Heads][kDim];
 
   const int64_t slice = blockIdx.x % scratch.slices, rest = blockIdx.x / scratch.slices;
-  const int64_t ring = rest / head_blocks, head_block = rest % head_blocks;
-  const int64_t position = attention_position(args), slots = args.sinks + args.window;
-  const int64_t seen = smaller(position + 1, slots);
+  const int64_t index = rest / head_blocks, head_block = rest % head_blocks;
+  const Ring ring = ring_at(args, index);
+  const int64_t position = attention_position(args), seen = smaller(position + 1, ring.slots);
   const int64_t begin = slice * scratch.slice_slots;
   if (begin >= seen) return;
   const int64_t end = smaller(begin + scratch.slice_slots, seen);
-  const int64_t new_slot = ring_slot(position, args.window, args.sinks);
+  const int64_t new_slot = ring_slot(position, ring.window, args.sinks);
   const bool brings = begin <= new_slot && new_slot < end;
-  const int64_t true_until = last_true_sink_position(args);
+  const int64_t true_until = last_true_sink_position(args, ring.window);
   const bool clamped = begin < args.sinks && position > true_until;
-  const int64_t dim = args.head_dim, batch = ring / args.kv_heads;
+  const int64_t dim = args.head_dim, batch = index / args.kv_heads;
   const int64_t group = args.query_heads / args.kv_heads;
-  const int64_t first_head = ring % args.kv_heads * group + head_block * Heads;
+  const int64_t first_head = ring.head * group + head_block * Heads;
   const int heads = (int)smaller<int64_t>(Heads, group - head_block * Heads);
 
   for (int j = (int)threadIdx.x; j < (int)args.rotary_half; j += kAttentionThreads) {
@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(kAttentionThreads, Heads > 2 ? 3 : 4)
     const int item = smaller(items + (int)threadIdx.x / kWarp, Heads + 1);
     const int64_t head = item < heads   ? first_head + item
                          : item < Heads ? first_head
-                                        : args.query_heads + ring % args.kv_heads +
+                                        : args.query_heads + ring.head +
                                               (item == Heads ? 0 : args.kv_heads);
     const int64_t from = packed_offset(args, batch, 0, head);
     const float factor = head_norm_factor(args, from);
@@ -103,14 +103,14 @@ __global__ void __launch_bounds__(kAttentionThreads, Heads > 2 ? 3 : 4)
   __syncthreads();
   if (brings && head_block == 0) {  // for the second launch
     for (int64_t d = threadIdx.x; d < dim; d += kAttentionThreads) {
-      static_cast<Cache*>(scratch.keys)[ring * dim + d] = new_key[d];
-      static_cast<Cache*>(scratch.values)[ring * dim + d] = new_value[d];
+      static_cast<Cache*>(scratch.keys)[index * dim + d] = new_key[d];
+      static_cast<Cache*>(scratch.values)[index * dim + d] = new_value[d];
     }
   }
 
   const int team = (int)threadIdx.x / Team, at_dim = (int)threadIdx.x % Team * kWidth;
-  const Cache* const ring_keys = static_cast<const Cache*>(args.past_key) + ring * slots * dim;
-  const Cache* const ring_values = static_cast<const Cache*>(args.past_value) + ring * slots * dim;
+  const Cache* const ring_keys = static_cast<const Cache*>(args.past_key) + ring.row * dim;
+  const Cache* const ring_values = static_cast<const Cache*>(args.past_value) + ring.row * dim;
   Running running[Heads];
 #pragma unroll 1
   for (int part = 0; part < 2; ++part) {  // sinks meet a query of their own
@@ -219,7 +219,9 @@ __global__ void __launch_bounds__(kAttentionThreads)
     return;
   }
   const int64_t first = blockIdx.x * scratch.slices;
-  const int64_t seen = smaller(attention_position(args) + 1, args.sinks + args.window);
+  const int64_t kv_head = blockIdx.x % args.query_heads / (args.query_heads / args.kv_heads);
+  const int64_t slots = args.sinks + args.window.of(kv_head);
+  const int64_t seen = smaller(attention_position(args) + 1, slots);
   const int slices = (int)divide_up(seen, scratch.slice_slots);
   float high = -INFINITY;
   for (int s = 0; s < slices; ++s) high = fmaxf(high, scratch.high[first + s]);

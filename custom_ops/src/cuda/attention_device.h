@@ -21,8 +21,9 @@ __device__ __forceinline__ int64_t attention_position(const AttentionArgs& args)
 }
 
 // The last position at which a query still meets a sink at their true distance.
-__device__ __forceinline__ int64_t last_true_sink_position(const AttentionArgs& args) {
-  return args.clamp_sinks ? args.sinks + args.window - 1 : INT64_MAX;
+__device__ __forceinline__ int64_t last_true_sink_position(const AttentionArgs& args,
+                                                           int64_t window) {
+  return args.clamp_sinks ? args.sinks + window - 1 : INT64_MAX;
 }
 
 // Float64 is slow on most cards, and `sincos` of a large angle slower still, so that decoding would

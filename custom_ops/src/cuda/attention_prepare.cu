@@ -20,11 +20,17 @@ __device__ __forceinline__ void store_query(bool tensor, void* to, int64_t index
 
 template <typename Cache>
 __global__ void __launch_bounds__(kAttentionThreads, 4)
-    prepare(AttentionArgs args, AttentionScratch scratch, int64_t token_blocks) {
+    prepare(AttentionArgs args, AttentionScratch scratch, int64_t token_blocks,
+            int64_t head_blocks) {
   __shared__ float cosine[kTokens + 1][kMostHalf], sine[kTokens + 1][kMostHalf];
-  const int64_t position = attention_position(args), true_until = last_true_sink_position(args);
-  const int64_t batch = blockIdx.x / token_blocks;
-  const int64_t begin = blockIdx.x % token_blocks * kTokens;
+  const int64_t kv_heads = args.kv_heads / head_blocks;  // of a block
+  const int64_t query_heads = args.query_heads / head_blocks;
+  const int64_t head_block = blockIdx.x % head_blocks, rest = blockIdx.x / head_blocks;
+  const int64_t position = attention_position(args);
+  const int64_t true_until =
+      last_true_sink_position(args, args.window.of(head_block * kv_heads));
+  const int64_t batch = rest / token_blocks;
+  const int64_t begin = rest % token_blocks * kTokens;
   const int tokens = (int)smaller<int64_t>(kTokens, args.time - begin);
   const bool clamps =
       scratch.sink_queries != scratch.queries && position + begin + tokens - 1 > true_until;
@@ -36,13 +42,18 @@ __global__ void __launch_bounds__(kAttentionThreads, 4)
   }
   __syncthreads();
 
-  const int64_t heads = args.query_heads + 2 * args.kv_heads, dim = args.head_dim;
+  const int64_t heads = query_heads + 2 * kv_heads, dim = args.head_dim;
   const int lane = (int)threadIdx.x % kWarp;
   for (int64_t items = 0; items < tokens * heads; items += kWarps) {
     // Warps without an item of their own repeat the last one.
     const int64_t item = smaller(items + threadIdx.x / kWarp, tokens * heads - 1);
     const int row = (int)(item / heads);
-    const int64_t head = item % heads, token = begin + row;
+    const int64_t own = item % heads, token = begin + row;
+    const int64_t head = own < query_heads ? head_block * query_heads + own
+                         : own < query_heads + kv_heads
+                             ? args.query_heads + head_block * kv_heads + own - query_heads
+                             : args.query_heads + args.kv_heads + head_block * kv_heads + own -
+                                   query_heads - kv_heads;
     const int64_t from = packed_offset(args, batch, token, head);
     const float factor = head_norm_factor(args, from);
     if (head < args.query_heads) {
@@ -89,8 +100,10 @@ void launch_prepare(const AttentionArgs& args, const AttentionScratch& scratch, 
   with_type(args.cache, [&](auto type) {
     const auto kernel = prepare<decltype(type)>;
     const int64_t token_blocks = divide_up(args.time, kTokens);
-    ALLMEM_LAUNCH(kernel, (unsigned)(args.batch * token_blocks), kAttentionThreads, 0, stream, args,
-                  scratch, token_blocks);
+    // Heads that clamp at positions of their own have blocks of their own.
+    const int64_t head_blocks = args.window.count == 1 ? 1 : args.kv_heads;
+    ALLMEM_LAUNCH(kernel, (unsigned)(args.batch * token_blocks * head_blocks), kAttentionThreads, 0,
+                  stream, args, scratch, token_blocks, head_blocks);
   });
 }
 

@@ -9,7 +9,7 @@ namespace cuda {
 // What the writing needs to know beside the arguments.
 struct RingPlan {
   bool copies[2];     // key, value: out of place
-  int64_t items[2];   // of a ring: slots if copied, otherwise tokens
+  int64_t items[2];   // of a ring: slots of the longest if copied, otherwise tokens
   int64_t row_bytes;
   bool wide;  // rows move 16 bytes at a time, otherwise 2
 
@@ -18,7 +18,7 @@ struct RingPlan {
     const void* const present[2] = {args.present_key, args.present_value};
     for (int part = 0; part < 2; ++part) {
       copies[part] = past[part] != present[part];
-      items[part] = copies[part] ? args.sinks + args.window : args.time;
+      items[part] = copies[part] ? args.sinks + args.window.most(args.kv_heads) : args.time;
     }
     const size_t element = element_bytes(args.cache);
     row_bytes = args.head_dim * (int64_t)element;
@@ -32,13 +32,13 @@ struct RingPlan {
 };
 
 // The token of the piece that ends up in a slot, counted from the piece's first; -1: none.
-__device__ __forceinline__ int64_t token_of_slot(const AttentionArgs& args, int64_t position,
-                                                 int64_t slot) {
+__device__ __forceinline__ int64_t token_of_slot(const AttentionArgs& args, int64_t window,
+                                                 int64_t position, int64_t slot) {
   const int64_t end = position + args.time;
   if (slot < args.sinks) return slot >= position && slot < end ? slot - position : -1;
   const int64_t last = end - 1 - args.sinks;  // counted from the first token that is no sink
   if (last < 0) return -1;
-  const int64_t behind = (last % args.window + args.window - (slot - args.sinks)) % args.window;
+  const int64_t behind = (last % window + window - (slot - args.sinks)) % window;
   const int64_t token = last - behind;
   return token >= 0 && token + args.sinks >= position ? token + args.sinks - position : -1;
 }
@@ -58,17 +58,19 @@ __device__ __forceinline__ void write_ring_row(const AttentionArgs& args,
   const int64_t key_rows = args.batch * args.kv_heads * plan.items[0];
   const int part = row < key_rows ? 0 : 1;
   if (part == 1) row -= key_rows;
-  const int64_t ring = row / plan.items[part], item = row % plan.items[part];
-  const int64_t position = attention_position(args), slots = args.sinks + args.window;
+  const int64_t index = row / plan.items[part], item = row % plan.items[part];
+  const Ring ring = ring_at(args, index);
+  const int64_t position = attention_position(args);
   int64_t slot, token;
   if (plan.copies[part]) {
     slot = item;
-    token = token_of_slot(args, position, slot);
+    if (slot >= ring.slots) return;
+    token = token_of_slot(args, ring.window, position, slot);
   } else {
     const int64_t t = position + item;
-    const bool overwritten = t >= args.sinks && args.time - item > args.window;
+    const bool overwritten = t >= args.sinks && args.time - item > ring.window;
     if (overwritten) return;
-    slot = ring_slot(t, args.window, args.sinks);
+    slot = ring_slot(t, ring.window, args.sinks);
     token = item;
   }
   const void* const piece = part == 0 ? scratch.keys : scratch.values;
@@ -76,9 +78,9 @@ __device__ __forceinline__ void write_ring_row(const AttentionArgs& args,
   void* const present = part == 0 ? args.present_key : args.present_value;
   const char* const from =
       token >= 0
-          ? static_cast<const char*>(piece) + (ring * args.time + token) * plan.row_bytes
-          : static_cast<const char*>(past) + (ring * slots + slot) * plan.row_bytes;
-  char* const to = static_cast<char*>(present) + (ring * slots + slot) * plan.row_bytes;
+          ? static_cast<const char*>(piece) + (index * args.time + token) * plan.row_bytes
+          : static_cast<const char*>(past) + (ring.row + slot) * plan.row_bytes;
+  char* const to = static_cast<char*>(present) + (ring.row + slot) * plan.row_bytes;
   if (plan.wide) {
     copy_row<uint4>(from, to, plan.row_bytes);
   } else {

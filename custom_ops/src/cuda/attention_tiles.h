@@ -19,14 +19,17 @@ struct QueryRow {
 
 // The rows of a block.
 struct RowBlock {
-  int64_t ring, first_row, rows, group, position;
+  Ring ring;
+  int64_t index;  // of the ring among those of all
+  int64_t first_row, rows, group, position;
   int64_t first, last;  // tokens of the first and the last row
 
   __device__ __forceinline__ RowBlock(const AttentionArgs& args, int64_t row_blocks,
                                       int block_rows) {
     group = args.query_heads / args.kv_heads;
     rows = args.time * group;
-    ring = blockIdx.x / row_blocks;
+    index = blockIdx.x / row_blocks;
+    ring = ring_at(args, index);
     first_row = blockIdx.x % row_blocks * block_rows;
     position = attention_position(args);
     first = position + first_row / group;
@@ -36,7 +39,7 @@ struct RowBlock {
   __device__ __forceinline__ QueryRow row(const AttentionArgs& args,
                                           const AttentionScratch& scratch, int index) const {
     const int64_t at = smaller(first_row + index, rows - 1), t = at / group;
-    const int64_t head = ring % args.kv_heads * group + at % group, batch = ring / args.kv_heads;
+    const int64_t head = ring.head * group + at % group, batch = index / args.kv_heads;
     QueryRow out;
     out.exists = first_row + index < rows;
     out.token = (int)(position + t - first);
@@ -59,9 +62,9 @@ struct Walk {
   int64_t sinks_end, window_begin, first, last;
 
   __device__ __forceinline__ Walk(const AttentionArgs& args, const RowBlock& block, int tile_keys)
-      : keys(tile_keys), window((int)args.window), first(block.first), last(block.last) {
+      : keys(tile_keys), window((int)block.ring.window), first(block.first), last(block.last) {
     sinks_end = smaller(args.sinks, last + 1);
-    window_begin = larger(args.sinks, first - args.window + 1);
+    window_begin = larger(args.sinks, first - block.ring.window + 1);
     move_to(sinks_end > 0 ? 0 : window_begin);
   }
   __device__ __forceinline__ bool done() const { return at > last; }
@@ -95,10 +98,11 @@ class TileRows {
       : args_(args),
         scratch_(scratch),
         position_(block.position),
-        past_(block.ring * (args.sinks + args.window)),
-        piece_(block.ring * args.time - block.position),
+        past_(block.ring.row),
+        piece_(block.index * args.time - block.position),
         at_(walk.at),
-        turn_(walk.in_sinks ? 0 : (walk.at - args.sinks) % args.window) {}
+        window_(block.ring.window),
+        turn_(walk.in_sinks ? 0 : (walk.at - args.sinks) % block.ring.window) {}
 
   __device__ __forceinline__ const Cache* key(int n) const {
     const Place place = place_of(n);
@@ -121,13 +125,13 @@ class TileRows {
     if (t >= position_) return {false, (piece_ + t) * args_.head_dim};
     if (t < args_.sinks) return {true, (past_ + t) * args_.head_dim};
     const int64_t turned = turn_ + n;
-    const int64_t slot = turned < args_.window ? turned : turned - args_.window;
+    const int64_t slot = turned < window_ ? turned : turned - window_;
     return {true, (past_ + args_.sinks + slot) * args_.head_dim};
   }
 
   const AttentionArgs& args_;
   const AttentionScratch& scratch_;
-  int64_t position_, past_, piece_, at_, turn_;
+  int64_t position_, past_, piece_, at_, window_, turn_;
 };
 
 }  // namespace cuda

@@ -11,6 +11,8 @@
 #include <string>
 #include <type_traits>
 
+#include "../../common/per_head.h"
+
 #if defined(_WIN32)
 #define ALLMEM_ENTRY extern "C" __declspec(dllexport)
 #else
@@ -21,6 +23,7 @@ namespace allmem {
 namespace cuda {
 
 // An argument: sizes, flags, choices and element types as integers, other attributes as numbers.
+// What heads have of their own is the address (of the host) of integers, their number first.
 union EntryValue {
   int64_t integer;
   double number;
@@ -42,6 +45,9 @@ Args entry_args(const EntryValue* values) {
     using Member = std::remove_reference_t<decltype(member)>;
     if constexpr (std::is_pointer_v<Member>) {
       member = static_cast<Member>(values->address);
+    } else if constexpr (std::is_same_v<Member, PerHead>) {
+      const auto* const numbers = static_cast<const int64_t*>(values->address);
+      member.set(numbers + 1, numbers[0]);
     } else if constexpr (std::is_floating_point_v<Member>) {
       member = static_cast<Member>(values->number);
     } else {
