@@ -90,6 +90,8 @@ class Manifest:
     files: dict[str, FileRecord]
     source: dict[str, str] = field(default_factory=dict)
     activations: ElementType = "float32"
+    windows: tuple[tuple[int, ...], ...] | None = None
+    """Of each layer, of each key/value head; None where all are ``window``, else the longest."""
     spec_version: int = SPEC_VERSION
 
     @property
@@ -100,6 +102,7 @@ class Manifest:
             kv_heads=self.backbone.kv_heads,
             head_dim=self.backbone.head_dim,
             window=self.window,
+            windows=self.windows,
             sinks=self.sinks,
             cache=self.cache,
             memory_heads=self.memory.heads,
@@ -110,7 +113,10 @@ class Manifest:
 
     def to_json(self) -> str:
         """Canonical text: keys sorted, two spaces."""
-        return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
+        values = dataclasses.asdict(self)
+        if self.windows is None:  # as earlier versions write and read it
+            del values["windows"]
+        return json.dumps(values, indent=2, sort_keys=True) + "\n"
 
     @classmethod
     def from_json(cls, text: str, origin: str) -> Manifest:
@@ -155,6 +161,7 @@ class _Reader:
             )
         # Models exported before there was a choice do not say it.
         data.setdefault("activations", "float32")
+        data.setdefault("windows", None)
         self.keys(data, Manifest, "")
         backbone, memory = self.table(data, "backbone"), self.table(data, "memory")
         self.keys(backbone, Backbone, "backbone.")
@@ -186,6 +193,7 @@ class _Reader:
             files=self.files(data),
             source=self.source(data),
             activations=self.activations(data),
+            windows=self.windows(data, backbone),
         )
         self.relations(manifest)
         return manifest
@@ -242,6 +250,20 @@ class _Reader:
             raise self.fail("activations is 'int8'; allowed: float32, float16")
         return value
 
+    def windows(
+        self, data: dict[str, Any], backbone: dict[str, Any]
+    ) -> tuple[tuple[int, ...], ...] | None:
+        value, (layers, heads) = data["windows"], (backbone["layers"], backbone["kv_heads"])
+        if value is None:
+            return None
+        rows = value if isinstance(value, list) else []
+        if len(rows) != layers or not all(isinstance(r, list) and len(r) == heads for r in rows):
+            raise self.fail(f"windows must be a list of {heads} windows for each of {layers} layers")
+        return tuple(
+            tuple(self.number({"window": window}, "window", "window") for window in row)
+            for row in rows
+        )
+
     def operators(self, data: dict[str, Any]) -> dict[str, int]:
         value = self.table(data, "operators")
         for name, version in value.items():
@@ -292,9 +314,13 @@ class _Reader:
             raise self.fail(
                 f"memory.width {memory.width} is no multiple of memory.heads {memory.heads}"
             )
-        if manifest.chunk > manifest.window:
+        windows = [window for row in manifest.windows or () for window in row]
+        if windows and manifest.window != max(windows):
+            raise self.fail(f"window is {manifest.window}, and the longest of windows {max(windows)}")
+        shortest = min(windows, default=manifest.window)
+        if manifest.chunk > shortest:
             raise self.fail(
-                f"chunk {manifest.chunk} is larger than window {manifest.window}: tokens would be "
+                f"chunk {manifest.chunk} is larger than window {shortest}: tokens would be "
                 "seen neither by the window nor by the memory"
             )
         if manifest.state.nbytes > MAX_STATE_BYTES:

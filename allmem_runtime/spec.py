@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,7 +46,7 @@ def present_name(layer: int, tensor: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class StateTensor:
-    """One state tensor of every layer: the part it plays, its shape and element type."""
+    """One state tensor of a layer: the part it plays, its shape and element type."""
 
     name: str
     shape: tuple[int, ...]
@@ -60,10 +60,9 @@ class StateTensor:
 
 @dataclass(frozen=True, slots=True)
 class StateSpec:
-    """All state of a model: the same tensors in each layer. Its size never changes."""
+    """All state of a model, layer by layer. Its size never changes."""
 
-    layers: int
-    tensors: tuple[StateTensor, ...]
+    layers: tuple[tuple[StateTensor, ...], ...]
 
     @classmethod
     def build(
@@ -79,38 +78,55 @@ class StateSpec:
         memory_width: int,
         memory_hidden: int,
         kernel: int,
+        windows: Sequence[Sequence[int]] | None = None,
     ) -> StateSpec:
-        """The state of a model with these sizes; batch 1."""
-        ring = (1, kv_heads, sinks + window, head_dim)
+        """The state of a model with these sizes; batch 1.
+
+        Args:
+            window: tokens that all heads see, unless there are ``windows``.
+            windows: of each layer, of each key/value head. The rings of a layer's heads then lie
+                one after the other in one tensor.
+        """
         fast = (1, memory_heads, 3, memory_hidden, memory_width // memory_heads)
-        scale = StateTensor("scale", (1, kv_heads, 2, sinks + window), "float32")
-        return cls(
-            layers=layers,
-            tensors=(
+        memory = (
+            StateTensor("weights", fast, "float32"),
+            StateTensor("momentum", fast, "float32"),
+            StateTensor("gradient", fast, "float32"),
+            StateTensor("momentum_sum", (1, memory_heads), "float32"),
+            StateTensor("conv_tail", (1, 3, kernel - 1, memory_width), "float32"),
+        )
+
+        def layer(own: Sequence[int] | None) -> tuple[StateTensor, ...]:
+            ring: tuple[int, ...] = (1, kv_heads, sinks + window, head_dim)
+            scale: tuple[int, ...] = (1, kv_heads, 2, sinks + window)
+            if own is not None:
+                rows = sum(sinks + head for head in own)
+                ring, scale = (1, rows, head_dim), (1, 2 * rows)
+            return (
                 StateTensor("key", ring, cache),
                 StateTensor("value", ring, cache),
-                StateTensor("weights", fast, "float32"),
-                StateTensor("momentum", fast, "float32"),
-                StateTensor("gradient", fast, "float32"),
-                StateTensor("momentum_sum", (1, memory_heads), "float32"),
-                StateTensor("conv_tail", (1, 3, kernel - 1, memory_width), "float32"),
-                *((scale,) if cache == "int8" else ()),  # one for each int8 key, then each value
-            ),
-        )
+                *memory,
+                # One for each int8 key of a head, then for each of its values.
+                *((StateTensor("scale", scale, "float32"),) if cache == "int8" else ()),
+            )
+
+        return cls(tuple(layer(windows[at] if windows else None) for at in range(layers)))
 
     def __iter__(self) -> Iterator[tuple[int, StateTensor]]:
         """Every (layer, tensor), layer after layer."""
-        for layer in range(self.layers):
-            for tensor in self.tensors:
-                yield layer, tensor
+        for at, tensors in enumerate(self.layers):
+            for tensor in tensors:
+                yield at, tensor
 
     @property
     def nbytes(self) -> int:
         """Bytes of the whole state."""
-        return self.layers * sum(t.nbytes for t in self.tensors)
+        return sum(tensor.nbytes for _, tensor in self)
 
     @property
     def digest(self) -> str:
         """SHA-256 over names, shapes and types: two states fit each other iff it is equal."""
-        rows = [[t.name, list(t.shape), t.element] for t in self.tensors]
-        return hashlib.sha256(json.dumps([self.layers, rows]).encode()).hexdigest()
+        rows = [[[t.name, list(t.shape), t.element] for t in layer] for layer in self.layers]
+        alike = all(row == rows[0] for row in rows)
+        said = [len(rows), rows[0]] if alike else rows
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()

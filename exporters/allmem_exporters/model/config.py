@@ -79,7 +79,8 @@ class AllMemConfig(PretrainedConfig):
     The decoder's fields bear the names that transformers gives them, and ``backbone`` is its
     family. The fields of window and memory are those of ``MemoryOptions``, which says what each
     does; here they have their defaults and ranges. ``mem_width`` of None is
-    ``default_memory_width``, ``mem_heads`` of None the number of key/value heads.
+    ``default_memory_width``, ``mem_heads`` of None the number of key/value heads. ``windows`` are
+    those of each layer's key/value heads where they differ; ``window`` then is the longest.
 
     Raises:
         ConfigError: a value is outside its range, or a key is unknown; names key, value, range.
@@ -133,6 +134,7 @@ class AllMemConfig(PretrainedConfig):
     sink_rope: str = "clamped"
     chunk: int = 512
     cache_dtype: str = "float16"
+    windows: list[list[int]] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Fill in what follows from other fields, then check everything."""
@@ -141,6 +143,9 @@ class AllMemConfig(PretrainedConfig):
             self.num_key_value_heads = self.num_attention_heads
         if self.head_dim is None and self.num_attention_heads:
             self.head_dim = self.hidden_size // self.num_attention_heads
+        if self.windows is not None:
+            self._check_windows()
+            self.window = max(max(layer) for layer in self.windows)
         if self.mem_heads is None:
             self.mem_heads = self.num_key_value_heads
         self._whole("mem_heads")
@@ -163,6 +168,19 @@ class AllMemConfig(PretrainedConfig):
         value, (low, high) = getattr(self, key), _WHOLE[key]
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise ConfigError(f"{key} is {value!r}; it must be an integer {low} to {high}.")
+
+    def _check_windows(self) -> None:
+        low, high = _WHOLE["window"]
+        layers, heads = self.num_hidden_layers, self.num_key_value_heads
+        fits = isinstance(self.windows, list) and len(self.windows) == layers
+        for layer in self.windows if fits and self.windows else ():
+            fits &= isinstance(layer, list) and len(layer) == heads
+            fits = fits and all(type(window) is int and low <= window <= high for window in layer)
+        if not fits:
+            raise ConfigError(
+                f"windows must be {heads} integers of {low} to {high} for each of {layers} layers, "
+                "one for each key/value head."
+            )
 
     def check(self) -> None:
         """Check every field and the relations between them.
@@ -203,10 +221,12 @@ class AllMemConfig(PretrainedConfig):
                 f"mem_hidden_mult is {self.mem_hidden_mult}; with heads of {self.mem_head_dim} it "
                 "leaves the memory no hidden units."
             )
-        if self.chunk > self.window:
+        if self.windows is not None:
+            self._check_windows()
+        if self.chunk > self.shortest_window:
             raise ConfigError(
-                f"chunk is {self.chunk}; it must be at most window, {self.window}, or some tokens "
-                "would be seen neither by the window nor by the memory."
+                f"chunk is {self.chunk}; it must be at most window, {self.shortest_window}, or "
+                "some tokens would be seen neither by the window nor by the memory."
             )
         if self.backbone == "qwen2" and self.attention_bias:
             raise ConfigError(
@@ -256,10 +276,15 @@ class AllMemConfig(PretrainedConfig):
         """Whether each query and key head has an RMSNorm of its own."""
         return self.backbone == "qwen3"
 
-    def attention_attributes(self, rope_amplitude: float) -> dict[str, Value]:
-        """Attributes of the operator SlidingWindowAttention."""
+    @property
+    def shortest_window(self) -> int:
+        """The least that a head sees."""
+        return min((min(layer) for layer in self.windows or ()), default=self.window)
+
+    def attention_attributes(self, layer: int, rope_amplitude: float) -> dict[str, Value]:
+        """Attributes of a layer's operator SlidingWindowAttention."""
         return {
-            "window": self.window,
+            "window": tuple(self.windows[layer]) if self.windows else self.window,
             "sinks": self.sinks,
             "scale": float(self.head_dim) ** -0.5,
             "sink_rope": self.sink_rope,
