@@ -12,7 +12,6 @@ from typing import Any, BinaryIO
 from allmem_runtime import __version__
 from allmem_runtime.bench.depth_comparison import Ratios
 from allmem_runtime.bench.measure import Row
-from allmem_runtime.bench.pieces import Found
 from allmem_runtime.bench.texts import Text
 from allmem_runtime.engine.probe import runtime_version
 from allmem_runtime.engine.threads import cpu_threads
@@ -64,16 +63,11 @@ class Report:
             },
             "text": {"name": text.name, "tokens": len(text.ids), "digest": text.digest},
             "load_seconds": load_seconds,
-            "pieces": {"length": model.piece, "measured": None},
+            "piece": model.piece,
             "rows": [],
             "far_over_near": None,
             "interrupted": False,
         }
-
-    def pieces(self, length: int, found: Found | None) -> None:
-        """In which pieces texts are read."""
-        measured = None if found is None else found.as_json()
-        self.values["pieces"] = {"length": length, "measured": measured}
 
     def row(self, row: Row) -> None:
         """A depth was measured."""
@@ -131,15 +125,6 @@ def line(row: Row) -> str:
     cells += [format_bytes(row.resident), private, format_bytes(row.state)]
     widths = [width for _, width in columns(prompts)]
     return "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
-
-
-def piece_line(found: Found) -> str:
-    """What was found about lengths of pieces."""
-    parts = [
-        f"{length}: {speed.median:,.0f} tok/s ({found.gains[length].median:.2f} ×)"
-        for length, speed in found.speeds.items()
-    ]
-    return f"reading in pieces of {', '.join(parts)}"
 
 
 def ratio_line(ratios: Ratios) -> str:
