@@ -138,7 +138,7 @@ def convert_model(
     """Convert a model in memory; the result shares its weights.
 
     Args:
-        pretrained: a Llama, Qwen2 or Qwen3 language model of transformers.
+        pretrained: a language model of transformers, of one of ``FAMILIES``.
         config: of the result; None to derive it from the model and ``options``.
         seed: of the memory's initial values.
         options: fields of ``MemoryOptions``, if there is no ``config``.
