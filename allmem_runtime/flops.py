@@ -44,7 +44,7 @@ class Shape:
         memory_hidden: units of one head of the memory.
         kernel: of the memory's convolutions.
         window: tokens seen exactly, the current one included.
-        sinks: first tokens seen forever.
+        sinks: first tokens that are kept permanently.
     """
 
     layers: int

@@ -84,7 +84,7 @@ SLIDING_WINDOW_ATTENTION = Operator(
         Attribute(
             "sinks",
             None,
-            "first tokens that stay visible for ever",
+            "first tokens that are kept permanently",
             "int",
             minimum=0,
             native_maximum=_MOST_SLOTS,

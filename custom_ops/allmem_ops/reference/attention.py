@@ -93,7 +93,7 @@ def sliding_window_attention(
         past_scale: [batch, kv_heads, 2, sinks + window], scales of the rows of keys and values;
             there if, and only if, these are int8.
         window: tokens visible, the token itself included.
-        sinks: first tokens that stay visible for ever.
+        sinks: first tokens that are kept permanently.
         scale: factor on the dot products.
         sink_rope: ``clamped`` or ``true``.
         rope_amplitude: factor on cos and sin.
