@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,15 +9,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from allmem_runtime import __version__
-from allmem_runtime.bench.depth_comparison import Ratios
-from allmem_runtime.bench.measure import Row
+from allmem_runtime.bench.measure import Ratios, Row
 from allmem_runtime.bench.texts import Text
 from allmem_runtime.engine.probe import runtime_version
 from allmem_runtime.engine.threads import cpu_threads
-from allmem_runtime.errors import StorageError
 from allmem_runtime.files import atomic
 from allmem_runtime.machine import machine
 from allmem_runtime.model import Model
+from allmem_runtime.plotting import picture
 from allmem_runtime.quantities import format_bytes, format_tokens
 
 
@@ -141,32 +139,25 @@ def plot(report: Report, path: Path) -> None:
     Raises:
         StorageError: the file cannot be written.
     """
-    matplotlib: Any = importlib.import_module("matplotlib")
-    matplotlib.use("Agg")
-    pyplot: Any = importlib.import_module("matplotlib.pyplot")
-    figure, (speed, memory) = pyplot.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
     depths = [row.depth for row in report.rows]
     median = [row.decode.median for row in report.rows]
     error = [
         [row.decode.median - row.decode.lowest for row in report.rows],
         [row.decode.highest - row.decode.median for row in report.rows],
     ]
-    speed.errorbar(depths, median, yerr=error, marker="o", capsize=3)
-    speed.set_title("tokens written in a second")
-    memory.plot(depths, [row.resident / 2**20 for row in report.rows], marker="o", label="resident")
-    memory.plot(depths, [row.state / 2**20 for row in report.rows], marker="o", label="state")
-    memory.set_title("memory, MiB")
-    memory.legend()
-    for axis in (speed, memory):
-        axis.set_xscale("symlog", linthresh=1024)
-        axis.set_xticks(depths, [format_tokens(depth) for depth in depths])
-        axis.set_xlabel("tokens read")
-        axis.set_ylim(bottom=0)
-        axis.grid(alpha=0.3)
-    figure.suptitle(f"{report.values['model']['name']} on {report.values['machine']['name']}")
-    try:
-        figure.savefig(path, dpi=120)
-    except (OSError, ValueError) as error_:
-        raise StorageError(f"{path}: the plot could not be written ({error_}).", "") from None
-    finally:
-        pyplot.close(figure)
+    with picture(path, 1, 2, (10, 3.8)) as figure:
+        speed, memory = figure.axes
+        speed.errorbar(depths, median, yerr=error, marker="o", capsize=3)
+        speed.set_title("tokens written in a second")
+        resident = [row.resident / 2**20 for row in report.rows]
+        memory.plot(depths, resident, marker="o", label="resident")
+        memory.plot(depths, [row.state / 2**20 for row in report.rows], marker="o", label="state")
+        memory.set_title("memory, MiB")
+        memory.legend()
+        for axis in (speed, memory):
+            axis.set_xscale("symlog", linthresh=1024)
+            axis.set_xticks(depths, [format_tokens(depth) for depth in depths])
+            axis.set_xlabel("tokens read")
+            axis.set_ylim(bottom=0)
+            axis.grid(alpha=0.3)
+        figure.suptitle(f"{report.values['model']['name']} on {report.values['machine']['name']}")

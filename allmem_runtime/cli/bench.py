@@ -111,7 +111,7 @@ def bench(**values: Any) -> int:
     for path in (options.json_path, options.plot_path):
         check_folder_of(path)
     if options.plot_path is not None:
-        from allmem_runtime.evaluation.tables import check_plot
+        from allmem_runtime.plotting import check_plot
 
         check_plot(options.plot_path)
     with Interrupts() as interrupts, ExitStack() as stack:
@@ -213,7 +213,7 @@ class _Run:
 
     def _compare(self, near: tuple[Path, int], far: Session) -> None:
         from allmem_runtime.bench import report
-        from allmem_runtime.bench.depth_comparison import compare
+        from allmem_runtime.bench.measure import compare
 
         session = self._readings.opened(*near)
         with self._interrupts.also(session.cancel), self._interrupts.also(far.cancel):
