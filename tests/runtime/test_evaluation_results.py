@@ -111,6 +111,7 @@ def test_a_result_of_something_else_is_not_reused(tmp_path: Path, change: dict[s
         '{"a": 1}\n',
         '{"a": 1}',
         '{"kind": "begin", "format": "x"}\n',
+        '{"format": "allmem-eval-1", "kind": "begin"}',
     ],
 )
 def test_a_file_of_something_else_is_left_alone(tmp_path: Path, text: str) -> None:
