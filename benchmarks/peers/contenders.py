@@ -95,10 +95,8 @@ def prepare(setup: Setup, wanted: tuple[str, ...]) -> tuple[list[Contender], dic
 def _llama(setup: Setup, name: str, model: Path) -> Contender:
     python = setup.python_of("llama_library")
     if not _has(python, "llama_cpp"):
-        raise Gone(
-            f"install it with `pip install llama-cpp-python=={VERSIONS['llama-cpp-python']}` (needs "
-            "a compiler)"
-        )
+        version = VERSIONS["llama-cpp-python"]
+        raise Gone(f"install it with `pip install llama-cpp-python=={version}` (needs a compiler)")
     return Contender(name, "llama_library", python, model)
 
 
