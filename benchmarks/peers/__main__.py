@@ -102,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="MODULE=PYTHON",
-        help="a Python for llama_library, genai or pytorch",
+        help="a Python for llama_library, llama_server, genai or pytorch",
     )
     made.add_argument(
         "--work", type=Path, default=Path("build/peers"), help="files made for the peers"

@@ -18,6 +18,7 @@ GENAI = "onnxruntime-genai int4"
 TORCH = "transformers float32"
 VERSIONS = {
     "llama-cpp-python": "0.3.36",
+    "xllamacpp": "2026.10.11549",
     "onnxruntime-genai": "0.18.0",
 }
 """With which the figures of docs/speed.md were or are to be measured; others say their own."""
@@ -93,11 +94,17 @@ def prepare(setup: Setup, wanted: tuple[str, ...]) -> tuple[list[Contender], dic
 
 
 def _llama(setup: Setup, name: str, model: Path) -> Contender:
-    python = setup.python_of("llama_library")
-    if not _has(python, "llama_cpp"):
-        version = VERSIONS["llama-cpp-python"]
-        raise Gone(f"install it with `pip install llama-cpp-python=={version}` (needs a compiler)")
-    return Contender(name, "llama_library", python, model)
+    """Its library where Python can call it, else its server in a package."""
+    for module, package in (("llama_library", "llama_cpp"), ("llama_server", "xllamacpp")):
+        python = setup.python_of(module)
+        if _has(python, package):
+            if module == "llama_server":
+                model = files.longer_file(model, setup.folder, setup.context)
+            return Contender(name, module, python, model)
+    raise Gone(
+        f"install it with {_pip('llama-cpp-python')} (built for this CPU; needs a compiler) or "
+        f"{_pip('xllamacpp')}"
+    )
 
 
 def _tool(setup: Setup) -> Contender:
@@ -122,6 +129,10 @@ def _torch(setup: Setup) -> Contender:
         raise Gone("install it with `pip install transformers torch`")
     folder = files.transformers_folder(setup.gguf, setup.folder)
     return Contender(TORCH, "pytorch", python, folder)
+
+
+def _pip(package: str) -> str:
+    return f"`pip install {package}=={VERSIONS[package]}`"
 
 
 def _has(python: str, package: str) -> bool:

@@ -17,6 +17,27 @@ from benchmarks.peers.child import ROOT, Gone
 _TABLES = "max_position_embeddings"
 
 
+def longer_file(gguf: Path, folder: Path, context: int) -> Path:
+    """The same file, or a copy that says it was trained for ``context`` tokens if it was for fewer.
+
+    llama.cpp's server gives a slot no more than that, so it could not be measured there at all.
+    """
+    import gguf as library
+
+    fields = library.GGUFReader(str(gguf)).fields
+    key = f"{fields['general.architecture'].contents()}.context_length"
+    if int(fields[key].contents()) >= context:
+        return gguf
+    path = folder / f"{gguf.stem}.context-{context}.gguf"
+    if not path.is_file():
+        part = path.with_suffix(".part")
+        shutil.copyfile(gguf, part)
+        field = library.GGUFReader(str(part), "r+").fields[key]
+        field.parts[field.data[0]][0] = context
+        part.rename(path)
+    return path
+
+
 def float16_file(gguf: Path, folder: Path) -> Path:
     """The same model with matrices in float16."""
     path = folder / f"{gguf.stem}.float16.gguf"
