@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from allmem_runtime.engine.probe import runtime_version
 from allmem_runtime.engine.threads import cpu_threads
 from allmem_runtime.errors import StorageError
-from allmem_runtime.files import atomic
+from allmem_runtime.files.atomic import replace_text
 from allmem_runtime.files.package import Package
 from allmem_runtime.files.user_cache import VARIABLE, cache_folder
 from allmem_runtime.machine import machine
@@ -73,9 +73,5 @@ def keep_piece(
             f"The folder {path.parent} could not be made: {error.strerror}.",
             f"Name another by the environment variable {VARIABLE}.",
         ) from None
-
-    def write(file: BinaryIO) -> None:
-        file.write(text.encode() + b"\n")
-
-    atomic.replace(path, write)
+    replace_text(path, text + "\n")
     return path
