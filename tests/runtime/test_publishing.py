@@ -7,6 +7,7 @@ import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from runtime.writers import writing
@@ -214,6 +215,47 @@ def test_wherever_the_disk_fails_the_old_folder_or_the_new_one_is_there(
             break
     else:
         pytest.fail("it does not end")
+
+
+@pytest.mark.usefixtures("steps")
+def test_killed_at_any_call_it_leaves_the_old_folder_or_the_new_one(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    for calls in range(100):
+        publish("folder", target, "old")
+        child = os.fork()
+        if child == 0:
+            try:
+                dying(calls, "open", "mkdir", "rename", "fsync", "unlink", "rmdir", "close")
+                publish("folder", target)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0
+
+        with pytest.raises(ValueError), publish_folder(target):
+            raise ValueError("the next writer fails")
+        assert (target / "text").read_text() in (("old", "new") if killed else ("new",))
+        assert os.listdir(tmp_path) == ["model"]
+        if not killed:
+            break
+    assert 10 < calls < 99
+
+
+def dying(calls: int, *names: str) -> None:
+    """Let this process end at one of its calls to the operating system."""
+
+    def wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls -= 1
+            if calls < 0:
+                os._exit(9)
+            return function(*arguments, **options)
+
+        return call
+
+    for name in names:
+        setattr(os, name, wrapped(getattr(os, name)))
 
 
 def test_killed_between_two_renames_the_old_folder_comes_back(tmp_path: Path) -> None:
