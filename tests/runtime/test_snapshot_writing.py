@@ -152,6 +152,8 @@ def test_killed_save_leaves_the_old_file_or_the_new_one(
 
     assert done.returncode == 9
     assert path.read_bytes() == before or toy.open(path).position == position + 100
+    toy.session().save(path)
+    assert os.listdir(tmp_path) == ["s.allmem"]
 
 
 RACING = """
