@@ -6,14 +6,14 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from allmem_runtime import __version__
 from allmem_runtime.bench.measure import Ratios, Row
 from allmem_runtime.bench.texts import Text
 from allmem_runtime.engine.probe import runtime_version
 from allmem_runtime.engine.threads import cpu_threads
-from allmem_runtime.files import atomic
+from allmem_runtime.files.atomic import replace_text
 from allmem_runtime.machine import machine
 from allmem_runtime.model import Model
 from allmem_runtime.plotting import picture
@@ -92,11 +92,7 @@ class Report:
         if self._path is None:
             return
         text = json.dumps(self.values, indent=2)
-
-        def write(file: BinaryIO) -> None:
-            file.write(text.encode() + b"\n")
-
-        atomic.replace(self._path, write)
+        replace_text(self._path, text + "\n")
 
 
 def columns(prompts: Sequence[int]) -> list[tuple[str, int]]:

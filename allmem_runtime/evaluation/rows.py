@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from allmem_runtime.errors import UsageError
+from allmem_runtime.files.atomic import USUAL, replace_text
 from allmem_runtime.files.package import Package, open_package
 from allmem_runtime.spec import DECODER_KEY, WEIGHTS_FILE
 
@@ -74,10 +75,14 @@ def parse_rows(texts: Sequence[str]) -> list[Row]:
 
 
 def write_rows(folder: Path, rows: Sequence[Row]) -> None:
-    """List rows, whose folders lie in ``folder``, for ``read_rows``."""
+    """List rows, whose folders lie in ``folder``, for ``read_rows``.
+
+    Raises:
+        StorageError: the list cannot be written.
+    """
     listed = [{"name": r.name, "folder": r.folder.name, "reset": r.reset} for r in rows]
     text = json.dumps({"format": _ROWS_FORMAT, "rows": listed}, indent=2) + "\n"
-    (folder / ROWS_FILE).write_text(text, encoding="utf-8")
+    replace_text(folder / ROWS_FILE, text, mode=USUAL)
 
 
 def read_rows(folder: Path) -> list[Row]:

@@ -135,7 +135,7 @@ def test_session_header_holds_exactly_the_documented_keys(tmp_path):
     state = dataclasses.replace(state, layers=1)
     owner = Owner("tiny", "0" * 64, "1" * 64, {"TTTMemory": 1}, 100)
     path = tmp_path / "some.allmem"
-    save(path, owner, state, Zeros(state), Place())
+    save(path, owner, state, Zeros(state), Place(unread=b"half"))
     header = read_header(path)
     section = FORMATS[FORMATS.index("## The session file") :]
     documented = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)

@@ -9,6 +9,7 @@ from typing import Any
 from allmem_exporters.errors import ConversionError
 from allmem_exporters.model.config import ACTIVATIONS, ROPE_KINDS
 from allmem_exporters.model.families import FAMILIES
+from allmem_runtime.files.digest import file_digest
 
 SUPPORTED = (
     f"Supported are {', '.join(FAMILIES)} decoders with full attention, rope "
@@ -18,10 +19,7 @@ SUPPORTED = (
 
 def sha256_of(files: list[Path]) -> str:
     """SHA-256 of a file; of several, of the list of their digests and names."""
-    digests = []
-    for file in sorted(files):
-        with file.open("rb") as stream:
-            digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    digests = [file_digest(file) for file in sorted(files)]
     if len(digests) == 1:
         return digests[0]
     rows = [f"{d}  {f.name}\n" for d, f in zip(digests, sorted(files), strict=True)]
