@@ -1,6 +1,5 @@
 """Read documents without end in constant memory: models, sessions and their errors."""
 
-import importlib
 import os
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from allmem_runtime.errors import (
     StorageError,
     UsageError,
 )
+from allmem_runtime.lazy_names import lazy_names
 
 # ONNX Runtime tells its vendor of its use, and keeps a device id in the user's cache folder, unless
 # it is told not to before it is imported.
@@ -57,14 +57,4 @@ _LATER = {
     "load": "allmem_runtime.model",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_LATER[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(globals(), _LATER)

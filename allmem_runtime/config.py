@@ -258,7 +258,9 @@ class _Reader:
             return None
         rows = value if isinstance(value, list) else []
         if len(rows) != layers or not all(isinstance(r, list) and len(r) == heads for r in rows):
-            raise self.fail(f"windows must be a list of {heads} windows for each of {layers} layers")
+            raise self.fail(
+                f"windows must be a list of {heads} windows for each of {layers} layers"
+            )
         return tuple(
             tuple(self.number({"window": window}, "window", "window") for window in row)
             for row in rows
@@ -316,7 +318,9 @@ class _Reader:
             )
         windows = [window for row in manifest.windows or () for window in row]
         if windows and manifest.window != max(windows):
-            raise self.fail(f"window is {manifest.window}, and the longest of windows {max(windows)}")
+            raise self.fail(
+                f"window is {manifest.window}, and the longest of windows {max(windows)}"
+            )
         shortest = min(windows, default=manifest.window)
         if manifest.chunk > shortest:
             raise self.fail(

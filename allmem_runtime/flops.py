@@ -44,7 +44,7 @@ class Shape:
         memory_hidden: units of one head of the memory.
         kernel: of the memory's convolutions.
         window: tokens seen exactly, the current one included.
-        sinks: first tokens seen forever.
+        sinks: first tokens that are kept permanently.
     """
 
     layers: int
@@ -173,7 +173,7 @@ def full_cache_bytes(shape: Shape, length: int) -> int:
 
 def cache_ratio(shape: Shape, length: int) -> float:
     """Numbers kept by full attention over numbers kept by AllMem."""
-    ours = sum(math.prod(tensor.shape) for tensor in shape.state().tensors)
+    ours = sum(math.prod(tensor.shape) for tensor in shape.state().layers[0])
     return 2 * shape.kv_heads * shape.head * length / ours
 
 

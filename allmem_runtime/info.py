@@ -40,8 +40,10 @@ def full_attention_bytes(manifest: Manifest, tokens: int) -> int:
 
 def state_parts(manifest: Manifest) -> dict[str, int]:
     """Bytes of each part of the state, over all layers."""
-    state = manifest.state
-    return {tensor.name: tensor.nbytes * state.layers for tensor in state.tensors}
+    parts: dict[str, int] = {}
+    for _, tensor in manifest.state:
+        parts[tensor.name] = parts.get(tensor.name, 0) + tensor.nbytes
+    return parts
 
 
 def model_info(path: str | Path) -> dict[str, Any]:

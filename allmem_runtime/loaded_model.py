@@ -61,12 +61,11 @@ class LoadedModel:
         self,
         package: Package,
         engine: Engine,
-        piece: int | None = None,
         texts: Texts | None = None,
     ) -> None:
         self.package = package
         self.engine = engine
-        self.piece = piece or piece_length(package.manifest)
+        self.piece = piece_length(package.manifest)
         texts = texts or Texts(package)
         self.tokenizer = texts.tokenizer
         self.chat = texts.chat

@@ -18,7 +18,6 @@ from allmem_runtime.files.package import open_package
 from allmem_runtime.loaded_model import LoadedModel, Texts
 from allmem_runtime.options import from_keywords
 from allmem_runtime.session.session import Session
-from allmem_runtime.tuning import tuned_piece
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +58,7 @@ def load(
         log.info("Device %s. %s", chosen, chosen.why)
         engine = Engine(package, chosen, options, meanwhile=read_texts)
         read_texts()
-    # A GPU takes its memory for the longest piece in advance, and likes all lengths.
-    piece = None
-    if chosen.name == "cpu":
-        piece = tuned_piece(package, options.threads, engine.operators)
-    model = Model(package, engine, piece, texts[0].result())
+    model = Model(package, engine, texts[0].result())
     give_heap_back()
     return model
 

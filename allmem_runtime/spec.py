@@ -82,10 +82,8 @@ class StateSpec:
     ) -> StateSpec:
         """The state of a model with these sizes; batch 1.
 
-        Args:
-            window: tokens that all heads see, unless there are ``windows``.
-            windows: of each layer, of each key/value head. The rings of a layer's heads then lie
-                one after the other in one tensor.
+        All heads see ``window`` tokens unless there are ``windows``: of each layer, of each
+        key/value head. The rings of a layer's heads then lie one after the other in one tensor.
         """
         fast = (1, memory_heads, 3, memory_hidden, memory_width // memory_heads)
         memory = (

@@ -25,16 +25,11 @@ import onnxruntime
 from onnx import TensorProto, helper
 
 from allmem_ops import DOMAIN, library
+from allmem_runtime.health.one_node import one_node_model
 from allmem_runtime.quantities import format_bytes
 from benchmarks.arguments import at_least_one, integers, parser_of
 from benchmarks.operator_work import Arrays, Work, works
 
-ELEMENT = {
-    np.dtype(np.float32): TensorProto.FLOAT,
-    np.dtype(np.float16): TensorProto.FLOAT16,
-    np.dtype(np.int8): TensorProto.INT8,
-    np.dtype(np.int64): TensorProto.INT64,
-}
 LAST_CACHE = Path("/sys/devices/system/cpu/cpu0/cache/index3/size")
 MATRIX = 1536
 AIM_OF_TWO_THREADS = 1.8
@@ -67,31 +62,10 @@ def bound(session: onnxruntime.InferenceSession, inputs: Arrays, states: dict[st
 def node_model(work: Work) -> bytes:
     """The operator of ``work`` as a one-node model."""
     operator = work.operator
-    cache = work.inputs.get("past_key", np.empty(0, np.float32)).dtype
-    outputs = [
-        helper.make_tensor_value_info(
-            t.name, ELEMENT[cache] if t.element == "cache" else TensorProto.FLOAT, None
-        )
-        for t in operator.outputs
-    ]
-    inputs = [
-        helper.make_tensor_value_info(t.name, ELEMENT[work.inputs[t.name].dtype], None)
-        for t in operator.inputs
-    ]
-    node = helper.make_node(
-        operator.name,
-        [i.name for i in inputs],
-        [o.name for o in outputs],
-        domain=DOMAIN,
-        **work.attributes,
-    )
-    model = helper.make_model(
-        helper.make_graph([node], "node", inputs, outputs),
-        opset_imports=[helper.make_opsetid("", 21), helper.make_opsetid(DOMAIN, 1)],
-        ir_version=10,
-    )
-    serialized: bytes = model.SerializeToString()
-    return serialized
+    cache = work.inputs["past_key"].dtype.name if "past_key" in work.inputs else "float32"
+    inputs = {t.name: work.inputs[t.name] for t in operator.inputs}
+    outputs = [(t.name, cache if t.element == "cache" else "float32") for t in operator.outputs]
+    return one_node_model(operator.name, DOMAIN, operator.version, inputs, outputs, work.attributes)
 
 
 def calls_of(work: Work, threads: int, working_set: int) -> list[Call]:

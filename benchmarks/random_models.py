@@ -20,8 +20,9 @@ from torch import Tensor
 
 from allmem_exporters import AllMemConfig, AllMemForCausalLM
 from allmem_exporters.model.initialize import initialize_memory
-from allmem_exporters.onnx.package_writer import replacing, write_folder
+from allmem_exporters.onnx.package_writer import check_destination, write_folder
 from allmem_exporters.onnx.trace import trace
+from allmem_runtime.files.atomic import publish_folder
 from allmem_runtime.quantities import format_bytes, format_duration
 from allmem_runtime.spec import CHAT_TEMPLATE_FILE, GENERATION_FILE, TOKENIZER_FILE
 from benchmarks.arguments import parser_of, tokens, tokens_or_none
@@ -93,7 +94,8 @@ def random_model(
     model = filled_model(config, activations, seed)
     with tempfile.TemporaryDirectory(prefix="allmem-") as texts:
         write_texts(Path(texts), name, config.vocab_size)
-        with replacing(Path(folder), force=False) as partial:
+        check_destination(Path(folder), force=False)
+        with publish_folder(Path(folder)) as partial:
             graph = trace(model, activations)
             del model
             write_folder(graph, config, Path(texts), partial, activations, activations)

@@ -75,6 +75,14 @@ def test_operators_know_neither_runtime_nor_onnx_runtime() -> None:
     assert offenders(OPERATORS, within("allmem_runtime", "onnxruntime")) == []
 
 
+def test_no_module_imports_the_private_names_of_another() -> None:
+    def private(name: str) -> bool:
+        last = name.rpartition(".")[2]
+        return name.startswith("allmem_") and last.startswith("_") and not last.startswith("__")
+
+    assert offenders([*RUNTIME, *OPERATORS, *EXPORTERS], private) == []
+
+
 def test_nothing_imports_the_commands() -> None:
     others = [
         path

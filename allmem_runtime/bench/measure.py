@@ -1,4 +1,4 @@
-"""What is measured at one depth: reading prompts, writing tokens, memory."""
+"""What is measured at one depth (prompts, writing, memory), and of two depths in turns."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from allmem_runtime.bench.statistics import Spread
 from allmem_runtime.bench.texts import Text
 from allmem_runtime.errors import SessionStateError
 from allmem_runtime.session.session import Session
+
+ROUNDS = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,3 +154,49 @@ class Meter:
             raise Stopped
         assert logits is not None
         return int(logits.argmax())
+
+
+@dataclass(frozen=True, slots=True)
+class Ratios:
+    """One depth over another, as ratios of neighboring measurements.
+
+    Attributes:
+        near: tokens read by the one.
+        far: tokens read by the other.
+        decode: speed of writing, far over near.
+        first_token: time to the first token, far over near, of the largest prompt.
+    """
+
+    near: int
+    far: int
+    decode: Spread
+    first_token: Spread
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "near": self.near,
+            "far": self.far,
+            "decode_speed": self.decode.as_json(),
+            "first_token_time": self.first_token.as_json(),
+        }
+
+
+def compare(meter: Meter, near: Session, far: Session, prompt: int, rounds: int = ROUNDS) -> Ratios:
+    """Measure both sessions in turns, who begins changing every time.
+
+    Raises:
+        Stopped: Ctrl-C came.
+    """
+    decode: list[float] = []
+    first: list[float] = []
+    for session in (near, far):
+        session.checkpoint()
+        meter.decode(session)
+    for turn in range(rounds):
+        order = (near, far) if turn % 2 else (far, near)
+        speeds = {id(session): meter.decode(session) for session in order}
+        decode.append(speeds[id(far)] / speeds[id(near)])
+        times = {id(session): meter.first_token(session, prompt) for session in order}
+        first.append(times[id(far)] / times[id(near)])
+    return Ratios(near.position, far.position, Spread.of(decode), Spread.of(first))

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from allmem_runtime import __version__
-from allmem_runtime.bench.depth_comparison import Ratios
-from allmem_runtime.bench.measure import Row
-from allmem_runtime.bench.pieces import Found
+from allmem_runtime.bench.measure import Ratios, Row
 from allmem_runtime.bench.texts import Text
 from allmem_runtime.engine.probe import runtime_version
 from allmem_runtime.engine.threads import cpu_threads
-from allmem_runtime.errors import StorageError
-from allmem_runtime.files import atomic
+from allmem_runtime.files.atomic import replace_text
 from allmem_runtime.machine import machine
 from allmem_runtime.model import Model
+from allmem_runtime.plotting import picture
 from allmem_runtime.quantities import format_bytes, format_tokens
 
 
@@ -64,16 +61,11 @@ class Report:
             },
             "text": {"name": text.name, "tokens": len(text.ids), "digest": text.digest},
             "load_seconds": load_seconds,
-            "pieces": {"length": model.piece, "measured": None},
+            "piece": model.piece,
             "rows": [],
             "far_over_near": None,
             "interrupted": False,
         }
-
-    def pieces(self, length: int, found: Found | None) -> None:
-        """In which pieces texts are read."""
-        measured = None if found is None else found.as_json()
-        self.values["pieces"] = {"length": length, "measured": measured}
 
     def row(self, row: Row) -> None:
         """A depth was measured."""
@@ -100,11 +92,7 @@ class Report:
         if self._path is None:
             return
         text = json.dumps(self.values, indent=2)
-
-        def write(file: BinaryIO) -> None:
-            file.write(text.encode() + b"\n")
-
-        atomic.replace(self._path, write)
+        replace_text(self._path, text + "\n")
 
 
 def columns(prompts: Sequence[int]) -> list[tuple[str, int]]:
@@ -133,15 +121,6 @@ def line(row: Row) -> str:
     return "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
 
 
-def piece_line(found: Found) -> str:
-    """What was found about lengths of pieces."""
-    parts = [
-        f"{length}: {speed.median:,.0f} tok/s ({found.gains[length].median:.2f} ×)"
-        for length, speed in found.speeds.items()
-    ]
-    return f"reading in pieces of {', '.join(parts)}"
-
-
 def ratio_line(ratios: Ratios) -> str:
     """How two depths compare."""
     return (
@@ -156,32 +135,25 @@ def plot(report: Report, path: Path) -> None:
     Raises:
         StorageError: the file cannot be written.
     """
-    matplotlib: Any = importlib.import_module("matplotlib")
-    matplotlib.use("Agg")
-    pyplot: Any = importlib.import_module("matplotlib.pyplot")
-    figure, (speed, memory) = pyplot.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
     depths = [row.depth for row in report.rows]
     median = [row.decode.median for row in report.rows]
     error = [
         [row.decode.median - row.decode.lowest for row in report.rows],
         [row.decode.highest - row.decode.median for row in report.rows],
     ]
-    speed.errorbar(depths, median, yerr=error, marker="o", capsize=3)
-    speed.set_title("tokens written in a second")
-    memory.plot(depths, [row.resident / 2**20 for row in report.rows], marker="o", label="resident")
-    memory.plot(depths, [row.state / 2**20 for row in report.rows], marker="o", label="state")
-    memory.set_title("memory, MiB")
-    memory.legend()
-    for axis in (speed, memory):
-        axis.set_xscale("symlog", linthresh=1024)
-        axis.set_xticks(depths, [format_tokens(depth) for depth in depths])
-        axis.set_xlabel("tokens read")
-        axis.set_ylim(bottom=0)
-        axis.grid(alpha=0.3)
-    figure.suptitle(f"{report.values['model']['name']} on {report.values['machine']['name']}")
-    try:
-        figure.savefig(path, dpi=120)
-    except (OSError, ValueError) as error_:
-        raise StorageError(f"{path}: the plot could not be written ({error_}).", "") from None
-    finally:
-        pyplot.close(figure)
+    with picture(path, 1, 2, (10, 3.8)) as figure:
+        speed, memory = figure.axes
+        speed.errorbar(depths, median, yerr=error, marker="o", capsize=3)
+        speed.set_title("tokens written in a second")
+        resident = [row.resident / 2**20 for row in report.rows]
+        memory.plot(depths, resident, marker="o", label="resident")
+        memory.plot(depths, [row.state / 2**20 for row in report.rows], marker="o", label="state")
+        memory.set_title("memory, MiB")
+        memory.legend()
+        for axis in (speed, memory):
+            axis.set_xscale("symlog", linthresh=1024)
+            axis.set_xticks(depths, [format_tokens(depth) for depth in depths])
+            axis.set_xlabel("tokens read")
+            axis.set_ylim(bottom=0)
+            axis.grid(alpha=0.3)
+        figure.suptitle(f"{report.values['model']['name']} on {report.values['machine']['name']}")

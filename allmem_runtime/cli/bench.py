@@ -48,7 +48,6 @@ class BenchOptions:
     repeats: int
     text: Path | None
     keep: Path | None
-    tune: bool | None
     engine: EngineOptions
     json_path: Path | None
     plot_path: Path | None
@@ -95,12 +94,6 @@ class BenchOptions:
     metavar="FOLDER",
     help="Keep readings here, and use them again.",
 )
-@click.option(
-    "--tune/--no-tune",
-    default=None,
-    help="Find the length of pieces this machine reads fastest, and let the runtime use "
-    "it.  [default: the first time]",
-)
 @engine_flags
 @json_file_option("Write all figures to this file, after each depth.")
 @plot_file_option("Draw speed and memory against tokens read (needs matplotlib).")
@@ -112,16 +105,13 @@ def bench(**values: Any) -> int:
     and tokens written several times, the state being taken back each time. Memory is that of the
     process with two states: the one that reads and its copy.
 
-    The first time, the length of pieces that this machine reads fastest is found and kept in the
-    user's cache folder; the runtime uses it from then on for this model, with as many threads.
-
     Rows are printed as they come. Ctrl-C keeps what was measured.
     """
     options = BenchOptions(**values)
     for path in (options.json_path, options.plot_path):
         check_folder_of(path)
     if options.plot_path is not None:
-        from allmem_runtime.evaluation.tables import check_plot
+        from allmem_runtime.plotting import check_plot
 
         check_plot(options.plot_path)
     with Interrupts() as interrupts, ExitStack() as stack:
@@ -176,7 +166,6 @@ class _Run:
             say(f"{self._text.name} has {len(self._text.ids):,} tokens and is read repeatedly.")
         code = OK
         try:
-            self._tune()
             click.echo(report.heading(self._prompts))
             self._measure()
         except Stopped:
@@ -186,28 +175,6 @@ class _Run:
             report.plot(self._report, self._options.plot_path)
             say(f"drew {self._options.plot_path}")
         return code
-
-    def _tune(self) -> None:
-        from allmem_runtime.bench import report
-        from allmem_runtime.bench.pieces import find_piece
-        from allmem_runtime.engine.piece_limits import piece_length
-        from allmem_runtime.tuning import keep_piece, tuned_piece
-
-        model, options = self._model, self._options
-        kept = tuned_piece(model.package, options.engine.threads, model.operators)
-        if options.tune is False or model.device.name != "cpu" or (kept and options.tune is None):
-            why = "found earlier on this machine" if kept == model.piece else "the usual length"
-            options.say(f"reading in pieces of {model.piece} tokens, {why}")
-            self._report.pieces(model.piece, None)
-            return
-        found = find_piece(model, piece_length(model.manifest), self._text, self._stopped)
-        options.say(report.piece_line(found))
-        path = keep_piece(
-            model.package, options.engine.threads, model.operators, found.piece, found.as_json()
-        )
-        model.piece = found.piece
-        options.say(f"pieces of {found.piece} from now on, as {path} says")
-        self._report.pieces(found.piece, found)
 
     def _measure(self) -> None:
         from allmem_runtime.bench import report
@@ -246,7 +213,7 @@ class _Run:
 
     def _compare(self, near: tuple[Path, int], far: Session) -> None:
         from allmem_runtime.bench import report
-        from allmem_runtime.bench.depth_comparison import compare
+        from allmem_runtime.bench.measure import compare
 
         session = self._readings.opened(*near)
         with self._interrupts.also(session.cancel), self._interrupts.also(far.cancel):

@@ -30,9 +30,8 @@ from allmem_runtime.evaluation.asking import apart, even, table_of
 from allmem_runtime.evaluation.items import Item, PrefixIn
 from allmem_runtime.evaluation.numbers import average
 from allmem_runtime.evaluation.results import Results
-from allmem_runtime.evaluation.rows import is_row, parse_rows
+from allmem_runtime.evaluation.rows import is_row, parse_rows, window_notices
 from allmem_runtime.evaluation.tables import Table
-from allmem_runtime.evaluation.window_coverage import notices
 from allmem_runtime.quantities import format_tokens
 
 _AVERAGE = "average of all tasks"
@@ -97,7 +96,7 @@ def perplexity(
     )
     results = Results(common.json_path)
     say_resumed(common, results)
-    for line in notices(groups, {"all texts": max(len(part.ids) for part in parts)}):
+    for line in window_notices(groups, {"all texts": max(len(part.ids) for part in parts)}):
         common.say(line)
     work = perplexity_task.Perplexity(models, results, common.say, edges, common.over)
     names = [row.name for row in rows]

@@ -24,10 +24,10 @@ from allmem_runtime.evaluation.asking import Asking, Score, even
 from allmem_runtime.evaluation.items import Encoder, Item, PrefixIn, Style
 from allmem_runtime.evaluation.loading import Models
 from allmem_runtime.evaluation.results import Record, Results
-from allmem_runtime.evaluation.rows import Group, Row, grouped
-from allmem_runtime.evaluation.tables import Table, check_plot, plot
-from allmem_runtime.evaluation.window_coverage import notices
+from allmem_runtime.evaluation.rows import Group, Row, grouped, window_notices
+from allmem_runtime.evaluation.tables import Table, plot
 from allmem_runtime.model import Model
+from allmem_runtime.plotting import check_plot
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ class Setting:
             asked = max(self.count(q.text + q.prefix) + q.max_tokens for q in item.questions)
             tokens = self.count(item.document) + asked + self.overhead
             longest[item.column] = max(tokens, longest.get(item.column, 0))
-        for line in notices(self.groups, longest):
+        for line in window_notices(self.groups, longest):
             self._common.say(line)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from allmem_ops.library import LibraryError, LibraryInfo, check_library
-from allmem_ops.schema import KNOWN
+from allmem_ops.schema import VERSIONS
 from allmem_runtime.engine.cuda_driver import find_cuda_device, has_kernels
 from allmem_runtime.engine.devices import Device
 from allmem_runtime.errors import OperatorLibraryError
@@ -42,7 +42,7 @@ def find_library(
             "Give the path of a library that this package built.",
         )
     for name, version in wanted.items():
-        if name not in KNOWN or KNOWN[name].version != version:
+        if version not in VERSIONS.get(name, ()):
             return f"the model wants version {version} of {name}, which this package does not know"
     try:
         library = check_library(named)

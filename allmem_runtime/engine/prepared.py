@@ -16,7 +16,8 @@ from typing import Any
 
 from allmem_runtime import spec
 from allmem_runtime.errors import AllMemError, ModelFileError
-from allmem_runtime.files.package import Package, file_digest
+from allmem_runtime.files.digest import file_digest
+from allmem_runtime.files.package import Package
 from allmem_runtime.files.record_signature import is_signed
 from allmem_runtime.files.user_cache import cache_folder
 from allmem_runtime.machine import machine

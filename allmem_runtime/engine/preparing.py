@@ -9,8 +9,6 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +17,18 @@ from allmem_runtime.engine.devices import Device
 from allmem_runtime.engine.opening import Wanted, save_prepared
 from allmem_runtime.engine.options import EngineOptions
 from allmem_runtime.errors import ModelFileError, StorageError
+from allmem_runtime.files.atomic import publish_folder, storage_errors
+from allmem_runtime.files.digest import file_digest
 from allmem_runtime.files.locking import only_one
-from allmem_runtime.files.package import Package, file_digest
+from allmem_runtime.files.package import Package
 from allmem_runtime.files.record_signature import sign
+from allmem_runtime.files.temporary import is_temporary, sweep
 from allmem_runtime.files.user_cache import VARIABLE
 from allmem_runtime.machine import machine
 from allmem_runtime.quantities import format_bytes
 
 _LOCK = ".lock"
-_UNFINISHED = ".making-"
-_NAME = re.compile(r"[0-9a-f]{32}|\.making-.*")
+_NAME = re.compile(r"[0-9a-f]{32}|\.making-.*")  # the latter was left by version 0.1
 _SPARE_BYTES = 16 << 20
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -64,16 +64,14 @@ def prepare(
                 _remove_outdated(package, base / name)
                 return base / name
     base = _writable(package)
-    with _failures(base), only_one(base / _LOCK, "preparing this model"):
-        for left in base.glob(f"{_UNFINISHED}*"):
-            shutil.rmtree(left, ignore_errors=True)
+    with storage_errors(base), only_one(base / _LOCK, "preparing this model"):
+        sweep(base)
         if (base / name).is_symlink():
             (base / name).unlink()
         elif (base / name).is_dir() and prepared.check(base / name, about):
             shutil.rmtree(base / name, ignore_errors=True)  # damaged, and in the way
         _check_room(package, base)
-        new = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=base))
-        try:
+        with publish_folder(base / name) as new:
             new.chmod(0o755)
             wanted = Wanted(package, Device("cpu", 0, ""), EngineOptions(threads=threads))
             try:
@@ -83,9 +81,6 @@ def prepare(
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
                 raise
             _write_record(new, package, about)
-            _put(new, base / name)
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
     _remove_outdated(package, base / name)
     return base / name
 
@@ -106,9 +101,13 @@ def remove(package: Package) -> list[Path]:
             folder for folder, record in prepared.records(base) if prepared.is_of(record, package)
         ]
         if own and base.is_dir():
-            folders = sorted(path for path in base.iterdir() if _NAME.fullmatch(path.name))
+            folders = sorted(
+                path
+                for path in base.iterdir()
+                if _NAME.fullmatch(path.name) or is_temporary(path.name)
+            )
         for folder in folders:
-            with _failures(base):
+            with storage_errors(base):
                 if folder.is_symlink():
                     folder.unlink()
                 else:
@@ -125,14 +124,15 @@ def _writable(package: Package) -> Path:
     """The first folder for prepared weights that can be written to."""
     refusals = []
     for base in prepared.bases(package):
-        try:
-            base.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=base):
-                return base
-        except OSError as error:
-            if error.errno not in _READ_ONLY:
-                raise _storage_error(base, error) from None
-            refusals.append(f"{base}: {error.strerror}")
+        with storage_errors(base):
+            try:
+                base.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=base):
+                    return base
+            except OSError as error:
+                if error.errno not in _READ_ONLY:
+                    raise
+                refusals.append(f"{base}: {error.strerror}")
     raise StorageError(
         f"No folder for the prepared weights can be written ({'; '.join(refusals)}).",
         f"Name another by the environment variable {VARIABLE}.",
@@ -158,8 +158,6 @@ def _write_record(folder: Path, package: Package, about: dict[str, Any]) -> None
     for name in prepared.FILES:
         path = folder / name
         path.chmod(0o644)
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())
         files[name] = {"sha256": file_digest(path), "stamp": prepared.stamp(path)}
     record: dict[str, Any] = {
         "facts": about,
@@ -171,19 +169,6 @@ def _write_record(folder: Path, package: Package, about: dict[str, Any]) -> None
     record["seal"] = sign(record, make_key=True)
     with (folder / prepared.RECORD_FILE).open("w", encoding="utf-8") as file:
         json.dump(record, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _put(new: Path, place: Path) -> None:
-    """Give a finished folder its name; who has files of an old one mapped keeps them."""
-    if place.exists():
-        old = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=place.parent))
-        os.replace(place, old / place.name)
-        os.replace(new, place)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        os.replace(new, place)
 
 
 def _remove_outdated(package: Package, kept: Path) -> None:
@@ -194,20 +179,6 @@ def _remove_outdated(package: Package, kept: Path) -> None:
             same_cpu = record["facts"].get("cpu") == machine().digest
             if folder != kept and same_place and same_cpu:
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _failures(base: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise _storage_error(base, error) from None
-
-
-def _storage_error(base: Path, error: OSError) -> StorageError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    hint = "Make room on the disk." if full else "Check the folder."
-    return StorageError(f"{base} could not be written: {error.strerror or error}.", hint)
 
 
 def disk_bytes(folder: Path) -> int:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from allmem_runtime.errors import SourceError, StorageError, UsageError
+from allmem_runtime.errors import SourceError, UsageError
+from allmem_runtime.evaluation.json_lines import append_line, take_lines
 
 Messages = tuple[tuple[str, str], ...]
 """(role, content) of each."""
@@ -115,22 +115,7 @@ class AnswerFile:
         self._path = path
         self._by = by
         self.keys: set[str] = set()
-        try:
-            data = path.read_bytes() if path.exists() else b""
-            # A kill can leave half a line, and only the last one; all of ours begin alike.
-            whole = data[: data.rfind(b"\n") + 1]
-            for number, line in enumerate(whole.split(b"\n")[:-1], 1):
-                self.keys.add(self._key(line, number))
-            rest = data[len(whole) :]
-            if not whole and not rest.startswith(_BEGIN[: len(rest)]):
-                raise self._foreign(1)
-            if rest:
-                with path.open("r+b") as file:
-                    file.truncate(len(whole))
-        except OSError as error:
-            raise StorageError(f"{path} cannot be used ({error.strerror}).", "Name another.") from (
-                None
-            )
+        take_lines(path, _BEGIN, self._take, self._foreign)
 
     def add(self, prompt: Prompt, answer: str, **values: Any) -> None:
         """Keep an answer; it is on the disk when this returns.
@@ -145,19 +130,10 @@ class AnswerFile:
             **values,
             BY: self._by,
         }
-        try:
-            with self._path.open("ab") as file:
-                file.write(json.dumps(record).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise StorageError(
-                f"{self._path}: the answer could not be written ({error.strerror}).",
-                "Make room, and run the same command again: it goes on from here.",
-            ) from None
+        append_line(self._path, record)
         self.keys.add(prompt.key)
 
-    def _key(self, line: bytes, number: int) -> str:
+    def _take(self, number: int, line: bytes) -> None:
         try:
             record = json.loads(line)
             key, by = record[PROMPT], record[BY]
@@ -172,7 +148,7 @@ class AnswerFile:
                     f"now it is {value!r}.",
                     "Give the same model and options to go on, or name another file.",
                 )
-        return key
+        self.keys.add(key)
 
     def _foreign(self, number: int) -> UsageError:
         return UsageError(
@@ -182,3 +158,4 @@ class AnswerFile:
 
 
 _BEGIN = b'{"messages": [{"role": "'
+"""How all lines of ours begin."""

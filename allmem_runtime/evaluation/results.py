@@ -7,11 +7,11 @@ same command goes on where it stopped, and a changed one reuses exactly what sti
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from allmem_runtime.errors import StorageError, UsageError
+from allmem_runtime.errors import UsageError
+from allmem_runtime.evaluation.json_lines import append_line, take_lines
 
 Record = dict[str, Any]
 Key = tuple[str, str, bool, str, str, int, int, str]
@@ -48,7 +48,9 @@ class Results:
         self._path = path
         self._records: dict[Key, Record] = {}
         if path is not None:
-            self._open(path)
+            take_lines(path, json.dumps(_BEGIN).encode(), self._take, self._foreign)
+            if not path.exists() or not path.stat().st_size:
+                self._append(_BEGIN)
         self.found = len(self._records)
 
     def get(self, key: Key) -> Record | None:
@@ -69,41 +71,10 @@ class Results:
         self._append({"kind": "table", **values})
 
     def _append(self, values: Record) -> None:
-        if self._path is None:
-            return
-        line = json.dumps(values) + "\n"
-        try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise StorageError(
-                f"{self._path}: the result could not be written ({error.strerror}).",
-                "Make room, and run the same command again: it goes on from here.",
-            ) from None
+        if self._path is not None:
+            append_line(self._path, values)
 
-    def _open(self, path: Path) -> None:
-        try:
-            data = path.read_bytes() if path.exists() else b""
-            # A kill can leave half a line, and only the last one.
-            whole = data[: data.rfind(b"\n") + 1]
-            if not whole and not json.dumps(_BEGIN).encode().startswith(data):
-                whole = data  # nobody's half line of ours; it will be refused
-            for number, line in enumerate(whole.splitlines(), 1):
-                self._take(path, number, line)
-            if whole != data:
-                with path.open("r+b") as file:
-                    file.truncate(len(whole))
-        except OSError as error:
-            raise StorageError(
-                f"{path}: cannot be read ({error.strerror}).", "Name another file for --json."
-            ) from None
-        if not whole:
-            self._append(_BEGIN)
-
-    def _take(self, path: Path, number: int, line: bytes) -> None:
-        hint = "Name another file for --json; this one is left as it is."
+    def _take(self, number: int, line: bytes) -> None:
         try:
             values = json.loads(line)
             if number == 1 and values["format"] != _FORMAT:
@@ -112,6 +83,10 @@ class Results:
                 del values["kind"]
                 self._records[key_of(values)] = values
         except (ValueError, KeyError, TypeError):
-            raise UsageError(
-                f"{path}: line {number} is no result of `allmem eval`.", hint
-            ) from None
+            raise self._foreign(number) from None
+
+    def _foreign(self, number: int) -> UsageError:
+        return UsageError(
+            f"{self._path}: line {number} is no result of `allmem eval`.",
+            "Name another file for --json; this one is left as it is.",
+        )

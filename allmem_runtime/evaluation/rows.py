@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from allmem_runtime.errors import UsageError
+from allmem_runtime.files.atomic import USUAL, replace_text
 from allmem_runtime.files.package import Package, open_package
 from allmem_runtime.spec import DECODER_KEY, WEIGHTS_FILE
 
@@ -74,10 +75,14 @@ def parse_rows(texts: Sequence[str]) -> list[Row]:
 
 
 def write_rows(folder: Path, rows: Sequence[Row]) -> None:
-    """List rows, whose folders lie in ``folder``, for ``read_rows``."""
+    """List rows, whose folders lie in ``folder``, for ``read_rows``.
+
+    Raises:
+        StorageError: the list cannot be written.
+    """
     listed = [{"name": r.name, "folder": r.folder.name, "reset": r.reset} for r in rows]
     text = json.dumps({"format": _ROWS_FORMAT, "rows": listed}, indent=2) + "\n"
-    (folder / ROWS_FILE).write_text(text, encoding="utf-8")
+    replace_text(folder / ROWS_FILE, text, mode=USUAL)
 
 
 def read_rows(folder: Path) -> list[Row]:
@@ -165,3 +170,36 @@ def _difference(first: Group, other: Group) -> str:
         f"Whether {names[0].lower()}{names[1:]} have one decoder cannot be told: one was exported "
         "by an older version that did not say."
     )
+
+
+def window_notices(groups: Sequence[Group], longest: Mapping[str, int]) -> Iterator[str]:
+    """A line for each model whose window is not smaller than what it reads.
+
+    Nothing is left there for a memory to show.
+
+    Args:
+        groups: the rows.
+        longest: tokens of the longest prompt, by column.
+    """
+    for group in groups:
+        manifest = group.package.manifest
+        reach = manifest.window + manifest.sinks
+        inside = [column for column, tokens in longest.items() if tokens <= reach]
+        names = " and ".join(repr(row.name) for row in group.rows)
+        size = f"a window of {manifest.window:,} and {manifest.sinks:,} sinks"
+        most = max((longest[column] for column in inside), default=0)
+        if inside and len(inside) == len(longest):
+            yield (
+                f"notice: {names}: {size} hold every prompt whole (at most {most:,} tokens), as "
+                "full attention does; nothing lies beyond"
+            )
+        elif inside:
+            yield (
+                f"notice: {names}: {size} hold the prompts of {', '.join(inside)} whole (at most "
+                f"{most:,} tokens); nothing lies beyond there"
+            )
+        elif any(row.name.lower().startswith("full") for row in group.rows):
+            yield (
+                f"notice: {names}: {size} hold no prompt whole (up to {max(longest.values()):,} "
+                "tokens), so this is not full attention"
+            )

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from allmem_runtime.errors import SessionFileError
-from allmem_runtime.files import atomic
+from allmem_runtime.files.atomic import replace_file
 from allmem_runtime.files.header import (
     BROKEN,
     LENGTH_BYTES,
     Header,
     header_bytes,
     header_digest,
-    read_header,
+    open_saved,
+    unreadable,
 )
 
 _COPY_BYTES = 1 << 20
@@ -39,23 +40,21 @@ def fork_file(source: Path, target: Path) -> str:
         SessionFileError: ``source`` is missing, damaged or no session file.
         StorageError: writing failed.
     """
-    header = read_header(source)
-    metadata = {
-        **header.metadata,
-        "parent": header.digest,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    metadata["digest"] = header_digest(metadata, header.tensors)
-    new_header = header_bytes(metadata, header.tensors)
+    with open_saved(source) as (header, old):
+        metadata = {
+            **header.metadata,
+            "parent": header.digest,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        metadata["digest"] = header_digest(metadata, header.tensors)
+        new_header = header_bytes(metadata, header.tensors)
 
-    def write(file: BinaryIO) -> None:
-        file.write(len(new_header).to_bytes(LENGTH_BYTES, "little"))
-        file.write(new_header)
-        with source.open("rb") as old:
-            old.seek(header.data_at)
+        def write(file: BinaryIO) -> None:
+            file.write(len(new_header).to_bytes(LENGTH_BYTES, "little"))
+            file.write(new_header)
             _copy_tensors(header, old, file)
 
-    atomic.replace(target, write)
+        replace_file(target, write)
     return metadata["digest"]
 
 
@@ -69,7 +68,10 @@ def _copy_tensors(header: Header, old: BinaryIO, new: BinaryIO) -> None:
             raise SessionFileError(f"{header.path}: {name} does not follow the others.", BROKEN)
         digest = hashlib.sha256()
         while at < end:
-            block = old.read(min(_COPY_BYTES, end - at))
+            try:
+                block = old.read(min(_COPY_BYTES, end - at))
+            except OSError as error:
+                raise unreadable(header.path, error) from None
             if not block:
                 raise SessionFileError(f"{header.path} ends within {name}.", BROKEN)
             digest.update(block)

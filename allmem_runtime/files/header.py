@@ -11,9 +11,11 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from allmem_runtime.errors import SessionFileError
 from allmem_runtime.files.position_metadata import place_from_metadata
@@ -56,14 +58,12 @@ class Header:
         path: the file.
         metadata: its texts.
         tensors: name to type, shape and byte range within the data.
-        data_at: offset of the first tensor in the file.
         data_bytes: bytes of all tensors.
     """
 
     path: Path
     metadata: dict[str, str]
     tensors: dict[str, dict[str, Any]]
-    data_at: int
     data_bytes: int
 
     @property
@@ -116,23 +116,43 @@ class Header:
             )
 
 
+@contextmanager
+def open_saved(path: Path) -> Iterator[tuple[Header, BinaryIO]]:
+    """Open a session file once, however often its name is given to another one meanwhile.
+
+    Yields:
+        Its header, checked, and the file where the first tensor begins.
+
+    Raises:
+        SessionFileError: the file is missing, cut, changed, or no session file.
+    """
+    try:
+        file = path.open("rb")
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise unreadable(path, error) from None
+    with file:
+        yield _read(path, file), file
+
+
 def read_header(path: Path) -> Header:
     """Read and check everything but the tensors.
 
     Raises:
         SessionFileError: the file is missing, cut, changed, or no session file.
     """
+    with open_saved(path) as (header, _):
+        return header
+
+
+def _read(path: Path, file: BinaryIO) -> Header:
     try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            raw = file.read(LENGTH_BYTES)
-            length = int.from_bytes(raw, "little")
-            if len(raw) < LENGTH_BYTES or not 2 <= length <= min(
-                MAX_HEADER_BYTES, size - LENGTH_BYTES
-            ):
-                raise SessionFileError(f"{path} is no session file, or it was cut off.", BROKEN)
-            header = file.read(length)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        size = os.fstat(file.fileno()).st_size
+        raw = file.read(LENGTH_BYTES)
+        length = int.from_bytes(raw, "little")
+        if len(raw) < LENGTH_BYTES or not 2 <= length <= min(MAX_HEADER_BYTES, size - LENGTH_BYTES):
+            raise SessionFileError(f"{path} is no session file, or it was cut off.", BROKEN)
+        header = file.read(length)
+    except OSError as error:
         raise unreadable(path, error) from None
     metadata, tensors = _parse(path, header)
     data_bytes = size - LENGTH_BYTES - length
@@ -142,7 +162,7 @@ def read_header(path: Path) -> Header:
             f"{path} holds {data_bytes} bytes of tensors, its header says {max(ends, default=0)}.",
             BROKEN,
         )
-    return Header(path, metadata, tensors, LENGTH_BYTES + length, data_bytes)
+    return Header(path, metadata, tensors, data_bytes)
 
 
 def tensor_table(state: StateSpec) -> dict[str, dict[str, Any]]:

@@ -39,7 +39,7 @@ def only_one(
     finally:
         # Unlocked first, it could be taken by somebody and then deleted; Windows deletes no file
         # that is open, which comes to the same.
-        if not leave and os.name == "posix" and _is_at(path, handle):
+        if not leave and os.name == "posix" and is_at(path, handle):
             path.unlink(missing_ok=True)
         os.close(handle)
         if not leave and os.name != "posix":
@@ -52,11 +52,11 @@ def _locked(path: Path) -> int | None:
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINKS, 0o600)
         try:
-            taken = _take(handle)
+            taken = lock(handle)
         except OSError:
             os.close(handle)
             raise
-        if taken and _is_at(path, handle):
+        if taken and is_at(path, handle):
             return handle
         os.close(handle)
         if not taken:
@@ -64,7 +64,7 @@ def _locked(path: Path) -> int | None:
         # Who had it deleted it after it was opened here: a lock on it would keep nobody out.
 
 
-def _is_at(path: Path, handle: int) -> bool:
+def is_at(path: Path, handle: int) -> bool:
     """Whether an open file is still the one of this name."""
     if os.name != "posix":
         return True  # an open file cannot be deleted
@@ -77,7 +77,8 @@ def _is_at(path: Path, handle: int) -> bool:
 if sys.platform == "win32":
     import msvcrt
 
-    def _take(handle: int) -> bool:
+    def lock(handle: int) -> bool:
+        """Lock an open file while it stays open; False if another process has it."""
         try:
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
         except OSError:
@@ -87,7 +88,12 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _take(handle: int) -> bool:
+    def lock(handle: int) -> bool:
+        """Lock an open file while it stays open; False if another process has it.
+
+        Raises:
+            OSError: the file system has no locks.
+        """
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

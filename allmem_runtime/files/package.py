@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
 import stat
@@ -17,12 +16,12 @@ from allmem_runtime.config import MAX_MANIFEST_BYTES, Manifest
 from allmem_runtime.errors import ModelFileError
 from allmem_runtime.files import onnx_scan
 from allmem_runtime.files.containment import leaves_folder
+from allmem_runtime.files.digest import file_digest
 
 MAX_TEXT_FILE_BYTES = 1 << 20
 MAX_TOKENIZER_BYTES = 1 << 28
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}\Z")
 _REMEDY = "Export the model again, or fetch an intact copy."
-_READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -127,22 +126,6 @@ def open_package(path: str | Path) -> Package:
             _REMEDY,
         )
     return Package(graph, manifest, scan)
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, lower-case hexadecimal.
-
-    Raises:
-        ModelFileError: the file cannot be read.
-    """
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(_READ_BYTES):
-                digest.update(block)
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    return digest.hexdigest()
 
 
 def _graph_path(path: Path) -> Path:

@@ -14,6 +14,8 @@ import secrets
 from typing import Any
 
 from allmem_runtime.errors import StorageError
+from allmem_runtime.files.atomic import PRIVATE
+from allmem_runtime.files.temporary import temporary_file
 from allmem_runtime.files.user_cache import VARIABLE, cache_folder
 
 _KEY_FILE = "key"
@@ -61,26 +63,22 @@ def _read_key() -> bytes | None:
 
 def _make_key() -> bytes:
     path = cache_folder() / _KEY_FILE
-    new = path.with_name(f".{_KEY_FILE}.{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
+        with temporary_file(path, PRIVATE) as (new, file):
             file.write(secrets.token_bytes(_KEY_BYTES))
             file.flush()
             os.fsync(file.fileno())
-        try:
-            os.link(new, path)  # unlike a rename it never replaces the key of another process
-        except OSError:
-            if _read_key() is None:
-                os.replace(new, path)
+            try:
+                os.link(new, path)  # unlike a rename it never replaces the key of another process
+            except OSError:
+                if _read_key() is None:
+                    os.replace(new, path)
     except OSError as error:
         raise StorageError(
             f"No key could be kept in {path.parent}: {error.strerror}.",
             f"Name another folder by the environment variable {VARIABLE}.",
         ) from None
-    finally:
-        new.unlink(missing_ok=True)
     key = _read_key()
     if key is None:
         raise StorageError(f"{path} cannot be read back.", "Check the disk and the folder.")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allmem_runtime.errors import SessionFileError, SessionStateError
-from allmem_runtime.files import atomic
+from allmem_runtime.files.atomic import replace_file
 from allmem_runtime.files.header import (
     BROKEN,
     FORMAT,
@@ -27,6 +27,7 @@ from allmem_runtime.files.header import (
     Owner,
     header_bytes,
     header_digest,
+    open_saved,
     read_header,
     tensor_table,
     unreadable,
@@ -35,7 +36,7 @@ from allmem_runtime.files.position_metadata import place_to_metadata
 from allmem_runtime.spec import StateSpec, past_name
 from allmem_runtime.state import Place, Tensors, not_finite
 
-__all__ = ["Header", "Owner", "read_header", "read_tensors", "save"]
+__all__ = ["Header", "Owner", "open_saved", "read_header", "read_tensors", "save"]
 
 
 def save(path: Path, owner: Owner, state: StateSpec, tensors: Tensors, place: Place) -> str:
@@ -84,12 +85,18 @@ def save(path: Path, owner: Owner, state: StateSpec, tensors: Tensors, place: Pl
         for name in names:
             file.write(_bytes(tensors.read(name)))
 
-    atomic.replace(path, write)
+    replace_file(path, write)
     return metadata["digest"]
 
 
-def read_tensors(header: Header, state: StateSpec, tensors: Tensors) -> None:
-    """Read all tensors into a state that nobody uses yet; ``header`` was checked against it.
+def read_tensors(header: Header, file: BinaryIO, state: StateSpec, tensors: Tensors) -> None:
+    """Read all tensors into a state that nobody uses yet.
+
+    Args:
+        header: of the file, checked against the state.
+        file: the open file, at its first tensor.
+        state: what it holds.
+        tensors: filled.
 
     Raises:
         SessionFileError: a tensor is not the one that was saved, or not finite.
@@ -97,16 +104,14 @@ def read_tensors(header: Header, state: StateSpec, tensors: Tensors) -> None:
     digests = json.loads(header.metadata["tensors"])
     path = header.path
     try:
-        with path.open("rb") as file:
-            file.seek(header.data_at)
-            for layer, tensor in state:
-                name = past_name(layer, tensor.name)
-                values = np.empty(tensor.shape, tensor.element)
-                if file.readinto(_bytes(values)) != values.nbytes:
-                    raise SessionFileError(f"{path} ends within {name}.", BROKEN)
-                if hashlib.sha256(_bytes(values)).hexdigest() != digests.get(name):
-                    raise SessionFileError(f"{path}: {name} was changed.", BROKEN)
-                tensors.write(name, values)
+        for layer, tensor in state:
+            name = past_name(layer, tensor.name)
+            values = np.empty(tensor.shape, tensor.element)
+            if file.readinto(_bytes(values)) != values.nbytes:  # type: ignore[attr-defined]
+                raise SessionFileError(f"{path} ends within {name}.", BROKEN)
+            if hashlib.sha256(_bytes(values)).hexdigest() != digests.get(name):
+                raise SessionFileError(f"{path}: {name} was changed.", BROKEN)
+            tensors.write(name, values)
     except OSError as error:
         raise unreadable(path, error) from None
     problem = not_finite(state, tensors)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 _IR_VERSION = 8
 _OPSET = 17
-_ELEMENTS = {"float32": 1, "uint8": 2, "int64": 7, "float16": 10}
+_ELEMENTS = {"float32": 1, "uint8": 2, "int8": 3, "int64": 7, "float16": 10}
 _FLOAT, _INT, _STRING = 1, 2, 3  # AttributeProto.AttributeType
 _VARINT, _BYTES, _FIXED32 = 0, 2, 5  # wire types
 

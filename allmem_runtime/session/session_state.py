@@ -47,11 +47,12 @@ class SessionState:
         Raises:
             SessionFileError: the file is missing, damaged or of another model.
         """
-        header = snapshot.read_header(path)
-        header.check(_owner(model), model.manifest.state)
-        place = header.place(model.manifest.backbone.vocab_size)
-        session = cls(model, undo=undo)
-        snapshot.read_tensors(header, model.manifest.state, session._cursor.tensors)
+        state = model.manifest.state
+        with snapshot.open_saved(path) as (header, file):
+            header.check(_owner(model), state)
+            place = header.place(model.manifest.backbone.vocab_size)
+            session = cls(model, undo=undo)
+            snapshot.read_tensors(header, file, state, session._cursor.tensors)
         session._cursor.place = place
         return session
 

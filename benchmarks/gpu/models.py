@@ -65,13 +65,15 @@ def write(session: Any, count: int) -> float:
 
 def floor_bytes(model: Any, folder: Path) -> int:
     """Bytes that decoding one token must move."""
+    from allmem_runtime.info import state_parts
+
     manifest = model.manifest
     weights = sum(record.bytes for name, record in manifest.files.items() if name.endswith(".data"))
     if not weights:
         weights = sum(path.stat().st_size for path in folder.glob("model.onnx*"))
-    state = {t.name: t.nbytes for t in manifest.state.tensors}
+    state = state_parts(manifest)
     moved = state["key"] + state["value"] + state["weights"] + 2 * state["gradient"]
-    return int(weights + manifest.backbone.layers * moved)
+    return int(weights + moved)
 
 
 def make(bench: Bench, shape: str, folder: Path) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
 
+from allmem_runtime.files.atomic import USUAL, replace_text
 from benchmarks.gpu.timing import Race
 
 REHEARSAL = "REHEARSAL on the CPU: these are no speeds"
@@ -84,9 +84,7 @@ class Report:
         if self._path is None:
             return
         document = {"rehearsal": self.rehearsal, "machine": self._machine, "rows": self.rows}
-        part = self._path.with_name(self._path.name + ".part")
-        part.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, self._path)
+        replace_text(self._path, json.dumps(document, indent=1) + "\n", mode=USUAL)
 
 
 def _text(value: object) -> str:

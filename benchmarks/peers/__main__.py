@@ -23,6 +23,7 @@ from typing import Any
 from allmem_runtime import __version__, load
 from allmem_runtime.bench.texts import read_text
 from allmem_runtime.engine.threads import cpu_threads
+from allmem_runtime.files.atomic import USUAL, replace_text
 from allmem_runtime.machine import machine
 from allmem_runtime.quantities import format_tokens
 from benchmarks.arguments import (
@@ -174,7 +175,7 @@ def main(given: Sequence[str] | None = None) -> None:
 
     def keep() -> None:
         if json_path is not None:
-            json_path.write_text(json.dumps(values, indent=2) + "\n")
+            replace_text(json_path, json.dumps(values, indent=2) + "\n", mode=USUAL)
         if plot_path is not None and values["depths"]:
             try:
                 report.plot(values, plot_path)

@@ -12,6 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from allmem_runtime.files.atomic import publish_file, publish_folder
+from allmem_runtime.files.temporary import temporary_folder
 from benchmarks.peers.child import ROOT, Gone
 
 _TABLES = "max_position_embeddings"
@@ -30,11 +32,10 @@ def longer_file(gguf: Path, folder: Path, context: int) -> Path:
         return gguf
     path = folder / f"{gguf.stem}.context-{context}.gguf"
     if not path.is_file():
-        part = path.with_suffix(".part")
-        shutil.copyfile(gguf, part)
-        field = library.GGUFReader(str(part), "r+").fields[key]
-        field.parts[field.data[0]][0] = context
-        part.rename(path)
+        with publish_file(path) as part:
+            shutil.copyfile(gguf, part)
+            field = library.GGUFReader(str(part), "r+").fields[key]
+            field.parts[field.data[0]][0] = context
     return path
 
 
@@ -42,8 +43,8 @@ def float16_file(gguf: Path, folder: Path) -> Path:
     """The same model with matrices in float16."""
     path = folder / f"{gguf.stem}.float16.gguf"
     if not path.is_file():
-        _write_float16(gguf, path.with_suffix(".part"))
-        path.with_suffix(".part").rename(path)
+        with publish_file(path) as part:
+            _write_float16(gguf, part)
     return path
 
 
@@ -77,8 +78,6 @@ def transformers_folder(gguf: Path, folder: Path) -> Path:
     """The same model as transformers keeps models, in float32."""
     path = folder / "transformers"
     if not path.is_dir():
-        part = folder / "transformers.part"
-        shutil.rmtree(part, ignore_errors=True)
         code = (
             "import sys; from transformers import AutoTokenizer\n"
             "from benchmarks.conversion import pretrained\n"
@@ -86,9 +85,9 @@ def transformers_folder(gguf: Path, folder: Path) -> Path:
             "pretrained(file).save_pretrained(folder)\n"
             "AutoTokenizer.from_pretrained(parent, gguf_file=name).save_pretrained(folder)\n"
         )
-        arguments = [str(gguf), str(part), str(gguf.parent), gguf.name]
-        _run([sys.executable, "-c", code, *arguments], "transformers does not read the file")
-        part.rename(path)
+        with publish_folder(path) as part:
+            arguments = [str(gguf), str(part), str(gguf.parent), gguf.name]
+            _run([sys.executable, "-c", code, *arguments], "transformers does not read the file")
     return path
 
 
@@ -113,11 +112,6 @@ def genai_folder(gguf: Path, folder: Path, python: str, context: int) -> Path:
     path = folder / f"genai-int4-{context}"
     if path.is_dir():
         return path
-    part, longer = folder / "genai.part", folder / "genai.source"
-    for old in (part, longer):
-        shutil.rmtree(old, ignore_errors=True)
-    shutil.copytree(source, longer)
-    (longer / "config.json").write_text(json.dumps({**config, _TABLES: context}))
     where = _run(
         [python, "-c", "import onnxruntime_genai as g; print(g.__path__[0])"],
         "install it with `pip install onnxruntime-genai`",
@@ -126,10 +120,11 @@ def genai_folder(gguf: Path, folder: Path, python: str, context: int) -> Path:
     builder = Path(where.strip().splitlines()[-1]) / "models" / "builder.py"
     options = ["-p", "int4", "-e", "cpu", "-c", str(folder / "genai.cache")]
     extra = ["--extra_options", "int4_accuracy_level=4"]
-    places = ["-i", str(longer), "-o", str(part)]
-    _run([sys.executable, str(builder), *places, *options, *extra], "its model builder failed")
-    part.rename(path)
-    shutil.rmtree(longer)
+    with temporary_folder(folder / "genai.source") as longer, publish_folder(path) as part:
+        shutil.copytree(source, longer, dirs_exist_ok=True)
+        (longer / "config.json").write_text(json.dumps({**config, _TABLES: context}))
+        places = ["-i", str(longer), "-o", str(part)]
+        _run([sys.executable, str(builder), *places, *options, *extra], "its model builder failed")
     return path
 
 

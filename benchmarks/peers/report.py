@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from allmem_runtime.bench.statistics import Spread
+from allmem_runtime.plotting import picture
 from allmem_runtime.quantities import format_bytes, format_tokens
 from benchmarks.peers.rounds import Figures, Plan, ratios
 
@@ -73,45 +74,41 @@ def _milliseconds(seconds: Sequence[float]) -> str:
 
 def plot(values: dict[str, Any], path: Path) -> None:
     """Draw what the JSON holds: decode speed and memory of every system against tokens read."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (speed, memory) = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
     depths = [row["tokens_read"] for row in values["depths"]]
     names = list(dict.fromkeys(s["system"] for row in values["depths"] for s in row["systems"]))
-    for number, name in enumerate(names):
-        style = {"marker": "o", "color": f"C{number}", "label": name}
-        style["linewidth"] = 2.5 if number == 0 else 1.2
-        found = [
-            (row["tokens_read"], system)
-            for row in values["depths"]
-            for system in row["systems"]
-            if system["system"] == name and "decode_tokens_per_second" in system
-        ]
-        if not found:
-            continue
-        rates = [(d, s["decode_tokens_per_second"]) for d, s in found]
-        error = [[r["median"] - r["lowest"] for _, r in rates],
-                 [r["highest"] - r["median"] for _, r in rates]]  # fmt: skip
-        medians = [r["median"] for _, r in rates]
-        speed.errorbar([d for d, _ in rates], medians, yerr=error, capsize=3, **style)
-        known = [(d, s["resident_bytes"] / 2**20) for d, s in found if s["resident_bytes"]]
-        if known:
-            memory.plot([d for d, _ in known], [mib for _, mib in known], **style)
-    speed.set_title("tokens written in a second")
-    memory.set_title("resident memory, MiB")
-    for axis in (speed, memory):
-        axis.set_xscale("symlog", linthresh=1024)
-        axis.set_xticks(depths, [format_tokens(depth) for depth in depths])
-        axis.minorticks_off()
-        axis.set_xlabel("tokens read")
-        axis.set_ylim(bottom=0)
-        axis.grid(alpha=0.3)
-    lines, labels = speed.get_legend_handles_labels()
-    figure.legend(lines, labels, loc="outside lower center", ncols=6, fontsize=8)
-    machine = values["machine"]
-    figure.suptitle(f"{values['model']}, {values['threads']} threads, {machine['name']}", size=10)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    with picture(path, 1, 2, (11, 4.5)) as figure:
+        speed, memory = figure.axes
+        for number, name in enumerate(names):
+            style = {"marker": "o", "color": f"C{number}", "label": name}
+            style["linewidth"] = 2.5 if number == 0 else 1.2
+            found = [
+                (row["tokens_read"], system)
+                for row in values["depths"]
+                for system in row["systems"]
+                if system["system"] == name and "decode_tokens_per_second" in system
+            ]
+            if not found:
+                continue
+            rates = [(d, s["decode_tokens_per_second"]) for d, s in found]
+            error = [[r["median"] - r["lowest"] for _, r in rates],
+                     [r["highest"] - r["median"] for _, r in rates]]  # fmt: skip
+            medians = [r["median"] for _, r in rates]
+            speed.errorbar([d for d, _ in rates], medians, yerr=error, capsize=3, **style)
+            known = [(d, s["resident_bytes"] / 2**20) for d, s in found if s["resident_bytes"]]
+            if known:
+                memory.plot([d for d, _ in known], [mib for _, mib in known], **style)
+        speed.set_title("tokens written in a second")
+        memory.set_title("resident memory, MiB")
+        for axis in (speed, memory):
+            axis.set_xscale("symlog", linthresh=1024)
+            axis.set_xticks(depths, [format_tokens(depth) for depth in depths])
+            axis.minorticks_off()
+            axis.set_xlabel("tokens read")
+            axis.set_ylim(bottom=0)
+            axis.grid(alpha=0.3)
+        lines, labels = speed.get_legend_handles_labels()
+        figure.legend(lines, labels, loc="outside lower center", ncols=6, fontsize=8)
+        machine = values["machine"]
+        figure.suptitle(
+            f"{values['model']}, {values['threads']} threads, {machine['name']}", size=10
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 ElementType = Literal["activation", "cache", "float32", "float16", "int64", "uint8"]
 """``activation``: the type of the token stream; ``cache``: the type keys and values are kept in."""
@@ -143,8 +143,8 @@ class Operator:
         """The inputs named ``past_*``; each has an output ``present_*`` of the same shape."""
         return tuple(t for t in self.inputs if t.name.startswith("past_"))
 
-    def attribute_values(self, given: dict[str, Value]) -> dict[str, Value]:
-        """Fill in defaults and check every value.
+    def attribute_values(self, given: Mapping[str, Value]) -> dict[str, Any]:
+        """Fill in defaults and check every value; each then is of its attribute's kind.
 
         Raises:
             ValueError: an attribute is unknown, missing or outside its range; the text names

@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from allmem_ops.contract import ELEMENTS, Attribute, Flag, KernelField, Operator, Tensor, Value
 from allmem_ops.schema import QUANTIZED_ATTENTION_BY_HEAD, QUANTIZED_MATMUL, TTT_MEMORY
@@ -148,7 +149,7 @@ def _read(attribute: Attribute) -> str:
     return f'node.{kind}("{attribute.name}", {default}, {lowest}, {highest})'
 
 
-def _literal(attribute: Attribute, value: Value | None) -> str:
+def _literal(attribute: Attribute, value: Any) -> str:
     if value is None:
         kind = "int64_t" if attribute.kind == "int" else "float"
         return f"std::numeric_limits<{kind}>::max()"

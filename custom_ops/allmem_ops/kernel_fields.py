@@ -24,7 +24,7 @@ def kernel_fields(operator: Operator, attributes: Mapping[str, Value]) -> dict[s
     Raises:
         ValueError: an attribute is unknown, missing or outside its range.
     """
-    values = operator.attribute_values(dict(attributes))
+    values = operator.attribute_values(attributes)
     return {
         field.name: _field(field.source, values[field.source.name])
         if isinstance(field.source, Attribute)

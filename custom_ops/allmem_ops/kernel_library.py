@@ -68,7 +68,7 @@ class KernelCall:
                 "built from other sources; build it again"
             )
         arguments = (_Value * len(names))(*(self._value(n, addresses, numbers) for n in names))
-        arguments.numbers = numbers  # their memory lives as long
+        vars(arguments)["numbers"] = numbers  # their memory lives as long
         return arguments
 
     def _value(

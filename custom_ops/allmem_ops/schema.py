@@ -87,7 +87,7 @@ SLIDING_WINDOW_ATTENTION = Operator(
         Attribute(
             "sinks",
             None,
-            "first tokens that stay visible for ever",
+            "first tokens that are kept permanently",
             "int",
             minimum=0,
             native_maximum=_MOST_SLOTS,
@@ -138,7 +138,10 @@ QUANTIZED_ATTENTION = replace(
 
 def _by_head(operator: Operator) -> Operator:
     """The operator whose heads have windows of their own; their rings lie one after the other."""
-    rings = {_RING: ("batch", "rows", "head_dim"), _SCALE: ("batch", "2 * rows")}
+    rings: dict[tuple[str | int, ...], tuple[str | int, ...]] = {
+        _RING: ("batch", "rows", "head_dim"),
+        _SCALE: ("batch", "2 * rows"),
+    }
     docs = {
         "past_key": "rotated keys, head after head, a head's token in the slot of its own ring",
         "past_value": "values in the same rows",
@@ -393,3 +396,10 @@ OPERATORS: dict[str, Operator] = {
 
 KNOWN: dict[str, Operator] = {**OPERATORS, QUANTIZED_MATMUL.name: QUANTIZED_MATMUL}
 """All operators that a graph may use, by name."""
+
+VERSIONS: dict[str, frozenset[int]] = {
+    name: frozenset({operator.version})
+    | ({ATTENTION_BY_HEAD.version} if name == ATTENTION_BY_HEAD.name else frozenset())
+    for name, operator in KNOWN.items()
+}
+"""The versions of each that the kernels run, and the package knows."""

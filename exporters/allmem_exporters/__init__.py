@@ -1,10 +1,10 @@
 """Exporters: AllMem models in PyTorch, conversion of pretrained decoders, export to ONNX."""
 
-import importlib
 import os
 from typing import TYPE_CHECKING
 
 from allmem_exporters.errors import ConfigError, ConversionError
+from allmem_runtime.lazy_names import lazy_names
 
 # Nor do the hub's libraries report what is converted; see allmem_runtime for ONNX Runtime.
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -33,14 +33,4 @@ _LATER = {
     "LayerState": "allmem_exporters.model.state",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_LATER[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(globals(), _LATER)

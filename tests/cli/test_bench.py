@@ -12,7 +12,6 @@ import pytest
 from commands import TEXT, Command, process
 
 from allmem_runtime import load
-from allmem_runtime.bench.pieces import GAIN, best, candidates
 from allmem_runtime.bench.process_memory import process_memory
 from allmem_runtime.bench.statistics import Spread
 from allmem_runtime.bench.texts import Text
@@ -23,9 +22,8 @@ SMALL = (*QUICK, "--depths", "0,30,50", "--prompt-sizes", "3,20", "--tokens", 2)
 
 
 @pytest.fixture(autouse=True)
-def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 @pytest.fixture
@@ -60,33 +58,6 @@ def test_every_depth_has_its_row_and_its_figures(
             assert figure["count"] == 2
     assert found["far_over_near"]["near"] == 30
     assert found["interrupted"] is False
-
-
-def test_the_length_of_pieces_is_found_once_and_then_used(
-    command: Command, tiny_model_dir: Path, text: Path, cache: Path
-) -> None:
-    arguments = (tiny_model_dir, *QUICK, "--depths", 0, "--prompt-sizes", 1, "--text", text)
-    first = command("allmem", "bench", *arguments)
-    assert "from now on" in first.err
-    (path,) = cache.rglob("*.json")
-    kept = json.loads(path.read_text())
-    assert kept["piece"] == 16  # of a chunk, the only length there is
-    path.write_text(json.dumps({**kept, "piece": 8}))
-    second = command("allmem", "bench", *arguments)
-    assert "reading in pieces of 8 tokens, found earlier" in second.err
-    model = load(tiny_model_dir, device="cpu", operators="portable", threads=1)
-    assert model.piece == 8
-    third = command("allmem", "bench", *arguments, "--tune")
-    assert "from now on" in third.err
-
-
-def test_nothing_is_kept_in_the_cache_if_told_so(
-    command: Command, tiny_model_dir: Path, cache: Path
-) -> None:
-    result = command("allmem", "bench", tiny_model_dir, *SMALL, "--no-tune")
-    assert result.code == 0, result.err
-    assert "the usual length" in result.err
-    assert not cache.exists()
 
 
 def test_a_kept_reading_is_not_read_again(
@@ -157,7 +128,7 @@ def test_ctrl_c_keeps_what_was_measured(tiny_model_dir: Path, text: Path, tmp_pa
     # The second depth takes hours.
     running = process(
         "allmem", "bench", tiny_model_dir, *QUICK, "--depths", "0,1000M", "--prompt-sizes", 1,
-        "--text", text, "--no-tune", "--json", path,
+        "--text", text, "--json", path,
     )  # fmt: skip
     assert running.stdout is not None
     running.stdout.readline()
@@ -190,22 +161,6 @@ def test_a_text_that_ends_begins_again() -> None:
 def test_a_spread_keeps_its_order_when_it_is_turned_round() -> None:
     spread = Spread.of([4.0, 1.0, 2.0]).map(lambda seconds: 8 / seconds)
     assert (spread.lowest, spread.median, spread.highest) == (2.0, 4.0, 8.0)
-
-
-def test_pieces_are_only_as_long_as_a_chunk_and_divide_it() -> None:
-    assert candidates(512, 256, 512) == [64, 128, 256, 512]
-    assert candidates(48, 48, 48) == [48]
-    assert candidates(2048, 256, 256) == [64, 128, 256]
-
-
-@pytest.mark.parametrize(
-    ("gains", "piece"),
-    [([GAIN] * 3, 64), ([GAIN - 0.01] * 3, 256), ([0.9, 1.5, 2.0], 256)],
-    ids=["clearly", "hardly", "not always"],
-)
-def test_another_length_must_be_clearly_faster(gains: list[float], piece: int) -> None:
-    found = {64: Spread.of(gains), 128: Spread.of([1.0, 0.9]), 256: Spread.of([1.0])}
-    assert best(found, 256) == piece
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="only Linux tells private memory")

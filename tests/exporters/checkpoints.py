@@ -74,10 +74,7 @@ def write_gguf(
     for key, value in (extra_fields or {}).items():
         add = writer.add_uint32 if isinstance(value, int) else writer.add_string
         add(key, value)  # type: ignore[arg-type]
-    names = gguf.get_tensor_name_map(
-        {"llama": gguf.MODEL_ARCH.LLAMA, "qwen2": gguf.MODEL_ARCH.QWEN2,
-         "qwen3": gguf.MODEL_ARCH.QWEN3}[kind], config.num_hidden_layers
-    )  # fmt: skip
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[kind.upper()], config.num_hidden_layers)
     for key, tensor in model.state_dict().items():
         if key == "lm_head.weight" and config.tie_word_embeddings:
             continue

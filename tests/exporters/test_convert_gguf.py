@@ -8,18 +8,24 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoints import TEMPLATE, write_gguf
-from decoders import relative_rms
+from decoders import DECODERS, relative_rms
 from tokenizers import Tokenizer
 
 from allmem_exporters import AllMemForCausalLM, ConversionError
 from allmem_exporters.convert.conversion import convert
+from allmem_exporters.model.families import FAMILIES
 
 MEMORY = {"window": 32, "sinks": 4, "chunk": 16, "mem_width": 16}
 
 
-@pytest.mark.parametrize(
-    "name", ["llama tied", "llama untied", "llama with wide heads", "qwen2", "qwen3 tied"]
-)
+NAMES = ["llama tied", "llama untied", "llama with wide heads", "qwen2", "qwen3 tied"]
+
+
+def test_every_family_is_read_from_gguf_here() -> None:
+    assert {DECODERS[name][0].model_type for name in NAMES} == set(FAMILIES)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_gguf_gives_the_model_it_was_made_from(tmp_path: Path, name: str) -> None:
     pretrained = write_gguf(tmp_path / "tiny.gguf", name)
     out = convert(tmp_path / "tiny.gguf", tmp_path / "out", cache_dtype="float32", **MEMORY)

@@ -10,7 +10,8 @@ import onnxruntime
 from cases import BACKENDS, Arrays
 from native import node_model
 
-from allmem_exporters.onnx.operator_functions import attention_function, memory_function
+from allmem_exporters.onnx.attention_function import attention_function
+from allmem_exporters.onnx.memory_function import memory_function
 from allmem_ops.contract import Operator, Value
 
 
@@ -46,7 +47,9 @@ class Portable:
         self, operator: Operator, inputs: Arrays, attributes: dict[str, Value]
     ) -> onnx.FunctionProto:
         if operator.name == "SlidingWindowAttention":
-            _, kv_heads, _, head_dim = inputs["past_key"].shape
+            head_dim = inputs["past_key"].shape[-1]
+            window = attributes["window"]
+            kv_heads = len(window) if isinstance(window, tuple) else inputs["past_key"].shape[1]
             return attention_function(
                 query_heads=inputs["qkv"].shape[2] // head_dim - 2 * kv_heads,
                 kv_heads=kv_heads,

@@ -40,7 +40,7 @@ def test_stated_state_sizes_are_those_of_the_state_spec(name, window_and_sinks):
     cells = []
     for cache in ("float16", "float32"):
         state = StateSpec.build(window=window, sinks=sinks, cache=cache, **SIZES[name])
-        ring = state.layers * sum(t.nbytes for t in state.tensors if t.name in ("key", "value"))
+        ring = sum(t.nbytes for _, t in state if t.name in ("key", "value"))
         cells.append(f"{state.nbytes / MIB:,.1f} ({ring / MIB:,.1f})")
     assert f"| {name} | {window} | {sinks} | {cells[0]} | {cells[1]} |" in MODEL
 
@@ -132,10 +132,10 @@ class Zeros:
 
 def test_session_header_holds_exactly_the_documented_keys(tmp_path):
     state = StateSpec.build(window=2, sinks=0, cache="float16", **SIZES["Qwen3-0.6B"])
-    state = dataclasses.replace(state, layers=1)
+    state = dataclasses.replace(state, layers=state.layers[:1])
     owner = Owner("tiny", "0" * 64, "1" * 64, {"TTTMemory": 1}, 100)
     path = tmp_path / "some.allmem"
-    save(path, owner, state, Zeros(state), Place())
+    save(path, owner, state, Zeros(state), Place(unread=b"half"))
     header = read_header(path)
     section = FORMATS[FORMATS.index("## The session file") :]
     documented = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
@@ -147,7 +147,7 @@ def test_session_header_holds_exactly_the_documented_keys(tmp_path):
 def test_another_reader_of_safetensors_opens_a_session(tmp_path):
     numpy_reader = pytest.importorskip("safetensors.numpy")
     state = StateSpec.build(window=2, sinks=0, cache="float16", **SIZES["SmolLM2-135M"])
-    state = dataclasses.replace(state, layers=2)
+    state = dataclasses.replace(state, layers=state.layers[:2])
     tensors = Zeros(state)
     for array in tensors.arrays.values():
         array[...] = np.arange(array.size, dtype=array.dtype).reshape(array.shape) % 100

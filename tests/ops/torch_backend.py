@@ -7,15 +7,8 @@ from collections.abc import Mapping
 import torch
 from cases import BACKENDS, Arrays
 
-from allmem_exporters.model.operators import (
-    quantized_attention,
-    sliding_window_attention,
-    ttt_memory,
-)
+from allmem_exporters.model.operators import attention_operator, ttt_memory
 from allmem_ops.contract import Operator, Value
-from allmem_ops.schema import QUANTIZED_ATTENTION
-
-FUNCTIONS = {"SlidingWindowAttention": sliding_window_attention, "TTTMemory": ttt_memory}
 
 
 class Torch:
@@ -37,8 +30,9 @@ class Torch:
         if in_place:
             raise ValueError("PyTorch operators return new states")
         tensors = [torch.from_numpy(inputs[tensor.name]) for tensor in operator.inputs]
-        quantized = operator is QUANTIZED_ATTENTION
-        function = quantized_attention if quantized else FUNCTIONS[operator.name]
+        function = ttt_memory
+        if operator.name == "SlidingWindowAttention":
+            function = attention_operator(attributes, tensors[5:])
         outputs = function(*tensors, **attributes)
         names = [tensor.name for tensor in operator.outputs]
         return {name: output.numpy() for name, output in zip(names, outputs, strict=True)}

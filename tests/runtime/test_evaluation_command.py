@@ -176,21 +176,24 @@ def test_a_plot_shows_means_with_their_errors(
         def __getattr__(self, name: str) -> object:
             return lambda *_, **__: None
 
-    class Axes(list):  # type: ignore[type-arg]
-        flat = property(lambda self: self)
-
-    pyplot, matplotlib = ModuleType("matplotlib.pyplot"), ModuleType("matplotlib")
     saved: list[Path] = []
 
     class Figure:
+        axes = (Axis(),)
+
+        def __init__(self, size: tuple[float, float], layout: str) -> None:
+            pass
+
+        def subplots(self, down: int, across: int) -> None:
+            assert (down, across) == (1, 1)
+
         def savefig(self, path: Path, dpi: int) -> None:
             saved.append(path)
 
-    pyplot.subplots = lambda *_, **__: (Figure(), Axes([Axis()]))  # type: ignore[attr-defined]
-    pyplot.close = lambda _: None  # type: ignore[attr-defined]
-    matplotlib.use = lambda _: None  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "matplotlib", matplotlib)
-    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", pyplot)
+    module = ModuleType("matplotlib.figure")
+    module.Figure = Figure  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "matplotlib", ModuleType("matplotlib"))
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", module)
     cells = {("a", "2k"): Mean(50.0, 5.0, 4), ("a", "4k"): Mean(40.0, None, 1)}
     plot([Table("t", ["a"], ["2k", "4k", "8k"], cells=cells)], tmp_path / "x.png")
     assert drawn == [([0, 1], [50.0, 40.0], [5.0, 0.0])] and saved == [tmp_path / "x.png"]

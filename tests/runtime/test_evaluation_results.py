@@ -19,10 +19,11 @@ from allmem_runtime.evaluation.rows import (
     is_row,
     parse_row,
     parse_rows,
+    window_notices,
     write_rows,
 )
-from allmem_runtime.evaluation.tables import Table, check_plot
-from allmem_runtime.evaluation.window_coverage import notices
+from allmem_runtime.evaluation.tables import Table
+from allmem_runtime.plotting import check_plot
 
 RECORD = {
     "row": "a", "model": "d", "reset": False, "task": "t", "column": "2k", "sample": 0,
@@ -110,6 +111,7 @@ def test_a_result_of_something_else_is_not_reused(tmp_path: Path, change: dict[s
         '{"a": 1}\n',
         '{"a": 1}',
         '{"kind": "begin", "format": "x"}\n',
+        '{"format": "allmem-eval-1", "kind": "begin"}',
     ],
 )
 def test_a_file_of_something_else_is_left_alone(tmp_path: Path, text: str) -> None:
@@ -197,7 +199,7 @@ def test_a_folder_of_rows_stands_for_the_rows_in_it(tmp_path: Path) -> None:
 
 def test_a_window_that_holds_whole_prompts_is_told(toy_dir: Path) -> None:
     groups = grouped(parse_rows([f"full={toy_dir}"]))  # a window of 64 and 2 sinks
-    assert "hold every prompt whole" in "".join(notices(groups, {"a": 66, "b": 10}))
-    assert "prompts of a whole" in "".join(notices(groups, {"a": 66, "b": 67}))
-    assert "not full attention" in "".join(notices(groups, {"b": 67}))
-    assert list(notices(grouped(parse_rows([f"w={toy_dir}"])), {"b": 67})) == []
+    assert "hold every prompt whole" in "".join(window_notices(groups, {"a": 66, "b": 10}))
+    assert "prompts of a whole" in "".join(window_notices(groups, {"a": 66, "b": 67}))
+    assert "not full attention" in "".join(window_notices(groups, {"b": 67}))
+    assert list(window_notices(grouped(parse_rows([f"w={toy_dir}"])), {"b": 67})) == []

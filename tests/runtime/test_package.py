@@ -12,7 +12,8 @@ import pytest
 import stand_in
 
 from allmem_runtime import ModelFileError, spec
-from allmem_runtime.files.package import file_digest, open_package
+from allmem_runtime.files.digest import file_digest
+from allmem_runtime.files.package import open_package
 from allmem_runtime.generation.sampling import Sampling
 from allmem_runtime.loaded_model import default_sampling
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ import pytest
 from session_tools import DOCUMENT, assert_same, read
 
 from allmem_runtime import Model, StorageError
-from allmem_runtime.files import atomic
+from allmem_runtime.files import atomic, forking, snapshot
 
 
 class Disk:
@@ -149,6 +152,8 @@ def test_killed_save_leaves_the_old_file_or_the_new_one(
 
     assert done.returncode == 9
     assert path.read_bytes() == before or toy.open(path).position == position + 100
+    toy.session().save(path)
+    assert os.listdir(tmp_path) == ["s.allmem"]
 
 
 RACING = """
@@ -184,6 +189,67 @@ def test_processes_that_save_to_one_file_never_spoil_it(
     assert opened > 10
     assert toy.open(path).position == 1000
     assert sorted(os.listdir(tmp_path)) == ["copy.allmem", "s.allmem"]
+
+
+def test_file_that_is_replaced_while_it_is_opened_is_the_old_one_whole(
+    toy: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s.allmem"
+    old, new = toy.session(), read(toy.session(), DOCUMENT)
+    old.save(path)
+    read_tensors = snapshot.read_tensors
+
+    def replaced(*arguments: Any) -> None:
+        new.save(path)  # after the header was read, before the tensors are
+        read_tensors(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshot, "read_tensors", replaced)
+        assert_same(toy.open(path), old)
+    assert_same(toy.open(path), new)
+
+
+def test_file_that_is_replaced_while_it_is_copied_is_the_old_one_whole(
+    toy: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, fork = tmp_path / "s.allmem", tmp_path / "fork.allmem"
+    old, new = toy.session(), read(toy.session(), DOCUMENT)
+    old.save(path)
+    digest = snapshot.read_header(path).digest
+    header_digest = forking.header_digest
+
+    def replaced(*arguments: Any) -> str:
+        new.save(path)  # after the header was read, before the tensors are
+        return header_digest(*arguments)
+
+    monkeypatch.setattr(forking, "header_digest", replaced)
+    forking.fork_file(path, fork)
+    assert snapshot.read_header(fork).metadata["parent"] == digest
+    assert toy.open(fork).position == old.position
+
+
+def test_saves_of_one_thread_are_opened_whole_by_another(toy: Model, tmp_path: Path) -> None:
+    path = tmp_path / "s.allmem"
+    sessions = [toy.session(), read(toy.session(), DOCUMENT)]
+    positions = {session.position for session in sessions}
+    sessions[0].save(path)
+    done = threading.Event()
+
+    def save() -> None:
+        for session in itertools.cycle(sessions):
+            session.save(path)
+            if done.is_set():
+                return
+
+    with ThreadPoolExecutor(1) as pool:
+        saving = pool.submit(save)
+        try:
+            opened = {toy.open(path).position for _ in range(100)}
+        finally:
+            done.set()
+        saving.result()
+    assert opened <= positions
+    assert os.listdir(tmp_path) == ["s.allmem"]
 
 
 def test_folder_that_cannot_be_written_is_an_error(toy: Model, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def sliding_window_attention(
             The caches then are [batch, rows, head_dim], where rows are those of the rings
             [sinks + window] of all heads, and the scales [batch, 2 * rows], where those of a head's
             keys and then those of its values follow those of the head before.
-        sinks: first tokens that stay visible permanently.
+        sinks: first tokens that are kept permanently.
         scale: factor on the dot products.
         sink_rope: ``clamped`` or ``true``.
         rope_amplitude: factor on cos and sin.
@@ -127,14 +127,25 @@ def sliding_window_attention(
     }
     operator = ATTENTION_BY_HEAD if by_head else SLIDING_WINDOW_ATTENTION
     operator.attribute_values({"window": window, **attributes})
-    vectors = (inverse_frequencies, query_norm, key_norm)
-    if not by_head:
-        past = (past_key, past_value, past_scale)
-        return _one_window(qkv, position, *vectors, *past, window=window, **attributes)
+    vectors, past = (inverse_frequencies, query_norm, key_norm), (past_key, past_value, past_scale)
+    if isinstance(window, tuple):
+        return _each_head(qkv, position, vectors, past, window, attributes)
+    return _one_window(qkv, position, *vectors, *past, window=window, **attributes)
 
+
+def _each_head(
+    qkv: Array,
+    position: int,
+    vectors: tuple[Array, Array, Array],
+    past: tuple[Array, Array, Array | None],
+    window: tuple[int, ...],
+    attributes: dict[str, Any],
+) -> tuple[Array, ...]:
+    """Every key/value head as if it were alone, and the results side by side."""
     batch, time, packed = qkv.shape
+    past_key, past_value, past_scale = past
     _, rows, head_dim = past_key.shape
-    kv_heads = len(window)
+    kv_heads, sinks = len(window), attributes["sinks"]
     if rows != sum(sinks + own for own in window):
         raise ValueError(
             f"SlidingWindowAttention: the rings have {rows} rows, not sinks + window of every head"
@@ -145,20 +156,21 @@ def sliding_window_attention(
     results, row = [], 0
     for head, own in enumerate(window):
         slots = sinks + own
-        mine = [query[:, :, head * group : (head + 1) * group], key[:, :, [head]]]
-        mine = np.concatenate([*mine, value[:, :, [head]]], axis=2).reshape(batch, time, (group + 2) * head_dim)
-        rings = [past[:, None, row : row + slots] for past in (past_key, past_value)]
+        queries = query[:, :, head * group : (head + 1) * group]
+        mine = np.concatenate([queries, key[:, :, [head]], value[:, :, [head]]], axis=2)
+        keys, values = (ring[:, None, row : row + slots] for ring in (past_key, past_value))
         scales = None
         if past_scale is not None:
             scales = past_scale[:, 2 * row : 2 * (row + slots)].reshape(batch, 1, 2, slots)
+        mine = mine.reshape(batch, time, (group + 2) * head_dim)
         results.append(
-            _one_window(mine, position, *vectors, *rings, scales, window=own, **attributes)
+            _one_window(mine, position, *vectors, keys, values, scales, window=own, **attributes)
         )
         row += slots
-    output, *rings = zip(*results, strict=True)
-    flat = [np.concatenate([ring[:, 0] for ring in part], axis=1) for part in rings[:2]]
-    scales = [np.concatenate([s.reshape(batch, -1) for s in part], axis=1) for part in rings[2:]]
-    return np.concatenate(output, axis=2), *flat, *scales
+    output, *present = zip(*results, strict=True)
+    rings = [np.concatenate([ring[:, 0] for ring in part], axis=1) for part in present[:2]]
+    rings += [np.concatenate([s.reshape(batch, -1) for s in part], axis=1) for part in present[2:]]
+    return np.concatenate(output, axis=2), *rings
 
 
 def _query_heads(packed: int, head_dim: int, kv_heads: int) -> int:

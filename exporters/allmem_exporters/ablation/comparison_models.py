@@ -15,9 +15,10 @@ import onnx
 from allmem_exporters.errors import ExportError
 from allmem_exporters.onnx.export import export
 from allmem_exporters.onnx.export_options import ExportOptions
-from allmem_exporters.onnx.package_writer import _embed, _sha256
+from allmem_exporters.onnx.package_writer import embed_manifest
 from allmem_runtime.config import FileRecord, Manifest
 from allmem_runtime.evaluation.rows import ROWS_FILE, Row, write_rows
+from allmem_runtime.files.digest import file_digest
 from allmem_runtime.files.package import open_package
 from allmem_runtime.options import from_keywords
 from allmem_runtime.spec import GRAPH_FILE, MANIFEST_FILE
@@ -139,7 +140,7 @@ def share(base: Path, folder: Path, report: Callable[[str], None] = lambda line:
         return
     manifest = _manifest(base, folder, old, shared)
     (folder / GRAPH_FILE).write_bytes(graph.SerializeToString())
-    _embed(folder / GRAPH_FILE, manifest)
+    embed_manifest(folder / GRAPH_FILE, manifest)
     for name in old:
         (folder / name).unlink()
     for name, link in links.items():
@@ -154,7 +155,7 @@ def _manifest(base: Path, folder: Path, old: set[str], shared: set[str]) -> Mani
     files |= {name: theirs.files[name] for name in shared}
     own = folder / OWN_DATA_FILE
     if own.stat().st_size:
-        files[own.name] = FileRecord(own.stat().st_size, _sha256(own))
+        files[own.name] = FileRecord(own.stat().st_size, file_digest(own))
     else:
         own.unlink()
     return dataclasses.replace(ours, files=dict(sorted(files.items())))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,8 @@ from allmem_exporters.model.initialize import initialize_memories
 from allmem_exporters.model.memory_options import MemoryOptions
 from allmem_exporters.model.modeling import AllMemForCausalLM
 from allmem_exporters.sources import backbone_options, open_source
-from allmem_runtime.errors import StorageError
+from allmem_runtime.files.atomic import storage_errors, sync, sync_folder
+from allmem_runtime.files.temporary import temporary_folder
 from allmem_runtime.options import from_keywords
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,9 @@ def convert(
             layer.allmem.float()  # what was learned in float32 is not rounded to the decoder's type
         adapter.apply(model)
 
-    with _staging(folder) as stage:
+    with storage_errors(folder), ExitStack() as stack:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        stage = stack.enter_context(temporary_folder(folder))
         opened.write_texts(stage)
         if calibration_text is not None:
             _calibrate(model, stage, calibration_text)
@@ -138,7 +140,7 @@ def convert_model(
     """Convert a model in memory; the result shares its weights.
 
     Args:
-        pretrained: a Llama, Qwen2 or Qwen3 language model of transformers.
+        pretrained: a language model of transformers, of one of ``FAMILIES``.
         config: of the result; None to derive it from the model and ``options``.
         seed: of the memory's initial values.
         options: fields of ``MemoryOptions``, if there is no ``config``.
@@ -285,19 +287,6 @@ def check_destination(folder: Path, force: bool) -> None:
         )
 
 
-@contextmanager
-def _staging(folder: Path) -> Iterator[Path]:
-    """A new folder beside the destination, gone afterwards; full disks become our own error."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as made:
-            yield Path(made)
-    except OSError as error:
-        raise StorageError(
-            f"{folder} could not be written ({error}).", "Check free space and permissions."
-        ) from error
-
-
 def _save(model: AllMemForCausalLM, folder: Path) -> None:
     """Write config.json and model.safetensors, without a copy of the weights."""
     model.config.architectures = [type(model).__name__]
@@ -310,6 +299,7 @@ def _save(model: AllMemForCausalLM, folder: Path) -> None:
 
 def _publish(stage: Path, folder: Path) -> None:
     """Move the finished files in place; whatever else lies in the folder stays."""
+    sync_folder(stage)
     folder.mkdir(exist_ok=True)
     for name in ("config.json", PROVENANCE_FILE):  # an interrupted move must not look complete
         (folder / name).unlink(missing_ok=True)
@@ -319,3 +309,4 @@ def _publish(stage: Path, folder: Path) -> None:
     for stale in ("chat_template.jinja", "special_tokens_map.json"):
         if not any(file.name == stale for file in files) and (folder / stale).is_file():
             (folder / stale).unlink()
+    sync(folder)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from allmem_runtime.errors import StorageError
+from allmem_runtime.files.atomic import USUAL, replace_text
 
 
 class MetricsFile:
@@ -42,9 +42,8 @@ class MetricsFile:
         if not self.path.exists():
             return
         kept = [line for line in self.read() if line["step"] <= step] if step else []
-        partial = self.path.with_suffix(".part")
-        partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        os.replace(partial, self.path)
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        replace_text(self.path, text, mode=USUAL)
 
     def read(self) -> list[dict[str, Any]]:
         """All lines; one that a kill cut short is left out."""

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from allmem_exporters.errors import DataError
 from allmem_exporters.model.memory_layer import memory_parameters
 from allmem_exporters.model.modeling import AllMemForCausalLM
-from allmem_runtime.errors import StorageError
+from allmem_exporters.tensor_file import write_tensors
+from allmem_runtime.files.atomic import PRIVATE
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -59,17 +58,7 @@ class RunFile:
                 tensors[f"step/{name}"] = optimizer.state[parameter]["step"].reshape(1).cpu()
         # One entry: safetensors writes several in any order, and equal runs are equal files.
         text = {"run": json.dumps({"identity": self.identity, "standing": asdict(standing)})}
-        partial = self.path.with_suffix(".part")
-        try:
-            save_file(tensors, partial, metadata=text)
-            with partial.open("rb") as file:
-                os.fsync(file.fileno())
-            os.replace(partial, self.path)
-        except (OSError, SafetensorError) as error:
-            partial.unlink(missing_ok=True)
-            raise StorageError(
-                f"{self.path} could not be written ({error}).", "Check free space and permissions."
-            ) from error
+        write_tensors(self.path, tensors, text, mode=PRIVATE)
 
     def load(self, model: AllMemForCausalLM, optimizer: torch.optim.AdamW) -> Standing | None:
         """Take the run up where it was saved.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import resource
 import sys
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from allmem_exporters.model.adapter import STRUCTURE, Adapter, base_digest, save
 from allmem_exporters.model.checkpoint import open_checkpoint
 from allmem_runtime.engine.malloc import map_large_blocks
 from allmem_runtime.errors import StorageError
+from allmem_runtime.files.digest import file_digest
 
 TOKENIZER_FILE = "tokenizer.json"
 ADAPTER_FILE = "memory.safetensors"
@@ -95,10 +95,10 @@ def finetune(
     identity: dict[str, Any] = {
         "settings": settings.as_dict(),
         "precision": precision_of(settings, device),
-        "data": _file_digest(data / "index.json"),
+        "data": file_digest(data / "index.json"),
         "decoder": base,
         "memory": {key: getattr(model.config, key) for key in STRUCTURE},
-        "start": _file_digest(start) if start else "",
+        "start": file_digest(start) if start else "",
     }
     _warn_of_silence(train, settings, data, report)
     _tell_of_windows(train, heldout, settings, report)
@@ -174,7 +174,3 @@ def peak_memory(device: str) -> int:
         return torch.cuda.max_memory_allocated()
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _file_digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import stat
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from allmem_exporters.errors import ConversionError
 from allmem_exporters.model.memory_layer import MEMORY, memory_parameters
 from allmem_exporters.model.modeling import AllMemForCausalLM
-from allmem_runtime.errors import StorageError
+from allmem_exporters.tensor_file import write_tensors
+from allmem_runtime.files.atomic import USUAL
 
 FORMAT = "allmem-memory-adapter"
 VERSION = 1
@@ -69,24 +66,7 @@ def save_adapter(model: AllMemForCausalLM, path: Path, manifest: dict[str, Any],
         "config": json.dumps(structure, sort_keys=True),
         "manifest": json.dumps(manifest, sort_keys=True),
     }
-    partial = path.with_name(f"{path.name}.part")
-    try:
-        save_file({name: t.contiguous() for name, t in tensors.items()}, partial, metadata=text)
-        partial.chmod(_usual_mode(path.parent))  # safetensors makes it private
-        os.replace(partial, path)
-    except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
-        raise StorageError(
-            f"{path} could not be written ({error}).", "Check free space and permissions."
-        ) from error
-
-
-def _usual_mode(folder: Path) -> int:
-    """Permissions that a plain new file gets there."""
-    with tempfile.TemporaryDirectory(dir=folder) as made:
-        plain = Path(made) / "plain"
-        plain.touch()
-        return stat.S_IMODE(plain.stat().st_mode)
+    write_tensors(path, {name: t.contiguous() for name, t in tensors.items()}, text, mode=USUAL)
 
 
 class Adapter:

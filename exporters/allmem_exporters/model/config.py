@@ -12,12 +12,11 @@ from typing import Any, ClassVar
 from transformers import AutoConfig, PretrainedConfig
 
 from allmem_exporters.errors import ConfigError
+from allmem_exporters.model.families import FAMILIES, Family
 from allmem_exporters.model.memory_options import MemoryOptions
-from allmem_ops.contract import Value
 from allmem_runtime.config import BOUNDS
 from allmem_runtime.options import declared_options
 
-BACKBONES = ("llama", "qwen2", "qwen3")
 ROPE_KINDS = ("default", "linear", "llama3", "yarn")
 ACTIVATIONS = ("silu", "gelu", "gelu_pytorch_tanh", "relu")
 
@@ -27,7 +26,7 @@ _OURS = ("mem_", "sink", "window", "chunk", "lr_", "conv_", "inner_", "norm_s", 
 
 
 _CHOICES: dict[str, tuple[str, ...]] = {
-    "backbone": BACKBONES,
+    "backbone": tuple(FAMILIES),
     "hidden_act": ACTIVATIONS,
     **{o.name: o.declared.choices for o in declared_options(MemoryOptions) if o.declared.choices},
 }
@@ -228,12 +227,12 @@ class AllMemConfig(PretrainedConfig):
                 f"chunk is {self.chunk}; it must be at most window, {self.shortest_window}, or "
                 "some tokens would be seen neither by the window nor by the memory."
             )
-        if self.backbone == "qwen2" and self.attention_bias:
+        if self.family.input_bias and self.attention_bias:
             raise ConfigError(
-                "attention_bias is True; a qwen2 decoder always has biases on queries, keys and "
-                "values and never on the output, so it must be false."
+                f"attention_bias is True; a {self.backbone} decoder always has biases on queries, "
+                "keys and values and never on the output, so it must be false."
             )
-        if self.backbone != "llama" and self.mlp_bias:
+        if self.mlp_bias and not self.family.mlp_bias:
             raise ConfigError(f"mlp_bias is True; a {self.backbone} decoder has no such biases.")
 
     def _check_rope(self) -> None:
@@ -267,21 +266,26 @@ class AllMemConfig(PretrainedConfig):
         return round(self.mem_hidden_mult * self.mem_head_dim)
 
     @property
+    def family(self) -> Family:
+        """What the decoder's family has."""
+        return FAMILIES[self.backbone]
+
+    @property
     def qkv_bias(self) -> bool:
         """Whether queries, keys and values have biases."""
-        return self.backbone == "qwen2" or self.attention_bias
+        return self.family.input_bias or self.attention_bias
 
     @property
     def head_norms(self) -> bool:
         """Whether each query and key head has an RMSNorm of its own."""
-        return self.backbone == "qwen3"
+        return self.family.head_norms
 
     @property
     def shortest_window(self) -> int:
         """The least that a head sees."""
         return min((min(layer) for layer in self.windows or ()), default=self.window)
 
-    def attention_attributes(self, layer: int, rope_amplitude: float) -> dict[str, Value]:
+    def attention_attributes(self, layer: int, rope_amplitude: float) -> dict[str, Any]:
         """Attributes of a layer's operator SlidingWindowAttention."""
         return {
             "window": tuple(self.windows[layer]) if self.windows else self.window,
@@ -292,7 +296,7 @@ class AllMemConfig(PretrainedConfig):
             "norm_epsilon": self.rms_norm_eps if self.head_norms else 0.0,
         }
 
-    def memory_attributes(self) -> dict[str, Value]:
+    def memory_attributes(self) -> dict[str, Any]:
         """Attributes of the operator TTTMemory."""
         return {
             "chunk": self.chunk,

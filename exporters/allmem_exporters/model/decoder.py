@@ -21,9 +21,9 @@ from allmem_exporters.model.state import AllMemState, LayerState
 class DecoderLayer(nn.Module):
     """One layer: window attention and memory side by side, then the feed-forward network."""
 
-    def __init__(self, config: AllMemConfig, rope_amplitude: float) -> None:
+    def __init__(self, config: AllMemConfig, index: int, rope_amplitude: float) -> None:
         super().__init__()
-        self.self_attn = WindowAttention(config, rope_amplitude)
+        self.self_attn = WindowAttention(config, index, rope_amplitude)
         self.allmem = Memory(config)
         self.mlp = MLP(config)
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
@@ -50,7 +50,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.frequencies, amplitude = rotary_frequencies(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        layers = (DecoderLayer(config, amplitude) for _ in range(config.num_hidden_layers))
+        layers = (DecoderLayer(config, at, amplitude) for at in range(config.num_hidden_layers))
         # PyTorch gives the elements of a ModuleList no type of their own.
         self.layers = cast("Sequence[DecoderLayer]", nn.ModuleList(layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from allmem_exporters.model.config import AllMemConfig
-from allmem_exporters.model.operators import quantized_attention, sliding_window_attention
+from allmem_exporters.model.operators import attention_operator
 
 Cuts = Sequence[tuple[int, int]]
 """Pieces (first, last + 1) of the input, none crossing a chunk boundary."""
@@ -90,7 +90,7 @@ class MLP(nn.Module):
 class WindowAttention(nn.Module):
     """Grouped-query attention over sinks and window."""
 
-    def __init__(self, config: AllMemConfig, rope_amplitude: float) -> None:
+    def __init__(self, config: AllMemConfig, layer: int, rope_amplitude: float) -> None:
         super().__init__()
         size, dim = config.hidden_size, config.head_dim
         queries, keys = config.num_attention_heads * dim, config.num_key_value_heads * dim
@@ -103,7 +103,7 @@ class WindowAttention(nn.Module):
             self.k_norm = RMSNorm(dim, config.rms_norm_eps)
         self.head_norms = config.head_norms
         self.head_dim = dim
-        self.attributes = config.attention_attributes(rope_amplitude)
+        self.attributes = config.attention_attributes(layer, rope_amplitude)
 
     def forward(
         self, x: Tensor, position: Tensor, frequencies: Tensor, state: tuple[Tensor, ...],
@@ -130,7 +130,7 @@ class WindowAttention(nn.Module):
         def run(
             streams: Sequence[Tensor], at: Tensor, rings: tuple[Tensor, ...]
         ) -> tuple[Tensor, ...]:
-            attend = sliding_window_attention if len(rings) == 2 else quantized_attention
+            attend = attention_operator(self.attributes, rings)
             present: tuple[Tensor, ...] = attend(
                 streams[0], at, frequencies, *gains, *rings, **self.attributes
             )

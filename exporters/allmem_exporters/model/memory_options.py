@@ -42,7 +42,7 @@ class MemoryOptions:
     )
     sinks: int | None = option(
         None,
-        "First tokens that stay visible forever, in addition to the window.",
+        "First tokens that are kept permanently, in addition to the window.",
         default_note="64",
         parse=partial(parse_tokens, least=0),
         metavar="TOKENS",

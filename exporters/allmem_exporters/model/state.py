@@ -56,6 +56,7 @@ def state_spec(config: AllMemConfig) -> StateSpec:
         kv_heads=config.num_key_value_heads,
         head_dim=config.head_dim,
         window=config.window,
+        windows=config.windows,
         sinks=config.sinks,
         cache=config.cache_dtype,  # type: ignore[arg-type]
         memory_heads=config.mem_heads,
@@ -91,7 +92,7 @@ class AllMemState:
         """
         wide = dtype == torch.float64
         layers = []
-        for _ in range(config.num_hidden_layers):
+        for layer in state_spec(config).layers:
             tensors = [
                 torch.zeros(
                     (batch, *tensor.shape[1:]),
@@ -100,7 +101,7 @@ class AllMemState:
                     else getattr(torch, tensor.element),
                     device=device,
                 )
-                for tensor in state_spec(config).tensors
+                for tensor in layer
             ]
             layers.append(LayerState(*tensors))
         return cls(tuple(layers))

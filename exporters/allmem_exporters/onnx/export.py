@@ -15,13 +15,14 @@ from allmem_exporters.model.adapter import base_digest
 from allmem_exporters.model.checkpoint import open_checkpoint
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.onnx.export_options import ExportOptions
-from allmem_exporters.onnx.package_writer import replacing, write_folder
+from allmem_exporters.onnx.package_writer import check_destination, write_folder
 from allmem_exporters.onnx.trace import trace
 from allmem_exporters.onnx.validate import validate
 from allmem_exporters.quantization.formats import stored_format
 from allmem_exporters.quantization.store import store
 from allmem_runtime.config import Manifest
 from allmem_runtime.engine.malloc import map_large_blocks
+from allmem_runtime.files.atomic import publish_folder
 from allmem_runtime.options import from_keywords
 from allmem_runtime.quantities import format_bytes
 
@@ -69,7 +70,8 @@ def export(
     model = open_checkpoint(checkpoint, dtype, **changes)
     decoder = base_digest(model)
     restrain(model, options.memory)
-    with replacing(out, force=options.force) as folder:
+    check_destination(out, force=options.force)
+    with publish_folder(out) as folder:
         report("tracing")
         graph = trace(model, activations)
         # With float16 activations the graph was traced with float16 matrices.

@@ -12,6 +12,9 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from allmem_ops.contract import Operator
+from allmem_ops.schema import DOMAIN
+
 OPSET = 20
 """Standard opset of the bodies: what they use is unchanged up to what ONNX Runtime loads."""
 
@@ -203,3 +206,17 @@ class Body:
             [helper.make_opsetid("", OPSET)],
             list(self._attributes),
         )
+
+
+Attributes = dict[str, Any]
+
+
+def operator_body(operator: Operator) -> Body:
+    """An empty body with the inputs, outputs and attributes of an operator."""
+    return Body(
+        operator.name,
+        DOMAIN,
+        [tensor.name for tensor in operator.inputs],
+        [tensor.name for tensor in operator.outputs],
+        [attribute.name for attribute in operator.attributes],
+    )

@@ -1,17 +1,9 @@
-"""Write a traced model as a folder: graph, weights, manifest, tokenizer, templates.
-
-The folder appears whole or not at all: everything is made beside it and moved at the end.
-"""
+"""Write a traced model as a folder: graph, weights, manifest, tokenizer, templates."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +15,9 @@ from allmem_exporters.errors import ExportError
 from allmem_exporters.local_files import file_in, json_in
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.quantization.formats import finish_file
-from allmem_ops.schema import DOMAIN, KNOWN
+from allmem_ops.schema import ATTENTION_BY_HEAD, DOMAIN, KNOWN
 from allmem_runtime.config import Backbone, FileRecord, Manifest, Memory
+from allmem_runtime.files.digest import file_digest
 from allmem_runtime.spec import (
     CHAT_TEMPLATE_FILE,
     DECODER_KEY,
@@ -41,16 +34,11 @@ SMALL_TENSOR = 1024
 """Tensors of fewer bytes stay in the graph, where shape inference can read them."""
 
 
-@contextmanager
-def replacing(out: Path, *, force: bool) -> Iterator[Path]:
-    """A folder to fill; it becomes ``out`` when the block ends without an error.
-
-    Args:
-        out: where the model shall be. A previous export there is replaced.
-        force: replace whatever is there.
+def check_destination(out: Path, *, force: bool) -> None:
+    """Refuse to replace what is no exported model.
 
     Raises:
-        ExportError: ``out`` holds something that is no exported model, or cannot be written.
+        ExportError: ``out`` holds something else, and ``force`` is not set.
     """
     if out.exists() and not force:
         entries = list(out.iterdir()) if out.is_dir() else [out]
@@ -59,23 +47,6 @@ def replacing(out: Path, *, force: bool) -> Iterator[Path]:
                 f"{out} exists and holds no exported model.",
                 "Name another folder, or replace it with --force.",
             )
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise ExportError(
-            f"{out} cannot be written ({error.strerror}).", "Name another folder."
-        ) from error
-    try:
-        yield partial
-        partial.chmod(0o755)
-        if out.is_dir() and not out.is_symlink():
-            shutil.rmtree(out)
-        elif out.exists():
-            out.unlink()
-        os.replace(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_folder(
@@ -123,8 +94,10 @@ def write_folder(
                 shutil.copyfile(path, folder / name)
         used = {node.op_type for node in model.graph if node.domain == DOMAIN}
         operators = {name: KNOWN[name].version for name in KNOWN if name in used}
+        if config.windows is not None:
+            operators[ATTENTION_BY_HEAD.name] = ATTENTION_BY_HEAD.version
         manifest = _manifest(config, checkpoint, folder, storage, activations, decoder, operators)
-        _embed(folder / GRAPH_FILE, manifest)
+        embed_manifest(folder / GRAPH_FILE, manifest)
         (folder / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
     except OSError as error:
         raise ExportError(
@@ -134,7 +107,7 @@ def write_folder(
     return manifest
 
 
-def _embed(graph: Path, manifest: Manifest) -> None:
+def embed_manifest(graph: Path, manifest: Manifest) -> None:
     """Put the manifest into the graph's metadata, leaving the weights where they are."""
     proto = onnx.load(graph, load_external_data=False)
     finish_file(proto.graph)
@@ -174,6 +147,7 @@ def _manifest(
             kernel=config.conv_kernel,
         ),
         window=config.window,
+        windows=tuple(map(tuple, config.windows)) if config.windows else None,
         sinks=config.sinks,
         chunk=config.chunk,
         cache=config.cache_dtype,  # type: ignore[arg-type]
@@ -183,17 +157,12 @@ def _manifest(
         begin_tokens=_begin_tokens(folder / TOKENIZER_FILE),
         end_tokens=_end_tokens(config, folder / GENERATION_FILE),
         files={
-            path.name: FileRecord(path.stat().st_size, _sha256(path))
+            path.name: FileRecord(path.stat().st_size, file_digest(path))
             for path in sorted(folder.iterdir())
             if path.name != GRAPH_FILE
         },
         source=source,
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _provenance(checkpoint: Path) -> dict[str, str]:

@@ -11,9 +11,11 @@ from onnx import defs
 from allmem_exporters.model import operators as _operators  # noqa: F401  (defines torch.ops.allmem)
 from allmem_ops.contract import Operator, Tensor
 from allmem_ops.schema import (
+    ATTENTION_BY_HEAD,
     DOMAIN,
     KNOWN,
     QUANTIZED_ATTENTION,
+    QUANTIZED_ATTENTION_BY_HEAD,
     SLIDING_WINDOW_ATTENTION,
     TTT_MEMORY,
 )
@@ -30,6 +32,7 @@ _OPTIONAL = ("_scale", "bias", "_more")
 """How names of tensors end that may be left out."""
 _KINDS = {
     "int": defs.OpSchema.AttrType.INT,
+    "ints": defs.OpSchema.AttrType.INTS,
     "float": defs.OpSchema.AttrType.FLOAT,
     "string": defs.OpSchema.AttrType.STRING,
 }
@@ -37,8 +40,12 @@ _KINDS = {
 
 def register_schemas() -> None:
     """Make the operators known to `onnx.defs`, once per process."""
-    for operator in {**KNOWN, QUANTIZED_ATTENTION.name: QUANTIZED_ATTENTION}.values():
-        if not defs.has(operator.name, DOMAIN):
+    quantized = (QUANTIZED_ATTENTION, QUANTIZED_ATTENTION_BY_HEAD)
+    for operator in (*{**KNOWN, QUANTIZED_ATTENTION.name: quantized[0]}.values(), quantized[1]):
+        known = defs.has(operator.name, operator.version, DOMAIN) and defs.get_schema(
+            operator.name, operator.version, DOMAIN
+        )
+        if not known or known.since_version != operator.version:
             defs.register_schema(_schema(operator))
 
 
@@ -95,5 +102,9 @@ def translation_table() -> dict[Any, Callable[..., Sequence[Any]]]:
     return {
         torch.ops.allmem.sliding_window_attention.default: _translation(SLIDING_WINDOW_ATTENTION),
         torch.ops.allmem.quantized_attention.default: _translation(QUANTIZED_ATTENTION),
+        torch.ops.allmem.attention_by_head.default: _translation(ATTENTION_BY_HEAD),
+        torch.ops.allmem.quantized_attention_by_head.default: _translation(
+            QUANTIZED_ATTENTION_BY_HEAD
+        ),
         torch.ops.allmem.ttt_memory.default: _translation(TTT_MEMORY),
     }

@@ -17,11 +17,7 @@ from allmem_exporters.errors import ExportError
 from allmem_exporters.model.layers import RMSNorm, WindowAttention
 from allmem_exporters.model.memory_layer import Memory
 from allmem_exporters.model.modeling import AllMemForCausalLM
-from allmem_exporters.model.operators import (
-    quantized_attention,
-    sliding_window_attention,
-    ttt_memory,
-)
+from allmem_exporters.model.operators import attention_operator, ttt_memory
 from allmem_exporters.model.packing import packed_layer
 from allmem_exporters.model.state import LayerState, layer_size
 
@@ -177,7 +173,7 @@ class GraphLayer(nn.Module):
         """(what the layer adds, residual, new state) of a normed piece [1, time, hidden_size]."""
         attention_qkv, memory_qkv, *rest = self.project(normed).split(self.widths, dim=-1)
         control = rest[0] if self.control is None else self.control(normed)
-        attend = sliding_window_attention if state.scale is None else quantized_attention
+        attend = attention_operator(self.attention_attributes, state.rings)
         attended, key, value, *scale = attend(
             attention_qkv, position, self.inverse_frequencies, self.query_norm, self.key_norm,
             *state.rings, **self.attention_attributes,

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
 
 import onnx_ir as ir
 import torch
 
 from allmem_exporters.model.modeling import AllMemForCausalLM
 from allmem_exporters.model.state import AllMemState, state_spec
+from allmem_exporters.onnx.attention_function import attention_function
 from allmem_exporters.onnx.function_body import OPSET
-from allmem_exporters.onnx.operator_functions import attention_function, memory_function
+from allmem_exporters.onnx.memory_function import memory_function
 from allmem_exporters.onnx.schema import translation_table
 from allmem_exporters.onnx.step_module import StepGraph
+from allmem_ops.contract import Value as AttributeValue
+from allmem_ops.schema import ATTENTION_BY_HEAD, DOMAIN, SLIDING_WINDOW_ATTENTION
 from allmem_runtime.spec import (
     INPUT_IDS,
     LOGIT_INDEX,
@@ -74,8 +78,11 @@ def trace(model: AllMemForCausalLM, activations: str = "float32") -> ir.Model:
     traced.graph.name = "step"
     _name_dimensions(traced)
     _forget_traces(traced)
-    for function in _functions(model, activations):
+    attention = _attention_functions(traced, model, activations)
+    for function in (*attention, _memory_function(model, activations)):
         traced.functions[function.identifier()] = function
+    # The version of the domain in which the newest of these contracts came to be.
+    traced.opset_imports[DOMAIN] = 1 if model.config.windows is None else ATTENTION_BY_HEAD.version
     return traced
 
 
@@ -128,25 +135,40 @@ def _forget_traces(model: ir.Model) -> None:
     model.graph.metadata_props.clear()
 
 
-def _functions(model: AllMemForCausalLM, activations: str) -> list[ir.Function]:
+def _attention_functions(
+    traced: ir.Model, model: AllMemForCausalLM, activations: str
+) -> Iterator[ir.Function]:
+    """The attention's body; where windows differ, one for each kind of layer that nodes name."""
     config = model.config
-    bodies = [
-        attention_function(
-            query_heads=config.num_attention_heads,
-            kv_heads=config.num_key_value_heads,
-            head_dim=config.head_dim,
-            rotary_half=config.rotary_dim // 2,
-            attributes=model.model.layers[0].self_attn.attributes,
-            activation=activations,
-            cache=config.cache_dtype,
-        ),
-        memory_function(
-            heads=config.mem_heads,
-            memory_dim=config.mem_head_dim,
-            hidden=config.mem_hidden,
-            kernel=config.conv_kernel,
-            attributes=config.memory_attributes(),
-            activation=activations,
-        ),
-    ]
-    return [ir.serde.deserialize_function(body) for body in bodies]
+    kinds: dict[AttributeValue, str] = {}
+    nodes = [node for node in traced.graph if node.op_type == SLIDING_WINDOW_ATTENTION.name]
+    for layer, node in zip(model.model.layers, nodes, strict=True):
+        attributes = layer.self_attn.attributes
+        window = attributes["window"]
+        if window not in kinds:
+            kinds[window] = f"windows_{len(kinds)}" if isinstance(window, tuple) else ""
+            body = attention_function(
+                query_heads=config.num_attention_heads,
+                kv_heads=config.num_key_value_heads,
+                head_dim=config.head_dim,
+                rotary_half=config.rotary_dim // 2,
+                attributes=attributes,
+                activation=activations,
+                cache=config.cache_dtype,
+            )
+            body.overload = kinds[window]
+            yield ir.serde.deserialize_function(body)
+        node.overload = kinds[window]
+
+
+def _memory_function(model: AllMemForCausalLM, activations: str) -> ir.Function:
+    config = model.config
+    body = memory_function(
+        heads=config.mem_heads,
+        memory_dim=config.mem_head_dim,
+        hidden=config.mem_hidden,
+        kernel=config.conv_kernel,
+        attributes=config.memory_attributes(),
+        activation=activations,
+    )
+    return ir.serde.deserialize_function(body)

@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from allmem_exporters.model.families import titles
 from allmem_exporters.onnx.export_options import ExportOptions
 from allmem_runtime.errors import UsageError
 from allmem_runtime.options import Option, declared_options
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         required=True,
-        help="AllMem checkpoint, or a Llama, Qwen2 or Qwen3 model: folder, hub id or GGUF.",
+        help=f"AllMem checkpoint, or a {titles()} model: folder, hub id or GGUF.",
     )
     for option in declared_options(ExportOptions):
         _add(parser, option)

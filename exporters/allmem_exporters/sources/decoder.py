@@ -7,20 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from allmem_exporters.errors import ConversionError
-from allmem_exporters.model.config import ACTIVATIONS, BACKBONES, ROPE_KINDS
+from allmem_exporters.model.config import ACTIVATIONS, ROPE_KINDS
+from allmem_exporters.model.families import FAMILIES
+from allmem_runtime.files.digest import file_digest
 
 SUPPORTED = (
-    f"Supported are {', '.join(BACKBONES)} decoders with full attention, rope "
+    f"Supported are {', '.join(FAMILIES)} decoders with full attention, rope "
     f"{', '.join(ROPE_KINDS)} and unquantized weights."
 )
 
 
 def sha256_of(files: list[Path]) -> str:
     """SHA-256 of a file; of several, of the list of their digests and names."""
-    digests = []
-    for file in sorted(files):
-        with file.open("rb") as stream:
-            digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    digests = [file_digest(file) for file in sorted(files)]
     if len(digests) == 1:
         return digests[0]
     rows = [f"{d}  {f.name}\n" for d, f in zip(digests, sorted(files), strict=True)]
@@ -31,7 +30,7 @@ def backbone_options(config: Any, origin: str) -> dict[str, Any]:
     """The fields of ``AllMemConfig`` that a transformers configuration determines.
 
     Args:
-        config: a Llama, Qwen2 or Qwen3 configuration.
+        config: of one of ``FAMILIES``.
         origin: name for error messages.
 
     Raises:
@@ -41,7 +40,8 @@ def backbone_options(config: Any, origin: str) -> dict[str, Any]:
     def refuse(what: str) -> ConversionError:
         return ConversionError(f"{origin}: {what}.", SUPPORTED)
 
-    if config.model_type not in BACKBONES:
+    family = FAMILIES.get(config.model_type)
+    if family is None:
         raise refuse(f"model_type is {config.model_type!r}, which cannot be converted")
     if getattr(config, "quantization_config", None):
         raise refuse("the weights are quantized (quantization_config)")
@@ -66,7 +66,7 @@ def backbone_options(config: Any, origin: str) -> dict[str, Any]:
         "backbone": config.model_type,
         "head_dim": head_dim or config.hidden_size // config.num_attention_heads,
         "rope_parameters": rope,
-        "attention_bias": config.model_type != "qwen2" and bool(config.attention_bias),
+        "attention_bias": not family.input_bias and bool(config.attention_bias),
         "mlp_bias": bool(getattr(config, "mlp_bias", False)),
     }
     for key in (

@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from allmem_exporters.errors import ConversionError
+from allmem_exporters.model.families import FAMILIES
 from allmem_exporters.sources.decoder import SUPPORTED, sha256_of
 
 _WHOLE_MODEL = {
@@ -41,11 +42,9 @@ _IN_LAYER = {
     "ffn_down": "mlp.down_proj",
 }
 _LAYER_TENSOR = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)\Z")
-_ARCHITECTURES = ("llama", "qwen2", "qwen3")
 
-# How the text is split before merging (tokenizer.ggml.pre), of the families that are supported.
-_SPLITS = ("default", "gpt-2", "llama-bpe", "llama3", "llama-v3", "qwen2", "deepseek-r1-qwen",
-           "smollm")  # fmt: skip
+# How the text is split before merging (tokenizer.ggml.pre). Models bring the tokenizers of others.
+_SPLITS = {"default", "gpt-2", *(split for family in FAMILIES.values() for split in family.splits)}
 
 
 class GgufSource:
@@ -61,10 +60,11 @@ class GgufSource:
                 f"{self.name} is not an intact GGUF file ({error}).", "Fetch it again."
             ) from error
         self.architecture = self._value("general.architecture")
-        if self.architecture not in _ARCHITECTURES:
+        if self.architecture not in FAMILIES:
             raise ConversionError(
                 f"{self.name}: its architecture is {self.architecture!r}.", SUPPORTED
             )
+        self.family = FAMILIES[self.architecture]
         self.shapes = {
             t.name: tuple(int(n) for n in reversed(t.shape)) for t in self.reader.tensors
         }
@@ -135,7 +135,7 @@ class GgufSource:
                 "rope_type": "default",
                 "rope_theta": float(self._size("rope.freq_base", 10000.0)),
             },
-            "attention_bias": self.architecture != "qwen2" and "blk.0.attn_q.bias" in self.shapes,
+            "attention_bias": not self.family.input_bias and "blk.0.attn_q.bias" in self.shapes,
             "mlp_bias": "blk.0.ffn_up.bias" in self.shapes,
             "tie_word_embeddings": "output.weight" not in self.shapes,
             **self._special_tokens(),
@@ -165,7 +165,7 @@ class GgufSource:
                     "cannot be read.", "Use a file of another quantization, such as Q8_0.",
                 ) from error  # fmt: skip
             values = np.array(values, dtype=np.float32)  # a copy: the file's memory is read-only
-            if self.architecture == "llama" and name.endswith(
+            if self.family.gguf_pairs and name.endswith(
                 ("q_proj.weight", "k_proj.weight", "q_proj.bias", "k_proj.bias")
             ):
                 values = _halves_from_pairs(values, self.backbone["head_dim"])

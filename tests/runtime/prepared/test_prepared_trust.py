@@ -16,6 +16,7 @@ from allmem_runtime import ModelFileError, StorageError
 from allmem_runtime.engine import opening, prepared, preparing
 from allmem_runtime.files.package import Package, open_package
 from allmem_runtime.files.record_signature import is_signed, sign
+from allmem_runtime.files.temporary import temporary_name
 from allmem_runtime.files.user_cache import VARIABLE
 
 
@@ -146,8 +147,9 @@ def test_model_graph_with_weights_laid_out_for_a_cpu_is_refused(package: Package
 def elsewhere(package: Package, tmp_path: Path) -> Path:
     """A folder of the user's with a name like ours, which the model's ``prepared`` is a link to."""
     folder = tmp_path / "elsewhere"
-    (folder / ".making-thesis").mkdir(parents=True)
-    (folder / ".making-thesis" / "chapter.txt").write_text("years of work")
+    left = temporary_name(folder / ("0" * 32))
+    left.mkdir(parents=True)
+    (left / "chapter.txt").write_text("years of work")
     (folder / ("0" * 32)).mkdir()
     (package.folder / "prepared").symlink_to(folder, target_is_directory=True)
     return folder

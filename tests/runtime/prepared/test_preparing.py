@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from runtime.prepared.opening import is_right, opened
+from runtime.writers import writing
 
 from allmem_runtime import ModelFileError, StorageError
 from allmem_runtime.engine import prepared, preparing
@@ -128,9 +129,11 @@ def test_a_failure_in_the_middle_leaves_what_was_there(
 
 
 def test_what_a_killed_process_left_is_swept_up(package: Package) -> None:
-    left = package.folder / "prepared" / ".making-killed"
-    left.mkdir(parents=True)
-    (left / "model.onnx.data").write_bytes(b"half")
+    base = package.folder / "prepared"
+    base.mkdir()
+    with writing("folder", base / ("0" * 32)) as left:  # of another version's, say
+        pass
+    assert left.exists()
     assert opened(package).engine.prepared is None
 
     preparing.prepare(package, None)

@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from allmem_exporters.errors import DataError
+from allmem_runtime.files.digest import file_digest
 
 FORMAT = "allmem-shards"
 VERSION = 1
@@ -27,12 +27,6 @@ TOKEN_TYPES: dict[str, np.dtype[Any]] = {"uint16": np.dtype("<u2"), "uint32": np
 def token_type(vocab_size: int) -> str:
     """Name of the smallest type that holds every id of a vocabulary."""
     return "uint16" if vocab_size <= 1 << 16 else "uint32"
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def tokenizer_digest(checkpoint: Path) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,10 +19,11 @@ from allmem_exporters.finetune.data.shard_format import (
     TOKEN_TYPES,
     TOKENS_FILE,
     VERSION,
-    file_digest,
     token_type,
 )
 from allmem_runtime.errors import StorageError
+from allmem_runtime.files.atomic import publish_folder, storage_errors
+from allmem_runtime.files.digest import file_digest
 
 
 class ShardWriter:
@@ -75,16 +75,15 @@ class ShardWriter:
 
     def __enter__(self) -> ShardWriter:
         """Make the temporary folder."""
-        try:
-            self.folder.parent.mkdir(parents=True, exist_ok=True)
-            self._work = Path(
-                tempfile.mkdtemp(prefix=f".{self.folder.name}-", dir=self.folder.parent)
-            )
-            self._work.chmod(0o755)
-            self._tokens = (self._work / TOKENS_FILE).open("wb")
-            self._counts = (self._work / COUNTS_FILE).open("wb")
-        except OSError as error:
-            raise StorageError(f"Cannot write beside {self.folder}: {error}.") from error
+        with ExitStack() as stack:
+            self._work = stack.enter_context(publish_folder(self.folder))
+            stack.push(self._finish)
+            try:
+                self._tokens = stack.enter_context((self._work / TOKENS_FILE).open("wb"))
+                self._counts = stack.enter_context((self._work / COUNTS_FILE).open("wb"))
+            except OSError as error:
+                raise StorageError(f"Cannot write beside {self.folder}: {error}.") from error
+            self._stack = stack.pop_all()
         return self
 
     def add(self, sequence: Sequence) -> None:
@@ -132,17 +131,13 @@ class ShardWriter:
         trace: TracebackType | None,
     ) -> None:
         """Give the folder its name, or remove it if the block failed."""
-        try:
-            self._tokens.close()
-            self._counts.close()
-            if kind is None:
-                self._finish()
-        except OSError as failure:
-            raise StorageError(f"Cannot write {self.folder}: {failure}.") from failure
-        finally:
-            shutil.rmtree(self._work, ignore_errors=True)
+        with storage_errors(self.folder):
+            self._stack.__exit__(kind, error, trace)
 
-    def _finish(self) -> None:
+    def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Write the index, unless the block failed."""
+        if kind is not None:
+            return
         if not self._entries:
             raise DataError(f"No sequence was made for {self.folder}.", "Look at the recipe.")
         index = {
@@ -158,11 +153,3 @@ class ShardWriter:
         }
         text = json.dumps(index, ensure_ascii=False, indent=1)
         (self._work / INDEX_FILE).write_text(text, encoding="utf-8")
-        if self.folder.exists():
-            # A folder cannot be replaced in one step; the old one is moved aside, then removed.
-            old = Path(tempfile.mkdtemp(prefix=f".{self.folder.name}-", dir=self.folder.parent))
-            self.folder.replace(old)
-            self._work.rename(self.folder)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            self._work.rename(self.folder)

@@ -17,8 +17,8 @@ from allmem_exporters.finetune.data.shard_format import (
     TOKEN_TYPES,
     TOKENS_FILE,
     VERSION,
-    file_digest,
 )
+from allmem_runtime.files.digest import file_digest
 
 _AGAIN = "Make it again with `allmem data`."
 

@@ -4,7 +4,7 @@ Each is a `torch.library` operator around a plain tensor function. Its gradient 
 again, so only inputs are kept between forward and backward: a checkpoint for every piece.
 """
 
-from allmem_exporters.model.operators.attention import quantized_attention, sliding_window_attention
+from allmem_exporters.model.operators.attention import attention_operator
 from allmem_exporters.model.operators.memory import ttt_memory
 
-__all__ = ["quantized_attention", "sliding_window_attention", "ttt_memory"]
+__all__ = ["attention_operator", "ttt_memory"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from allmem_exporters.model.operators.registration import differentiable
+from allmem_ops.contract import Value
 
 
 def slot_positions(end: Tensor, window: int, sinks: int) -> Tensor:
@@ -201,6 +203,100 @@ def quantized_attention_step(
     return output, key, value, scales
 
 
+def attention_by_head_step(
+    qkv: Tensor,
+    position: Tensor,
+    inverse_frequencies: Tensor,
+    query_norm: Tensor,
+    key_norm: Tensor,
+    past_key: Tensor,
+    past_value: Tensor,
+    *,
+    window: Sequence[int],
+    sinks: int,
+    scale: float,
+    sink_rope: str = "clamped",
+    rope_amplitude: float = 1.0,
+    norm_epsilon: float = 0.0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same with a window for every key/value head; rings [batch, rows, head_dim]."""
+    output, key, value = _each_head(
+        qkv, position, (inverse_frequencies, query_norm, key_norm), (past_key, past_value), window,
+        sinks=sinks, scale=scale, sink_rope=sink_rope,
+        rope_amplitude=rope_amplitude, norm_epsilon=norm_epsilon,
+    )  # fmt: skip
+    return output, key, value
+
+
+def quantized_attention_by_head_step(
+    qkv: Tensor,
+    position: Tensor,
+    inverse_frequencies: Tensor,
+    query_norm: Tensor,
+    key_norm: Tensor,
+    past_key: Tensor,
+    past_value: Tensor,
+    past_scale: Tensor,
+    *,
+    window: Sequence[int],
+    sinks: int,
+    scale: float,
+    sink_rope: str = "clamped",
+    rope_amplitude: float = 1.0,
+    norm_epsilon: float = 0.0,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The same with int8 rings; scales [batch, 2 * rows]."""
+    output, key, value, scales = _each_head(
+        qkv, position, (inverse_frequencies, query_norm, key_norm),
+        (past_key, past_value, past_scale), window,
+        sinks=sinks, scale=scale, sink_rope=sink_rope,
+        rope_amplitude=rope_amplitude, norm_epsilon=norm_epsilon,
+    )  # fmt: skip
+    return output, key, value, scales
+
+
+def _each_head(
+    qkv: Tensor,
+    position: Tensor,
+    vectors: tuple[Tensor, ...],
+    past: tuple[Tensor, ...],
+    window: Sequence[int],
+    *,
+    sinks: int,
+    **attributes: Any,
+) -> tuple[Tensor, ...]:
+    """Every key/value head as if it were alone, and the results side by side."""
+    batch, time, packed = qkv.shape
+    head_dim, kv_heads = past[0].shape[2], len(window)
+    group = packed // head_dim // kv_heads - 2
+    heads = qkv.reshape(batch, time, (group + 2) * kv_heads, head_dim)
+    query, key, value = heads.split([group * kv_heads, kv_heads, kv_heads], dim=2)
+    slots = [sinks + own for own in window]
+    rings = [part.split(slots, dim=1) for part in past[:2]]
+    scales = past[2].split([2 * count for count in slots], dim=1) if len(past) == 3 else None
+    results = []
+    for head, own in enumerate(window):
+        mine = [
+            query[:, :, head * group : (head + 1) * group],
+            key[:, :, head : head + 1],
+            value[:, :, head : head + 1],
+        ]
+        inverse_frequencies, query_norm, key_norm = vectors
+        scale = None if scales is None else scales[head].reshape(batch, 1, 2, slots[head])
+        results.append(
+            _step(
+                torch.cat(mine, dim=2).flatten(2), position,
+                inverse_frequencies, query_norm, key_norm,
+                rings[0][head][:, None], rings[1][head][:, None], scale,
+                window=own, sinks=sinks, **attributes,
+            )
+        )  # fmt: skip
+    output, *present = zip(*results, strict=True)
+    joined = [torch.cat([ring[:, 0] for ring in part], dim=1) for part in present[:2]]
+    joined += [torch.cat([part.flatten(1) for part in parts], dim=1) for parts in present[2:]]
+    return torch.cat(output, dim=2), *joined
+
+
 sliding_window_attention = torch.library.custom_op(
     "allmem::sliding_window_attention", attention_step, mutates_args=()
 )
@@ -213,16 +309,46 @@ quantized_attention = torch.library.custom_op(
 """The same of `quantized_attention_step`."""
 
 
-def _fake(qkv: Tensor, *tensors: Tensor, **_: Any) -> tuple[Tensor, ...]:
+attention_by_head = torch.library.custom_op(
+    "allmem::attention_by_head", attention_by_head_step, mutates_args=()
+)
+"""The same of `attention_by_head_step`."""
+
+
+quantized_attention_by_head = torch.library.custom_op(
+    "allmem::quantized_attention_by_head", quantized_attention_by_head_step, mutates_args=()
+)
+"""The same of `quantized_attention_by_head_step`."""
+
+
+def attention_operator(
+    attributes: Mapping[str, Value], rings: Sequence[Tensor]
+) -> Callable[..., tuple[Tensor, ...]]:
+    """The form of the operator for these attributes and this state.
+
+    Args:
+        attributes: of the node; windows of single heads are a tuple.
+        rings: keys and values, and their scales where they are int8.
+    """
+    if isinstance(attributes["window"], tuple):
+        return attention_by_head if len(rings) == 2 else quantized_attention_by_head
+    return sliding_window_attention if len(rings) == 2 else quantized_attention
+
+
+def _fake(qkv: Tensor, *tensors: Tensor, **attributes: Any) -> tuple[Tensor, ...]:
     past = tensors[4:]
     batch, time, packed = qkv.shape
-    width = packed - 2 * past[0].shape[1] * past[0].shape[3]
+    own = attributes["window"]
+    kv_heads = past[0].shape[1] if isinstance(own, int) else len(own)
+    width = packed - 2 * kv_heads * past[0].shape[-1]
     return qkv.new_empty(batch, time, width), *(torch.empty_like(ring) for ring in past)
 
 
 for operator, step in (
     (sliding_window_attention, attention_step),
     (quantized_attention, quantized_attention_step),
+    (attention_by_head, attention_by_head_step),
+    (quantized_attention_by_head, quantized_attention_by_head_step),
 ):
     operator.register_fake(_fake)
     differentiable(operator, step)
