@@ -79,15 +79,15 @@ class Passes:
 
     def last_norm(self, hidden: Tensor) -> Tensor:
         """The stream as the head takes it, in the type of the decoder's weights."""
-        return self._normed(self.decoder.norm, hidden)
+        return self.normed(self.decoder.norm, hidden)
 
-    def _normed(self, norm: RMSNorm, hidden: Tensor) -> Tensor:
+    def normed(self, norm: RMSNorm, hidden: Tensor) -> Tensor:
         normed: Tensor = norm(hidden)
         return normed.to(self.decoder.embed_tokens.weight.dtype)
 
-    def _mixed(self, layer: DecoderLayer, hidden: Tensor) -> Tensor:
+    def mixed(self, layer: DecoderLayer, hidden: Tensor) -> Tensor:
         """The feed-forward half of a layer."""
-        added: Tensor = layer.mlp(self._normed(layer.post_attention_layernorm, hidden))
+        added: Tensor = layer.mlp(self.normed(layer.post_attention_layernorm, hidden))
         return hidden + added.float()
 
     @torch.no_grad()
@@ -103,10 +103,10 @@ class Passes:
         """Each layer of the pretrained model with what it sees and does."""
         hidden = self.embed(ids)
         for layer in self.decoder.layers:
-            x = self._normed(layer.input_layernorm, hidden)
+            x = self.normed(layer.input_layernorm, hidden)
             heads = project(layer.self_attn, x, self.rotary)
             attended = full_attention(layer.self_attn, heads, self.rotary)
-            hidden = self._mixed(layer, hidden + attended.float())
+            hidden = self.mixed(layer, hidden + attended.float())
             yield layer, LayerView(x, heads, attended, hidden)
 
     def student(self, ids: Tensor, shape: Shape, *, memories: bool = True) -> Tensor:
@@ -129,7 +129,7 @@ class Passes:
         return self.last_norm(hidden)
 
     def _layer(self, layer: DecoderLayer, hidden: Tensor, shape: Shape, memories: bool) -> Tensor:
-        x = self._normed(layer.input_layernorm, hidden)
+        x = self.normed(layer.input_layernorm, hidden)
         heads = project(layer.self_attn, x, self.rotary)
         attended = windowed_attention(
             layer.self_attn, heads, self.rotary, shape.window, shape.sinks
@@ -137,4 +137,4 @@ class Passes:
         hidden = hidden + attended.float()
         if memories:
             hidden = hidden + recall(layer.allmem, x, shape.chunk)
-        return self._mixed(layer, hidden)
+        return self.mixed(layer, hidden)

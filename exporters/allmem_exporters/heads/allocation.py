@@ -1,0 +1,119 @@
+"""From what reach is worth and a budget of bytes to a window for every key/value head.
+
+A head's windows are steps; each costs rows and takes some divergence away. Steps are taken in the
+order of worth per row until the budget is spent, where a head's steps are first joined so that each
+is worth less per row than the one before: what is taken then is the best for its bytes, but for the
+last step that no longer fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from allmem_exporters.errors import ExportError
+from allmem_exporters.heads.head_table import HeadTable
+from allmem_runtime.quantities import format_bytes
+
+BEYOND = 0.5
+"""What twice the longest measured window is taken to be worth, as a share of the last step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a row of a head's ring takes.
+
+    Attributes:
+        bytes: of a key and a value, scales included.
+        sinks: rows of every head besides its window.
+        most: longest window that may be given: what the model was trained for, less the sinks.
+    """
+
+    bytes: int
+    sinks: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    ratio: float  # worth per row
+    layer: int
+    head: int
+    window: int
+    rows: int
+
+
+def allocate(table: HeadTable, budget: int, rows: Rows, least: int) -> list[list[int]]:
+    """Windows of each layer's heads.
+
+    Args:
+        table: what reach is worth.
+        budget: bytes of all rings together.
+        rows: what a row takes.
+        least: shortest window that may be given; the chunk, or some tokens would be seen neither
+            by a window nor by the memory.
+
+    Returns:
+        [layers][kv_heads], each at least ``least`` and the table's shortest window.
+
+    Raises:
+        ExportError: the budget is too small for the shortest windows; says what is needed.
+    """
+    base = max(table.windows[0], least)
+    heads = sum(len(layer) for layer in table.worth)
+    needed = heads * (base + rows.sinks) * rows.bytes
+    if needed > budget:
+        raise ExportError(
+            f"Windows of {base} tokens and {rows.sinks} sinks take {format_bytes(needed)} in "
+            f"{heads} heads, {format_bytes(needed - budget)} more than the budget leaves for them.",
+            "Allow more, or take fewer sinks or int8 keys and values.",
+        )
+    windows = [[base] * len(layer) for layer in table.worth]
+    left = (budget - needed) // rows.bytes
+    steps = [
+        step
+        for layer, row in enumerate(table.worth)
+        for head, worth in enumerate(row)
+        for step in _steps(table.windows, worth, base, rows.most, layer, head)
+    ]
+    for step in sorted(steps, key=lambda step: -step.ratio):  # stable: a head's steps in order
+        own = windows[step.layer]
+        taken = step.window - own[step.head]
+        if 0 < taken <= left:
+            own[step.head] = step.window
+            left -= taken
+    return windows
+
+
+def _steps(
+    windows: Sequence[int], worth: Sequence[float], base: int, most: int, layer: int, head: int
+) -> list[_Step]:
+    """A head's steps beyond ``base``, each worth less per row than the one before."""
+    points = [(base, 0.0)]  # window, worth so far
+    total = 0.0
+    for window, gain in zip(windows[1:], worth, strict=True):
+        if window <= base:
+            continue
+        total += max(gain, 0.0)
+        points.append((min(window, most), total))
+    gain, window = max(worth[-1], 0.0), windows[-1]
+    while window < most:  # what was not measured
+        gain, window = gain * BEYOND, min(2 * window, most)
+        total += gain
+        points.append((window, total))
+    hull: list[tuple[int, float]] = []
+    for point in points:
+        if hull and point[0] <= hull[-1][0]:
+            continue
+        while len(hull) > 1 and _slope(hull[-1], point) >= _slope(hull[-2], hull[-1]):
+            hull.pop()
+        hull.append(point)
+    return [
+        _Step(_slope(before, after), layer, head, after[0], after[0] - before[0])
+        for before, after in zip(hull, hull[1:], strict=False)
+        if after[1] > before[1]
+    ]
+
+
+def _slope(before: tuple[int, float], after: tuple[int, float]) -> float:
+    return (after[1] - before[1]) / (after[0] - before[0])
