@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from numbers import Integral
 from typing import Any
-
-import numpy as np
 
 from allmem_runtime.errors import SourceError, UsageError
 from allmem_runtime.text.pause import PAUSE, Pause
@@ -112,14 +111,14 @@ def _joined(items: Iterable[Any]) -> Iterator[Any]:
     """Single ids gathered into lists; everything else as it comes."""
     gathered: list[int] = []
     for item in items:
-        if isinstance(item, int | np.integer):
+        if isinstance(item, Integral):
             gathered.append(int(item))
             if len(gathered) < BLOCK_IDS:
                 continue
         if gathered:
             yield gathered
             gathered = []
-        if not isinstance(item, int | np.integer):
+        if not isinstance(item, Integral):
             yield item
     if gathered:
         yield gathered
@@ -130,7 +129,7 @@ def _item(item: Any) -> bytes | str | list[int]:
         return item
     if isinstance(item, bytearray | memoryview):
         return bytes(item)
-    if isinstance(item, Sequence | np.ndarray):
+    if isinstance(item, Sequence) or hasattr(item, "__array__"):  # NumPy need not be loaded
         try:
             return [operator.index(i) for i in item]
         except TypeError:

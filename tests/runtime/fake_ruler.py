@@ -95,7 +95,7 @@ def main():
     for index in tqdm(range(args.num_samples)):
         question = index + args.pre_samples
         # Every third question comes with documents that fit into no prompt.
-        context = "text " * (9000 if question % 3 == 1 else 5)
+        context = "text " * (300 if question % 3 == 1 else 5)
         while True:
             try:
                 tokens = TOKENIZER.text_to_tokens(fill(context, f"Number {question}?"))
@@ -117,7 +117,7 @@ _BROKEN = {
     + """
 def main():
     while True:
-        TOKENIZER.text_to_tokens("word " * 5000)
+        TOKENIZER.text_to_tokens("word " * 300)
 """,
 }
 

@@ -52,22 +52,26 @@ __device__ __forceinline__ unsigned load_pair(const T* from) {
 template <typename T>
 inline void multiply_twin(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
   struct Held {
+    float* c;
     const unsigned* a;
     unsigned b[2];
-  } const own = {a, {b0, b1}};
-  const int lane = (int)threadIdx.x % kWarp, quad = lane / 4, pair = lane % 4 * 2;
-  const shim::Lanes<Held> lanes(&own);
-  for (int step = 0; step < 4; ++step) {
-    for (int i = 0; i < 4; ++i) {
-      const Pack<T, 2> row = pair_of<T>(lanes[quad * 4 + step].a[i]);
-      for (int n = 0; n < 2; ++n) {
-        const Pack<T, 2> column = pair_of<T>(lanes[(pair + n) * 4 + step].b[i / 2]);
-        float& sum = c[i % 2 * 2 + n];
-        sum = fmaf(to_float(row.values[0]), to_float(column.values[0]), sum);
-        sum = fmaf(to_float(row.values[1]), to_float(column.values[1]), sum);
+  } own = {c, a, {b0, b1}};
+  shim::for_warp(&own, [](Held* const(&lanes)[kWarp]) {
+    for (int lane = 0; lane < kWarp; ++lane) {
+      const int quad = lane / 4, pair = lane % 4 * 2;
+      for (int step = 0; step < 4; ++step) {
+        for (int i = 0; i < 4; ++i) {
+          const Pack<T, 2> row = pair_of<T>(lanes[quad * 4 + step]->a[i]);
+          for (int n = 0; n < 2; ++n) {
+            const Pack<T, 2> column = pair_of<T>(lanes[(pair + n) * 4 + step]->b[i / 2]);
+            float& sum = lanes[lane]->c[i % 2 * 2 + n];
+            sum = fmaf(to_float(row.values[0]), to_float(column.values[0]), sum);
+            sum = fmaf(to_float(row.values[1]), to_float(column.values[1]), sum);
+          }
+        }
       }
     }
-  }
+  });
 }
 #endif
 

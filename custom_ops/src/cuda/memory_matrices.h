@@ -48,27 +48,53 @@ struct Split {
 //   c[0..3]: (quad, 2 in_quad), (quad, 2 in_quad + 1), (quad + 8, ...), (quad + 8, ...).
 // Source: PTX ISA, "Matrix fragments for mma.m16n8k8 with .tf32".
 #ifndef __CUDACC__
-// As the most careless card could: addends cut to 24 bits of the greatest, the sum cut to float32.
-inline float cut_sum(const double (&addends)[9]) {
-  constexpr uint64_t kMostExponent = 0x7ff;
-  uint64_t exponent = 0;
-  for (const double x : addends) {
-    uint64_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    exponent = larger(exponent, bits >> 52 & kMostExponent);
+struct Fragments {
+  float* c;
+  const float* a;
+  const float* b;
+};
+
+// The twin of the instruction, for all lanes at once and as the most careless card could compute
+// it: addends are cut to 24 bits of the greatest, the sum is cut to float32. What is no finite
+// number makes a NaN.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+__attribute__((target_clones("avx512f", "avx2", "default")))
+#endif
+static void multiply_tf32_twin(Fragments* const (&lanes)[kWarp]) {
+  typedef double Row __attribute__((vector_size(64)));
+  typedef int64_t Bits __attribute__((vector_size(64)));
+  typedef int32_t Whole __attribute__((vector_size(32)));
+  constexpr int kColumns = 8, kDepth = 8;
+  Row b[kDepth];
+  for (int k = 0; k < kDepth; ++k) {
+    for (int n = 0; n < kColumns; ++n) b[k][n] = (double)lanes[n * 4 + k % 4]->b[k / 4];
   }
-  if (exponent == kMostExponent) return NAN;
-  if (exponent == 0) return 0.0f;
-  const uint64_t finer = (2 * 1023 + 23 - exponent) << 52;  // to units of the greatest's last bit
-  double scale;
-  memcpy(&scale, &finer, sizeof scale);
-  int64_t sum = 0;
-  for (const double x : addends) sum += (int64_t)(x * scale);
-  if (sum == 0) return 0.0f;
-  int64_t size = sum < 0 ? -sum : sum;
-  const int lost = larger(64 - 24 - __builtin_clzll((uint64_t)size), 0);
-  size = size >> lost << lost;
-  return (float)((double)(sum < 0 ? -size : size) / scale);
+  for (int m = 0; m < 16; ++m) {
+    Fragments* const* const row = lanes + m % 8 * 4;  // these four lanes hold it
+    Row addends[kDepth + 1];
+#pragma GCC unroll 8
+    for (int k = 0; k < kDepth; ++k) {
+      addends[k] = (double)row[k % 4]->a[m / 8 + k / 4 * 2] * b[k];
+    }
+    for (int n = 0; n < kColumns; ++n) {
+      addends[kDepth][n] = (double)row[n / 2]->c[m / 8 * 2 + n % 2];
+    }
+    Row greatest = Row{} + 0x1p-300, plain = {};  // less than any product of two float32 but zero
+#pragma GCC unroll 9
+    for (const Row& x : addends) {
+      const Row size = (Row)((Bits)x & INT64_MAX);
+      greatest = size > greatest ? size : greatest;
+      plain += x;
+    }
+    const Bits exponent = ((Bits)greatest >> 52) & 0x7ff;
+    const Row scale = (Row)((2 * 1023 + 23 - exponent) << 52);  // to units of the greatest's last bit
+    Whole sum = {};
+#pragma GCC unroll 9
+    for (const Row& x : addends) sum += __builtin_convertvector(x * scale, Whole);
+    const Bits cut = (Bits)__builtin_convertvector(sum, Row) & ~((INT64_C(1) << 29) - 1);
+    const Row result = (Row)cut / scale + (plain - plain);
+    for (int n = 0; n < kColumns; ++n) row[n / 2]->c[m / 8 * 2 + n % 2] = (float)result[n];
+  }
 }
 #endif
 
@@ -83,22 +109,8 @@ __device__ __forceinline__ void multiply_tf32(float (&c)[4], const float (&a)[4]
         "r"(__float_as_uint(a[3])), "r"(__float_as_uint(b[0])), "r"(__float_as_uint(b[1])));
 #elif !defined(__CUDACC__)
   shim::need_capability(80, "a matrix instruction for TF32");
-  struct Held {
-    const float* a;
-    const float* b;
-  } const own = {a, b};
-  const int lane = (int)threadIdx.x % kWarp, quad = lane / 4, in_quad = lane % 4;
-  const shim::Lanes<Held> lanes(&own);
-  for (int e = 0; e < 4; ++e) {
-    double addends[9];
-    for (int k = 0; k < 8; ++k) {
-      const float x = lanes[quad * 4 + k % 4].a[e / 2 + k / 4 * 2];
-      const float y = lanes[(2 * in_quad + e % 2) * 4 + k % 4].b[k / 4];
-      addends[k] = (double)x * (double)y;
-    }
-    addends[8] = (double)c[e];
-    c[e] = cut_sum(addends);
-  }
+  Fragments own = {c, a, b};
+  shim::for_warp(&own, [](Fragments* const(&lanes)[kWarp]) { multiply_tf32_twin(lanes); });
 #else
   (void)c, (void)a, (void)b;
   if (ALLMEM_TF32_ARCH != 0) __trap();  // nobody launches it on 7.5

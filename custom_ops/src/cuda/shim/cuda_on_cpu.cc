@@ -365,7 +365,7 @@ void block_barrier(Place place) {
   to_scheduler();
 }
 
-const uint64_t* warp_exchange(unsigned mask, uint64_t value, Place place) {
+const uint64_t* warp_exchange(unsigned mask, uint64_t value, Place place, Together together) {
   const unsigned own = current;
   Warp& warp = warps[own / 32];
   Fiber& fiber = fibers[own];
@@ -394,6 +394,7 @@ const uint64_t* warp_exchange(unsigned mask, uint64_t value, Place place) {
       }
     }
     warp.arrived &= ~mask;
+    if (together.run != nullptr) together.run(together.closure, warp.values);
   }
   to_scheduler();
   return warp.values;

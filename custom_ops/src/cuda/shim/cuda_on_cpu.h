@@ -90,9 +90,15 @@ struct Place {
 
 void block_barrier(Place place);
 
+// What the last lane to come does for all, with the 32 values that were handed in.
+struct Together {
+  void (*run)(const void* closure, const uint64_t* values) = nullptr;
+  const void* closure = nullptr;
+};
+
 // All lanes of `mask` hand in a value and wait for each other; returns the 32 values handed in,
-// valid until the next operation of the warp.
-const uint64_t* warp_exchange(unsigned mask, uint64_t value, Place place);
+// valid until the next operation of the warp. `together` is done before any of them goes on.
+const uint64_t* warp_exchange(unsigned mask, uint64_t value, Place place, Together together = {});
 
 template <typename T>
 T shuffle(unsigned mask, T value, int source, bool valid, Place place) {
@@ -116,23 +122,18 @@ void need_capability(int least, const char* what);
 unsigned thread_rank();
 inline int lane() { return (int)(thread_rank() % 32); }
 
-// What all lanes of a warp hold, for twins of instructions that read other lanes' registers: from
-// the moment when all have come until the last of them has done.
-template <typename T>
-class Lanes {
- public:
-  explicit Lanes(const T* own, const char* file = __builtin_FILE(), int line = __builtin_LINE())
-      : place_{file, line}, all_(warp_exchange(~0u, (uint64_t)(uintptr_t)own, place_)) {}
-  ~Lanes() { warp_exchange(~0u, 0, place_); }
-  Lanes(const Lanes&) = delete;
-  Lanes& operator=(const Lanes&) = delete;
-
-  const T& operator[](int lane) const { return *(const T*)(uintptr_t)all_[lane]; }
-
- private:
-  const Place place_;
-  const uint64_t* const all_;
-};
+// For twins of instructions that read and write other lanes' registers: once for the whole warp,
+// when all its lanes have come, calls `body` with 32 pointers to what each of them holds.
+template <typename T, typename Body>
+void for_warp(T* own, const Body& body, const char* file = __builtin_FILE(),
+              int line = __builtin_LINE()) {
+  const auto run = [](const void* closure, const uint64_t* values) {
+    T* lanes[32];
+    for (int i = 0; i < 32; ++i) lanes[i] = (T*)(uintptr_t)values[i];
+    (*static_cast<const Body*>(closure))(lanes);
+  };
+  warp_exchange(~0u, (uint64_t)(uintptr_t)own, Place{file, line}, Together{run, &body});
+}
 
 }  // namespace shim
 }  // namespace allmem
