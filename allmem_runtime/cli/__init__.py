@@ -29,6 +29,7 @@ _COMMANDS = {
         f"{_EXPORTERS}.finetune", "finetune", "Train the memories of a checkpoint."
     ),
     "data": LazyCommand(f"{_EXPORTERS}.data", "data", "Make training data as a recipe says."),
+    "heads": LazyCommand(f"{_EXPORTERS}.heads", "heads", "Find the heads that carry far recall."),
     "export": LazyCommand(f"{_EXPORTERS}.export", "export", "Make a model folder of a checkpoint."),
 }
 

@@ -107,7 +107,7 @@ def test_sizes_follow_from_the_decoder() -> None:
 @pytest.mark.parametrize("backbone", ["llama", "qwen2", "qwen3"])
 def test_operator_attributes_are_accepted_by_the_operator_table(backbone: str) -> None:
     config = AllMemConfig(backbone=backbone, theta_rel=0, mem_residual=False)
-    attention = SLIDING_WINDOW_ATTENTION.attribute_values(config.attention_attributes(1.0))
+    attention = SLIDING_WINDOW_ATTENTION.attribute_values(config.attention_attributes(0, 1.0))
     assert (attention["norm_epsilon"] > 0) == (backbone == "qwen3")
     assert TTT_MEMORY.attribute_values(config.memory_attributes())["residual"] == 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from allmem_exporters.model.decoder import DecoderLayer
 from allmem_exporters.model.memory_layer import Memory
 from allmem_exporters.model.modeling import AllMemForCausalLM
 
@@ -22,7 +23,13 @@ def freeze_writes(memory: Memory) -> None:
 def restrain(model: AllMemForCausalLM, memory: str) -> None:
     """Change a model in place: ``frozen`` stops all writes, ``disabled`` sets alpha to 0."""
     for layer in model.model.layers:
-        if memory == "frozen":
-            freeze_writes(layer.allmem)
-        elif memory == "disabled":
-            layer.allmem.alpha.zero_()
+        restrain_layer(layer, memory)
+
+
+@torch.no_grad()
+def restrain_layer(layer: DecoderLayer, memory: str) -> None:
+    """The same for one layer."""
+    if memory == "frozen":
+        freeze_writes(layer.allmem)
+    elif memory == "disabled":
+        layer.allmem.alpha.zero_()

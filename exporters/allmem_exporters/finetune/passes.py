@@ -82,6 +82,7 @@ class Passes:
         return self.normed(self.decoder.norm, hidden)
 
     def normed(self, norm: RMSNorm, hidden: Tensor) -> Tensor:
+        """The stream after a norm, in the type of the decoder's weights."""
         normed: Tensor = norm(hidden)
         return normed.to(self.decoder.embed_tokens.weight.dtype)
 

@@ -79,8 +79,9 @@ def _block(
     def scores(query: Tensor, key: Tensor) -> Tensor:
         """[batch, kv_heads, group, queries, keys]."""
         grouped = query[:, :, start:end].unflatten(1, (kv_heads, -1))
-        flat = grouped.flatten(2, 3) @ key.mT
-        return flat.float().unflatten(2, (-1, end - start)) * factor
+        flat: Tensor = grouped.flatten(2, 3).matmul(key.mT).float()
+        found: Tensor = flat.unflatten(2, (-1, end - start)) * factor
+        return found
 
     # A common zero of the exponents, so that sums over bands can be added.
     own = scores(turned, heads.key[:, :, :end]).masked_fill(~visible, float("-inf"))
@@ -95,7 +96,8 @@ def _block(
     value = heads.value.float()
     total = weights.new_zeros(weights.shape[:-1])[..., None]
     number = weights.new_zeros(*weights.shape[:-1], value.shape[-1])
-    result, before, nearest = None, None, 0
+    result = before = weights.new_zeros(())
+    nearest = 0
     for index, window in enumerate(windows):
         band = weights * ((distance >= nearest) & (distance < window))
         number = number + _times(band, value[:, :, :end])
@@ -106,16 +108,14 @@ def _block(
             top = top + _times(extra, value[:, :, :few])
             bottom = bottom + extra.sum(-1, keepdim=True)
         output = top / bottom
-        if result is None:
-            result = output
-        else:
-            result = result + gates[None, :, index - 1, None, None, None] * (output - before)
+        gate: Tensor | float = gates[None, :, index - 1, None, None, None] if index else 1.0
+        result = result + gate * (output - before)
         before, nearest = output, window
-    assert result is not None
     return result.flatten(1, 2)
 
 
 def _times(weights: Tensor, value: Tensor) -> Tensor:
     """[batch, kv_heads, group, queries, head_dim]."""
     product: Tensor = weights.flatten(2, 3) @ value
-    return product.unflatten(2, (-1, weights.shape[3]))
+    result: Tensor = product.unflatten(2, (-1, weights.shape[3]))
+    return result

@@ -61,7 +61,8 @@ class HeadTable:
             values: Any = json.loads(path.read_text(encoding="utf-8"))
             return _checked(values)
         except OSError as error:
-            raise ExportError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
+            reason = error.strerror or str(error)
+            raise ExportError(f"{path} cannot be read: {reason}.", "Check the path.") from None
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ExportError(f"{path} is no head table: {error}.", _AGAIN) from None
 

@@ -66,6 +66,28 @@ def state_spec(config: AllMemConfig) -> StateSpec:
     )
 
 
+def blank_layer(
+    config: AllMemConfig,
+    index: int,
+    batch: int = 1,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | None = None,
+) -> LayerState:
+    """The state of one layer before the first token; see ``AllMemState.blank``."""
+    wide = dtype == torch.float64
+    tensors = [
+        torch.zeros(
+            (batch, *tensor.shape[1:]),
+            dtype=torch.float64
+            if wide and tensor.element != "int8"
+            else getattr(torch, tensor.element),
+            device=device,
+        )
+        for tensor in state_spec(config).layers[index]
+    ]
+    return LayerState(*tensors)
+
+
 @dataclass(frozen=True, slots=True)
 class AllMemState:
     """The state of all layers. Every step makes a new one; nothing is written in place."""
@@ -90,21 +112,8 @@ class AllMemState:
                 being examined, everything but int8 is float64.
             device: where the tensors live.
         """
-        wide = dtype == torch.float64
-        layers = []
-        for layer in state_spec(config).layers:
-            tensors = [
-                torch.zeros(
-                    (batch, *tensor.shape[1:]),
-                    dtype=torch.float64
-                    if wide and tensor.element != "int8"
-                    else getattr(torch, tensor.element),
-                    device=device,
-                )
-                for tensor in layer
-            ]
-            layers.append(LayerState(*tensors))
-        return cls(tuple(layers))
+        layers = range(config.num_hidden_layers)
+        return cls(tuple(blank_layer(config, at, batch, dtype, device) for at in layers))
 
     @classmethod
     def from_tensors(cls, tensors: Sequence[Tensor]) -> AllMemState:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from allmem_exporters.errors import ExportError
 from allmem_exporters.quantization.formats import KERNELS, WEIGHTS
 from allmem_runtime.options import check_choices, option
-from allmem_runtime.quantities import parse_tokens
+from allmem_runtime.quantities import parse_bytes, parse_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,19 @@ class ExportOptions:
         parse=parse_tokens,
         metavar="TOKENS",
     )
+    windows: Path | None = option(
+        None,
+        "A head table made by `allmem heads`: every key/value head gets a window of its own, so "
+        "that the state's bytes lie where recall needs them.",
+        metavar="FILE",
+    )
+    state_budget: int | None = option(
+        None,
+        "Bytes of the whole state, such as 32MiB, within which --windows gives; by default those "
+        "of the uniform window.",
+        parse=parse_bytes,
+        metavar="SIZE",
+    )
     sinks: int | None = option(
         None,
         "First tokens that stay visible.",
@@ -98,6 +112,11 @@ class ExportOptions:
     def __post_init__(self) -> None:
         """Refuse what cannot be exported before anything is read."""
         check_choices(self, ExportError)
+        if self.state_budget is not None and self.windows is None:
+            raise ExportError(
+                "A budget for the state needs a head table, which says what windows are worth.",
+                "Name one with --windows; `allmem heads` makes it.",
+            )
         if self.activations == "float16" and self.storage != "float16":
             raise ExportError(
                 f"Weights stored as {self.storage} do not go with activations in float16: the "

@@ -19,9 +19,17 @@ from allmem_exporters.errors import ExportError
 from allmem_exporters.onnx.fusion import absorb_neighbors, name_all_outputs
 from allmem_exporters.onnx.ir_utils import bias_after, register, replace, replace_product
 from allmem_exporters.onnx.quantized_matmul_function import WIDE, product_function
-from allmem_exporters.quantization.blocks import BLOCK, block_count, in_blocks, row_pieces
+from allmem_exporters.quantization.blocks import (
+    BLOCK,
+    Matrix,
+    as_matrix,
+    block_count,
+    in_blocks,
+    largest_of,
+    row_pieces,
+)
 from allmem_exporters.quantization.interleaved_table import GROUP, look_up, share_views
-from allmem_exporters.quantization.stored_format import StoredFormat, StoredMatrix
+from allmem_exporters.quantization.stored_format import Layout, StoredFormat, StoredMatrix
 from allmem_ops.reference.product import TILE, interleaved, interleaved_scales, separated
 from allmem_ops.schema import DOMAIN, QUANTIZED_MATMUL
 
@@ -46,18 +54,25 @@ class QuantizedMatMulFormat(StoredFormat):
     def widen(self, numbers: Tensor, factors: Tensor) -> Tensor:
         """Weights [..., BLOCK] float32 of float32 numbers and factors [..., kinds, 1]."""
 
-    def quantize(self, matrix: Tensor, name: str) -> StoredMatrix:
-        """See ``StoredFormat``; a scale or a minimum beyond float16 is an error."""
+    def layout(self, matrix: Matrix | Tensor) -> Layout:
+        """See ``StoredFormat``."""
         rows, columns = matrix.shape
         count, tiles = block_count(columns), -(-rows // TILE)
-        numbers = np.empty((tiles, count, 2 * BLOCK * self.bits), np.uint8)
-        scales = np.empty((tiles, count, self.kinds, TILE), np.float16)
+        return {
+            "numbers": ((tiles, count, 2 * BLOCK * self.bits), np.dtype(np.uint8)),
+            "scales": ((tiles, count, self.kinds, TILE), np.dtype(np.float16)),
+        }
+
+    def quantize(self, matrix: Matrix | Tensor, name: str) -> StoredMatrix:
+        """See ``StoredFormat``; a scale or a minimum beyond float16 is an error."""
+        (rows, columns), matrix = matrix.shape, as_matrix(matrix)
+        numbers, scales = (np.empty(*one) for one in self.layout(matrix).values())
         for first, end in row_pieces(rows, columns, TILE):
-            blocks = in_blocks(matrix[first:end])
+            blocks = in_blocks(matrix.rows(first, end))
             integers, *factors = self.round_blocks(blocks.reshape(-1, BLOCK))
             if not all(bool(factor.isfinite().all()) for factor in factors):
                 raise ExportError(
-                    f"The weight {name!r} reaches {float(matrix.abs().max()):g}: in {self.bits} "
+                    f"The weight {name!r} reaches {largest_of(matrix):g}: in {self.bits} "
                     "bits it needs scales that float16 cannot hold.",
                     "Export with --matmul-kernel onnxruntime, whose scales are float32, or with "
                     "--weights float32.",

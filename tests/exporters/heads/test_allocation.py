@@ -1,0 +1,124 @@
+"""A budget of bytes becomes windows: the best for what they take, never more than there is."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from allmem_exporters.errors import ExportError
+from allmem_exporters.heads.allocation import Rows, allocate
+from allmem_exporters.heads.head_table import HeadTable
+
+WINDOWS = (8, 16, 32)
+ROWS = Rows(bytes=10, sinks=2, most=32)
+
+
+def table(worth: list[list[list[float]]], windows: tuple[int, ...] = WINDOWS) -> HeadTable:
+    rows = tuple(tuple(tuple(head) for head in layer) for layer in worth)
+    return HeadTable("d" * 64, windows, 2, rows, {"copy": 1.0}, {"copy": 1})
+
+
+def taken(windows: list[list[int]], rows: Rows = ROWS) -> int:
+    return sum((w + rows.sinks) * rows.bytes for layer in windows for w in layer)
+
+
+def test_what_is_worth_most_for_its_bytes_is_given_first() -> None:
+    heads = table([[[0.1, 0.1], [0.5, 0.0]], [[0.0, 0.0], [0.0, 0.9]]])
+    least = taken([[8, 8], [8, 8]])
+    assert allocate(heads, least, ROWS, 4) == [[8, 8], [8, 8]]
+    assert allocate(heads, least + 80, ROWS, 4) == [[8, 16], [8, 8]]
+    assert allocate(heads, least + 320, ROWS, 4) == [[8, 16], [8, 32]]
+    assert allocate(heads, 10**6, ROWS, 4) == [[32, 16], [8, 32]]
+
+
+def test_nothing_is_given_for_nothing_and_the_chunk_is_the_least() -> None:
+    heads = table([[[-0.5, 0.0]]])
+    assert allocate(heads, 10**6, ROWS, 4) == [[8]]
+    assert allocate(heads, 10**6, ROWS, 20) == [[20]]
+
+
+def test_beyond_what_was_measured_a_head_goes_on_up_to_what_the_model_was_trained_for() -> None:
+    heads = table([[[0.1, 0.5], [0.0, 0.0]]])
+    rows = Rows(bytes=10, sinks=2, most=100)
+    assert allocate(heads, 10**6, rows, 4) == [[100, 8]]
+    assert allocate(heads, taken([[64, 8]]), rows, 4) == [[64, 8]]
+
+
+def test_a_budget_below_the_shortest_windows_says_what_is_needed() -> None:
+    with pytest.raises(ExportError, match="take 200 B in 2 heads, 1 B more") as refusal:
+        allocate(table([[[0.1, 0.1], [0.1, 0.1]]]), 199, ROWS, 4)
+    assert "sinks" in refusal.value.hint
+
+
+def test_the_budget_is_kept_and_nothing_better_fits_at_the_steps_it_takes() -> None:
+    random = Random(0)
+    for _ in range(60):
+        worth = [[[random.random(), random.random()] for _ in range(2)] for _ in range(2)]
+        heads = table(worth)
+        budget = taken([[8, 8], [8, 8]]) + random.randrange(0, 1200)
+        found = allocate(heads, budget, ROWS, 4)
+        assert taken(found) <= budget
+
+        def value(windows: list[list[int]], worth: Any = worth) -> float:
+            return sum(
+                sum(worth[i][j][: WINDOWS.index(w)])
+                for i, layer in enumerate(windows)
+                for j, w in enumerate(layer)
+            )
+
+        # Greedy by worth per row is the best for exactly the bytes that it took.
+        others = itertools.product(WINDOWS, repeat=4)
+        best = max(
+            value([[a, b], [c, d]])
+            for a, b, c, d in others
+            if taken([[a, b], [c, d]]) <= taken(found)
+        )
+        if taken(found) + 80 > budget or value(found) == best:
+            assert value(found) >= best - 1.0  # a step that did not fit
+        assert value(found) >= 0.75 * best
+
+
+def test_a_table_survives_its_file(tmp_path: Path) -> None:
+    heads = table([[[0.25, -0.5]], [[1.0, 0.0]]])
+    heads.save(tmp_path / "heads.json")
+    assert HeadTable.read(tmp_path / "heads.json") == heads
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"format": "other"}, "does not say"),
+        ({"version": 2}, "version is 2"),
+        ({"windows": [8]}, "two or more ascending"),
+        ({"windows": [16, 8, 32]}, "ascending"),
+        ({"windows": [8, 16, 1 << 30]}, "ascending"),
+        ({"sinks": -1}, "sinks is -1"),
+        ({"worth": [[[0.1]]]}, "a number for each further window"),
+        ({"worth": [[[0.1, float("nan")]]]}, "a number for each further window"),
+        ({"worth": [[[0.1, 0.1]], []]}, "different numbers of heads"),
+        ({"worth": 7}, "no head table"),
+        ({"decoder": None}, "no digest"),
+    ],
+)
+def test_what_is_no_head_table_is_refused_by_name(
+    change: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "heads.json"
+    table([[[0.25, -0.5]]]).save(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ExportError, match=says) as refusal:
+        HeadTable.read(path)
+    assert "heads.json" in refusal.value.message
+
+
+def test_a_table_that_is_missing_or_no_json_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="none.json cannot be read"):
+        HeadTable.read(tmp_path / "none.json")
+    (tmp_path / "a.json").write_text("[" * 100_000)
+    with pytest.raises(ExportError, match="a.json is no head table"):
+        HeadTable.read(tmp_path / "a.json")
