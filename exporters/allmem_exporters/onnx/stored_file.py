@@ -55,10 +55,11 @@ class StoredFile(Mapping[str, StoredMatrix]):
             inside: NDArray[Any] = onnx.numpy_helper.to_array(tensor).copy()
             return inside
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        return np.memmap(
+        mapped: NDArray[Any] = np.memmap(
             self._folder / place["location"],
             dtype,
             "c",  # nobody writes; PyTorch warns of what cannot be written
             int(place.get("offset", 0)),
             tuple(tensor.dims),
         )
+        return mapped
