@@ -95,6 +95,11 @@ class Manifest:
     spec_version: int = SPEC_VERSION
 
     @property
+    def shortest_window(self) -> int:
+        """The least that a head sees."""
+        return min((window for row in self.windows or () for window in row), default=self.window)
+
+    @property
     def state(self) -> StateSpec:
         """The state this model keeps."""
         return StateSpec.build(
@@ -321,11 +326,10 @@ class _Reader:
             raise self.fail(
                 f"window is {manifest.window}, and the longest of windows {max(windows)}"
             )
-        shortest = min(windows, default=manifest.window)
-        if manifest.chunk > shortest:
+        if manifest.chunk > manifest.shortest_window:
             raise self.fail(
-                f"chunk {manifest.chunk} is larger than window {shortest}: tokens would be "
-                "seen neither by the window nor by the memory"
+                f"chunk {manifest.chunk} is larger than window {manifest.shortest_window}: tokens "
+                "would be seen neither by the window nor by the memory"
             )
         if manifest.state.nbytes > MAX_STATE_BYTES:
             raise self.fail(f"the state would take {manifest.state.nbytes} bytes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from allmem_runtime.engine.operators import find_library
 from allmem_runtime.files.package import Package, open_package
 from allmem_runtime.files.snapshot import read_header
 from allmem_runtime.progress import printable
-from allmem_runtime.quantities import format_bytes
+from allmem_runtime.quantities import format_bytes, format_tokens
 
 FULL_ATTENTION_LENGTHS = (37_000, 128_000, 1_000_000)
 """Texts, in tokens, for which the cache of full attention is told beside the state."""
@@ -85,6 +86,7 @@ def package_info(package: Package) -> dict[str, Any]:
             "vocab_size": backbone.vocab_size,
             "trained_context": backbone.trained_context,
             "window": manifest.window,
+            "windows": manifest.windows and [list(row) for row in manifest.windows],
             "sinks": manifest.sinks,
             "chunk": manifest.chunk,
             "memory_heads": memory.heads,
@@ -111,6 +113,22 @@ def package_info(package: Package) -> dict[str, Any]:
     }
 
 
+_BARS = " ▁▂▃▄▅▆▇█"
+
+
+def _window_lines(windows: list[list[int]]) -> Iterator[str]:
+    """How many heads have which window, and a picture: heads downwards, layers across."""
+    counts = Counter(window for layer in windows for window in layer)
+    total = sum(counts.values())
+    parts = [f"{count} see {format_tokens(window)}" for window, count in sorted(counts.items())]
+    yield f"windows    of {total} key/value heads {', '.join(parts)} tokens"
+    sizes = sorted(counts)
+    level = {size: 1 + round(i * 7 / max(len(sizes) - 1, 1)) for i, size in enumerate(sizes)}
+    for head in range(len(windows[0])):
+        bars = "".join(_BARS[level[layer[head]]] for layer in windows)
+        yield f"           head {head:<3} {bars}  layers 0 to {len(windows) - 1}"
+
+
 def model_lines(info: dict[str, Any]) -> Iterator[str]:
     """The same for people, as lines."""
     shape = info["architecture"]
@@ -121,6 +139,8 @@ def model_lines(info: dict[str, Any]) -> Iterator[str]:
         f"{shape['head_dim']}, {shape['vocab_size']:,} tokens, trained on texts of "
         f"{shape['trained_context']:,}"
     )
+    if shape["windows"]:
+        yield from _window_lines(shape["windows"])
     yield (
         f"reading    the last {shape['window']:,} tokens and the first {shape['sinks']:,} exactly, "
         f"the rest through a memory of {shape['memory_heads']} x {shape['memory_hidden']} units a "

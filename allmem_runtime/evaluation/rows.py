@@ -183,10 +183,10 @@ def window_notices(groups: Sequence[Group], longest: Mapping[str, int]) -> Itera
     """
     for group in groups:
         manifest = group.package.manifest
-        reach = manifest.window + manifest.sinks
+        reach = manifest.shortest_window + manifest.sinks
         inside = [column for column, tokens in longest.items() if tokens <= reach]
         names = " and ".join(repr(row.name) for row in group.rows)
-        size = f"a window of {manifest.window:,} and {manifest.sinks:,} sinks"
+        size = f"a window of {manifest.shortest_window:,} and {manifest.sinks:,} sinks"
         most = max((longest[column] for column in inside), default=0)
         if inside and len(inside) == len(longest):
             yield (

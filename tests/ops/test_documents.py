@@ -111,9 +111,8 @@ def test_files_and_graph_tensors_are_documented():
         spec.INPUT_IDS, spec.POSITION, spec.LOGIT_INDEX, spec.LOGITS,
     ):  # fmt: skip
         assert f"`{name}`" in FORMATS, name
-    for tensor in StateSpec.build(
-        window=1, sinks=0, cache="float16", **SIZES["Qwen3-0.6B"]
-    ).tensors:
+    state = StateSpec.build(window=1, sinks=0, cache="float16", **SIZES["Qwen3-0.6B"])
+    for tensor in state.layers[0]:
         assert f"| `{tensor.name}` |" in FORMATS
 
 

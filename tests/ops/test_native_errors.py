@@ -19,6 +19,8 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
 
 ATTENTION = Case("errors", AttentionSizes(), {"window": 5, "sinks": 3, "scale": 0.5}, 4)
 INT8 = Case("errors", AttentionSizes(cache="int8"), ATTENTION.attributes, 4)
+BY_HEAD = Case("errors", AttentionSizes(), {**ATTENTION.attributes, "window": (6, 40)}, 4)
+BY_HEAD_INT8 = Case("errors", AttentionSizes(cache="int8"), BY_HEAD.attributes, 4)
 MEMORY = Case("errors", MemorySizes(), {"chunk": 8}, 2)
 
 
@@ -57,6 +59,12 @@ BAD_INPUTS: list[tuple[Case, str, Any, list[str]]] = [
     (INT8, "past_scale", lambda a: cut(a, 3), ["past_scale", "[1, 2, 2, 7]", "[1, 2, 2, 8]"]),
     (INT8, "past_scale", lambda a: a[:, :, 0], ["past_scale", "[1, 2, 8]"]),
     (INT8, "past_scale", lambda a: cut(a, 1), ["past_scale", "[1, 1, 2, 8]"]),
+    (BY_HEAD, "past_key", lambda a: cut(a, 1), ["past_key", "[1, 51, 8]", "[1, 52, ?]", "sum of"]),
+    (BY_HEAD, "past_key", lambda a: a[:, None], ["'window' has 2", "[1, 1, 52, 8]"]),
+    (BY_HEAD, "past_key", lambda a: a[0], ["past_key", "[52, 8]"]),
+    (BY_HEAD, "past_value", lambda a: cut(a, 1), ["past_value", "[1, 51, 8]"]),
+    (BY_HEAD, "qkv", lambda a: a[:, :, :56], ["qkv", "width 56", "query heads"]),
+    (BY_HEAD_INT8, "past_scale", lambda a: cut(a, 1), ["past_scale", "[1, 103]", "[1, 104]"]),
     (MEMORY, "qkv", lambda a: cut(a, 2), ["qkv", "[1, 5, 47]", "[1, 5, 48]"]),
     (MEMORY, "qkv", lambda a: a[0], ["qkv", "[5, 48]"]),
     (MEMORY, "qkv", lambda a: a[(None,) * 6], ["qkv", "9 axes", "at most 8"]),
@@ -141,6 +149,10 @@ BAD_ATTRIBUTES: list[tuple[Case, str, Any, list[str]]] = [
     (ATTENTION, "window", 2**62, ["window", str(2**62)]),
     (ATTENTION, "window", 5.0, ["window", "integer"]),
     (ATTENTION, "window", None, ["window", "required"]),
+    (BY_HEAD, "window", (6, 0), ["window", "0 for head 1", "from 1 to"]),
+    (BY_HEAD, "window", (2**62, 6), ["window", f"{2**62} for head 0"]),
+    (BY_HEAD, "window", (6,) * 129, ["window", "129 numbers", "1 to 128"]),
+    (BY_HEAD, "window", (6.0, 40.0), ["window"]),
     (ATTENTION, "sinks", -1, ["sinks", "-1"]),
     (ATTENTION, "sinks", None, ["sinks", "required"]),
     (ATTENTION, "sink_rope", "clampd", ["sink_rope", "clampd", "clamped, true"]),

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import tiny_config, write_tiny_model
 
 from allmem_runtime.config import Backbone, FileRecord, Manifest, Memory
-from allmem_runtime.info import STATE_PARTS, full_attention_bytes, state_parts
+from allmem_runtime.errors import ModelFileError
+from allmem_runtime.info import (
+    STATE_PARTS,
+    full_attention_bytes,
+    model_info,
+    model_lines,
+    state_parts,
+)
 
 QWEN3_0_6B = Manifest(
     name="qwen3-0.6b",
@@ -37,3 +50,37 @@ def test_the_parts_of_the_state_add_up_and_are_all_explained() -> None:
     # Only a cache of int8 has scales.
     with_scales = state_parts(dataclasses.replace(QWEN3_0_6B, cache="int8"))
     assert set(parts) | {"scale"} == set(with_scales) == set(STATE_PARTS)
+
+
+def test_windows_by_head_are_counted_and_drawn(tmp_path: Path) -> None:
+    config = tiny_config(windows=[[24, 100], [16, 16]])
+    lines = list(model_lines(model_info(write_tiny_model(tmp_path / "model", config))))
+    at = next(number for number, line in enumerate(lines) if line.startswith("windows"))
+    assert lines[at] == "windows    of 4 key/value heads 2 see 16, 1 see 24, 1 see 100 tokens"
+    assert [line.split()[:3] for line in lines[at + 1 : at + 3]] == [
+        ["head", "0", "▅▁"],
+        ["head", "1", "█▁"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("windows", "says"),
+    [
+        ([[24, 100]], "2 windows for each of 2 layers"),
+        ([[24, 100], [16]], "2 windows for each of 2 layers"),
+        ("wide", "2 windows for each of 2 layers"),
+        ([[24, 100], [16, 0]], "window is 0"),
+        ([[24, 100], [16, True]], "window is True"),
+        ([[24, 101], [16, 16]], "the longest of windows 101"),
+        ([[24, 100], [16, 15]], "larger than window 15"),
+    ],
+)
+def test_windows_that_cannot_be_are_refused_by_name(windows: Any, says: str) -> None:
+    backbone = dataclasses.replace(QWEN3_0_6B.backbone, layers=2, kv_heads=2, query_heads=2)
+    manifest = dataclasses.replace(
+        QWEN3_0_6B, backbone=backbone, window=100, chunk=16, windows=((24, 100), (16, 16))
+    )
+    text = manifest.to_json()
+    assert Manifest.from_json(text, "allmem.json") == manifest
+    with pytest.raises(ModelFileError, match=says):
+        Manifest.from_json(json.dumps(json.loads(text) | {"windows": windows}), "allmem.json")

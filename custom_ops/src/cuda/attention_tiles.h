@@ -20,7 +20,7 @@ struct QueryRow {
 // The rows of a block.
 struct RowBlock {
   Ring ring;
-  int64_t index;  // of the ring among those of all
+  int64_t ring_index;  // among those of all
   int64_t first_row, rows, group, position;
   int64_t first, last;  // tokens of the first and the last row
 
@@ -28,8 +28,8 @@ struct RowBlock {
                                       int block_rows) {
     group = args.query_heads / args.kv_heads;
     rows = args.time * group;
-    index = blockIdx.x / row_blocks;
-    ring = ring_at(args, index);
+    ring_index = blockIdx.x / row_blocks;
+    ring = ring_at(args, ring_index);
     first_row = blockIdx.x % row_blocks * block_rows;
     position = attention_position(args);
     first = position + first_row / group;
@@ -39,7 +39,7 @@ struct RowBlock {
   __device__ __forceinline__ QueryRow row(const AttentionArgs& args,
                                           const AttentionScratch& scratch, int index) const {
     const int64_t at = smaller(first_row + index, rows - 1), t = at / group;
-    const int64_t head = ring.head * group + at % group, batch = index / args.kv_heads;
+    const int64_t head = ring.head * group + at % group, batch = ring_index / args.kv_heads;
     QueryRow out;
     out.exists = first_row + index < rows;
     out.token = (int)(position + t - first);
@@ -99,7 +99,7 @@ class TileRows {
         scratch_(scratch),
         position_(block.position),
         past_(block.ring.row),
-        piece_(block.index * args.time - block.position),
+        piece_(block.ring_index * args.time - block.position),
         at_(walk.at),
         window_(block.ring.window),
         turn_(walk.in_sinks ? 0 : (walk.at - args.sinks) % block.ring.window) {}
