@@ -72,6 +72,11 @@ def finetune(
     map_large_blocks()
     report(f"loading {checkpoint}")
     model = open_checkpoint(checkpoint, torch.float32)
+    if model.config.windows is not None:
+        raise DataError(
+            f"The heads of {checkpoint} have windows of their own, and training gives all the same.",
+            "Train a checkpoint without them; `allmem export --windows` gives them afterwards.",
+        )
     vocabulary = model.config.vocab_size
     tokenizer = tokenizer_digest(checkpoint) if (checkpoint / TOKENIZER_FILE).is_file() else None
     train = Shards(data, split="train", vocab_size=vocabulary, tokenizer=tokenizer)

@@ -45,6 +45,16 @@ def test_run_file_without_a_memory_of_the_model_is_refused(
         run(checkpoint, data, tmp_path)
 
 
+def test_windows_by_head_are_given_after_training(
+    checkpoint: Path, data: Path, tmp_path: Path
+) -> None:
+    model = AllMemForCausalLM.from_pretrained(checkpoint)
+    model.config.windows = [[24, 48], [24, 24]]
+    model.save_pretrained(tmp_path / "by head")
+    with pytest.raises(DataError, match="windows of their own"):
+        run(tmp_path / "by head", data, tmp_path / "run")
+
+
 @pytest.mark.parametrize("fault", ["half", "llama", "no memory", "no object"])
 def test_checkpoint_that_is_none_is_refused(
     checkpoint: Path, data: Path, tmp_path: Path, fault: str
