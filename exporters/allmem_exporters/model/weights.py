@@ -78,8 +78,8 @@ class ChangedWeights:
         return self.weights.rows(name, first, end)
 
 
-def empty_layer(config: AllMemConfig, index: int) -> DecoderLayer:
-    """A decoder layer without values, ready to take its own."""
+def empty_layer(config: AllMemConfig, index: int = 0) -> DecoderLayer:
+    """A decoder layer without values, ready to take its own; only windows differ by ``index``."""
     _, amplitude = rotary_frequencies(config)
     with torch.device("meta"):
         return DecoderLayer(config, index, amplitude).eval()
