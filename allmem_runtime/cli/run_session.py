@@ -90,11 +90,12 @@ class Work:
         session = self._session
         reader = Reader(session, self._out, self._interrupts, self._options.session)
         before = session.position, session.pending, session.unread
-        finished, failure = False, None
+        finished = False
+        failure: Exception | None = None
         try:
             finished = self._read_all(reader, sources, may_be_empty)
-        except SourceError as error:
-            failure = error
+        except (SourceError, StorageError, BrokenPipeError) as error:
+            failure = error  # the latter two: nobody takes the answers at a pause
         if (session.position, session.pending, session.unread) != before:
             self._save(reader)
         elif failure:
