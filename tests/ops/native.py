@@ -88,6 +88,8 @@ class Native:
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = self._threads
             options.log_severity_level = 4  # failures are raised, and expected in some tests
+            # Threads that wait awake take the cores from other tests.
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             library.register(options)
             self._sessions[key] = onnxruntime.InferenceSession(
                 node_model(operator, inputs, attributes),
