@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 from cases import BACKENDS, Arrays
 from native import node_model
+from sessions import asleep
 
 from allmem_exporters.onnx.operator_functions import attention_function, memory_function
 from allmem_ops.contract import Operator, Value
@@ -37,7 +38,7 @@ class Portable:
         model.functions.append(self._body(operator, inputs, full))
         model.opset_import[0].version = 20
         session = onnxruntime.InferenceSession(
-            model.SerializeToString(), providers=["CPUExecutionProvider"]
+            model.SerializeToString(), asleep(), providers=["CPUExecutionProvider"]
         )
         names = [tensor.name for tensor in operator.outputs]
         return dict(zip(names, session.run(names, inputs), strict=True))
