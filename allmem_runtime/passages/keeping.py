@@ -1,0 +1,209 @@
+"""Keeps the text that a session reads in step with the session.
+
+A session stands at a digest: the SHA-256 of all text it has taken, with its places. Everything is
+asked for by that digest, so a session that was taken back, forked or killed finds just the text it
+has read, and a file that does not have the digest is none of this session's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from allmem_runtime.errors import PassagesError
+from allmem_runtime.passages import schema
+from allmem_runtime.passages.cutting import LOOK, Cut, Cutter
+from allmem_runtime.passages.proof import chained, is_sound, token_at
+from allmem_runtime.passages.store import Mark, Row, Store
+from allmem_runtime.session.kept_text import Segment
+
+BATCH_CHARACTERS = 1 << 18
+"""Text that is held back before it is written: some tenths of a second's work."""
+
+_REMEDY = "Questions are answered from the state alone; read the document again to have its text."
+
+
+class Text:
+    """The text of one session, to be added to and to be looked into.
+
+    Args:
+        home: the file it is written to; None for a private temporary one.
+    """
+
+    def __init__(self, home: Path | None) -> None:
+        self._home = home
+        self._store: Store | None = None
+        self._shared = False  # it is another session's store: copied before anything is added
+        self._head = Mark()
+        self._cutter = Cutter()
+        self._spans: list[Mark] = []  # the segments that hold what is not cut yet
+        # What is not written yet, and where the store is to be cut off before it is.
+        self._names: list[tuple[int, str]] = []
+        self._marks: list[Mark] = []
+        self._rows: list[Row] = []
+        self._held = 0
+        self._base = Mark()
+        self._tail = (0, 0)
+
+    @classmethod
+    def beside(cls, session: Path, at: str) -> Text:
+        """The text of a session file, verified against the digest that the session stands at.
+
+        A file that is ahead of its session, because the process that wrote both was killed, is
+        taken up to where the session stands.
+
+        Raises:
+            PassagesError: it is missing, changed, locked or another session's.
+        """
+        path = schema.beside(session)
+        text = cls(path)
+        if not at:
+            return text
+        text._store = Store.open(path)
+        mark = text._store.mark(at)
+        if mark is None or not is_sound(text._store, mark):
+            text._store.close()
+            raise PassagesError(
+                f"{path} is not the text that {session.name} has read: it was changed, or belongs "
+                "to another session.",
+                _REMEDY,
+            )
+        text._go_to(mark)
+        return text
+
+    def fork(self) -> Text:
+        """The same text for a fork of the session, which copies it before it adds to it."""
+        self._flush()
+        other = Text(None)
+        other._store, other._shared, other._head = self._store, self._store is not None, self._head
+        return other
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tables."""
+        self._flush()
+        return self._store.nbytes if self._store else 0
+
+    def take(self, at: str, segment: Segment) -> str:
+        """Add an encoded segment; see ``KeptText``."""
+        store = self._own(at)
+        head = self._head
+        if segment.first_byte == 0 or not head.source:
+            self._rows += self._placed(self._cutter.rest())
+            head = Mark(source=head.source + 1, digest=head.digest)
+            self._names.append((head.source, segment.source))
+            self._cutter, self._spans = Cutter(), []
+        mark = Mark(
+            source=head.source,
+            bytes=segment.end_byte,
+            start=head.characters,
+            characters=head.characters + len(segment.text),
+            first=segment.token,
+            tokens=segment.token + segment.tokens,
+        )
+        mark = chained(store.identity, head.digest, self._name(mark.source), mark, segment.text)
+        self._head = mark
+        self._marks.append(mark)
+        self._spans.append(mark)
+        self._rows += self._placed(self._cutter.push(segment.text))
+        self._spans = [span for span in self._spans if span.characters > self._cutter.start]
+        self._held += len(segment.text)
+        if self._held >= BATCH_CHARACTERS:
+            self._flush()
+        return mark.digest
+
+    def save(self, at: str, session: Path) -> None:
+        """Have the text on disk beside a session file that is about to be written."""
+        if not at:
+            return
+        path = schema.beside(session)
+        store, _ = self._standing(at)
+        if store.path == path:
+            return
+        copy = store.copy(path)
+        if store.path is None and not self._shared:
+            self._store, self._home = copy, path
+            store.close()
+        else:
+            copy.close()
+
+    def reader(self, at: str) -> tuple[Store, Mark] | None:
+        """Where to look for passages of what was read up to a digest; None if there is no text.
+
+        Raises:
+            PassagesError: that text is not here.
+        """
+        return self._standing(at) if at else None
+
+    # Inside ------------------------------------------------------------------------------
+
+    def _own(self, at: str) -> Store:
+        """The store, this session's alone and standing where the session stands."""
+        if self._store is None:
+            if at:
+                raise _elsewhere()
+            self._store = Store.create(self._home)
+        elif self._shared:
+            self._store, self._shared = self._store.copy(None), False
+            self._go_to(self._mark(self._store, at))
+        if at != self._head.digest:
+            self._flush()
+            self._go_to(self._mark(self._store, at))
+        return self._store
+
+    def _standing(self, at: str) -> tuple[Store, Mark]:
+        self._flush()
+        if self._store is None:
+            raise _elsewhere()
+        return self._store, self._mark(self._store, at)
+
+    def _mark(self, store: Store, at: str) -> Mark:
+        mark = store.mark(at)
+        if mark is None:
+            raise _elsewhere()
+        return mark
+
+    def _go_to(self, mark: Mark) -> None:
+        """Take up the text where the session stands; what the store has beyond is cut off later.
+
+        The passages that more text could have cut otherwise are opened again.
+        """
+        assert self._store is not None
+        self._head = self._base = mark
+        least = max(0, mark.characters - LOOK + 1)
+        rows = list(self._store.rows(mark, mark.source, least))
+        first = rows[0] if rows else Row(mark.source, 0, 1, 0, "")
+        self._cutter = Cutter(first.start, first.line)
+        if self._cutter.push("".join(row.text for row in rows)):
+            raise _elsewhere()
+        self._spans = list(self._store.marks(mark, mark.source, first.start))
+        self._tail = (mark.source, first.start)
+
+    def _flush(self) -> None:
+        """Write what is held back."""
+        if not self._marks or self._store is None:
+            return
+        rows = [*self._rows, *self._placed(self._cutter.rest())]
+        self._store.write(self._names, self._marks, rows, self._tail, self._base)
+        self._base, self._tail = self._head, (self._head.source, self._cutter.start)
+        self._names, self._marks, self._rows, self._held = [], [], [], 0
+
+    def _placed(self, cuts: Sequence[Cut]) -> list[Row]:
+        """Passages of the source that is being read, with their token offsets."""
+        rows = []
+        for cut in cuts:
+            span = next(span for span in self._spans if span.characters > cut.start)
+            token = token_at(span, cut.start)
+            rows.append(Row(self._head.source, cut.start, cut.line, token, cut.text))
+        return rows
+
+    def _name(self, source: int) -> str:
+        """Name of a source, written or not."""
+        for number, name in self._names:
+            if number == source:
+                return name
+        return self._store.source(source) if self._store else ""
+
+
+def _elsewhere() -> PassagesError:
+    return PassagesError("The text that this session has read is not here.", _REMEDY)
