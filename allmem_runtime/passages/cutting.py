@@ -11,11 +11,14 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
+from allmem_runtime.passages.scripts import PAIRED, TRIPLED
+
 SHORTEST = 160
 TARGET = 480
 LONGEST = 800
 """Characters of a passage. About a hundred tokens each, so that three of them and a question fit
-the window of a small model; the last passage of a source may be shorter."""
+the window of a small model; the last passage of a source may be shorter. A script without spaces
+takes about twice the tokens for a character, so its passages have half the length."""
 
 LOOK = LONGEST + 40
 """Characters that decide a cut: what follows a line or a sentence tells whether it ends there."""
@@ -32,6 +35,7 @@ _CUTS: tuple[tuple[re.Pattern[str], float], ...] = (
     (re.compile(r"[,;:—]\s+|[、，；：]"), _CLAUSE),
     (re.compile(r"\s+"), _SPACE),
 )
+_DENSE = re.compile(f"[{PAIRED}{TRIPLED}]")
 _LINE_END = re.compile(r"\n")
 _HEADING = re.compile(r"#{1,6} |={3,}|-{3,}\s*$")
 _ENDS_LINE = frozenset(".!?…:;{}()[]|。！？」")
@@ -111,25 +115,27 @@ class Cutter:
 
 def _best_cut(text: str) -> int:
     """Length of the passage that ``text`` begins with."""
-    best, least = _whole_characters(text, TARGET), _HARD
-    for length, cost in _candidates(text):
-        if SHORTEST <= length <= LONGEST:
-            cost += abs(length - TARGET) / TARGET
+    part = 2 if len(_DENSE.findall(text)) > len(text) // 2 else 1
+    shortest, target, longest = SHORTEST // part, TARGET // part, LONGEST // part
+    best, least = _whole_characters(text, target), _HARD
+    for length, cost in _candidates(text, shortest):
+        if shortest <= length <= longest:
+            cost += abs(length - target) / target
             if cost < least:
                 best, least = length, cost
     return best
 
 
-def _candidates(text: str) -> list[tuple[int, float]]:
+def _candidates(text: str, least: int) -> list[tuple[int, float]]:
     """Where ``text`` can be cut, and what each cut costs besides its length."""
     found = []
     for pattern, cost in _CUTS:
-        for match in pattern.finditer(text, SHORTEST - 1):
+        for match in pattern.finditer(text, least - 1):
             at = match.end()
             if cost == _SENTENCE and text[at : at + 1].islower():
                 continue
             found.append((at, cost + _heading(text, at) if cost == _PARAGRAPH else cost))
-    for match in _LINE_END.finditer(text, SHORTEST - 1):
+    for match in _LINE_END.finditer(text, least - 1):
         at = match.end()
         found.append((at, _line_cost(text, at) + _heading(text, at)))
     return found
@@ -154,7 +160,7 @@ def _heading(text: str, at: int) -> float:
 
 def _whole_characters(text: str, at: int) -> int:
     """The place, moved back so that no character is parted from its marks or joiners."""
-    for place in range(at, max(at - 32, SHORTEST), -1):
+    for place in range(at, max(at - 32, 1), -1):
         joined = (
             unicodedata.category(text[place])[0] == "M" or "\u200d" in text[place - 1 : place + 1]
         )

@@ -7,15 +7,16 @@ has read, and a file that does not have the digest is none of this session's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from allmem_runtime.errors import PassagesError
 from allmem_runtime.passages import schema
 from allmem_runtime.passages.cutting import LOOK, Cut, Cutter
 from allmem_runtime.passages.proof import chained, is_sound, token_at
+from allmem_runtime.passages.search import search
 from allmem_runtime.passages.store import Mark, Row, Store
-from allmem_runtime.session.kept_text import Segment
+from allmem_runtime.session.kept_text import Passage, Segment
 
 BATCH_CHARACTERS = 1 << 18
 """Text that is held back before it is written: some tenths of a second's work."""
@@ -126,6 +127,19 @@ class Text:
             store.close()
         else:
             copy.close()
+
+    def find(
+        self,
+        at: str,
+        question: str,
+        earlier: Sequence[str],
+        most: int,
+        tokens: int,
+        count: Callable[[str], int],
+    ) -> list[Passage]:
+        """The passages up to ``at`` that fit a question best; see ``KeptText``."""
+        found = self.reader(at)
+        return search(*found, question, earlier, most, tokens, count) if found else []
 
     def reader(self, at: str) -> tuple[Store, Mark] | None:
         """Where to look for passages of what was read up to a digest; None if there is no text.

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import re
 
-_PAIRS = (
+PAIRED = (
     "\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
     "\U00020000-\U0003ffff"
 )
-_TRIPLES = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
-_RUNS = re.compile(f"([{_PAIRS}]+)|([{_TRIPLES}]+)")
+"""Characters, as a regular expression has them, whose neighbors are taken in pairs."""
+
+TRIPLED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+"""And those whose neighbors are taken three by three."""
+
+_RUNS = re.compile(f"([{PAIRED}]+)|([{TRIPLED}]+)")
 
 
 def grams(text: str) -> list[str]:

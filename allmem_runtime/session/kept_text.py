@@ -40,7 +40,8 @@ class Passage:
         text: what it says, as it was read.
         score: how well it fits the question; larger is better, comparable for one question only.
         tokens: what re-reading it takes.
-        sentence: the sentence or line of it that fits best.
+        sentence: the sentence or line of it that fits best, in one line.
+        sentence_place: where that sentence begins.
     """
 
     place: TextPlace
@@ -48,6 +49,7 @@ class Passage:
     score: float
     tokens: int
     sentence: str
+    sentence_place: TextPlace
 
 
 class KeptText(Protocol):
