@@ -7,7 +7,10 @@ has read, and a file that does not have the digest is none of this session's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from allmem_runtime.errors import PassagesError
@@ -34,7 +37,8 @@ class Text:
     def __init__(self, home: Path | None) -> None:
         self._home = home
         self._store: Store | None = None
-        self._shared = False  # it is another session's store: copied before anything is added
+        self._shared = False  # it is another session's store: what is added goes on top of it
+        self._below: list[_Level] = []
         self._head = Mark()
         self._cutter = Cutter()
         self._spans: list[Mark] = []  # the segments that hold what is not cut yet
@@ -73,10 +77,11 @@ class Text:
         return text
 
     def fork(self) -> Text:
-        """The same text for a fork of the session, which copies it before it adds to it."""
+        """The same text for a fork of the session; what the fork adds is its own."""
         self._flush()
         other = Text(None)
-        other._store, other._shared, other._head = self._store, self._store is not None, self._head
+        other._store, other._shared = self._store, self._store is not None
+        other._below, other._head = list(self._below), self._head
         return other
 
     @property
@@ -118,15 +123,25 @@ class Text:
         if not at:
             return
         path = schema.beside(session)
-        store, _ = self._standing(at)
-        if store.path == path:
+        self._flush()
+        levels = self._levels(at)
+        first = levels[0].store
+        target = first if first.path == path else first.copy(path)
+        for below, level in itertools.pairwise(levels):
+            target.write(
+                [(n, name) for n, name in level.store.sources() if n > below.mark.source],
+                list(level.store.marks(level.mark)),
+                list(level.store.rows(level.floor)),
+                (below.floor.source, below.floor.characters),
+                below.mark,
+            )
+        if target is first:
             return
-        copy = store.copy(path)
-        if store.path is None and not self._shared:
-            self._store, self._home = copy, path
-            store.close()
+        if first is self._store and first.path is None and not self._shared:
+            self._store, self._home = target, path
+            first.close()
         else:
-            copy.close()
+            target.close()
 
     def find(
         self,
@@ -138,16 +153,25 @@ class Text:
         count: Callable[[str], int],
     ) -> list[Passage]:
         """The passages up to ``at`` that fit a question best; see ``KeptText``."""
-        found = self.reader(at)
-        return search(*found, question, earlier, most, tokens, count) if found else []
+        if not at:
+            return []
+        self._flush()
+        found = [
+            passage
+            for level in self._levels(at)
+            for passage in search(level.store, level.floor, question, earlier, most, tokens, count)
+        ]
+        best: list[Passage] = []
+        for passage in sorted(found, key=lambda passage: -passage.score):
+            if len(best) < most and sum(p.tokens for p in best) + passage.tokens <= tokens:
+                best.append(passage)
+        return best
 
-    def reader(self, at: str) -> tuple[Store, Mark] | None:
-        """Where to look for passages of what was read up to a digest; None if there is no text.
-
-        Raises:
-            PassagesError: that text is not here.
-        """
-        return self._standing(at) if at else None
+    def rows(self, at: str) -> Iterator[Row]:
+        """All passages up to a digest, in order."""
+        self._flush()
+        for level in self._levels(at) if at else []:
+            yield from level.store.rows(level.floor)
 
     # Inside ------------------------------------------------------------------------------
 
@@ -157,25 +181,45 @@ class Text:
             if at:
                 raise _elsewhere()
             self._store = Store.create(self._home)
-        elif self._shared:
-            self._store, self._shared = self._store.copy(None), False
-            self._go_to(self._mark(self._store, at))
-        if at != self._head.digest:
+        elif self._shared or at != self._head.digest:
             self._flush()
-            self._go_to(self._mark(self._store, at))
+            *below, level = self._levels(at)
+            if level.store is not self._store:
+                self._store, self._shared = level.store, True
+            self._below = below
+            self._go_to(level.mark)
+            if self._shared:
+                self._begin_on_top(level.mark)
         return self._store
 
-    def _standing(self, at: str) -> tuple[Store, Mark]:
-        self._flush()
-        if self._store is None:
-            raise _elsewhere()
-        return self._store, self._mark(self._store, at)
+    def _begin_on_top(self, mark: Mark) -> None:
+        """Go on in a temporary store of this session's own, on top of what another one has.
 
-    def _mark(self, store: Store, at: str) -> Mark:
-        mark = store.mark(at)
-        if mark is None:
-            raise _elsewhere()
-        return mark
+        It begins with the passages of the other that are not certain yet.
+        """
+        assert self._store is not None
+        source, start = self._tail
+        floor = dataclasses.replace(mark, source=source, characters=start)
+        self._below.append(_Level(self._store, mark, floor))
+        if source:
+            self._names.append((source, self._store.source(source)))
+        self._store = Store.create(None, self._store.identity)
+        self._shared, self._base = False, Mark()
+
+    def _levels(self, at: str) -> list[_Level]:
+        """The stores that hold the text up to a digest, the lowest first.
+
+        Raises:
+            PassagesError: it is not here.
+        """
+        below = list(self._below)
+        store = self._store
+        while store is not None:
+            mark = store.mark(at) if at or not below else None
+            if mark is not None:
+                return [*below, _Level(store, mark, mark)]
+            store = below.pop().store if below else None
+        raise _elsewhere()
 
     def _go_to(self, mark: Mark) -> None:
         """Take up the text where the session stands; what the store has beyond is cut off later.
@@ -217,6 +261,21 @@ class Text:
             if number == source:
                 return name
         return self._store.source(source) if self._store else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """A store that another one goes on from, or the last of them.
+
+    Args:
+        store: its tables.
+        mark: up to where it counts.
+        floor: up to where its passages count; the next store has those behind it.
+    """
+
+    store: Store
+    mark: Mark
+    floor: Mark
 
 
 def _elsewhere() -> PassagesError:

@@ -74,20 +74,21 @@ class Store:
             self.identity: str = self._one("SELECT id FROM store")[0]
 
     @classmethod
-    def create(cls, path: Path | None) -> Store:
+    def create(cls, path: Path | None, identity: str = "") -> Store:
         """An empty store; an old one at ``path`` is replaced.
+
+        Args:
+            path: its file; None for a private temporary one.
+            identity: of the store it goes on from; a new one by default.
 
         Raises:
             StorageError: it cannot be written, or the file there is none of ours.
         """
         try:
             if path is not None:
-                if path.is_symlink() or (path.exists() and not schema.is_ours(path)):
-                    raise StorageError(
-                        f"{path} is in the way of the session's text.", "Remove it, or rename it."
-                    )
+                _check_may_replace(path)
                 remove(path)
-            return cls(schema.create(path, secrets.token_hex(16)), path)
+            return cls(schema.create(path, identity or secrets.token_hex(16)), path)
         except (OSError, ValueError, sqlite3.Error) as error:
             raise _unwritable(path, error) from None
 
@@ -164,20 +165,13 @@ class Store:
             )
             self._connection.execute("DELETE FROM passage WHERE id = ?", (number,))
 
-    def copy(self, path: Path | None) -> Store:
+    def copy(self, path: Path) -> Store:
         """A store of the same content; a file at ``path`` is replaced by a whole one.
 
         Raises:
             StorageError: it cannot be written.
         """
-        if path is None:
-            target = schema.create(None, self.identity)
-            self._back_up(target, None)
-            return Store(target, None)
-        if path.is_symlink() or (path.exists() and not schema.is_ours(path)):
-            raise StorageError(
-                f"{path} is in the way of the session's text.", "Remove it, or rename it."
-            )
+        _check_may_replace(path)
         temporary = path.with_name(f".{path.name[:64]}.{secrets.token_hex(4)}.tmp")
         try:
             target = schema.create(temporary, self.identity)
@@ -258,6 +252,11 @@ class Store:
             ).fetchone()
         return found[0] if found else ""
 
+    def sources(self) -> list[tuple[int, str]]:
+        """Numbers and names of all sources."""
+        with self._reading():
+            return self._connection.execute("SELECT id, name FROM source ORDER BY id").fetchall()
+
     def last(self, until: Mark) -> int:
         """Number of the last passage that begins before a mark; 0 if there is none."""
         with self._reading():
@@ -327,6 +326,13 @@ def remove(path: Path) -> None:
     """Delete a store and what an interrupted process left of its last writing."""
     for name in (path, _journal(path)):
         name.unlink(missing_ok=True)
+
+
+def _check_may_replace(path: Path) -> None:
+    if path.is_symlink() or (path.exists() and not schema.is_ours(path)):
+        raise StorageError(
+            f"{path} is in the way of the session's text.", "Remove it, or rename it."
+        )
 
 
 def _journal(path: Path) -> Path:

@@ -47,10 +47,7 @@ def saved(folder: Path, name: str = "s.allmem") -> tuple[Path, Reader]:
 
 
 def whole_text(text: Text, at: str) -> str:
-    found = text.reader(at)
-    assert found is not None
-    store, mark = found
-    return "".join(row.text for row in store.rows(mark))
+    return "".join(row.text for row in text.rows(at))
 
 
 def test_text_lies_beside_the_session_for_its_owner_alone(tmp_path: Path) -> None:
@@ -112,11 +109,9 @@ def test_sources_are_cut_apart_and_named(tmp_path: Path) -> None:
     for number in range(3):
         reader.read(f"Source {number} is short.", f"{number}.txt")
     reader.text.save(reader.at, session)
-    found = Text.beside(session, reader.at).reader(reader.at)
-    assert found is not None
-    store, mark = found
-    rows = list(store.rows(mark))
-    assert [store.source(row.source) for row in rows] == ["0.txt", "1.txt", "2.txt"]
+    text = Text.beside(session, reader.at)
+    rows = list(text.rows(reader.at))
+    assert [text._name(row.source) for row in rows] == ["0.txt", "1.txt", "2.txt"]
     assert [(row.start, row.line) for row in rows] == [(0, 1)] * 3
     assert [row.token for row in rows] == [0, 4, 8]
 
@@ -130,20 +125,59 @@ def test_more_than_a_batch_is_written_on_the_way(tmp_path: Path) -> None:
     assert whole_text(reader.text, reader.at) == long
 
 
-def test_fork_sees_the_text_and_adds_to_a_copy_of_its_own(tmp_path: Path) -> None:
+def test_what_a_fork_reads_is_its_own(tmp_path: Path) -> None:
     session, reader = saved(tmp_path)
     fork = Reader(reader.text.fork(), reader.at)
     before = beside(session).read_bytes()
     assert whole_text(fork.text, fork.at) == STORY
 
+    fork.read(STORY + "And the last.", start=len(STORY))  # goes on in the same source
     fork.read("What the fork alone has read.", "fork.txt")
+    again = Reader(fork.text.fork(), fork.at)
+    again.read("A fork of the fork.", "again.txt")
 
+    own = STORY + "And the last.What the fork alone has read."
     assert beside(session).read_bytes() == before
-    assert whole_text(fork.text, fork.at) == STORY + "What the fork alone has read."
     assert whole_text(reader.text, reader.at) == STORY
-    fork.text.save(fork.at, tmp_path / "fork.allmem")
-    opened = Text.beside(tmp_path / "fork.allmem", fork.at)
-    assert whole_text(opened, fork.at).endswith("alone has read.")
+    assert whole_text(fork.text, fork.at) == own
+    assert whole_text(again.text, again.at) == own + "A fork of the fork."
+    for number, (text, at, expected) in enumerate(
+        [(fork.text, fork.at, own), (again.text, again.at, own + "A fork of the fork.")]
+    ):
+        path = tmp_path / f"fork{number}.allmem"
+        text.save(at, path)
+        assert whole_text(Text.beside(path, at), at) == expected
+    names = [name for _, name in again.text._levels(again.at)[-1].store.sources()]
+    assert names == ["fork.txt", "again.txt"]
+
+
+def test_fork_can_be_saved_in_place_of_its_session_and_both_go_on(tmp_path: Path) -> None:
+    session, reader = saved(tmp_path)
+    fork = Reader(reader.text.fork(), reader.at)
+    fork.read("More.", "fork.txt")
+    for _ in range(2):
+        fork.text.save(fork.at, session)
+        assert whole_text(Text.beside(session, fork.at), fork.at) == STORY + "More."
+
+    reader.read("Else.", "else.txt")
+    reader.text.save(reader.at, session)
+
+    assert whole_text(Text.beside(session, reader.at), reader.at) == STORY + "Else."
+    assert whole_text(fork.text, fork.at) == STORY + "More."
+
+
+def test_fork_can_be_taken_back(tmp_path: Path) -> None:
+    _, reader = saved(tmp_path)
+    fork = Reader(reader.text.fork(), reader.at)
+    fork.read("One.", "one.txt")
+    one = fork.at
+    fork.read("Two.", "two.txt")
+    fork.at = one
+    fork.read("Three.", "three.txt")
+    assert whole_text(fork.text, fork.at) == STORY + "One.Three."
+    fork.at = reader.at
+    fork.read("Four.", "four.txt")
+    assert whole_text(fork.text, fork.at) == STORY + "Four."
 
 
 def test_saving_elsewhere_copies_the_text(tmp_path: Path) -> None:
