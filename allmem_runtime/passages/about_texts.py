@@ -1,8 +1,8 @@
-"""Words that speak of a text and are seldom in it: of a summary, a topic, a title.
+"""Words that speak of a text and are seldom what is asked for: summary, topic, main points.
 
 A question that is made of them asks for the whole text, which the state knows, and not for a
 passage. Stems, in languages people often ask in; a word that is missing here costs no more than
-some passages read without need.
+some passages read without need, and one too many asks more of the other words.
 """
 
 from __future__ import annotations
@@ -12,16 +12,14 @@ import re
 from allmem_runtime.passages.scripts import grams
 
 _WORDS = """
-    summar synops gist overview outline abstract tldr topic theme title headline tone genre text
-    document article story book chapter passage content author writer narrat reader audience
-    main overall about key takeaway takeaways point points idea ideas argument messag conclus
-    moral purpose sentence sentences paragraph describ explain rewrit paraphras
-    zusammenfass zusammengefasst überblick thema titel autor autorin geschicht dokument artikel
-    kapitel inhalt hauptsächlich kernaussag handelt worum
-    résum thème sujet titre auteur histoire livre chapitre parle principal principaux principale
-    resum tema título autor historia libro capítulo trata riassum libro storia argomento tratta
-    总结 概括 主题 标题 作者 大意 中心 全文 文章 要約
-    主題 題名 著者 概要 あらすじ 요약 주제 제목 สรุป หัวข้อ
+    summar synops gist overview outline abstract tldr topic theme tone genre text document article
+    main overall about takeaway takeaways points ideas conclus purpose sentences paragraph
+    paraphras explain
+    zusammenfass zusammengefasst überblick thema dokument artikel inhalt hauptsächlich kernaussag
+    handelt worum
+    résum thème sujet parle principaux principales
+    resum tema trata principales riassum argomento tratta
+    总结 概括 主题 大意 全文 要約 主題 概要 あらすじ 요약 주제 สรุป หัวข้อ
 """
 _STEMS = tuple(_WORDS.split())
 _SHORTEST_STEM = 5

@@ -29,13 +29,14 @@ _BEFORE_HEADING, _AFTER_HEADING = -0.3, 1.2
 
 _CUTS: tuple[tuple[re.Pattern[str], float], ...] = (
     (re.compile(r"\n(?:[ \t\r]*\n)+"), _PARAGRAPH),
-    # A full stop that a small letter follows ends an abbreviation.
     (re.compile(r"[.!?…؟۔।॥]+[\"'”’»)\]]*\s+(?=\S)"), _SENTENCE),
     (re.compile(r"[。！？｡]+[」』”’）]*"), _SENTENCE),
     (re.compile(r"[,;:—]\s+|[、，；：]"), _CLAUSE),
     (re.compile(r"\s+"), _SPACE),
 )
 _DENSE = re.compile(f"[{PAIRED}{TRIPLED}]")
+# A stop that a small letter follows, or that such a word has before it, ends an abbreviation.
+_TITLE = re.compile(r"\b[A-Z][a-z]{0,2}\.$")
 _LINE_END = re.compile(r"\n")
 _HEADING = re.compile(r"#{1,6} |={3,}|-{3,}\s*$")
 _ENDS_LINE = frozenset(".!?…:;{}()[]|。！？」")
@@ -132,7 +133,9 @@ def _candidates(text: str, least: int) -> list[tuple[int, float]]:
     for pattern, cost in _CUTS:
         for match in pattern.finditer(text, least - 1):
             at = match.end()
-            if cost == _SENTENCE and text[at : at + 1].islower():
+            if cost == _SENTENCE and (
+                text[at : at + 1].islower() or _TITLE.search(text, 0, match.start() + 1)
+            ):
                 continue
             found.append((at, cost + _heading(text, at) if cost == _PARAGRAPH else cost))
     for match in _LINE_END.finditer(text, least - 1):

@@ -22,6 +22,7 @@ _SENTENCE = re.compile(
     rf"[^\n{_STOP}]*+(?:(?<![。！？])[{_STOP}]++(?!\s|$)(?<![。！？])[^\n{_STOP}]*+)*+"
     rf"[{_STOP}]*+[\"'”’»)\]」』]*+\n?\s*+"
 )
+_TITLE = re.compile(r"\b[A-Z][a-z]{0,2}\.\s*$")
 _STEM = 4
 
 
@@ -70,12 +71,18 @@ def word_of(expression: str) -> str:
 
 def sentences(text: str) -> Iterator[tuple[int, str]]:
     """Sentences and lines of a passage, each with where it begins; together they are the text."""
-    at = 0
-    while at < len(text):
-        match = _SENTENCE.match(text, at)
-        end = match.end() if match and match.end() > at else at + 1
-        yield at, text[at:end]
-        at = end
+    at = end = 0
+    while end < len(text):
+        match = _SENTENCE.match(text, end)
+        end = match.end() if match and match.end() > end else end + 1
+        # A short word with a capital and a stop, such as Mrs., seldom ends a sentence.
+        if (
+            end == len(text)
+            or text[end - 1] == "\n"
+            or not _TITLE.search(text, max(at, end - 9), end)
+        ):
+            yield at, text[at:end]
+            at = end
 
 
 def likeness(sentence: str, weights: dict[str, float]) -> float:
