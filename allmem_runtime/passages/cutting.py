@@ -29,6 +29,7 @@ _BEFORE_HEADING, _AFTER_HEADING = -0.3, 1.2
 
 _CUTS: tuple[tuple[re.Pattern[str], float], ...] = (
     (re.compile(r"\n(?:[ \t\r]*\n)+"), _PARAGRAPH),
+    (re.compile(r"\n"), _LINE),
     (re.compile(r"[.!?…؟۔।॥]+[\"'”’»)\]]*\s+(?=\S)"), _SENTENCE),
     (re.compile(r"[。！？｡]+[」』”’）]*"), _SENTENCE),
     (re.compile(r"[,;:—]\s+|[、，；：]"), _CLAUSE),
@@ -37,7 +38,6 @@ _CUTS: tuple[tuple[re.Pattern[str], float], ...] = (
 _DENSE = re.compile(f"[{PAIRED}{TRIPLED}]")
 # A stop that a small letter follows, or that such a word has before it, ends an abbreviation.
 _TITLE = re.compile(r"\b[A-Z][a-z]{0,2}\.$")
-_LINE_END = re.compile(r"\n")
 _HEADING = re.compile(r"#{1,6} |={3,}|-{3,}\s*$")
 _ENDS_LINE = frozenset(".!?…:;{}()[]|。！？」")
 _SHORT_LINE = 40
@@ -119,29 +119,28 @@ def _best_cut(text: str) -> int:
     part = 2 if len(_DENSE.findall(text)) > len(text) // 2 else 1
     shortest, target, longest = SHORTEST // part, TARGET // part, LONGEST // part
     best, least = _whole_characters(text, target), _HARD
-    for length, cost in _candidates(text, shortest):
-        if shortest <= length <= longest:
-            cost += abs(length - target) / target
-            if cost < least:
-                best, least = length, cost
+    for pattern, cost in _CUTS:
+        if cost >= least:
+            break  # the patterns that follow cost more wherever they match
+        for match in pattern.finditer(text, shortest - 1):
+            length = match.end()
+            if length > longest:
+                break
+            if length >= shortest and (whole := _cost(text, match, cost, length, target)) < least:
+                best, least = length, whole
     return best
 
 
-def _candidates(text: str, least: int) -> list[tuple[int, float]]:
-    """Where ``text`` can be cut, and what each cut costs besides its length."""
-    found = []
-    for pattern, cost in _CUTS:
-        for match in pattern.finditer(text, least - 1):
-            at = match.end()
-            if cost == _SENTENCE and (
-                text[at : at + 1].islower() or _TITLE.search(text, 0, match.start() + 1)
-            ):
-                continue
-            found.append((at, cost + _heading(text, at) if cost == _PARAGRAPH else cost))
-    for match in _LINE_END.finditer(text, least - 1):
-        at = match.end()
-        found.append((at, _line_cost(text, at) + _heading(text, at)))
-    return found
+def _cost(text: str, match: re.Match[str], cost: float, at: int, target: int) -> float:
+    """What a cut costs: by what is there, and by how far it is from the target."""
+    if cost == _SENTENCE:
+        if text[at : at + 1].islower() or _TITLE.search(text, max(0, at - 9), match.start() + 1):
+            return _HARD
+    elif cost == _LINE:
+        cost = _line_cost(text, at) + _heading(text, at)
+    elif cost == _PARAGRAPH:
+        cost += _heading(text, at)
+    return cost + abs(at - target) / target
 
 
 def _line_cost(text: str, at: int) -> float:
