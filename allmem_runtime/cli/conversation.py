@@ -9,7 +9,7 @@ from typing import TextIO
 
 import click
 
-from allmem_runtime.cli.prompt_answers import show, tell_if_cut
+from allmem_runtime.cli.prompt_answers import show, tell_if_cut, tell_places
 from allmem_runtime.cli.signals import Interrupts
 from allmem_runtime.errors import AllMemError, StorageError
 from allmem_runtime.files.header import read_header
@@ -35,6 +35,7 @@ class Conversation:
         target: where /save writes if it names no file.
         lines: gives the next line without its end; raises EOFError at the end.
         system: instruction for the first question, if nothing was read before it.
+        passages: most passages of the text that are read again before a question.
     """
 
     def __init__(
@@ -44,12 +45,15 @@ class Conversation:
         target: Path | None,
         lines: Callable[[], str],
         system: str | None = None,
+        *,
+        passages: int = 0,
     ) -> None:
         self._session = session
         self._sampling = sampling
         self._target = target
         self._lines = lines
         self._system = system
+        self._passages = passages
         self._saved = session.info()["parent"]  # what the target holds as long as it is ours
 
     def run(self) -> None:
@@ -94,11 +98,16 @@ class Conversation:
         before = self._session.position
         with Interrupts(self._session.cancel):
             for text in self._session.stream(
-                question, sampling=self._sampling, system=self._system
+                question,
+                passages=self._passages,
+                sampling=self._sampling,
+                system=self._system,
             ):
                 show(text)
         click.echo()
-        tell_if_cut(self._session, self._sampling)
+        tell_if_cut(self._session.finish_reason, self._sampling)
+        if self._passages and self._session.text is not None:
+            tell_places(self._session.passages)
         if self._session.position > before:
             self._system = None
 

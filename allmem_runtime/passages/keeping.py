@@ -20,6 +20,7 @@ from allmem_runtime.passages.proof import chained, is_sound, token_at
 from allmem_runtime.passages.search import search
 from allmem_runtime.passages.store import Mark, Row, Store
 from allmem_runtime.session.kept_text import Passage, Segment
+from allmem_runtime.text.segments import without_surrogates
 
 BATCH_CHARACTERS = 1 << 18
 """Text that is held back before it is written: some tenths of a second's work."""
@@ -97,7 +98,7 @@ class Text:
         if segment.first_byte == 0 or not head.source:
             self._rows += self._placed(self._cutter.rest())
             head = Mark(source=head.source + 1, digest=head.digest)
-            self._names.append((head.source, segment.source))
+            self._names.append((head.source, without_surrogates(segment.source)))
             self._cutter, self._spans = Cutter(), []
         mark = Mark(
             source=head.source,
@@ -166,6 +167,17 @@ class Text:
             if len(best) < most and sum(p.tokens for p in best) + passage.tokens <= tokens:
                 best.append(passage)
         return best
+
+    def sources(self, at: str) -> list[tuple[int, str]]:
+        """Numbers and names of the sources up to a digest."""
+        self._flush()
+        levels = self._levels(at) if at else []
+        return [
+            (number, name)
+            for below, level in itertools.pairwise([None, *levels])
+            for number, name in level.store.sources()
+            if (below.mark.source if below else 0) < number <= level.mark.source
+        ]
 
     def rows(self, at: str) -> Iterator[Row]:
         """All passages up to a digest, in order."""

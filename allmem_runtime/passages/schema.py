@@ -50,14 +50,31 @@ def create(path: Path | None, identity: str) -> sqlite3.Connection:
     if path is not None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     connection = _connect("" if path is None else str(path))
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {VERSION}")
-    connection.execute("BEGIN IMMEDIATE")
-    for table in _TABLES:
-        connection.execute(table)
-    connection.execute("INSERT INTO store VALUES (?)", (identity,))
-    connection.execute("COMMIT")
+    try:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("BEGIN IMMEDIATE")
+        for table in _TABLES:
+            connection.execute(table)
+        connection.execute("INSERT INTO store VALUES (?)", (identity,))
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.close()
+        if path is not None:
+            remove(path)
+        raise
     return connection
+
+
+def remove(path: Path) -> None:
+    """Delete a text file and what an interrupted process left of its last writing."""
+    for name in (path, journal(path)):
+        name.unlink(missing_ok=True)
+
+
+def journal(path: Path) -> Path:
+    """Where SQLite keeps what it will need to take an unfinished writing back."""
+    return path.with_name(path.name + "-journal")
 
 
 def open_file(path: Path) -> sqlite3.Connection:

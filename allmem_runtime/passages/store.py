@@ -87,7 +87,7 @@ class Store:
         try:
             if path is not None:
                 _check_may_replace(path)
-                remove(path)
+                schema.remove(path)
             return cls(schema.create(path, identity or secrets.token_hex(16)), path)
         except (OSError, ValueError, sqlite3.Error) as error:
             raise _unwritable(path, error) from None
@@ -177,12 +177,12 @@ class Store:
             target = schema.create(temporary, self.identity)
             self._back_up(target, path)
             target.close()
-            _journal(path).unlink(missing_ok=True)
+            schema.journal(path).unlink(missing_ok=True)
             temporary.replace(path)
         except (OSError, ValueError, sqlite3.Error) as error:
             raise _unwritable(path, error) from None
         finally:
-            remove(temporary)
+            schema.remove(temporary)
         return Store.open(path)
 
     def _back_up(self, target: sqlite3.Connection, path: Path | None) -> None:
@@ -322,21 +322,11 @@ class Store:
                 raise
 
 
-def remove(path: Path) -> None:
-    """Delete a store and what an interrupted process left of its last writing."""
-    for name in (path, _journal(path)):
-        name.unlink(missing_ok=True)
-
-
 def _check_may_replace(path: Path) -> None:
     if path.is_symlink() or (path.exists() and not schema.is_ours(path)):
         raise StorageError(
             f"{path} is in the way of the session's text.", "Remove it, or rename it."
         )
-
-
-def _journal(path: Path) -> Path:
-    return path.with_name(path.name + "-journal")
 
 
 def _until(row: Row, mark: Mark) -> Row:

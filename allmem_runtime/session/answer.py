@@ -15,6 +15,7 @@ class Answer:
         passages: what is read again before the question.
         pieces: writes the answer, a piece of text at a time, and returns why it ended.
         cancel: ends the writing at its next token; any thread may call it.
+        position: tokens of the session that answers.
 
     Attributes:
         passages: the passages of the text the answer was given, the best first; none if nothing
@@ -28,9 +29,11 @@ class Answer:
         passages: Sequence[Passage],
         pieces: Generator[str, None, FinishReason],
         cancel: Callable[[], None],
+        position: Callable[[], int],
     ) -> None:
         self.passages = tuple(passages)
         self.cancel = cancel
+        self._position = position
         self._pieces = pieces
         self.finish_reason: FinishReason = ""
         self._written: list[str] = []
@@ -46,6 +49,11 @@ class Answer:
                 return
             self._written.append(piece)
             yield piece
+
+    @property
+    def position(self) -> int:
+        """Tokens that the fork has read and written: the session's, passages, question, answer."""
+        return self._position()
 
     @property
     def text(self) -> str:

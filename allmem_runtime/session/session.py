@@ -38,11 +38,13 @@ class Session(Feeding):
     Attributes:
         finish_reason: why the last answer ended: ``end`` (the model's own end token), ``stop``
             (a stop string), ``length``, ``cancelled``; empty if there was none, or it was left.
+        passages: what was read again for the last answer of ``ask`` or ``stream``.
     """
 
     def __init__(self, model: LoadedModel, *, undo: bool = True) -> None:
         super().__init__(model, undo=undo)
         self.finish_reason: FinishReason = ""
+        self.passages: tuple[Passage, ...] = ()
         self._turns = Turns(model.tokenizer, model.chat, model.manifest.begin_tokens)
 
         self._earlier: tuple[str, ...] = ()
@@ -56,6 +58,7 @@ class Session(Feeding):
 
     def _forget(self) -> None:
         self.finish_reason = ""
+        self.passages = ()
         self._earlier = ()
 
     def _follow(self, other: SessionState) -> None:
@@ -199,7 +202,15 @@ class Session(Feeding):
             SessionStateError: the session is busy or failed. What ``stream`` raises is raised
                 while the answer is iterated over.
         """
-        found = self._passages(question, passages)
+        return self._answer(question, self._passages(question, passages), sampling, system)
+
+    def _answer(
+        self,
+        question: str,
+        found: Sequence[Passage],
+        sampling: Sampling | None,
+        system: str | None,
+    ) -> Answer:
         fork = self.fork()
         fork.keep_text(None)
         cancelled = threading.Event()
@@ -223,7 +234,7 @@ class Session(Feeding):
             cancelled.set()
             fork.cancel()
 
-        return Answer(found, pieces(), cancel)
+        return Answer(found, pieces(), cancel, lambda: fork.position)
 
     def _passages(self, question: str, most: int) -> list[Passage]:
         """The passages that fit a question, if the text is kept and can be used."""
@@ -277,9 +288,9 @@ class Session(Feeding):
             UsageError: the system text comes too late, or the question is too long.
             SessionStateError: the session is busy, failed, or its logits are not finite.
         """
-        if passages:
-            answer = self.answer(question, passages=passages, sampling=sampling, system=system)
-            yield from self.follow(question, answer, system=system)
+        self.passages = tuple(self._passages(question, passages))
+        if self.passages:
+            yield from self._stream_with_passages(question, sampling, system)
             return
         with self._operation("a question is being answered"):
             place = self._cursor.place
@@ -295,17 +306,11 @@ class Session(Feeding):
             finally:
                 self._note(question, parts)
 
-    def follow(self, question: str, answer: Answer, *, system: str | None = None) -> Iterator[str]:
-        """Yield an answer to a question, and read both, without its passages, as an exchange.
-
-        Args:
-            question: what the answer was made for.
-            answer: by ``answer`` of this session as it is.
-            system: instruction that opens the conversation, as the answer was given it.
-
-        Raises:
-            SessionStateError: the session is busy or failed.
-        """
+    def _stream_with_passages(
+        self, question: str, sampling: Sampling | None, system: str | None
+    ) -> Iterator[str]:
+        """Yield the answer of a fork, and read question and answer, without passages."""
+        answer = self._answer(question, self.passages, sampling, system)
         with self._operation("a question is being answered"):
             place = self._cursor.place
             tokens = self._turns.question(place.turn, question, system)
