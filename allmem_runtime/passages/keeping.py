@@ -171,13 +171,10 @@ class Text:
     def sources(self, at: str) -> list[tuple[int, str]]:
         """Numbers and names of the sources up to a digest."""
         self._flush()
-        levels = self._levels(at) if at else []
-        return [
-            (number, name)
-            for below, level in itertools.pairwise([None, *levels])
-            for number, name in level.store.sources()
-            if (below.mark.source if below else 0) < number <= level.mark.source
-        ]
+        found: dict[int, str] = {}
+        for level in self._levels(at) if at else []:
+            found |= {n: name for n, name in level.store.sources() if n <= level.mark.source}
+        return list(found.items())
 
     def rows(self, at: str) -> Iterator[Row]:
         """All passages up to a digest, in order."""

@@ -28,4 +28,6 @@ class TextPlace:
 
     def __str__(self) -> str:
         name = self.source or "text"
-        return f"{name}, page {self.page}" if self.page else f"{name}:{self.line}"
+        if self.page:
+            return f"{name}, page {self.page}"
+        return f"{name}, {self.chapter}" if self.chapter else f"{name}:{self.line}"
