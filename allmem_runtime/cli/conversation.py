@@ -11,6 +11,7 @@ import click
 
 from allmem_runtime.cli.prompt_answers import show, tell_if_cut, tell_places
 from allmem_runtime.cli.signals import Interrupts
+from allmem_runtime.cli.text_failures import TextFailures
 from allmem_runtime.errors import AllMemError, StorageError
 from allmem_runtime.files.header import read_header
 from allmem_runtime.files.session_lock import saving_alone
@@ -35,6 +36,7 @@ class Conversation:
         target: where /save writes if it names no file.
         lines: gives the next line without its end; raises EOFError at the end.
         system: instruction for the first question, if nothing was read before it.
+        failures: told where the text cannot be used; by default on standard error.
         passages: most passages of the text that are read again before a question.
     """
 
@@ -46,6 +48,7 @@ class Conversation:
         lines: Callable[[], str],
         system: str | None = None,
         *,
+        failures: TextFailures | None = None,
         passages: int = 0,
     ) -> None:
         self._session = session
@@ -53,6 +56,7 @@ class Conversation:
         self._target = target
         self._lines = lines
         self._system = system
+        self._failures = failures or TextFailures(_tell)
         self._passages = passages
         self._saved = session.info()["parent"]  # what the target holds as long as it is ours
 
@@ -106,6 +110,7 @@ class Conversation:
                 show(text)
         click.echo()
         tell_if_cut(self._session.finish_reason, self._sampling)
+        self._failures.look(self._session)
         if self._passages and self._session.text is not None:
             tell_places(self._session.passages)
         if self._session.position > before:
@@ -122,6 +127,7 @@ class Conversation:
             self._session.save(path)
         if path == self._target:
             self._saved = self._session.info()["parent"]
+        self._failures.look(self._session)
         _tell(f"Saved {path}.")
 
     def _refuse_what_others_saved(self, path: Path) -> None:

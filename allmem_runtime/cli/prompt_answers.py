@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import click
 
 from allmem_runtime.cli.signals import Interrupts
+from allmem_runtime.cli.text_failures import TextFailures
 from allmem_runtime.generation.sampling import Sampling
 from allmem_runtime.progress import Printer, printable
 from allmem_runtime.session.kept_text import Passage
@@ -28,6 +29,7 @@ class Answerer:
         sampling: how answers are drawn.
         printer: what is told besides the answers.
         interrupts: Ctrl-C.
+        failures: told where the text cannot be used.
         passages: most passages of the text that are read again before each.
         as_json: events instead of text.
         quiet: do not repeat the questions on stderr.
@@ -39,6 +41,7 @@ class Answerer:
         sampling: Sampling,
         printer: Printer,
         interrupts: Interrupts,
+        failures: TextFailures,
         *,
         passages: int,
         as_json: bool,
@@ -51,6 +54,7 @@ class Answerer:
         self._passages = passages
         self._as_json = as_json
         self._quiet = quiet
+        self._failures = failures
 
     def answer_all(self, session: Session, system: str | None = None) -> None:
         """Answer every prompt; the session itself stays as it is.
@@ -71,6 +75,7 @@ class Answerer:
         answer = session.answer(
             prompt, passages=self._passages, sampling=self._sampling, system=system
         )
+        self._failures.look(session)
         with self._interrupts.also(answer.cancel):
             for text in answer:
                 first = first or time.monotonic() - began

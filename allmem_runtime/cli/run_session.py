@@ -11,6 +11,7 @@ from allmem_runtime.cli.prompt_answers import Answerer
 from allmem_runtime.cli.reading import Reader, caught_up
 from allmem_runtime.cli.resume import Part, remaining, unread_part, whole
 from allmem_runtime.cli.signals import Interrupts
+from allmem_runtime.cli.text_failures import TextFailures
 from allmem_runtime.errors import SourceError, StorageError
 from allmem_runtime.model import load
 from allmem_runtime.progress import Printer
@@ -73,8 +74,8 @@ class Work:
         out.notice(f"{model.name} on {model.device}: {model.device.why}")
         for notice in model.engine.notices:
             out.notice(notice)
-        self._told_failure = ""
-        self._tell_text_failure()
+        self._failures = TextFailures(self._tell_text_failure)
+        self._failures.look(self._session)
         self._system = options.system
         if self._system is not None and self._session.info()["turn"] != "start":
             out.notice("--system opened the conversation when the session began; not given again.")
@@ -84,6 +85,7 @@ class Work:
             self._sampling,
             out,
             interrupts,
+            self._failures,
             passages=options.passages,
             as_json=options.as_json,
             quiet=options.quiet,
@@ -107,7 +109,7 @@ class Work:
             finished = self._read_all(reader, sources, may_be_empty)
         except (SourceError, StorageError, BrokenPipeError) as error:
             failure = error  # the latter two: nobody takes the answers at a pause
-        self._tell_text_failure()
+        self._failures.look(session)
         if (session.position, session.pending, session.unread) != before:
             self._save(reader)
         elif failure:
@@ -156,6 +158,7 @@ class Work:
             self._options.session,
             terminal_lines(terminal),
             self._system,
+            failures=self._failures,
             passages=self._options.passages,
         ).run()
 
@@ -183,13 +186,9 @@ class Work:
             self._out.notice(f"Added to the {session.position:,} tokens read before.")
         return parts
 
-    def _tell_text_failure(self) -> None:
-        """Say once why questions are answered from the state alone."""
-        failure = self._session.text_failure
-        if failure and failure != self._told_failure:
-            self._out.notice(failure)
-            self._out.event("text_failure", message=failure)
-        self._told_failure = failure
+    def _tell_text_failure(self, failure: str) -> None:
+        self._out.notice(failure)
+        self._out.event("text_failure", message=failure)
 
     def _forget_system(self) -> None:
         if self._session.info()["turn"] != "start":

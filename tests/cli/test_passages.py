@@ -12,8 +12,11 @@ from commands import Command
 from session_tools import fed_tokens
 from toy_fixtures import toy_dir
 
+from allmem_runtime import PassagesError, Sampling, load
+from allmem_runtime.cli.conversation import Conversation
 from allmem_runtime.files.header import read_header
 from allmem_runtime.passages.schema import beside
+from allmem_runtime.passages.store import Store
 from allmem_runtime.session import session as session_module
 
 __all__ = ["toy_dir"]
@@ -225,3 +228,38 @@ def test_a_file_in_the_way_is_told_and_left(command: Command, toy_dir: Path, boo
     assert result.code == 0 and result.out
     assert "is in the way of the session's text" in result.err
     assert beside(session).read_text() == "my notes " * 30
+
+
+def test_chat_tells_places_and_remembers_the_exchange(
+    toy_dir: Path, book: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = load(toy_dir, device="cpu", operators="portable", threads=1)
+    session = model.session(text=True)
+    for _ in session.ingest(book.read_bytes(), name=book.name):
+        pass
+    lines = iter([QUESTION, "/save s.allmem", "What is this about?", "/quit"])
+    target = book.parent / "s.allmem"
+    Conversation(
+        session.fork(undo=True), Sampling(max_tokens=2), target,
+        lambda: next(lines).replace("s.allmem", str(target)), passages=2,
+    ).run()  # fmt: skip
+    told = capsys.readouterr().err
+    assert f"  book.txt:119  {SENTENCE}" in told
+    assert "(answered from the state alone)" in told
+    opened = model.open(target)
+    assert opened.info()["turn"] == "reply"
+    assert opened.answer(QUESTION).passages
+
+
+def test_a_text_that_fails_in_the_middle_is_told_once(
+    command: Command, toy_dir: Path, book: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise PassagesError("The text is locked now.")
+
+    monkeypatch.setattr(Store, "matches", broken)
+    result = command(
+        "allmem-run", toy_dir, book, "--prompt", QUESTION, "--prompt", QUESTION, "--json", *SHORT
+    )
+    assert [event["message"] for event in result.of("text_failure")] == ["The text is locked now."]
+    assert [answer["passages"] for answer in result.of("answer")] == [[], []]
