@@ -202,7 +202,7 @@ class Session(Feeding):
             SessionStateError: the session is busy or failed. What ``stream`` raises is raised
                 while the answer is iterated over.
         """
-        return self._answer(question, self._passages(question, passages), sampling, system)
+        return self._answer(question, self.find_passages(question, passages), sampling, system)
 
     def _answer(
         self,
@@ -236,8 +236,15 @@ class Session(Feeding):
 
         return Answer(found, pieces(), cancel, lambda: fork.position)
 
-    def _passages(self, question: str, most: int) -> list[Passage]:
-        """The passages that fit a question, if the text is kept and can be used."""
+    def find_passages(self, question: str, most: int = DEFAULT_PASSAGES) -> list[Passage]:
+        """The passages that fit a question, the best first; none where no text is kept.
+
+        Where the text cannot be used, ``text_failure`` says why, and the state answers alone.
+
+        Args:
+            question: of the user.
+            most: how many at most; together they take a part of the window.
+        """
         if self._text is None or most < 1:
             return []
         place, encode = self._cursor.place, self.model.tokenizer.encode_text
@@ -288,7 +295,7 @@ class Session(Feeding):
             UsageError: the system text comes too late, or the question is too long.
             SessionStateError: the session is busy, failed, or its logits are not finite.
         """
-        self.passages = tuple(self._passages(question, passages))
+        self.passages = tuple(self.find_passages(question, passages))
         if self.passages:
             yield from self._stream_with_passages(question, sampling, system)
             return
