@@ -35,6 +35,12 @@ UNSEEN = 0.5
 PAIR = 0.7
 """What two words count that follow each other in the question and in the text, beside a word."""
 
+NEAR = 0.6
+"""Share of the best passage's score that another must have: what fits far less only distracts."""
+
+AGAIN = 280
+"""Characters of a passage that are read again: its best sentence and those around it."""
+
 _CANDIDATES = 64
 
 
@@ -69,7 +75,10 @@ def search(
         return []
     chosen: list[_Found] = []
     left = tokens
-    for number, score in _ranked(store, weights, about_texts(question), last):
+    ranked = _ranked(store, weights, about_texts(question), last)
+    for number, score in ranked:
+        if score < NEAR * ranked[0][1]:
+            break
         row = store.row(number, until)
         if row is None or not row.text.strip():
             continue
@@ -77,9 +86,8 @@ def search(
         needed = count(text)
         if needed > left:
             continue
-        start = row.start + row.text.find(text)
-        line = row.line + row.text[: start - row.start].count("\n")
-        chosen.append(_Found(number, score, Row(row.source, start, line, row.token, text)))
+        before = row.text[: row.text.find(text)]
+        chosen.append(_Found(number, score, _later(row, before, text, count)))
         left -= needed
         if len(chosen) == most:
             break
@@ -139,22 +147,33 @@ def _ranked(
 
 
 def _fitting(text: str, weights: dict[str, float], tokens: int, count: Callable[[str], int]) -> str:
-    """The text, or as many sentences around its best one as may be re-read."""
-    if count(text) <= tokens:
+    """The best sentence of a text and as many around it as are to be read again."""
+
+    def fits(text: str) -> bool:
+        return len(text) <= AGAIN and count(text) <= tokens
+
+    if fits(text):
         return text
     parts = [part for _, part in sentences(text)]
-    first = max(range(len(parts)), key=lambda number: likeness(parts[number], weights))
-    last = first
-    best = ""
-    while count(text := "".join(parts[first : last + 1])) <= tokens:
-        best = text
-        if (first, last) == (0, len(parts) - 1):
-            break
-        if last + 1 < len(parts) and (last - first) % 2 == 0 or first == 0:
+    first = last = max(range(len(parts)), key=lambda number: likeness(parts[number], weights))
+    best = parts[first]
+    while (first, last) != (0, len(parts) - 1):
+        if first == 0 or (last + 1 < len(parts) and (last - first) % 2 == 0):
             last += 1
         else:
             first -= 1
-    return best or text
+        wider = "".join(parts[first : last + 1])
+        if not fits(wider):
+            break
+        best = wider
+    return best
+
+
+def _later(row: Row, before: str, text: str, count: Callable[[str], int]) -> Row:
+    """A part of a passage, with its own place."""
+    token = row.token + (count(before) if before else 0)
+    line = row.line + before.count("\n")
+    return Row(row.source, row.start + len(before), line, token, text)
 
 
 def _joined(chosen: Sequence[_Found]) -> list[list[_Found]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 
 from allmem_runtime.passages.scripts import grams
@@ -24,6 +25,7 @@ _SENTENCE = re.compile(
 )
 _TITLE = re.compile(r"\b[A-Z][a-z]{0,2}\.\s*$")
 _STEM = 4
+_OTHER_ENDING = 0.9
 
 
 def expressions(text: str) -> list[str]:
@@ -87,21 +89,28 @@ def sentences(text: str) -> Iterator[tuple[int, str]]:
 
 def likeness(sentence: str, weights: dict[str, float]) -> float:
     """How much of the weight of expressions a sentence holds; endings of words are forgiven."""
-    own = {word.casefold() for word in _WORD.findall(sentence)}
-    stems = {_stem(word) for word in own}
-    pairs = set(grams(sentence))
+    words = _WORD.findall(_plain(sentence))
+    own, stems = set(words), {_stem(word) for word in words}
+    joined = f" {' '.join(words)} "
+    gathered = set(grams(sentence))
     total = 0.0
     for expression, weight in weights.items():
-        word = word_of(expression)
+        parts = _WORD.findall(_plain(word_of(expression)))
         if expression.startswith("grams"):
-            total += weight * (word in pairs)
-        elif word in own:
+            total += weight * (parts[0] in gathered)
+        elif len(parts) > 1:
+            total += weight * (f" {' '.join(parts)} " in joined)
+        elif parts and parts[0] in own:
             total += weight
-        elif _COMPOUND.fullmatch(word):
-            total += weight * (word in sentence.casefold())
-        else:
-            total += 0.9 * weight * (_stem(word) in stems)
+        elif parts:
+            total += _OTHER_ENDING * weight * (_stem(parts[0]) in stems)
     return total
+
+
+def _plain(text: str) -> str:
+    """Without accents and capitals, as the index has its words."""
+    parted = unicodedata.normalize("NFD", text.casefold())
+    return "".join(c for c in parted if not "\u0300" <= c <= "\u036f")
 
 
 def _stem(word: str) -> str:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from passage_tools import Reader
 
+from allmem_runtime.passages import search
 from allmem_runtime.passages.keeping import Text
 from allmem_runtime.session.kept_text import Passage
 from benchmarks.passages.facts import Fact, facts, hidden
@@ -144,7 +145,25 @@ def test_earlier_turns_help_and_the_question_counts_more() -> None:
     assert "Penhallow" in best.text
 
 
-def test_passages_that_follow_each_other_are_joined() -> None:
+def test_of_a_passage_the_best_sentence_and_those_around_it_are_taken() -> None:
+    around = "One came before it. The kestrel of Ardmouth nests in the tower. One came after it."
+    plain = "Somebody else did something else somewhere else. "
+    text = prose(300) + f"\n\n{plain * 5}{around} {plain * 5}\n\n" + prose(300, 1)
+    (passage,) = find(read(text), "Where does the kestrel of Ardmouth nest?")
+    assert around in passage.text
+    assert len(passage.text) <= search.AGAIN
+    assert text[passage.place.character :].startswith(passage.text)
+
+
+def test_what_fits_far_less_than_the_best_is_left_out() -> None:
+    text = prose(300) + "The kestrel of Ardmouth nests in the tower.\n\n" + prose(300, 1)
+    text += "A tower fell.\n\n" + prose(300, 2)
+    assert len(find(read(text), "In which tower does the kestrel of Ardmouth nest?")) == 1
+    assert len(find(read(text), "Which tower?")) == 2
+
+
+def test_passages_that_follow_each_other_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "AGAIN", 800)
     about = "The kestrel of Ardmouth nests in the tower. " * 30
     found = find(read(prose(300) + about + prose(300, 1)), "the kestrel of Ardmouth", tokens=900)
     assert len(found) == 1
