@@ -42,6 +42,13 @@ class Source(Protocol):
     def rows(self, name: str, first: int, end: int) -> Tensor:
         """Rows ``first`` to ``end - 1`` of a weight."""
 
+    def factors(self, name: str, first: int, end: int) -> Tensor | None:
+        """Scale and minimum of each block of 32 in which these rows are stored.
+
+        Returns:
+            [rows, blocks, 2] float32; None where they are stored otherwise.
+        """
+
     def write_texts(self, out: Path) -> None:
         """Write tokenizer, chat template and generation settings into the folder ``out``."""
 
