@@ -121,7 +121,7 @@ def test_factors_that_do_not_give_the_weights_are_not_taken() -> None:
         def rows(self, first: int, end: int) -> torch.Tensor:
             return self.values[first:end]
 
-        def factors(self, first: int, end: int) -> torch.Tensor:
+        def block_factors(self, first: int, end: int) -> torch.Tensor:
             return torch.full((end - first, 2, 2), 0.125)
 
     for weights in ("int4", "int8"):

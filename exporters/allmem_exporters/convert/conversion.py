@@ -271,7 +271,8 @@ def _in_memory(weights: ConvertedWeights) -> AllMemForCausalLM:
     for name, _ in list(model.named_parameters()):
         _put(model, name, nn.Parameter(weights.tensor(name)))
     model.tie_weights()
-    return model.eval()
+    model.eval()
+    return model
 
 
 def _calibrate(model: AllMemForCausalLM, folder: Path, text: str) -> None:

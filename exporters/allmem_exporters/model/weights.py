@@ -140,7 +140,7 @@ class Table:
         """Rows ``first`` to ``end - 1`` in float32."""
         return self.weights.rows(self.name, first, end).float()
 
-    def factors(self, first: int, end: int) -> Tensor | None:
+    def block_factors(self, first: int, end: int) -> Tensor | None:
         """Their blocks' scales and minimums, see ``ModelWeights``."""
         return self.weights.factors(self.name, first, end)
 

@@ -18,9 +18,12 @@ from allmem_exporters.model.weights import ChangedWeights, ModelWeights, decoder
 from allmem_exporters.onnx.export_options import ExportOptions
 from allmem_exporters.onnx.ir_utils import set_values
 from allmem_exporters.onnx.package_writer import check_destination, write_folder
+from allmem_exporters.onnx.room import check_disk, check_memory, needed_memory
+from allmem_exporters.onnx.sample_text import text_length
 from allmem_exporters.onnx.trace import trace
 from allmem_exporters.onnx.validate import validate
 from allmem_exporters.onnx.weight_stream import MatrixStream, TracedMatrices
+from allmem_exporters.progress import Progress
 from allmem_exporters.quantization.deferred import Storing
 from allmem_exporters.quantization.formats import stored_format
 from allmem_exporters.quantization.store import store
@@ -96,6 +99,13 @@ def export_weights(
     """
     map_large_blocks()
     check_destination(out, force=options.force)
+    config = weights.config
+    table = config.vocab_size * config.hidden_size * (1 if options.storage[:3] == "int" else 4)
+    tokens = text_length(config, options.check_tokens) if options.check else None
+    check_memory(
+        needed_memory(config, table_bytes=table, tokens=tokens),
+        "Close other programs" + (", or leave the check out with --no-check." if tokens else "."),
+    )
     decoder = decoder_digest(weights)
     if options.memory != "enabled":
         weights = ChangedWeights(weights, partial(restrain_layer, memory=options.memory))
@@ -104,6 +114,7 @@ def export_weights(
         graph = trace(weights, options.activations)
         storing = Storing()
         stored = put_matrices(graph, weights, options, storing)
+        check_disk(graph, folder)
         report(f"writing {out}")
         manifest = write_folder(
             graph,
@@ -113,6 +124,7 @@ def export_weights(
             options.storage,
             options.activations,
             decoder=decoder,
+            progress=Progress("writing", report),
         )
         del graph
         if storing.carried:

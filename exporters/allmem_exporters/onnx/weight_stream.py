@@ -73,7 +73,7 @@ class PackedRows:
         matrix: PackedMatrix = packed_layer(self._layers(self._index))[self._product]
         return matrix.rows(first, end)
 
-    def factors(self, first: int, end: int) -> Tensor | None:
+    def block_factors(self, first: int, end: int) -> Tensor | None:
         """See ``Matrix``."""
         if self._axis == 1 and any(shape[1] % BLOCK for _, shape in self._parts[:-1]):
             return None  # blocks of the whole do not begin where the parts' do

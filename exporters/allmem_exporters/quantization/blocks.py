@@ -27,7 +27,7 @@ class Matrix(Protocol):
     def rows(self, first: int, end: int) -> Tensor:
         """Rows ``first`` to ``end - 1``."""
 
-    def factors(self, first: int, end: int) -> Tensor | None:
+    def block_factors(self, first: int, end: int) -> Tensor | None:
         """Scale and minimum of each block in which the source stores these rows.
 
         Returns:
@@ -47,7 +47,7 @@ class InMemory:
         """See ``Matrix``."""
         return self.tensor[first:end]
 
-    def factors(self, first: int, end: int) -> Tensor | None:
+    def block_factors(self, first: int, end: int) -> Tensor | None:
         """See ``Matrix``."""
         return None
 

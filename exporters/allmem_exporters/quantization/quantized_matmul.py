@@ -75,7 +75,7 @@ class QuantizedMatMulFormat(StoredFormat):
         for first, end in row_pieces(rows, columns, TILE):
             blocks = in_blocks(matrix.rows(first, end))
             integers, factors, exact = self._store_blocks(
-                blocks.reshape(-1, BLOCK), matrix.factors(first, end)
+                blocks.reshape(-1, BLOCK), matrix.block_factors(first, end)
             )
             carried += exact * BLOCK
             if not all(bool(factor.isfinite().all()) for factor in factors):

@@ -33,8 +33,9 @@ class Source(Protocol):
     provenance: dict[str, str]
     """Where it comes from, for the record: kind, name, digest, license if known."""
 
-    entries: Mapping[str, Entry]
-    """Types and shapes of its weights, from headers, under the names transformers gives them."""
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """Types and shapes of its weights, from headers, by the names transformers gives them."""
 
     def tensor(self, name: str) -> Tensor:
         """A weight, read when it is asked for and kept nowhere."""
