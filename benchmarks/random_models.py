@@ -20,6 +20,9 @@ from torch import Tensor
 
 from allmem_exporters import AllMemConfig, AllMemForCausalLM
 from allmem_exporters.model.initialize import initialize_memory
+from allmem_exporters.model.weights import WeightsInMemory
+from allmem_exporters.onnx.export import put_matrices
+from allmem_exporters.onnx.export_options import ExportOptions
 from allmem_exporters.onnx.package_writer import check_destination, write_folder
 from allmem_exporters.onnx.trace import trace
 from allmem_runtime.files.atomic import publish_folder
@@ -96,8 +99,9 @@ def random_model(
         write_texts(Path(texts), name, config.vocab_size)
         check_destination(Path(folder), force=False)
         with publish_folder(Path(folder)) as partial:
-            graph = trace(model, activations)
-            del model
+            weights = WeightsInMemory(model)
+            graph = trace(weights, activations)
+            put_matrices(graph, weights, ExportOptions(activations=activations))
             write_folder(graph, config, Path(texts), partial, activations, activations)
     return Path(folder)
 

@@ -26,6 +26,7 @@ _COMMANDS = {
     "convert": LazyCommand(
         f"{_EXPORTERS}.convert", "convert", "Make an AllMem checkpoint of a decoder."
     ),
+    "make": LazyCommand(f"{_EXPORTERS}.make", "make", "Convert and export in one go."),
     "finetune": LazyCommand(
         f"{_EXPORTERS}.finetune", "finetune", "Train the memories of a checkpoint."
     ),

@@ -10,7 +10,7 @@ from allmem_exporters import AllMemConfig
 from allmem_exporters.model.modeling import pieces
 from allmem_exporters.model.state import state_spec
 from allmem_exporters.onnx.float_noise import relative_rms
-from allmem_exporters.onnx.validate import GraphRunner
+from allmem_exporters.onnx.graph_runner import GraphRunner
 
 LARGEST = 5e-3
 """Inputs are rounded token by token, so cuts change nothing but the order of sums, by 1e-7; an

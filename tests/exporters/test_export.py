@@ -17,9 +17,11 @@ from tiny import write_tiny_checkpoint
 
 from allmem_exporters.errors import ExportError
 from allmem_exporters.model.modeling import AllMemForCausalLM
+from allmem_exporters.model.weights import WeightsInMemory
 from allmem_exporters.onnx.export import export
 from allmem_exporters.onnx.float_noise import relative_rms
-from allmem_exporters.onnx.validate import random_cuts, validate
+from allmem_exporters.onnx.sample_text import random_cuts
+from allmem_exporters.onnx.validate import validate
 from allmem_runtime.config import Manifest
 from allmem_runtime.spec import GRAPH_FILE, MANIFEST_FILE, METADATA_KEY, WEIGHTS_FILE
 
@@ -30,7 +32,7 @@ def test_exported_graph_computes_what_pytorch_computes(tmp_path: Path, config: o
     lines: list[str] = []
     export(checkpoint, tmp_path / "model", report=lines.append)
     checked = [line for line in lines if "logits" in line]
-    assert len(checked) == 4, "library and bodies, each in whole chunks and in random pieces"
+    assert len(checked) == 5, "library and bodies, each in two ways, and the whole graph"
 
 
 def test_float16_weights_halve_the_file_and_pass_the_check(tmp_path: Path) -> None:
@@ -50,7 +52,7 @@ def test_check_notices_a_changed_weight(tiny_checkpoint_dir: Path, tiny_model_di
     data.tofile(folder / WEIGHTS_FILE)
     model = AllMemForCausalLM.from_pretrained(tiny_checkpoint_dir).eval()
     with pytest.raises(ExportError, match=r"differs from PyTorch.*allowed"):
-        validate(folder, model)
+        validate(folder, WeightsInMemory(model))
 
 
 def test_manifest_lies_beside_the_graph_and_inside_it(tiny_model_dir: Path) -> None:

@@ -17,10 +17,13 @@ from allmem_exporters import AllMemConfig, AllMemForCausalLM
 from allmem_exporters.errors import ExportError
 from allmem_exporters.model.modeling import pieces
 from allmem_exporters.model.state import AllMemState, state_spec
+from allmem_exporters.model.weights import WeightsInMemory
 from allmem_exporters.onnx.export import export
 from allmem_exporters.onnx.float_noise import relative_rms
+from allmem_exporters.onnx.graph_runner import GraphRunner
+from allmem_exporters.onnx.sample_text import random_cuts
 from allmem_exporters.onnx.step_module import RESIDUAL_SCALE
-from allmem_exporters.onnx.validate import GraphRunner, random_cuts, validate
+from allmem_exporters.onnx.validate import validate
 from allmem_runtime.config import Manifest
 from allmem_runtime.info import model_info, model_lines
 from allmem_runtime.spec import GRAPH_FILE, LOGITS, MANIFEST_FILE
@@ -71,8 +74,9 @@ def test_graph_with_float16_activations_computes_what_pytorch_computes(
     folder = tmp_path / "model"
     export(checkpoint, folder, activations="float16", check=False)
     model = AllMemForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
-    rows = validate(folder, model, storage="float16", activations="float16")
-    assert len(rows) == 4, "library and bodies, each in whole chunks and in random pieces"
+    weights = WeightsInMemory(model)
+    rows = validate(folder, weights, storage="float16", activations="float16")
+    assert len(rows) == 5, "library and bodies, in whole chunks and random pieces; the whole graph"
     assert max(max(row.logits, row.state) for row in rows) <= TINY_TOLERANCE
 
 

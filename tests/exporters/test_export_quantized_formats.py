@@ -14,12 +14,15 @@ from tiny import tiny_config
 
 from allmem_exporters import AllMemForCausalLM
 from allmem_exporters.errors import ExportError
-from allmem_exporters.model import packing
-from allmem_exporters.model.packing import PackedMatrix, packed_layer, packed_matrices
+from allmem_exporters.model.checkpoint import CheckpointWeights
+from allmem_exporters.model.packing import PackedMatrix, fold_alpha, packed_layer
+from allmem_exporters.model.weights import WeightsInMemory
 from allmem_exporters.onnx import export as export_module
-from allmem_exporters.onnx import step_module
+from allmem_exporters.onnx import step_module, weight_stream
 from allmem_exporters.onnx.export import export
-from allmem_exporters.quantization import blocks
+from allmem_exporters.onnx.reference import Reference
+from allmem_exporters.onnx.weight_stream import TABLES, MatrixStream
+from allmem_exporters.quantization import blocks, stored_weights
 from allmem_exporters.quantization.blocks import BLOCK, in_blocks
 from allmem_exporters.quantization.formats import (
     KERNELS,
@@ -30,7 +33,7 @@ from allmem_exporters.quantization.formats import (
 )
 from allmem_exporters.quantization.quantized_matmul import QuantizedMatMulFormat
 from allmem_exporters.quantization.stored_format import StoredFormat, StoredMatrix
-from allmem_exporters.quantization.stored_weights import stored_matrices, take_stored_weights
+from allmem_exporters.quantization.stored_weights import Rounding, StoredWeights, stored_matrices
 from allmem_ops.reference.product import TILE, weights_of
 from allmem_runtime.spec import WEIGHTS_FILE
 
@@ -140,35 +143,50 @@ def test_dequantizing_in_float32_gives_what_the_reference_gives_in_float64(weigh
     np.testing.assert_array_equal(stored.dequantize().numpy(), truth.astype(np.float32))
 
 
-def test_packed_matrices_hold_every_matrix_of_the_decoder_and_give_it_back() -> None:
-    model = lively_model(CONFIG)
-    packing.fold_alpha(model)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    copies = {name: matrix.whole() for name, matrix in packed_matrices(model).items()}
+def stored_of(model: AllMemForCausalLM, stored_as: StoredFormat) -> dict[str, StoredMatrix]:
+    return stored_matrices(MatrixStream(WeightsInMemory(model)), stored_as, TABLES)
+
+
+def take(model: AllMemForCausalLM, stored: dict[str, StoredMatrix]) -> Rounding:
+    """Read every stored weight as the check of an export does."""
+    taken = StoredWeights(stored)
+    reference = Reference(WeightsInMemory(model), taken)
+    for index in range(CONFIG.num_hidden_layers):
+        reference.layer(index)
+    for table in ("embedding", "head"):
+        list(reference.table_pieces(table))
+    return taken.rounding()
+
+
+def test_packed_matrices_hold_every_matrix_of_a_layer_and_give_it_back() -> None:
+    layer = lively_model(CONFIG).model.layers[1]
+    fold_alpha(layer)
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    copies = {name: matrix.whole() for name, matrix in packed_layer(layer).items()}
     with torch.no_grad():
-        for matrix in packed_matrices(model).values():
+        for matrix in packed_layer(layer).values():
             for module in matrix.modules:
                 module.weight.zero_()
-    for name, matrix in packed_matrices(model).items():
+    for name, matrix in packed_layer(layer).items():
         for first in range(0, matrix.shape[0], 7):  # across the modules' borders
             matrix.write(first, copies[name][first : first + 7])
-    after = model.state_dict()
+    after = layer.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
-    parts = [module for matrix in packed_matrices(model).values() for module in matrix.modules]
-    assert len(parts) == 1 + CONFIG.num_hidden_layers * 11, "tied: an embedding without a head"
+    assert sum(len(matrix.modules) for matrix in packed_layer(layer).values()) == 11
 
 
 @every_rounding_format
-def test_model_takes_the_weights_that_are_stored(stored_as: StoredFormat) -> None:
+def test_layer_takes_the_weights_that_are_stored(stored_as: StoredFormat) -> None:
     model = lively_model(CONFIG)
-    stored = stored_matrices(model, stored_as)
-    found = take_stored_weights(model, stored)
+    stored = stored_of(model, stored_as)
+    found = take(model, stored)
     assert 0.0 < found.worst <= 1.0 and found.worst_name in stored
     assert found.matrices == len(stored) == 1 + 4 * CONFIG.num_hidden_layers
     assert found.nbytes == sum(one.nbytes for one in stored.values())
-    for name, matrix in packed_matrices(model).items():
-        assert torch.equal(matrix.whole(), stored[name].dequantize())
-    assert all(bool((layer.allmem.alpha == 1).all()) for layer in model.model.layers)
+    layer = Reference(WeightsInMemory(model), StoredWeights(stored)).layer(1)
+    for product, matrix in packed_layer(layer).items():
+        assert torch.equal(matrix.whole(), stored[f"layers.1.{product}.weight"].dequantize())
+    assert bool((layer.allmem.alpha == 1).all())
 
 
 def project(layer: torch.nn.Module) -> PackedMatrix:
@@ -213,10 +231,10 @@ def test_matrix_that_was_packed_otherwise_is_refused_by_name(
     model = lively_model(CONFIG)
     name = f"layers.1.{part}.weight"
     assert callable(packed)
-    stored = stored_matrices(model, stored_as)
+    stored = stored_of(model, stored_as)
     stored[name] = stored_as.quantize(packed(model.model.layers[1]), name)
     with pytest.raises(ExportError, match=rf"'layers\.1\.{part}\.weight' as it is stored is off"):
-        take_stored_weights(model, stored)
+        take(model, stored)
 
 
 def halves_swapped(tensors: dict[str, np.ndarray]) -> None:
@@ -245,33 +263,33 @@ def test_numbers_and_scales_in_another_layout_are_refused_by_name(
     stored_as: StoredFormat, damage: object
 ) -> None:
     model = lively_model(CONFIG)
-    stored = stored_matrices(model, stored_as)
+    stored = stored_of(model, stored_as)
     assert callable(damage)
     damage(stored["layers.0.gate_up.weight"].tensors)
     with pytest.raises(ExportError, match=r"'layers\.0\.gate_up\.weight' as it is stored is off"):
-        take_stored_weights(model, stored)
+        take(model, stored)
 
 
 @every_rounding_format
 def test_weight_that_is_no_number_is_refused(stored_as: StoredFormat) -> None:
     model = lively_model(CONFIG)
-    stored = stored_matrices(model, stored_as)
+    stored = stored_of(model, stored_as)
     with torch.no_grad():
         model.model.layers[0].mlp.down_proj.weight[3, 5] = float("nan")
     with pytest.raises(ExportError, match=r"layers\.0\.down\.weight"):
-        take_stored_weights(model, stored)
+        take(model, stored)
 
 
 def test_missing_matrix_and_another_shape_are_refused() -> None:
     model = lively_model(CONFIG)
-    stored = stored_matrices(model, stored_format("int8"))
+    stored = stored_of(model, stored_format("int8"))
     one = stored["layers.1.down.weight"]
     stored[one.name] = replace(one, columns=one.columns - 1)
     with pytest.raises(ExportError, match=r"'layers\.1\.down\.weight' is stored with"):
-        take_stored_weights(lively_model(CONFIG), stored)
+        take(lively_model(CONFIG), stored)
     del stored[one.name]
     with pytest.raises(ExportError, match=r"same matrices: 'layers\.1\.down\.weight'"):
-        take_stored_weights(lively_model(CONFIG), stored)
+        take(lively_model(CONFIG), stored)
 
 
 @pytest.fixture(scope="module")
@@ -290,7 +308,7 @@ def wrongly_packed(layer: torch.nn.Module) -> dict[str, PackedMatrix]:
 def test_check_refuses_a_graph_that_is_packed_otherwise_than_the_model(
     checkpoint: Path, tmp_path: Path, stored_as: StoredFormat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(step_module, "packed_layer", wrongly_packed)
+    monkeypatch.setattr(weight_stream, "packed_layer", wrongly_packed)
     with pytest.raises(ExportError, match=r"'layers\.0\.project\.weight' as it is stored is off"):
         export(
             checkpoint, tmp_path / "m", weights=stored_as.weights, matmul_kernel=stored_as.kernel
@@ -301,8 +319,8 @@ def test_check_refuses_a_graph_that_is_packed_otherwise_than_the_model(
 def test_check_refuses_an_order_that_the_operators_do_not_expect(
     checkpoint: Path, tmp_path: Path, stored_as: StoredFormat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(step_module, "packed_layer", wrongly_packed)
-    monkeypatch.setattr(packing, "packed_layer", wrongly_packed)
+    for place in (step_module, weight_stream, stored_weights):
+        monkeypatch.setattr(place, "packed_layer", wrongly_packed)
     with pytest.raises(ExportError, match="differs from PyTorch"):
         export(
             checkpoint, tmp_path / "m", weights=stored_as.weights, matmul_kernel=stored_as.kernel
@@ -324,7 +342,7 @@ def test_check_refuses_what_was_damaged_on_the_way_to_the_file(
         return manifest
 
     monkeypatch.setattr(export_module, "write_folder", damaged)
-    with pytest.raises(ExportError, match="differs from PyTorch|is not finite"):
+    with pytest.raises(ExportError, match="differs from|is not finite|as it is stored is"):
         export(
             checkpoint, tmp_path / "m", weights=stored_as.weights, matmul_kernel=stored_as.kernel
         )
@@ -349,7 +367,6 @@ def test_export_stores_each_matrix_once_and_reports_its_rounding(
     lines: list[str] = []
     options = {"weights": stored_as.weights, "products": stored_as.kernel}
     export(checkpoint, tmp_path / "m", report=lines.append, **options)
-    model = AllMemForCausalLM.from_pretrained(checkpoint)
-    assert made == Counter(packed_matrices(model).keys())
+    assert made == Counter(MatrixStream(CheckpointWeights(checkpoint)).keys())
     (line,) = [line for line in lines if line.startswith("stored weights")]
     assert stored_as.description in line and f"{len(made)} matrices" in line

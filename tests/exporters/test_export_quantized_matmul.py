@@ -23,7 +23,7 @@ from allmem_exporters.model.modeling import pieces
 from allmem_exporters.model.state import state_spec
 from allmem_exporters.onnx.export import export
 from allmem_exporters.onnx.float_noise import relative_rms
-from allmem_exporters.onnx.validate import GraphRunner
+from allmem_exporters.onnx.graph_runner import GraphRunner
 from allmem_exporters.quantization.blocks import BLOCK
 from allmem_exporters.quantization.formats import stored_format
 from allmem_exporters.quantization.quantized_matmul import QuantizedMatMulFormat

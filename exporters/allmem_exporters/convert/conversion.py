@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,22 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel
 
 from allmem_exporters.convert.calibrate import calibrate
+from allmem_exporters.convert.converted_weights import (
+    ConvertedWeights,
+    check_entries,
+    exact_type,
+    refuse_other_head,
+)
+from allmem_exporters.convert.weights_file import write_weights_file
 from allmem_exporters.errors import ConfigError, ConversionError
 from allmem_exporters.model.adapter import Adapter
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.model.initialize import initialize_memories
 from allmem_exporters.model.memory_options import MemoryOptions
 from allmem_exporters.model.modeling import AllMemForCausalLM
-from allmem_exporters.sources import backbone_options, open_source
+from allmem_exporters.model.weights import EMBEDDING, HEAD, Table
+from allmem_exporters.sources import Source, backbone_options, open_source
+from allmem_exporters.tensor_reader import Entry
 from allmem_runtime.files.atomic import storage_errors, sync, sync_folder
 from allmem_runtime.files.temporary import temporary_folder
 from allmem_runtime.options import from_keywords
@@ -73,8 +82,6 @@ def convert(
         ConfigError: an option is unknown or out of range.
     """
     options = from_keywords(MemoryOptions, given, ConfigError, options)
-    if dtype is not None and dtype not in DTYPES:
-        raise ConfigError(f"dtype is {dtype!r}; allowed: {', '.join(DTYPES)}.")
     if memory is not None and calibration_text is not None:
         raise ConfigError(
             "Trained memories are not calibrated: it would undo what their values learned.",
@@ -82,6 +89,55 @@ def convert(
         )
     folder = Path(out)
     check_destination(folder, force)
+    opened, weights, adapter = open_conversion(
+        source, options, seed=seed, dtype=dtype, revision=revision, memory=memory
+    )
+    config = weights.config
+
+    with storage_errors(folder), ExitStack() as stack:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        stage = stack.enter_context(temporary_folder(folder))
+        opened.write_texts(stage)
+        write_generation_settings(config, stage)
+        logger.info("writing %s", folder)
+        if calibration_text is None:
+            _write(weights, stage)
+        else:
+            model = _in_memory(weights)
+            _calibrate(model, stage, calibration_text)
+            _save(model, stage)
+        write_record(opened, weights, adapter, stage, seed, calibrated=calibration_text is not None)
+        _publish(stage, folder)
+    return folder
+
+
+def open_conversion(
+    source: str | os.PathLike[str],
+    options: MemoryOptions,
+    *,
+    seed: int,
+    dtype: str | None,
+    revision: str | None,
+    memory: str | os.PathLike[str] | None,
+    changes: Mapping[str, int | str] | None = None,
+) -> tuple[Source, ConvertedWeights, Adapter | None]:
+    """Find a source and say what becomes of it; nothing of any size is read.
+
+    Args:
+        source: as ``convert`` takes it, like what follows.
+        options: of window and memory.
+        seed: of the memory's initial values.
+        dtype: of the weights.
+        revision: on the hub.
+        memory: path of an adapter.
+        changes: fields of the configuration that count more than all others.
+
+    Raises:
+        ConversionError: the source is missing, damaged or unsupported.
+        ConfigError: an option is unknown or out of range.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise ConfigError(f"dtype is {dtype!r}; allowed: {', '.join(DTYPES)}.")
     adapter = Adapter(Path(memory)) if memory is not None else None
     opened = open_source(os.fspath(source), revision)
     chosen = options.chosen()
@@ -90,38 +146,32 @@ def convert(
     window = chosen.get("window")
     if isinstance(window, int) and "chunk" not in chosen:  # a chunk never outlasts the window
         chosen["chunk"] = min(AllMemConfig.chunk, window)
-    config = AllMemConfig(**opened.backbone, **chosen)
+    config = AllMemConfig(**opened.backbone, **{**chosen, **(changes or {})})
     logger.info("reading %s", opened.provenance["name"])
     wanted = DTYPES[dtype] if dtype else None
-    model = assemble(config, opened.tensors(), wanted, opened.provenance["name"])
-    warm = initialize_memories(model.model, seed)
-    if adapter is not None:
-        for layer in model.model.layers:
-            layer.allmem.float()  # what was learned in float32 is not rounded to the decoder's type
-        adapter.apply(model)
+    return opened, ConvertedWeights(config, opened, wanted, seed, adapter), adapter
 
-    with storage_errors(folder), ExitStack() as stack:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        stage = stack.enter_context(temporary_folder(folder))
-        opened.write_texts(stage)
-        if calibration_text is not None:
-            _calibrate(model, stage, calibration_text)
-        write_generation_settings(config, stage)
-        logger.info("writing %s", folder)
-        _save(model, stage)
-        record = {
-            **opened.provenance,
-            "dtype": str(model.dtype).removeprefix("torch."),
-            "memory": _origin_of_memory(adapter, warm),
-            "seed": str(seed),
-            "calibrated": "yes" if calibration_text is not None else "no",
-        }
-        (stage / PROVENANCE_FILE).write_text(
-            json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n",
-            encoding="utf-8",
-        )
-        _publish(stage, folder)
-    return folder
+
+def write_record(
+    source: Source,
+    weights: ConvertedWeights,
+    adapter: Adapter | None,
+    folder: Path,
+    seed: int,
+    *,
+    calibrated: bool,
+) -> None:
+    """Write where a converted model comes from."""
+    record = {
+        **source.provenance,
+        "dtype": str(weights.dtype).removeprefix("torch."),
+        "memory": _origin_of_memory(adapter, weights.warm),
+        "seed": str(seed),
+        "calibrated": "yes" if calibrated else "no",
+    }
+    (folder / PROVENANCE_FILE).write_text(
+        json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 
 def _origin_of_memory(adapter: Adapter | None, warm: bool) -> str:
@@ -187,53 +237,19 @@ def assemble(
     Raises:
         ConversionError: a weight is missing, left over, misshapen or not a plain number type.
     """
+    found = dict(tensors)
+    entries = {name: Entry(t.dtype, tuple(t.shape), 0) for name, t in found.items()}
+    used = check_entries(config, entries, origin)
+    exact = dtype or exact_type(entries, used)
+    if config.tie_word_embeddings:
+        head, embedding = found.get(HEAD), found[EMBEDDING]
+        if head is not None and not torch.equal(head, embedding):
+            raise refuse_other_head(origin)
+        found[HEAD] = embedding
+        used = [*used, *({HEAD} - set(used))]
     with torch.device("meta"):
         model = AllMemForCausalLM(config)
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    wanted = {name: p.shape for name, p in parameters.items() if ".allmem." not in name}
-    tied = config.tie_word_embeddings
-    found: dict[str, Tensor] = {}
-    for name, tensor in tensors:
-        if name.endswith("rotary_emb.inv_freq"):  # old checkpoints keep what follows from the sizes
-            continue
-        if name not in wanted:
-            raise ConversionError(
-                f"{origin}: the weight {name} has no place in a {config.backbone} decoder.",
-                "Its config.json does not describe these weights; fetch an intact copy.",
-            )
-        if tensor.shape != wanted[name]:
-            raise ConversionError(
-                f"{origin}: the weight {name} has the shape {list(tensor.shape)}; the "
-                f"configuration asks for {list(wanted[name])}.",
-                "Fetch an intact copy.",
-            )
-        if tensor.dtype not in (torch.float64, *DTYPES.values()):
-            raise ConversionError(
-                f"{origin}: the weight {name} is {str(tensor.dtype).removeprefix('torch.')}, a "
-                "quantized type.",
-                "Convert the unquantized checkpoint.",
-            )
-        found[name] = tensor if dtype is None else tensor.to(dtype)
-    head, embedding = found.get("lm_head.weight"), found.get("model.embed_tokens.weight")
-    if tied and head is not None and embedding is not None and not torch.equal(head, embedding):
-        raise ConversionError(
-            f"{origin}: lm_head.weight differs from model.embed_tokens.weight although "
-            "tie_word_embeddings is true.",
-            "Set tie_word_embeddings to false in config.json if the model has both.",
-        )
-    del head, embedding
-    missing = [n for n in wanted if n not in found and not (tied and n == "lm_head.weight")]
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise ConversionError(
-            f"{origin}: the weight {missing[0]}{more} is missing.", "Fetch an intact copy."
-        )
-    if tied:
-        found["lm_head.weight"] = found["model.embed_tokens.weight"]
-    exact = dtype
-    for tensor in found.values():
-        exact = tensor.dtype if exact is None else torch.promote_types(exact, tensor.dtype)
-    for name in list(found):
+    for name in used:
         _put(model, name, nn.Parameter(found.pop(name).to(exact)))
     for layer in model.model.layers:
         layer.allmem.to(exact).to_empty(device="cpu")
@@ -246,6 +262,17 @@ def assemble(
 def _put(model: nn.Module, name: str, parameter: nn.Parameter) -> None:
     owner, _, leaf = name.rpartition(".")
     setattr(model.get_submodule(owner), leaf, parameter)
+
+
+def _in_memory(weights: ConvertedWeights) -> AllMemForCausalLM:
+    """The whole model."""
+    with torch.device("meta"):
+        model = AllMemForCausalLM(weights.config)
+    for name, _ in list(model.named_parameters()):
+        _put(model, name, nn.Parameter(weights.tensor(name)))
+    model.tie_weights()
+    model.eval()
+    return model
 
 
 def _calibrate(model: AllMemForCausalLM, folder: Path, text: str) -> None:
@@ -295,6 +322,28 @@ def _save(model: AllMemForCausalLM, folder: Path) -> None:
     file = folder / "model.safetensors"
     save_file({name: p.detach() for name, p in weights.items()}, file, metadata={"format": "pt"})
     file.chmod((folder / "config.json").stat().st_mode)  # safetensors makes it private
+
+
+def _write(weights: ConvertedWeights, folder: Path) -> None:
+    """The same as ``_save``, one weight at a time."""
+    with torch.device("meta"):
+        model = AllMemForCausalLM(weights.config)
+    weights.config.architectures = [type(model).__name__]
+    weights.config.save_pretrained(folder)
+    sizes = {
+        name: (weights.type_of(name), tuple(parameter.shape))
+        for name, parameter in model.named_parameters()
+        if not (name == HEAD and weights.config.tie_word_embeddings)
+    }
+
+    def read(name: str) -> Iterator[Tensor]:
+        if name not in (EMBEDDING, HEAD):
+            yield weights.tensor(name)
+            return
+        for piece in Table(weights, name).pieces():
+            yield weights.rows(name, *piece)
+
+    write_weights_file(folder / "model.safetensors", sizes, read)
 
 
 def _publish(stage: Path, folder: Path) -> None:

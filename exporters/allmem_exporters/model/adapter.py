@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from allmem_exporters.errors import ConversionError
+from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.model.memory_layer import MEMORY, memory_parameters
 from allmem_exporters.model.modeling import AllMemForCausalLM
 from allmem_exporters.tensor_file import write_tensors
@@ -112,19 +113,37 @@ class Adapter:
         Raises:
             ConversionError: the decoder, an option or a shape differs; names which.
         """
+        tensors = self.memories(model.config, base_digest(model))
+        for name, parameter in memory_parameters(model).items():
+            parameter.copy_(tensors[name])
+
+    def memories(self, config: AllMemConfig, digest: str) -> dict[str, Tensor]:
+        """The memories for a model.
+
+        Args:
+            config: of the model.
+            digest: ``base_digest`` of its decoder.
+
+        Returns:
+            By the names of the model's parameters, in float32.
+
+        Raises:
+            ConversionError: the decoder, an option or a shape differs; names which.
+        """
         for key, value in self.config.items():
-            if getattr(model.config, key) != value:
+            if getattr(config, key) != value:
                 raise ConversionError(
                     f"{self.path} was trained with {key} {value!r}; the model has "
-                    f"{getattr(model.config, key)!r}.",
+                    f"{getattr(config, key)!r}.",
                     "Leave the option out: the adapter brings its own.",
                 )
-        if base_digest(model) != self.base:
+        if digest != self.base:
             raise ConversionError(
                 f"{self.path} was trained on another decoder: its weights have another digest.",
                 "Convert the very model it was trained on, with the same --dtype.",
             )
-        parameters = memory_parameters(model)
+        with torch.device("meta"):
+            parameters = memory_parameters(AllMemForCausalLM(config))
         if parameters.keys() != self._tensors.keys():
             odd = sorted(parameters.keys() ^ self._tensors.keys())[0]
             raise ConversionError(f"{self.path} does not fit the model: {odd}.")
@@ -132,4 +151,4 @@ class Adapter:
             tensor: Tensor = self._tensors[name]
             if tensor.shape != parameter.shape or not bool(tensor.isfinite().all()):
                 raise ConversionError(f"{self.path}: {name} is misshapen or not finite.")
-            parameter.copy_(tensor)
+        return {name: tensor.float() for name, tensor in self._tensors.items()}

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from allmem_exporters.errors import ConfigError, ConversionError
 from allmem_exporters.local_files import json_in, refuse_code, weight_files
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.model.modeling import AllMemForCausalLM
+from allmem_exporters.tensor_reader import Entry, TensorFile
 
 _MAKE = "Make one with `allmem convert SOURCE CHECKPOINT`."
 _AGAIN = "Convert its source again."
@@ -27,8 +27,6 @@ _WITHOUT_EFFECT = {"model_type", "torch_dtype", "use_cache"}
 
 def open_checkpoint(folder: Path, dtype: torch.dtype | str, **changes: Any) -> AllMemForCausalLM:
     """A checkpoint made by ``convert`` or ``save_pretrained``, ready to be read with.
-
-    Weights of the wanted type stay mapped from their files until they are used.
 
     Args:
         folder: of the checkpoint.
@@ -86,40 +84,69 @@ def read_config(folder: Path, **changes: Any) -> AllMemConfig:
     return config
 
 
+class CheckpointWeights:
+    """The weights of a checkpoint, read from its files one at a time.
+
+    Args:
+        folder: of the checkpoint.
+        changes: fields of the configuration to set otherwise.
+
+    Raises:
+        ConversionError: it is missing, damaged, of another kind, or lacks a weight.
+        ConfigError: its configuration or a change is not allowed.
+    """
+
+    def __init__(self, folder: Path, **changes: Any) -> None:
+        self.config = read_config(folder, **changes)
+        with torch.device("meta"):
+            model = AllMemForCausalLM(self.config)
+        self._files = _places(model, folder)
+
+    def tensor(self, name: str) -> Tensor:
+        """See ``ModelWeights``."""
+        return self._files[name].tensor(name)
+
+    def rows(self, name: str, first: int, end: int) -> Tensor:
+        """See ``ModelWeights``."""
+        return self._files[name].rows(name, first, end)
+
+    def factors(self, name: str, first: int, end: int) -> Tensor | None:
+        """See ``ModelWeights``."""
+        return None
+
+
 def _load(model: AllMemForCausalLM, folder: Path, dtype: torch.dtype) -> None:
     """Put the weights of a folder into a model that has none."""
+    for name, file in _places(model, folder).items():
+        owner, _, leaf = name.rpartition(".")
+        parameter = nn.Parameter(file.tensor(name).to(dtype))
+        setattr(model.get_submodule(owner), leaf, parameter)
+
+
+def _places(model: AllMemForCausalLM, folder: Path) -> dict[str, TensorFile]:
+    """The file of each weight; all of them are there and have the model's shapes."""
     wanted = dict(model.named_parameters(remove_duplicate=False))
     if model.config.tie_word_embeddings:
         wanted.pop(_HEAD, None)
-    for file in weight_files(folder):
-        try:
-            with safe_open(file, framework="pt") as opened:
-                for name in opened.keys():  # noqa: SIM118 - not a mapping
-                    if name == _HEAD and model.config.tie_word_embeddings:
-                        continue
-                    _put(model, name, opened.get_tensor(name), wanted, dtype, file)
-        except (OSError, SafetensorError) as error:
-            raise ConversionError(f"{file} cannot be read ({error}).", _AGAIN) from None
+    places: dict[str, TensorFile] = {}
+    for path in weight_files(folder):
+        file = TensorFile(path)
+        for name, entry in file.entries.items():
+            if name == _HEAD and model.config.tie_word_embeddings:
+                continue
+            _check(name, entry, wanted.pop(name, None), path)
+            places[name] = file
     if wanted:
         raise ConversionError(f"{folder} lacks the weight {min(wanted)}.", _MAKE)
+    return places
 
 
-def _put(
-    model: AllMemForCausalLM,
-    name: str,
-    tensor: torch.Tensor,
-    wanted: dict[str, nn.Parameter],
-    dtype: torch.dtype,
-    file: Path,
-) -> None:
-    place = wanted.pop(name, None)
+def _check(name: str, entry: Entry, place: nn.Parameter | None, file: Path) -> None:
     if place is None:
         raise ConversionError(f"{file}: the weight {name} has no place in this model.", _AGAIN)
-    if tensor.shape != place.shape or not tensor.is_floating_point():
+    if entry.shape != tuple(place.shape) or not entry.dtype.is_floating_point:
         raise ConversionError(
-            f"{file}: the weight {name} is {tensor.dtype} {list(tensor.shape)}; its config.json "
+            f"{file}: the weight {name} is {entry.dtype} {list(entry.shape)}; its config.json "
             f"asks for numbers of {list(place.shape)}.",
             _AGAIN,
         )
-    owner, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(owner), leaf, nn.Parameter(tensor.to(dtype)))

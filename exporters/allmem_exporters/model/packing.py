@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from allmem_exporters.model.decoder import DecoderLayer
-from allmem_exporters.model.modeling import AllMemForCausalLM
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +22,11 @@ class PackedMatrix:
         modules: in their order.
         axis: 0, their outputs follow each other; or 1, their inputs do.
         factors: [outputs] of each module, folded into its weight; None for ones.
-        is_table: whether it is an embedding or a head, whose rows are tokens.
     """
 
-    modules: tuple[nn.Linear | nn.Embedding, ...]
+    modules: tuple[nn.Linear, ...]
     axis: int = 0
     factors: tuple[Tensor | None, ...] = ()
-    is_table: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -44,7 +41,7 @@ class PackedMatrix:
 
     def biases(self) -> list[Tensor | None]:
         """Of each module."""
-        return [None if isinstance(m, nn.Embedding) else m.bias for m in self.modules]
+        return [module.bias for module in self.modules]
 
     def whole(self) -> Tensor:
         """The matrix, as a copy."""
@@ -80,7 +77,9 @@ class PackedMatrix:
     def _folded(self, index: int, rows: slice) -> Tensor:
         weight = self.modules[index].weight.detach()[rows]
         factor = self.factors[index] if self.factors else None
-        return weight if factor is None else factor.detach().float()[rows, None] * weight
+        if factor is None:
+            return weight
+        return factor.detach().to(weight.device, torch.float32)[rows, None] * weight
 
 
 def packed_layer(layer: DecoderLayer) -> dict[str, PackedMatrix]:
@@ -103,22 +102,9 @@ def packed_layer(layer: DecoderLayer) -> dict[str, PackedMatrix]:
     }  # fmt: skip
 
 
-def packed_matrices(model: AllMemForCausalLM) -> dict[str, PackedMatrix]:
-    """Every matrix that may be stored in another type than float32, as the step graph names it."""
-    table, head = model.model.embed_tokens, model.lm_head
-    found = {"embedding": PackedMatrix((table,), is_table=True)}
-    if head.weight is not table.weight:
-        found["head"] = PackedMatrix((head,), is_table=True)
-    for index, layer in enumerate(model.model.layers):
-        for name, matrix in packed_layer(layer).items():
-            found[f"layers.{index}.{name}.weight"] = matrix
-    return found
-
-
 @torch.no_grad()
-def fold_alpha(model: AllMemForCausalLM) -> None:
-    """Multiply alpha of every memory into the weights that follow; it is 1 afterwards."""
-    for layer in model.model.layers:
-        memory = layer.allmem
-        memory.o_proj.weight.copy_(memory.alpha[:, None] * memory.o_proj.weight)
-        memory.alpha.fill_(1.0)
+def fold_alpha(layer: DecoderLayer) -> None:
+    """Multiply alpha of the memory into the weights that follow; it is 1 afterwards."""
+    memory = layer.allmem
+    memory.o_proj.weight.copy_(memory.alpha[:, None] * memory.o_proj.weight)
+    memory.alpha.fill_(1.0)

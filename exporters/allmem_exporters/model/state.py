@@ -65,6 +65,27 @@ def state_spec(config: AllMemConfig) -> StateSpec:
     )
 
 
+def blank_layer(
+    config: AllMemConfig,
+    batch: int = 1,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | None = None,
+) -> LayerState:
+    """The state of one layer before the first token; see ``AllMemState.blank``."""
+    wide = dtype == torch.float64
+    tensors = [
+        torch.zeros(
+            (batch, *tensor.shape[1:]),
+            dtype=torch.float64
+            if wide and tensor.element != "int8"
+            else getattr(torch, tensor.element),
+            device=device,
+        )
+        for tensor in state_spec(config).tensors
+    ]
+    return LayerState(*tensors)
+
+
 @dataclass(frozen=True, slots=True)
 class AllMemState:
     """The state of all layers. Every step makes a new one; nothing is written in place."""
@@ -89,21 +110,8 @@ class AllMemState:
                 being examined, everything but int8 is float64.
             device: where the tensors live.
         """
-        wide = dtype == torch.float64
-        layers = []
-        for _ in range(config.num_hidden_layers):
-            tensors = [
-                torch.zeros(
-                    (batch, *tensor.shape[1:]),
-                    dtype=torch.float64
-                    if wide and tensor.element != "int8"
-                    else getattr(torch, tensor.element),
-                    device=device,
-                )
-                for tensor in state_spec(config).tensors
-            ]
-            layers.append(LayerState(*tensors))
-        return cls(tuple(layers))
+        blank = (blank_layer(config, batch, dtype, device) for _ in range(config.num_hidden_layers))
+        return cls(tuple(blank))
 
     @classmethod
     def from_tensors(cls, tensors: Sequence[Tensor]) -> AllMemState:

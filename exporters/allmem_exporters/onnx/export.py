@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
+import onnx_ir as ir
 
-from allmem_exporters.ablation.memory_ablation import restrain
+from allmem_exporters.ablation.memory_ablation import restrain_layer
 from allmem_exporters.errors import ExportError
-from allmem_exporters.model.adapter import base_digest
-from allmem_exporters.model.checkpoint import open_checkpoint
+from allmem_exporters.model.checkpoint import CheckpointWeights
 from allmem_exporters.model.config import AllMemConfig
+from allmem_exporters.model.weights import ChangedWeights, ModelWeights, decoder_digest
 from allmem_exporters.onnx.export_options import ExportOptions
+from allmem_exporters.onnx.ir_utils import set_values
 from allmem_exporters.onnx.package_writer import check_destination, write_folder
+from allmem_exporters.onnx.room import check_disk, check_memory, needed_memory
+from allmem_exporters.onnx.sample_text import text_length
 from allmem_exporters.onnx.trace import trace
 from allmem_exporters.onnx.validate import validate
+from allmem_exporters.onnx.weight_stream import MatrixStream, TracedMatrices
+from allmem_exporters.progress import Progress
+from allmem_exporters.quantization.deferred import Storing
 from allmem_exporters.quantization.formats import stored_format
 from allmem_exporters.quantization.store import store
+from allmem_exporters.quantization.stored_format import StoredMatrix
 from allmem_runtime.config import Manifest
 from allmem_runtime.engine.malloc import map_large_blocks
 from allmem_runtime.files.atomic import publish_folder
@@ -54,47 +62,108 @@ def export(
             each other, or the check failed.
     """
     options = from_keywords(ExportOptions, given, ExportError, options)
-    weights, activations = options.storage, options.activations
-    stored_as = stored_format(weights, options.matmul_kernel)
+    stored_format(options.storage, options.matmul_kernel)  # refused before anything is read
     checkpoint, out = Path(checkpoint), Path(out)
     if not (checkpoint / "config.json").is_file():
         raise ExportError(
             f"{checkpoint} is no checkpoint: it has no config.json.",
             "Make one with `allmem convert SOURCE CHECKPOINT`.",
         )
+    report(f"opening {checkpoint}")
+    weights = CheckpointWeights(checkpoint, **_changes(checkpoint, options))
+    return export_weights(weights, checkpoint, out, options, report=report)
+
+
+def export_weights(
+    weights: ModelWeights,
+    texts: Path,
+    out: Path,
+    options: ExportOptions,
+    *,
+    report: Callable[[str], None] = lambda line: None,
+) -> Manifest:
+    """Export a model whose weights are read one layer at a time.
+
+    Args:
+        weights: of the model, with the changes that ``options`` make to its configuration.
+        texts: folder with tokenizer, chat template, generation settings and provenance.
+        out: folder to write; it appears only when everything, the check included, went well.
+        options: how.
+        report: is told what happens, a line at a time.
+
+    Returns:
+        The manifest of the exported model.
+
+    Raises:
+        ExportError: the folder cannot be written, or the check failed.
+    """
     map_large_blocks()
-    report(f"loading {checkpoint}")
-    changes = _changes(checkpoint, options)
-    # Unchecked, large models take half the memory: nothing needs them in float32.
-    dtype = torch.float32 if options.check or activations == "float32" else "auto"
-    model = open_checkpoint(checkpoint, dtype, **changes)
-    decoder = base_digest(model)
-    restrain(model, options.memory)
     check_destination(out, force=options.force)
+    config = weights.config
+    table = config.vocab_size * config.hidden_size * (1 if options.storage[:3] == "int" else 4)
+    tokens = text_length(config, options.check_tokens) if options.check else None
+    check_memory(
+        needed_memory(config, table_bytes=table, tokens=tokens),
+        "Close other programs" + (", or leave the check out with --no-check." if tokens else "."),
+    )
+    decoder = decoder_digest(weights)
+    if options.memory != "enabled":
+        weights = ChangedWeights(weights, partial(restrain_layer, memory=options.memory))
     with publish_folder(out) as folder:
         report("tracing")
-        graph = trace(model, activations)
-        # With float16 activations the graph was traced with float16 matrices.
-        stored = store(graph, stored_as) if activations == "float32" else {}
+        graph = trace(weights, options.activations)
+        storing = Storing()
+        stored = put_matrices(graph, weights, options, storing)
+        check_disk(graph, folder)
         report(f"writing {out}")
         manifest = write_folder(
-            graph, model.config, checkpoint, folder, weights, activations, decoder=decoder
+            graph,
+            weights.config,
+            texts,
+            folder,
+            options.storage,
+            options.activations,
+            decoder=decoder,
+            progress=Progress("writing", report),
         )
         del graph
+        if storing.carried:
+            report(
+                f"{storing.carried:,} of {storing.weights:,} weights are carried over exactly as "
+                "the source stores them; the others are rounded anew"
+            )
         if options.check:
             report("checking against PyTorch (relative RMS differences)")
             validate(
                 folder,
-                model,
-                storage=weights,
+                weights,
+                storage=options.storage,
                 matmul_kernel=options.matmul_kernel,
                 stored=stored,
-                activations=activations,
+                activations=options.activations,
                 tokens=options.check_tokens,
                 report=report,
             )
     report(f"done: {out}, state {format_bytes(manifest.state.nbytes)} whatever is read")
     return manifest
+
+
+def put_matrices(
+    graph: ir.Model,
+    weights: ModelWeights,
+    options: ExportOptions,
+    storing: Storing | None = None,
+) -> dict[str, StoredMatrix]:
+    """Put the large matrices into a graph; what is stored, unless they are as they were traced."""
+    if options.activations == "float32":
+        stored_as = stored_format(options.storage, options.matmul_kernel)
+        return store(graph, stored_as, MatrixStream(weights), storing)
+    traced = TracedMatrices(weights, options.activations)
+    for name, value in graph.graph.initializers.items():
+        if name in MatrixStream(weights):
+            assert value.shape is not None
+            set_values(value, traced.part(name, tuple(value.shape.numpy())))
+    return {}
 
 
 def _changes(checkpoint: Path, options: ExportOptions) -> dict[str, int | str]:

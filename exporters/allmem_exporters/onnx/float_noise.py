@@ -9,27 +9,14 @@ random ones. Two ways of computing cannot be compared there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from allmem_exporters.model.modeling import AllMemForCausalLM
-from allmem_exporters.model.state import AllMemState
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What a text leaves: logits [rows, vocab_size] and the tensors of the state."""
-
-    logits: NDArray[np.floating]
-    state: list[NDArray[np.floating]]
-
-    def apart(self, truth: Reading) -> list[float]:
-        """Relative RMS differences: of the logits, then of each tensor of the state."""
-        pairs = zip(self.state, truth.state, strict=True)
-        return [relative_rms(self.logits, truth.logits), *(relative_rms(a, b) for a, b in pairs)]
+from allmem_exporters.model.state import LayerState, blank_layer
+from allmem_exporters.onnx.reference import Reference, read_layer
 
 
 def relative_rms(value: NDArray[np.floating], truth: NDArray[np.floating]) -> float:
@@ -42,40 +29,38 @@ def relative_rms(value: NDArray[np.floating], truth: NDArray[np.floating]) -> fl
     return error / scale if scale else float("inf")
 
 
-def read_text(
-    model: AllMemForCausalLM, text: Sequence[int], rows: Sequence[int], state: AllMemState
-) -> Reading:
-    """Read a text from a blank state.
-
-    Args:
-        model: in any floating type.
-        text: ids of tokens.
-        rows: which tokens want logits.
-        state: blank; its types say how keys and values are kept.
-    """
-    with torch.inference_mode():
-        found = model(torch.tensor([text]), state, logit_index=list(rows))
-    return Reading(found.logits[0].numpy(), [tensor.numpy() for tensor in found.state])
-
-
-def float_noise(model: AllMemForCausalLM, text: Sequence[int], rows: Sequence[int]) -> float:
+def float_noise(reference: Reference, text: Sequence[int], rows: Sequence[int]) -> float:
     """Relative RMS by which float32 is off float64, in the logits or the worst tensor of the state.
 
     Keys and values are kept as they come, so that what an export's cache rounds is not in it; int8
     stays int8.
 
     Args:
-        model: in float32; in float64 meanwhile.
+        reference: the model.
         text: ids of tokens.
         rows: which tokens want logits.
     """
-    wide = AllMemState.blank(model.config, dtype=torch.float64)
-    narrow = AllMemState.from_tensors(
-        [tensor.float() if tensor.is_floating_point() else tensor for tensor in wide]
-    )
-    single = read_text(model, text, rows, narrow)
-    try:
-        double = read_text(model.double(), text, rows, wide)
-    finally:
-        model.float()
-    return max(single.apart(double))
+    config = reference.config
+    wide = blank_layer(config, dtype=torch.float64)
+    narrow = LayerState(*(_single(tensor) for tensor in wide.tensors()))
+    single = reference.embed(text)
+    double = single.double()
+    worst = 0.0
+    for index in range(config.num_hidden_layers):
+        layer = reference.layer(index)
+        one = read_layer(layer, index, single, narrow)
+        other = read_layer(layer.double(), index, double, wide)
+        for found, truth in zip(one.state.tensors(), other.state.tensors(), strict=True):
+            worst = max(worst, relative_rms(found.numpy(), truth.numpy()))
+        single, double = one.after, other.after
+    single, double = (reference.last_norm(hidden)[0, list(rows)] for hidden in (single, double))
+    difference = scale = 0.0
+    for _, _, table in reference.table_pieces("head"):
+        truth = double @ table.double().T
+        difference += float((single @ table.T - truth).square().sum())
+        scale += float(truth.square().sum())
+    return max(worst, float(np.sqrt(difference / scale)))
+
+
+def _single(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor

@@ -6,6 +6,25 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from allmem_exporters.quantization.part import Part
+
+
+def tensor_of(array: NDArray[np.generic] | Part, name: str) -> ir.TensorProtocol:
+    """An array, or one that is made when the file is written, as a tensor of the graph."""
+    if isinstance(array, np.ndarray):
+        return ir.Tensor(array, name=name)
+    return ir.LazyTensor(
+        lambda: ir.Tensor(array.load(), name=name),
+        dtype=ir.DataType.from_numpy(array.dtype),
+        shape=ir.Shape(array.shape),
+        name=name,
+    )
+
+
+def set_values(value: ir.Value, array: NDArray[np.generic] | Part) -> None:
+    """Give an initializer its values."""
+    value.const_value = tensor_of(array, str(value.name))
+
 
 def constant_of(value: ir.Value) -> NDArray[np.float32]:
     """The values of an initializer."""
@@ -13,9 +32,9 @@ def constant_of(value: ir.Value) -> NDArray[np.float32]:
     return value.const_value.numpy()
 
 
-def register(model: ir.Model, name: str, array: NDArray[np.generic]) -> ir.Value:
-    """A new initializer."""
-    tensor = ir.Tensor(array, name=name)
+def register(model: ir.Model, name: str, array: NDArray[np.generic] | Part) -> ir.Value:
+    """A new initializer; a part has its values when the file is written."""
+    tensor = tensor_of(array, name)
     value = ir.Value(
         name=name,
         shape=ir.Shape(array.shape),

@@ -9,20 +9,23 @@ operators take in float32: state, gains, taps, initial weights. See docs/float16
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from allmem_exporters.errors import ExportError
-from allmem_exporters.model.layers import RMSNorm, WindowAttention
+from allmem_exporters.model.config import AllMemConfig
+from allmem_exporters.model.decoder import DecoderLayer
+from allmem_exporters.model.layers import WindowAttention
 from allmem_exporters.model.memory_layer import Memory
-from allmem_exporters.model.modeling import AllMemForCausalLM
 from allmem_exporters.model.operators import (
     quantized_attention,
     sliding_window_attention,
     ttt_memory,
 )
 from allmem_exporters.model.packing import packed_layer
+from allmem_exporters.model.rope import rotary_frequencies
 from allmem_exporters.model.state import LayerState, layer_size
 
 ACTIVATIONS = {
@@ -50,6 +53,19 @@ def _constant(tensor: Tensor, dtype: torch.dtype = torch.float32) -> nn.Paramete
     return nn.Parameter(tensor.detach().to(dtype).contiguous(), requires_grad=False)
 
 
+def _joined(biases: list[Tensor | None], widths: list[int]) -> Tensor | None:
+    """Biases one after the other, zeros where there is none; None if there is none at all."""
+    known = next((bias for bias in biases if bias is not None), None)
+    if known is None:
+        return None
+    return torch.cat(
+        [
+            known.new_zeros(width) if bias is None else bias.detach()
+            for bias, width in zip(biases, widths, strict=True)
+        ]
+    )
+
+
 class Product(nn.Module):
     """x @ weight + bias, the weight stored as ONNX wants it: [inputs, outputs]."""
 
@@ -58,13 +74,8 @@ class Product(nn.Module):
     ) -> None:
         super().__init__()
         self.weight = _constant(torch.cat([weight.detach() for weight in weights]).T, dtype)
-        self.bias = None
-        if any(bias is not None for bias in biases):
-            parts = [
-                weight.new_zeros(weight.shape[0]) if bias is None else bias.detach()
-                for weight, bias in zip(weights, biases, strict=True)
-            ]
-            self.bias = _constant(torch.cat(parts), dtype)
+        bias = _joined(biases, [len(weight) for weight in weights])
+        self.bias = None if bias is None else _constant(bias, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """[…, inputs] to […, outputs]."""
@@ -82,9 +93,9 @@ class SkipNorm(nn.Module):
     ONNX Runtime sums the squares in float32, whatever the inputs are.
     """
 
-    def __init__(self, norm: RMSNorm, epsilon: float, dtype: torch.dtype) -> None:
+    def __init__(self, gain: Tensor, epsilon: float, dtype: torch.dtype) -> None:
         super().__init__()
-        self.weight = _constant(norm.weight, dtype)
+        self.weight = _constant(gain, dtype)
         self.epsilon = epsilon
 
     def forward(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,9 +141,8 @@ def _control(memory: Memory) -> tuple[list[Tensor], list[Tensor | None]]:
 class GraphLayer(nn.Module):
     """One decoder layer between two residual sums."""
 
-    def __init__(self, model: AllMemForCausalLM, index: int, dtype: torch.dtype) -> None:
+    def __init__(self, config: AllMemConfig, layer: DecoderLayer, dtype: torch.dtype) -> None:
         super().__init__()
-        config, layer = model.config, model.model.layers[index]
         attention, memory = layer.self_attn, layer.allmem
         self.config = config
         self.attention_attributes = attention.attributes
@@ -156,7 +166,7 @@ class GraphLayer(nn.Module):
                 weights.append(memory.mom_proj.weight.new_zeros(padding, config.hidden_size))
                 biases.append(None)
         self.project = Product(weights, biases, dtype)
-        self.inverse_frequencies = _constant(torch.tensor(model.model.frequencies))
+        self.inverse_frequencies = _constant(torch.tensor(rotary_frequencies(config)[0]))
         self.query_norm, self.key_norm = _head_norms(attention, config.head_dim)
         self.memory_constants = nn.ParameterList(_constant(t) for t in memory.constants())
         scale = residual_scale(dtype)
@@ -164,7 +174,7 @@ class GraphLayer(nn.Module):
             [scale * packed["back"].whole()], [_scaled(attention.o_proj.bias, scale)], dtype
         )
         epsilon = config.rms_norm_eps * scale**2
-        self.after_mixing = SkipNorm(layer.post_attention_layernorm, epsilon, dtype)
+        self.after_mixing = SkipNorm(layer.post_attention_layernorm.weight, epsilon, dtype)
         # Scaled before the gate's product, not after it: that product is large, too.
         (gate, up), (gate_bias, up_bias) = packed["gate_up"].weights(), packed["gate_up"].biases()
         self.gate_up = Product([gate, scale * up], [gate_bias, _scaled(up_bias, scale)], dtype)
@@ -206,29 +216,41 @@ class GraphLayer(nn.Module):
 
 
 class StepGraph(nn.Module):
-    """(input_ids, position, logit_index, state) -> (logits, state…), to be traced, not run."""
+    """(input_ids, position, logit_index, state) -> (logits, state…), to be traced, not run.
 
-    def __init__(self, model: AllMemForCausalLM, activations: str = "float32") -> None:
+    Args:
+        config: of the model.
+        layers: of the decoder. Where parameters have no values, on the device ``meta``, the
+            matrices made of them have none either.
+        last_norm: the gain of the norm before the head.
+        activations: type of the token stream.
+    """
+
+    def __init__(
+        self,
+        config: AllMemConfig,
+        layers: Iterable[DecoderLayer],
+        last_norm: Tensor,
+        activations: str = "float32",
+    ) -> None:
         super().__init__()
-        config, dtype = model.config, DTYPES[activations]
+        dtype = DTYPES[activations]
         self.scale = residual_scale(dtype)
         self.vocab_size = config.vocab_size
-        self.embedding = _constant(model.model.embed_tokens.weight, dtype)
-        tied = model.lm_head.weight is model.model.embed_tokens.weight
-        self.head = None if tied else _constant(model.lm_head.weight, dtype)
-        layers = model.model.layers
+        table = torch.empty(config.vocab_size, config.hidden_size, dtype=dtype, device="meta")
+        self.embedding = _constant(table, dtype)
+        self.head = None if config.tie_word_embeddings else _constant(table, dtype)
         epsilon = config.rms_norm_eps * self.scale**2
+        graph_layers: list[GraphLayer] = []
+        gains: list[Tensor] = []
+        for layer in layers:
+            graph_layers.append(GraphLayer(config, layer, dtype))
+            gains.append(layer.input_layernorm.weight)
+        gains.append(last_norm)
         # Takes the embedding twice; the norm of 2 x is that of x if epsilon is four times as large.
-        self.first_norm = SkipNorm(layers[0].input_layernorm, 4 * epsilon, dtype)
-        self.layers = nn.ModuleList(GraphLayer(model, i, dtype) for i in range(len(layers)))
-        following = [layer.input_layernorm for layer in layers[1:]] + [model.model.norm]
-        self.norms = nn.ModuleList(SkipNorm(norm, epsilon, dtype) for norm in following)
-        for name, weight in self.named_parameters():
-            if weight.dtype == torch.float16 and not bool(weight.isfinite().all()):
-                raise ExportError(
-                    f"The weight {name!r} has values that float16 cannot hold.",
-                    "Export with --activations float32.",
-                )
+        self.first_norm = SkipNorm(gains[0], 4 * epsilon, dtype)
+        self.layers = nn.ModuleList(graph_layers)
+        self.norms = nn.ModuleList(SkipNorm(gain, epsilon, dtype) for gain in gains[1:])
 
     def forward(
         self, input_ids: Tensor, position: Tensor, logit_index: Tensor, state: list[Tensor]

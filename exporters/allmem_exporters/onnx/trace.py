@@ -1,15 +1,24 @@
-"""From a PyTorch model to one ONNX graph with our operators and their function bodies."""
+"""From a model's weights to one ONNX graph with our operators and their function bodies.
+
+The graph is traced without its large matrices, so that tracing takes the same memory for every
+model: what is small has its values, since equal constants become one, and `weight_stream` puts the
+matrices in later.
+"""
 
 from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable
 
 import onnx_ir as ir
 import torch
+from torch import nn
 
-from allmem_exporters.model.modeling import AllMemForCausalLM
+from allmem_exporters.model.config import AllMemConfig
+from allmem_exporters.model.packing import packed_layer
 from allmem_exporters.model.state import AllMemState, state_spec
+from allmem_exporters.model.weights import LAST_NORM, ModelWeights, empty_layer, load_layer
 from allmem_exporters.onnx.function_body import OPSET
 from allmem_exporters.onnx.operator_functions import attention_function, memory_function
 from allmem_exporters.onnx.schema import translation_table
@@ -27,23 +36,24 @@ IR_VERSION = 10
 """The newest that every ONNX Runtime since 1.17 loads."""
 
 
-def trace(model: AllMemForCausalLM, activations: str = "float32") -> ir.Model:
-    """Trace one step of ``model``.
+def trace(weights: ModelWeights, activations: str = "float32") -> ir.Model:
+    """Trace one step of a model.
 
     Args:
-        model: any AllMem model.
+        weights: of any AllMem model.
         activations: ``float32`` or ``float16``, the type of the token stream; its matrices have
             the same type.
 
-    Raises:
-        ExportError: float16 cannot hold one of the weights.
-
     Returns:
         A graph with the inputs and outputs of ``allmem_runtime.spec``: time and the number of
-        logit rows are dynamic, everything else is of constant shape. The weights lie in memory.
+        logit rows are dynamic, everything else is of constant shape. Every large matrix is there
+        by name, type and shape alone.
     """
-    config = model.config
-    graph = StepGraph(model, activations).eval()
+    config = weights.config
+    wanted = _constants(config, activations)
+    layers = (load_layer(weights, i, wanted) for i in range(config.num_hidden_layers))
+    graph = StepGraph(config, layers, weights.tensor(LAST_NORM), activations).eval()
+    _fill_matrices(graph)
     state = list(AllMemState.blank(config))
     names = [(layer, tensor.name) for layer, tensor in state_spec(config)]
     dynamic = torch.export.Dim.DYNAMIC
@@ -74,9 +84,35 @@ def trace(model: AllMemForCausalLM, activations: str = "float32") -> ir.Model:
     traced.graph.name = "step"
     _name_dimensions(traced)
     _forget_traces(traced)
-    for function in _functions(model, activations):
+    for function in _functions(config, activations):
         traced.functions[function.identifier()] = function
     return traced
+
+
+def _constants(config: AllMemConfig, activations: str) -> Callable[[str], bool]:
+    """Which parameters of a layer have their values in tracing: those of no large matrix."""
+    layer = empty_layer(config)
+    names = {id(module): name for name, module in layer.named_modules()}
+    large = {
+        f"{names[id(module)]}.weight"
+        for matrix in packed_layer(layer).values()
+        for module in matrix.modules
+    }
+    if activations != "float32":  # the control is part of a large matrix
+        large |= {f"allmem.{name}.weight" for name in ("lr_proj", "mom_proj", "gate_proj")}
+    return lambda name: name not in large
+
+
+def _fill_matrices(graph: nn.Module) -> None:
+    """Give matrices without values one number each, which takes no memory however large they are.
+
+    The numbers differ, so that no two of them look equal.
+    """
+    empty = [(name, p) for name, p in graph.named_parameters() if p.device.type == "meta"]
+    for number, (name, parameter) in enumerate(empty):
+        owner, _, leaf = name.rpartition(".")
+        value = torch.full((), 1.0 + number, dtype=parameter.dtype).expand(parameter.shape)
+        setattr(graph.get_submodule(owner), leaf, nn.Parameter(value, requires_grad=False))
 
 
 def _quiet(name: str) -> _Quiet:
@@ -128,15 +164,14 @@ def _forget_traces(model: ir.Model) -> None:
     model.graph.metadata_props.clear()
 
 
-def _functions(model: AllMemForCausalLM, activations: str) -> list[ir.Function]:
-    config = model.config
+def _functions(config: AllMemConfig, activations: str) -> list[ir.Function]:
     bodies = [
         attention_function(
             query_heads=config.num_attention_heads,
             kv_heads=config.num_key_value_heads,
             head_dim=config.head_dim,
             rotary_half=config.rotary_dim // 2,
-            attributes=model.model.layers[0].self_attn.attributes,
+            attributes=empty_layer(config).self_attn.attributes,
             activation=activations,
             cache=config.cache_dtype,
         ),

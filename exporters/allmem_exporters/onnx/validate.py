@@ -1,7 +1,11 @@
-"""Checks, at the end of an export, that the graph computes what the PyTorch model computes.
+"""Checks, at the end of an export, that the graph computes what PyTorch computes.
 
-The same tokens go through PyTorch in one pass, and through ONNX Runtime in one pass and in random
-pieces, with our library and with the function bodies; logits and every state tensor must agree.
+Random tokens are read with PyTorch, one layer in memory at a time. Cut out of the exported file,
+each layer of the graph reads the same input in whole chunks and in random pieces, with our library
+and, since layers differ in nothing but their weights, a few of them with the function bodies. What
+attention and memory add, what the feed-forward network adds, the next norm and every state tensor
+must agree, and so must the logits of the head. At the end the whole graph reads the text as it is
+shipped.
 
 PyTorch gets the weights as they are stored, each of which has to be within its format's rounding of
 the model's (see `stored_weights`). What is multiplied in integers is compared twice: with float32
@@ -11,39 +15,24 @@ and as it is shipped, inputs rounded to eight bits as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
-import onnx
-import onnxruntime
-from numpy.typing import NDArray
-
 from allmem_exporters.errors import ExportError
-from allmem_exporters.model.config import AllMemConfig
-from allmem_exporters.model.modeling import AllMemForCausalLM, pieces
-from allmem_exporters.model.state import AllMemState, state_spec
-from allmem_exporters.onnx.float_noise import Reading, float_noise, read_text
+from allmem_exporters.model.weights import ModelWeights
+from allmem_exporters.onnx.agreement import Agreement, Differs
+from allmem_exporters.onnx.float_noise import float_noise
+from allmem_exporters.onnx.layer_check import LayerCheck
+from allmem_exporters.onnx.reference import Reference
+from allmem_exporters.onnx.room import peak_memory
+from allmem_exporters.onnx.sample_text import draw
+from allmem_exporters.onnx.stored_file import StoredFile
+from allmem_exporters.onnx.weight_stream import TABLES, MatrixStream
 from allmem_exporters.quantization.float32 import Float32
-from allmem_exporters.quantization.formats import stored_format, widen_inputs
-from allmem_exporters.quantization.stored_format import StoredFormat, StoredMatrix
-from allmem_exporters.quantization.stored_weights import stored_matrices, take_stored_weights
-from allmem_runtime.spec import (
-    GRAPH_FILE,
-    INPUT_IDS,
-    LOGIT_INDEX,
-    LOGITS,
-    POSITION,
-    StateSpec,
-    past_name,
-    present_name,
-)
-
-SAMPLED_ROWS = 64
-
-Cuts = Sequence[tuple[int, int]]
-"""(first, last + 1) of each piece."""
+from allmem_exporters.quantization.formats import stored_format
+from allmem_exporters.quantization.stored_format import StoredMatrix
+from allmem_exporters.quantization.stored_weights import StoredWeights, stored_matrices
+from allmem_runtime.quantities import format_bytes
 
 TOLERANCE = {"float32": 1e-4, "float16": 2e-3, "int8": 2e-2}
 """Relative RMS of logits and states, by the type of the key/value cache.
@@ -61,14 +50,6 @@ tolerance changes: see `float_noise`. SmolLM2-135M with a trained memory has 1e-
 three, and 5e-6 to 1e-5 on the others.
 """
 MOST_TEXTS = 6
-ROUNDED_INPUTS_TOLERANCE = 0.3
-"""The same where inputs of products are rounded to eight bits, in whole chunks only.
-
-Each product is off by a hundredth, and layers add that up: SmolLM2-135M in int4 ends with 1.6e-2 in
-the logits and 8.7e-2 in the values of layer 19, where float32 inputs have 1.5e-4 and 5e-4. What
-is wrong with a weight shows in the comparison with float32 inputs; this one shows whether the
-kernels for integers do their work.
-"""
 
 NARROW_ACTIVATIONS_TOLERANCE = 3e-2
 """The same for float16 activations.
@@ -80,99 +61,9 @@ shows as 1e-1 and more here, too, and what overflows as not finite.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """Relative RMS differences of one way to run the graph."""
-
-    operators: str
-    cutting: str
-    logits: float
-    state: float
-    worst_state: str
-
-
-class GraphRunner:
-    """Steps an exported graph with plain arrays; simple on purpose, for comparison only.
-
-    Args:
-        folder: the export.
-        state: of the model.
-        native: with our library, or with the function bodies.
-        wide: products of integers take their inputs as they are, not rounded to eight bits.
-    """
-
-    def __init__(self, folder: Path, state: StateSpec, *, native: bool, wide: bool = False) -> None:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        if native:
-            from allmem_ops import library
-
-            library.register(options)
-        graph: str | bytes = str(folder / GRAPH_FILE)
-        if wide:
-            options.add_session_config_entry(_WEIGHTS_FOLDER, str(folder))
-            graph = _with_wide_inputs(folder)
-        self.session = onnxruntime.InferenceSession(
-            graph, options, providers=["CPUExecutionProvider"]
-        )
-        self.spec = state
-
-    def read(
-        self, tokens: Sequence[int], cuts: Cuts, rows: Sequence[int]
-    ) -> tuple[NDArray[np.float32], list[NDArray[np.floating]]]:
-        """Read a text in the given pieces.
-
-        Args:
-            tokens: ids of the whole text.
-            cuts: (first, last + 1) of each piece, none crossing a chunk boundary.
-            rows: which tokens want logits, ascending.
-
-        Returns:
-            Logits [rows, vocab_size] and the state tensors in the order of the specification.
-        """
-        state = [np.zeros(t.shape, t.element) for _, t in self.spec]
-        wanted = [LOGITS, *(present_name(layer, t.name) for layer, t in self.spec)]
-        logits = []
-        for first, end in cuts:
-            here = [row - first for row in rows if first <= row < end]
-            feed = {
-                INPUT_IDS: np.array([tokens[first:end]], np.int64),
-                POSITION: np.array([first], np.int64),
-                LOGIT_INDEX: np.array(here, np.int64),
-            }
-            for (layer, tensor), array in zip(self.spec, state, strict=True):
-                feed[past_name(layer, tensor.name)] = array
-            found, *state = self.session.run(wanted, feed)
-            logits.append(found[0])
-        return np.concatenate(logits), state
-
-
-_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
-
-
-def _with_wide_inputs(folder: Path) -> bytes:
-    """The graph with products of integers whose inputs are float32."""
-    model = onnx.load(folder / GRAPH_FILE, load_external_data=False)
-    widen_inputs(model)
-    serialized: bytes = model.SerializeToString()
-    return serialized
-
-
-def random_cuts(length: int, chunk: int, seed: int) -> list[tuple[int, int]]:
-    """Pieces of 1 to ``chunk`` tokens, cut at chunk boundaries as well."""
-    rng = np.random.default_rng(seed)
-    edges, at = [0], 0
-    while at < length:
-        # Sizes are drawn evenly on a logarithmic scale, so that single tokens are common too.
-        at += max(1, int(np.exp(rng.uniform(0, np.log(chunk + 1)))))
-        at = min(at, length, (edges[-1] // chunk + 1) * chunk)
-        edges.append(at)
-    return list(zip(edges, edges[1:], strict=False))
-
-
 def validate(
     folder: Path,
-    model: AllMemForCausalLM,
+    weights: ModelWeights,
     *,
     storage: str = "float32",
     matmul_kernel: str | None = None,
@@ -186,11 +77,11 @@ def validate(
 
     Args:
         folder: the export.
-        model: in float32; its matrices become those that are stored, in place.
+        weights: of the model.
         storage: how the export's weights are stored.
         matmul_kernel: who multiplies them where they are integers, as in ``export``.
-        stored: what ``store`` put into the export's graph; by default the model's matrices are
-            stored again.
+        stored: what ``store`` put into the export's graph, to be read from its file; by default the
+            model's matrices are stored again, in memory.
         activations: type of the export's token stream.
         tokens: length of the random text; by default long enough for the window to go round.
         seed: of the text and of the random cutting.
@@ -204,107 +95,42 @@ def validate(
             enlarges rounding so much that no text can be compared.
     """
     stored_as = stored_format(storage, matmul_kernel)
+    taken: StoredWeights | None = None
     if activations == "float32" and not isinstance(stored_as, Float32):
         if stored is None:
-            stored = stored_matrices(model, stored_as)
-        _take_weights(model, stored_as, stored, report)
-    tolerance = TOLERANCE[model.config.cache_dtype]
+            taken = StoredWeights(stored_matrices(MatrixStream(weights), stored_as, TABLES))
+        else:
+            taken = StoredWeights(StoredFile(folder, stored, TABLES))
+    tolerance = TOLERANCE[weights.config.cache_dtype]
     if activations != "float32":
         tolerance = NARROW_ACTIVATIONS_TOLERANCE
+    reference = Reference(weights, taken)
     for attempt in range(MOST_TEXTS):
-        drawn = _draw(model.config, tokens, seed + attempt)
+        text = draw(weights.config, tokens, seed + attempt)
+        check = LayerCheck(folder, reference, text, stored_as, tolerance, report)
         try:
-            return list(_compare(folder, model, drawn, stored_as, tolerance, report))
-        except _Differs:
-            own = float_noise(model, drawn.tokens, drawn.rows)
+            rows = check.run()
+        except Differs:
+            own = float_noise(reference, text.tokens, text.rows)
             if own <= STEADY:
                 raise
+        else:
+            if taken is not None:
+                found = taken.rounding()
+                report(
+                    f"{'stored weights':<15}  {found.matrices} matrices of "
+                    f"{stored_as.description}: {format_bytes(found.nbytes)}, errors up to "
+                    f"{found.worst:.2f} of what rounding may leave ({found.worst_name})"
+                )
+            report(
+                f"compared: each of {weights.config.num_hidden_layers} layers and the whole graph "
+                f"on {len(text.tokens):,} tokens, {len(text.rows)} rows of logits; "
+                f"{format_bytes(peak_memory())} of memory at most"
+            )
+            return rows
         report(f"PyTorch's float32 is off its float64 by {own:.1e} on this text; another is drawn")
     raise ExportError(
         f"The export cannot be compared with PyTorch: on each of {MOST_TEXTS} random texts the "
         f"model itself makes more than {STEADY:.0e} out of float32's rounding.",
         "`--no-check` exports it without the comparison.",
     )
-
-
-def _take_weights(
-    model: AllMemForCausalLM,
-    stored_as: StoredFormat,
-    stored: Mapping[str, StoredMatrix],
-    report: Callable[[str], None],
-) -> None:
-    found = take_stored_weights(model, stored)
-    report(
-        f"{'stored weights':<15}  {found.matrices} matrices of {stored_as.description}: "
-        f"{found.nbytes / 2**20:.1f} MiB, errors up to {found.worst:.2f} of what rounding may "
-        f"leave ({found.worst_name})"
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Text:
-    """Random tokens, the rows whose logits are compared, and ways to cut it."""
-
-    tokens: list[int]
-    rows: list[int]
-    whole: Cuts
-    random: Cuts
-
-
-def _draw(config: AllMemConfig, length: int | None, seed: int) -> _Text:
-    length = length or config.window + config.sinks + config.chunk // 2 + 1
-    rng = np.random.default_rng(seed)
-    text = rng.integers(0, config.vocab_size, length).tolist()
-    rows = sorted({length - 1, *rng.integers(0, length, SAMPLED_ROWS).tolist()})
-    return _Text(
-        text, rows, pieces(0, length, config.chunk), random_cuts(length, config.chunk, seed)
-    )
-
-
-def _compare(
-    folder: Path,
-    model: AllMemForCausalLM,
-    text: _Text,
-    stored_as: StoredFormat,
-    tolerance: float,
-    report: Callable[[str], None],
-) -> Iterator[Agreement]:
-    spec = state_spec(model.config)
-    names = [present_name(layer, tensor.name) for layer, tensor in spec]
-    truth = read_text(model, text.tokens, text.rows, AllMemState.blank(model.config))
-    quantized = stored_as.kernel is not None
-    both = [("whole chunks", text.whole), ("random pieces", text.random)]
-    ways = [("library", True, quantized, tolerance, both)]
-    ways += [("function bodies", False, quantized, tolerance, both)]
-    if quantized:
-        ways += [("8-bit inputs", True, False, ROUNDED_INPUTS_TOLERANCE, both[:1])]
-    for name, native, wide, allowed, cuttings in ways:
-        runner = GraphRunner(folder, spec, native=native, wide=wide)
-        for cutting, cuts in cuttings:
-            found = Reading(*runner.read(text.tokens, cuts, text.rows))
-            logits, *states = found.apart(truth)
-            worst = int(np.argmax(states))
-            row = Agreement(name, cutting, logits, states[worst], names[worst])
-            _check(row, allowed, [found.logits, *found.state])
-            report(
-                f"{row.operators:<15}  {row.cutting:<13}  logits {row.logits:.1e}  "
-                f"state {row.state:.1e} ({row.worst_state})"
-            )
-            yield row
-        # Before the next one is opened: each may hold all matrices in float32.
-        del runner
-
-
-class _Differs(ExportError):
-    """The graph is finite, and computes something else."""
-
-
-def _check(row: Agreement, allowed: float, arrays: Sequence[NDArray[np.floating]]) -> None:
-    if not all(np.isfinite(array).all() for array in arrays):
-        raise ExportError(f"The exported graph ({row.operators}, {row.cutting}) is not finite.")
-    if max(row.logits, row.state) > allowed:
-        raise _Differs(
-            f"The exported graph ({row.operators}, {row.cutting}) differs from PyTorch: logits by "
-            f"{row.logits:.1e}, {row.worst_state} by {row.state:.1e}; allowed are {allowed:.0e}.",
-            "This is a defect of the exporter: please report it with the model's config.json.",
-        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +15,52 @@ BLOCK = 32
 _BLOCKS_AT_ONCE = 1 << 12
 """Blocks that are rounded together. Four buffers of them fit in the second cache; half as many
 cost more in calls than they gain."""
+
+
+class Matrix(Protocol):
+    """A matrix [outputs, inputs] that is read some rows at a time."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(outputs, inputs)."""
+
+    def rows(self, first: int, end: int) -> Tensor:
+        """Rows ``first`` to ``end - 1``."""
+
+    def block_factors(self, first: int, end: int) -> Tensor | None:
+        """Scale and minimum of each block in which the source stores these rows.
+
+        Returns:
+            [rows, blocks, 2] float32, no numbers where a block is stored otherwise; None if all
+            are.
+        """
+
+
+class InMemory:
+    """A tensor as a ``Matrix``."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        self.shape = (tensor.shape[0], tensor.shape[1])
+
+    def rows(self, first: int, end: int) -> Tensor:
+        """See ``Matrix``."""
+        return self.tensor[first:end]
+
+    def block_factors(self, first: int, end: int) -> Tensor | None:
+        """See ``Matrix``."""
+        return None
+
+
+def as_matrix(matrix: Matrix | Tensor) -> Matrix:
+    """A tensor as a ``Matrix``; anything else is one."""
+    return InMemory(matrix) if isinstance(matrix, Tensor) else matrix
+
+
+def largest_of(matrix: Matrix) -> float:
+    """The largest size of a value."""
+    pieces = (matrix.rows(*piece).abs().max() for piece in row_pieces(*matrix.shape))
+    return float(torch.stack(list(pieces)).max())
 
 
 def block_count(columns: int) -> int:

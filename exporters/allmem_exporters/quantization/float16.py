@@ -9,7 +9,9 @@ from torch import Tensor
 
 from allmem_exporters.errors import ExportError
 from allmem_exporters.onnx.ir_utils import register
-from allmem_exporters.quantization.stored_format import StoredFormat, StoredMatrix
+from allmem_exporters.quantization.blocks import Matrix, as_matrix, largest_of, row_pieces
+from allmem_exporters.quantization.part import Part
+from allmem_exporters.quantization.stored_format import Layout, StoredFormat, StoredMatrix
 
 _PART = "float16"
 
@@ -19,17 +21,24 @@ class Float16(StoredFormat):
 
     weights = "float16"
     description = "16 bits"
+    turned_products = True
 
-    def quantize(self, matrix: Tensor, name: str) -> StoredMatrix:
+    def layout(self, matrix: Matrix | Tensor) -> Layout:
         """See ``StoredFormat``."""
-        narrow = matrix.half()  # a transposed view stays one, so that the file has its order
+        rows, columns = matrix.shape
+        return {_PART: ((rows, columns), np.dtype(np.float16))}
+
+    def quantize(self, matrix: Matrix | Tensor, name: str) -> StoredMatrix:
+        """See ``StoredFormat``."""
+        (rows, columns), matrix = matrix.shape, as_matrix(matrix)
+        narrow = torch.empty(rows, columns, dtype=torch.float16)
+        for first, end in row_pieces(rows, columns):
+            narrow[first:end] = matrix.rows(first, end)
         if not bool(narrow.isfinite().all()):
             raise ExportError(
-                f"The weight {name!r} reaches {float(matrix.abs().max()):g}, which float16 cannot "
-                "hold.",
+                f"The weight {name!r} reaches {largest_of(matrix):g}, which float16 cannot hold.",
                 "Export with --weights float32.",
             )
-        rows, columns = matrix.shape
         return StoredMatrix(name, self, rows, columns, {_PART: narrow.numpy()})
 
     def dequantize(self, stored: StoredMatrix, first: int, end: int) -> Tensor:
@@ -42,13 +51,13 @@ class Float16(StoredFormat):
 
     def put_product(self, model: ir.Model, value: ir.Value, stored: StoredMatrix) -> None:
         """See ``StoredFormat``."""
-        self._put(model, value, np.ascontiguousarray(stored.tensors[_PART].T))
+        self._put(model, value, stored.tensors[_PART].turned())
 
     def put_table(self, model: ir.Model, value: ir.Value, stored: StoredMatrix) -> None:
         """See ``StoredFormat``."""
         self._put(model, value, stored.tensors[_PART])
 
-    def _put(self, model: ir.Model, value: ir.Value, narrow: np.ndarray) -> None:
+    def _put(self, model: ir.Model, value: ir.Value, narrow: Part) -> None:
         """The float16 initializer, with a Cast before each use."""
         stored = register(model, f"{value.name}.{_PART}", narrow)
         uses = list(value.uses())

@@ -18,8 +18,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from allmem_exporters.onnx.ir_utils import bias_after, register, replace, replace_product
-from allmem_exporters.quantization.blocks import BLOCK, block_count, in_blocks, row_pieces
-from allmem_exporters.quantization.stored_format import ROWS_VIEW, StoredFormat, StoredMatrix
+from allmem_exporters.quantization.blocks import (
+    BLOCK,
+    Matrix,
+    as_matrix,
+    block_count,
+    in_blocks,
+    row_pieces,
+)
+from allmem_exporters.quantization.stored_format import (
+    ROWS_VIEW,
+    Layout,
+    StoredFormat,
+    StoredMatrix,
+)
 
 ACCURACY_LEVEL = 4
 """Of MatMulNBits: its inputs are rounded to eight bits, in blocks as the weights are."""
@@ -45,24 +57,39 @@ class MatMulNBitsFormat(StoredFormat):
     bits: ClassVar[int]
 
     @abstractmethod
-    def rounding(self, matrix: Tensor) -> Callable[[Tensor], Rounded]:
+    def rounding(self, matrix: Matrix) -> Callable[[Tensor], Rounded]:
         """How blocks [rows, blocks, BLOCK] of ``matrix`` are rounded."""
 
-    def quantize(self, matrix: Tensor, name: str) -> StoredMatrix:
+    def layout(self, matrix: Matrix | Tensor) -> Layout:
+        """See ``StoredFormat``; a few rows are rounded to see what becomes of them."""
+        rows, matrix = matrix.shape[0], as_matrix(matrix)
+        round_rows = self.rounding(matrix)
+        row = self._stored(round_rows(in_blocks(matrix.rows(0, 1))))
+        return {part: ((rows, *found.shape[1:]), found.dtype) for part, found in row.items()}
+
+    def quantize(self, matrix: Matrix | Tensor, name: str) -> StoredMatrix:
         """See ``StoredFormat``."""
-        rows, columns = matrix.shape
+        (rows, columns), matrix = matrix.shape, as_matrix(matrix)
         round_rows = self.rounding(matrix)
         tensors: dict[str, NDArray[np.generic]] = {}
         for first, end in row_pieces(rows, columns):
-            numbers, scales, *zeros = round_rows(in_blocks(matrix[first:end]))
-            found = {"numbers": packed(numbers.numpy(), self.bits), "scales": scales.numpy()}
-            if zeros:
-                found["zeros"] = packed_zeros(zeros[0].numpy(), self.bits)
+            found = self._stored(round_rows(in_blocks(matrix.rows(first, end))))
             for part, piece in found.items():
                 if part not in tensors:
                     tensors[part] = np.empty((rows, *piece.shape[1:]), piece.dtype)
                 tensors[part][first:end] = piece
         return StoredMatrix(name, self, rows, columns, tensors)
+
+    def _stored(self, rounded: Rounded) -> dict[str, NDArray[np.generic]]:
+        """Rows as they lie in the file."""
+        numbers, scales, *zeros = rounded
+        found: dict[str, NDArray[np.generic]] = {
+            "numbers": packed(numbers.numpy(), self.bits),
+            "scales": scales.numpy(),
+        }
+        if zeros:
+            found["zeros"] = packed_zeros(zeros[0].numpy(), self.bits)
+        return found
 
     def dequantize(self, stored: StoredMatrix, first: int, end: int) -> Tensor:
         """See ``StoredFormat``."""

@@ -16,7 +16,14 @@ import torch
 from torch import Tensor
 
 from allmem_exporters.quantization import matmul_nbits_int8 as int8
-from allmem_exporters.quantization.blocks import BLOCK, block_count, divisor, in_blocks, row_pieces
+from allmem_exporters.quantization.blocks import (
+    BLOCK,
+    Matrix,
+    block_count,
+    divisor,
+    in_blocks,
+    row_pieces,
+)
 from allmem_exporters.quantization.matmul_nbits import (
     MatMulNBitsFormat,
     Rounded,
@@ -48,7 +55,7 @@ class MatMulNBitsInt4(MatMulNBitsFormat):
         """Eight bits."""
         return int8.FORMAT
 
-    def rounding(self, matrix: Tensor) -> Callable[[Tensor], Rounded]:
+    def rounding(self, matrix: Matrix) -> Callable[[Tensor], Rounded]:
         """See ``MatMulNBitsFormat``."""
         if matrix.shape[1] % BLOCK or not _was_quantized(matrix):
             return _round_rows
@@ -108,11 +115,11 @@ def _levels(blocks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return low, step, (blocks - low) / divisor(step)
 
 
-def _was_quantized(matrix: Tensor) -> bool:
+def _was_quantized(matrix: Matrix) -> bool:
     """Whether enough blocks hold 16 levels at equal distances and nothing between."""
     on, counted = 0, 0
     for first, end in row_pieces(*matrix.shape):
-        _, step, levels = _levels(in_blocks(matrix[first:end]).reshape(-1, BLOCK))
+        _, step, levels = _levels(in_blocks(matrix.rows(first, end)).reshape(-1, BLOCK))
         filled = step[:, 0] > 0
         on += int((((levels - levels.round()).abs().amax(-1) < 1e-2) & filled).sum())
         counted += int(filled.sum())

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from allmem_exporters.quantization.blocks import BLOCK
+from allmem_exporters.quantization.blocks import BLOCK, Matrix
 from allmem_exporters.quantization.matmul_nbits import MatMulNBitsFormat, Rounded
 from allmem_exporters.quantization.scale_search import symmetric
 from allmem_exporters.quantization.stored_format import StoredMatrix
@@ -19,7 +19,7 @@ class MatMulNBitsInt8(MatMulNBitsFormat):
     description = "8 bits, a float32 scale for 32 weights"
     bits = 8
 
-    def rounding(self, matrix: Tensor) -> Callable[[Tensor], Rounded]:
+    def rounding(self, matrix: Matrix) -> Callable[[Tensor], Rounded]:
         """See ``MatMulNBitsFormat``."""
         return _round_rows
 

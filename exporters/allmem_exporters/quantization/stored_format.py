@@ -9,10 +9,15 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import onnx
 import onnx_ir as ir
-from numpy.typing import NDArray
 from torch import Tensor
+
+from allmem_exporters.quantization.blocks import Matrix
+
+Layout = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
+"""Shapes and types of the tensors that store a matrix, by the end of their names."""
 
 ROWS_VIEW = ".rows"
 """Ends the name of a table's view that look-ups read."""
@@ -28,13 +33,16 @@ class StoredMatrix:
         rows: outputs of the product, or tokens of the table.
         columns: inputs.
         tensors: what is stored by the end of its name: ``numbers`` is stored as NAME.numbers.
+            Arrays, or the ``Part``s of ``deferred`` that will be ones.
+        carried: weights that are exactly those of the source's own blocks.
     """
 
     name: str
     format: StoredFormat
     rows: int
     columns: int
-    tensors: dict[str, NDArray[Any]]
+    tensors: dict[str, Any]
+    carried: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -58,6 +66,9 @@ class StoredFormat(ABC):
     description: ClassVar[str]
     """A few words on what is stored."""
 
+    turned_products: ClassVar[bool] = False
+    """Whether matrices of products lie transposed, [inputs, outputs], in the file."""
+
     row_multiple: ClassVar[int] = 1
     """Rows can be read from multiples of this on."""
 
@@ -67,11 +78,15 @@ class StoredFormat(ABC):
         return self
 
     @abstractmethod
-    def quantize(self, matrix: Tensor, name: str) -> StoredMatrix:
+    def layout(self, matrix: Matrix | Tensor) -> Layout:
+        """What ``quantize`` will make of a matrix, in its order."""
+
+    @abstractmethod
+    def quantize(self, matrix: Matrix | Tensor, name: str) -> StoredMatrix:
         """Store ``matrix``; needs little more memory than the result.
 
         Args:
-            matrix: [outputs, inputs], may be a transposed view.
+            matrix: [outputs, inputs]; a tensor may be a transposed view.
             name: of the matrix, for its tensors and for errors.
 
         Raises:

@@ -1,13 +1,13 @@
 """Where pretrained models come from: a folder, a GGUF file or the model hub.
 
-A source names its sizes, yields its weights one by one and writes its tokenizer; it does not know
-what they are for.
+A source names its sizes and weights, reads these one by one and writes its tokenizer; it does not
+know what they are for.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from allmem_exporters.sources.decoder import backbone_options
 from allmem_exporters.sources.folder import FolderSource
 from allmem_exporters.sources.gguf import GgufSource
 from allmem_exporters.sources.hub import fetch
+from allmem_exporters.tensor_reader import Entry
 
 __all__ = ["Source", "backbone_options", "fetch", "open_source"]
 
@@ -32,8 +33,22 @@ class Source(Protocol):
     provenance: dict[str, str]
     """Where it comes from, for the record: kind, name, digest, license if known."""
 
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Every weight under the name transformers gives it."""
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """Types and shapes of its weights, from headers, by the names transformers gives them."""
+
+    def tensor(self, name: str) -> Tensor:
+        """A weight, read when it is asked for and kept nowhere."""
+
+    def rows(self, name: str, first: int, end: int) -> Tensor:
+        """Rows ``first`` to ``end - 1`` of a weight."""
+
+    def factors(self, name: str, first: int, end: int) -> Tensor | None:
+        """Scale and minimum of each block of 32 in which these rows are stored.
+
+        Returns:
+            [rows, blocks, 2] float32; None where they are stored otherwise.
+        """
 
     def write_texts(self, out: Path) -> None:
         """Write tokenizer, chat template and generation settings into the folder ``out``."""

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoTokenizer, PretrainedConfig
 
 from allmem_exporters.errors import ConversionError
 from allmem_exporters.local_files import file_in, json_in, refuse_code, weight_files
 from allmem_exporters.sources.decoder import SUPPORTED, backbone_options, sha256_of
+from allmem_exporters.tensor_reader import TensorFile
 
 _TOKENIZER_SETTINGS = "tokenizer_config.json"
 _LABELS = ("num_labels", "id2label", "label2id", "problem_type")
@@ -34,6 +33,9 @@ class FolderSource:
         refuse_code(settings, folder / "config.json")
         self.backbone = backbone_options(self._config(settings), name)
         self.shards = weight_files(folder)
+        opened = [TensorFile(shard) for shard in self.shards]
+        self._files = {name: file for file in opened for name in file.entries}
+        self.entries = {name: file.entries[name] for name, file in self._files.items()}
         self.provenance = {
             "kind": kind,
             "name": name,
@@ -78,17 +80,17 @@ class FolderSource:
         found = _LICENSE.search(front)
         return found[1] if found else None
 
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Every weight; the file stays mapped, so a weight takes no memory before it is used."""
-        for shard in self.shards:
-            try:
-                with safe_open(shard, framework="pt") as opened:
-                    for name in opened.keys():  # noqa: SIM118 - not a mapping
-                        yield name, opened.get_tensor(name)
-            except SafetensorError as error:
-                raise ConversionError(
-                    f"{self.name}: {shard.name} is damaged ({error}).", "Fetch an intact copy."
-                ) from error
+    def tensor(self, name: str) -> Tensor:
+        """A weight by its name."""
+        return self._files[name].tensor(name)
+
+    def rows(self, name: str, first: int, end: int) -> Tensor:
+        """Rows ``first`` to ``end - 1`` of a weight."""
+        return self._files[name].rows(name, first, end)
+
+    def factors(self, name: str, first: int, end: int) -> Tensor | None:
+        """See ``Source``."""
+        return None
 
     def write_texts(self, out: Path) -> None:
         """Copy tokenizer, chat template and generation settings as they are.

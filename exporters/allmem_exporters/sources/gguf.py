@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from gguf import GGUFReader, dequantize
 from tokenizers import pre_tokenizers
 from torch import Tensor
 from transformers import AutoTokenizer
@@ -22,6 +20,9 @@ from transformers import AutoTokenizer
 from allmem_exporters.errors import ConversionError
 from allmem_exporters.model.families import FAMILIES
 from allmem_exporters.sources.decoder import SUPPORTED, sha256_of
+from allmem_exporters.sources.gguf_blocks import block_factors
+from allmem_exporters.sources.gguf_file import GgufFile
+from allmem_exporters.tensor_reader import Entry
 
 _WHOLE_MODEL = {
     "token_embd.weight": "model.embed_tokens.weight",
@@ -53,24 +54,22 @@ class GgufSource:
     def __init__(self, file: Path) -> None:
         self.file = file
         self.name = file.name
-        try:
-            self.reader = GGUFReader(file)
-        except (ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
-            raise ConversionError(
-                f"{self.name} is not an intact GGUF file ({error}).", "Fetch it again."
-            ) from error
+        self.opened = GgufFile(file)
         self.architecture = self._value("general.architecture")
         if self.architecture not in FAMILIES:
             raise ConversionError(
                 f"{self.name}: its architecture is {self.architecture!r}.", SUPPORTED
             )
         self.family = FAMILIES[self.architecture]
-        self.shapes = {
-            t.name: tuple(int(n) for n in reversed(t.shape)) for t in self.reader.tensors
-        }
+        self.shapes = {name: tensor.shape for name, tensor in self.opened.tensors.items()}
         self._check_attention()
         self.backbone = self._backbone()
-        kinds = sorted({t.tensor_type.name for t in self.reader.tensors})
+        self._places = {self._counterpart(name): name for name in self.shapes}
+        self.entries = {
+            name: Entry(torch.float32, self.shapes[place], 0)
+            for name, place in self._places.items()
+        }
+        kinds = sorted({tensor.kind.name for tensor in self.opened.tensors.values()})
         self.provenance = {
             "kind": "gguf",
             "name": self.name,
@@ -82,9 +81,8 @@ class GgufSource:
                 self.provenance[key] = str(value)[:1000]
 
     def _value(self, key: str, default: Any = None) -> Any:
-        field = self.reader.fields.get(key)
-        if field is not None:
-            return field.contents()
+        if key in self.opened.fields:
+            return self.opened.fields[key]
         if default is None:
             raise ConversionError(
                 f"{self.name}: the metadata lacks {key}.", "Fetch a complete GGUF file."
@@ -149,27 +147,32 @@ class GgufSource:
         }
         return {key: int(token) for key, token in found.items() if token >= 0}
 
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Every weight, dequantized one at a time.
+    def tensor(self, name: str) -> Tensor:
+        """A weight by the name transformers gives it, dequantized."""
+        return self.rows(name, 0, self.entries[name].shape[0])
 
-        Raises:
-            ConversionError: a tensor has no counterpart, or a quantization nobody can read.
-        """
-        for entry in self.reader.tensors:
-            name = self._counterpart(entry.name)
-            try:
-                values = dequantize(entry.data, entry.tensor_type)
-            except NotImplementedError as error:
-                raise ConversionError(
-                    f"{self.name}: {entry.name} is quantized as {entry.tensor_type.name}, which "
-                    "cannot be read.", "Use a file of another quantization, such as Q8_0.",
-                ) from error  # fmt: skip
-            values = np.array(values, dtype=np.float32)  # a copy: the file's memory is read-only
-            if self.family.gguf_pairs and name.endswith(
-                ("q_proj.weight", "k_proj.weight", "q_proj.bias", "k_proj.bias")
-            ):
-                values = _halves_from_pairs(values, self.backbone["head_dim"])
-            yield name, torch.from_numpy(values)
+    def rows(self, name: str, first: int, end: int) -> Tensor:
+        """Rows ``first`` to ``end - 1`` of a weight, dequantized."""
+        if self._is_turned(name):
+            whole = self.opened.values(self._places[name], 0, self.entries[name].shape[0])
+            return torch.from_numpy(_halves_from_pairs(whole, self.backbone["head_dim"])[first:end])
+        return torch.from_numpy(self.opened.values(self._places[name], first, end))
+
+    def factors(self, name: str, first: int, end: int) -> Tensor | None:
+        """See ``Source``."""
+        if not self._is_turned(name):
+            return block_factors(self.opened, self._places[name], first, end)
+        found = block_factors(self.opened, self._places[name], 0, self.entries[name].shape[0])
+        if found is None:
+            return None
+        turned = _halves_from_pairs(found.numpy(), self.backbone["head_dim"])
+        return torch.from_numpy(turned[first:end])
+
+    def _is_turned(self, name: str) -> bool:
+        """Whether llama.cpp's conversion changed the order of the rows."""
+        return self.family.gguf_pairs and name.endswith(
+            ("q_proj.weight", "k_proj.weight", "q_proj.bias", "k_proj.bias")
+        )
 
     def _counterpart(self, name: str) -> str:
         if name in _WHOLE_MODEL:
