@@ -8,6 +8,7 @@ from allmem_runtime.errors import (
     DeviceError,
     ModelFileError,
     OperatorLibraryError,
+    PassagesError,
     SessionFileError,
     SessionStateError,
     SourceError,
@@ -24,18 +25,24 @@ if TYPE_CHECKING:
     from allmem_runtime.engine.options import EngineOptions
     from allmem_runtime.generation.sampling import Sampling
     from allmem_runtime.model import Model, load
+    from allmem_runtime.session.answer import Answer
+    from allmem_runtime.session.kept_text import Passage
     from allmem_runtime.session.session import Session
+    from allmem_runtime.text.places import TextPlace
     from allmem_runtime.text.reading import Progress
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AllMemError",
+    "Answer",
     "DeviceError",
     "EngineOptions",
     "Model",
     "ModelFileError",
     "OperatorLibraryError",
+    "Passage",
+    "PassagesError",
     "Progress",
     "Sampling",
     "Session",
@@ -43,17 +50,21 @@ __all__ = [
     "SessionStateError",
     "SourceError",
     "StorageError",
+    "TextPlace",
     "UsageError",
     "load",
 ]
 
 # Imported on first use: a command that opens no model need not wait for ONNX Runtime and NumPy.
 _LATER = {
+    "Answer": "allmem_runtime.session.answer",
     "EngineOptions": "allmem_runtime.engine.options",
     "Model": "allmem_runtime.model",
+    "Passage": "allmem_runtime.session.kept_text",
     "Progress": "allmem_runtime.text.reading",
     "Sampling": "allmem_runtime.generation.sampling",
     "Session": "allmem_runtime.session.session",
+    "TextPlace": "allmem_runtime.text.places",
     "load": "allmem_runtime.model",
 }
 

@@ -54,3 +54,10 @@ class SessionStateError(AllMemError):
 
 class StorageError(AllMemError):
     """Writing failed (disk full, folder read-only); what was there before is intact."""
+
+
+class PassagesError(AllMemError):
+    """The text beside a session is missing, changed, another session's, or locked.
+
+    The session itself is sound: it opens and answers from its state alone.
+    """

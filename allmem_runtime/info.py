@@ -13,6 +13,7 @@ from allmem_runtime.engine import prepared
 from allmem_runtime.engine.operators import find_library
 from allmem_runtime.files.package import Package, open_package
 from allmem_runtime.files.snapshot import read_header
+from allmem_runtime.passages.files import text_info
 from allmem_runtime.progress import printable
 from allmem_runtime.quantities import format_bytes, format_tokens
 
@@ -195,6 +196,7 @@ def session_info(path: str | Path) -> dict[str, Any]:
             "digest": place.source.digest or None,
             "digest_bytes": place.source.digest_bytes,
         },
+        "text": text_info(Path(path)),
         "inside": {
             "tensors": len(header.tensors),
             "tensor_bytes": header.data_bytes,
@@ -222,3 +224,14 @@ def session_lines(info: dict[str, Any]) -> Iterator[str]:
     yield (
         "           no text, but the state is made of what was read and can give parts of it away"
     )
+    text = info["text"]
+    if text is None:
+        yield "text       none kept"
+    elif text["failure"]:
+        yield f"text       {printable(text['failure'])}"
+    else:
+        yield (
+            f"text       {printable(text['path'])}, {format_bytes(text['bytes'])}: "
+            f"{text['characters']:,} characters in {text['passages']:,} passages of "
+            f"{len(text['sources']):,} {'source' if len(text['sources']) == 1 else 'sources'}"
+        )

@@ -13,10 +13,11 @@ from allmem_runtime.engine.engine import Engine
 from allmem_runtime.engine.malloc import give_heap_back
 from allmem_runtime.engine.options import EngineOptions
 from allmem_runtime.engine.probe import probe_cuda
-from allmem_runtime.errors import UsageError
+from allmem_runtime.errors import PassagesError, UsageError
 from allmem_runtime.files.package import open_package
 from allmem_runtime.loaded_model import LoadedModel, Texts
 from allmem_runtime.options import from_keywords
+from allmem_runtime.passages.keeping import Text
 from allmem_runtime.session.session import Session
 
 log = logging.getLogger(__name__)
@@ -69,19 +70,40 @@ class Model(LoadedModel):
     Threads may share it; each session belongs to one thread at a time.
     """
 
-    def session(self, *, undo: bool = True) -> Session:
+    def session(self, *, undo: bool = True, text: str | Path | bool = False) -> Session:
         """A blank session.
 
         Args:
+            text: keep the text of what is read, so that ``answer`` finds passages in it: the path
+                the session will be saved to, beside which the text is written as it is read, or
+                True for a temporary file until then.
             undo: keep a copy of the state from before each question, so that ``undo`` and, after
                 a failure, ``rollback`` work; it takes the memory of one more state.
         """
-        return Session(self, undo=undo)
+        session = Session(self, undo=undo)
+        if text is not False:
+            session.keep_text(Text(None) if text is True else Text.beside(Path(text), ""))
+        return session
 
-    def open(self, path: str | Path, *, undo: bool = True) -> Session:
-        """A session as it was saved.
+    def open(self, path: str | Path, *, undo: bool = True, text: bool = True) -> Session:
+        """A session as it was saved, with the text that was kept of what it has read.
+
+        A text that is missing, changed, locked or another session's is left alone: the session's
+        ``text_failure`` says so, and its state answers alone.
+
+        Args:
+            path: the session file.
+            undo: as for ``session``.
+            text: use the text beside it, and keep that of what is read further; a session that
+                was read without goes on without.
 
         Raises:
             SessionFileError: the file is missing, damaged or of another model.
         """
-        return Session.opened(self, Path(path), undo=undo)
+        session = Session.opened(self, Path(path), undo=undo)
+        if text and session.text_digest:
+            try:
+                session.keep_text(Text.beside(Path(path), session.text_digest))
+            except PassagesError as error:
+                session.lose_text(error)
+        return session

@@ -51,6 +51,7 @@ class Place:
         source: how far the current document was read.
         unread: what was pulled from the current document and not read yet: text as bytes, or
             token ids; to be treated as immutable.
+        text: digest of the text that was kept of what was read; empty if none was.
         parent: digest of the session file this state came from, or an empty text.
     """
 
@@ -61,6 +62,7 @@ class Place:
     seed: int = 0
     source: SourceMark = field(default_factory=SourceMark)
     unread: bytes | list[int] = b""
+    text: str = ""
     parent: str = ""
 
     def copy(self) -> Place:

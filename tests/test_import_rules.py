@@ -92,6 +92,20 @@ def test_nothing_imports_the_commands() -> None:
     assert offenders(others, lambda name: name.startswith("allmem_runtime.cli")) == []
 
 
+def test_a_session_does_not_know_who_keeps_its_text_or_asks_it() -> None:
+    session = [path for path in RUNTIME if path.parent.name in ("session", "engine", "text")]
+    assert session
+    assert offenders(session, within("allmem_runtime.passages", "allmem_runtime.model")) == []
+
+
+def test_passages_know_neither_engine_nor_sessions_but_what_a_session_asks_of_them() -> None:
+    passages = [path for path in RUNTIME if path.parent.name == "passages"]
+    assert passages
+    known = within("allmem_runtime.session.kept_text")
+    rooms = within("allmem_runtime.engine", "allmem_runtime.session", "allmem_runtime.model")
+    assert offenders(passages, lambda n: rooms(n) and not known(n)) == []
+
+
 def test_contract_modules_import_no_other_part_of_the_runtime() -> None:
     contract = [path for path in RUNTIME if path.stem in ("spec", "config", "errors")]
     assert contract

@@ -17,6 +17,7 @@ _COMMANDS = {
     "run": LazyCommand(f"{_RUNTIME}.run", "run", "Read texts of any length, then answer."),
     "info": LazyCommand(f"{_RUNTIME}.info", "info", "Say what a model or a saved session is."),
     "fork": LazyCommand(f"{_RUNTIME}.fork", "fork", "Copy a saved session, noting its parent."),
+    "recall": LazyCommand(f"{_RUNTIME}.recall", "recall", "Tell what a session still holds."),
     "bench": LazyCommand(f"{_RUNTIME}.bench", "bench", "Measure speed and memory on this machine."),
     "prepare": LazyCommand(f"{_RUNTIME}.prepare", "prepare", "Lay weights out for faster starts."),
     "doctor": LazyCommand(f"{_RUNTIME}.doctor", "doctor", "Check that everything works here."),
@@ -25,6 +26,7 @@ _COMMANDS = {
     "convert": LazyCommand(
         f"{_EXPORTERS}.convert", "convert", "Make an AllMem checkpoint of a decoder."
     ),
+    "make": LazyCommand(f"{_EXPORTERS}.make", "make", "Convert and export in one go."),
     "finetune": LazyCommand(
         f"{_EXPORTERS}.finetune", "finetune", "Train the memories of a checkpoint."
     ),

@@ -9,8 +9,9 @@ from typing import TextIO
 
 import click
 
-from allmem_runtime.cli.prompt_answers import show, tell_if_cut
+from allmem_runtime.cli.prompt_answers import show, tell_if_cut, tell_places
 from allmem_runtime.cli.signals import Interrupts
+from allmem_runtime.cli.text_failures import TextFailures
 from allmem_runtime.errors import AllMemError, StorageError
 from allmem_runtime.files.header import read_header
 from allmem_runtime.files.session_lock import saving_alone
@@ -35,6 +36,8 @@ class Conversation:
         target: where /save writes if it names no file.
         lines: gives the next line without its end; raises EOFError at the end.
         system: instruction for the first question, if nothing was read before it.
+        failures: told where the text cannot be used; by default on standard error.
+        passages: most passages of the text that are read again before a question.
     """
 
     def __init__(
@@ -44,12 +47,17 @@ class Conversation:
         target: Path | None,
         lines: Callable[[], str],
         system: str | None = None,
+        *,
+        failures: TextFailures | None = None,
+        passages: int = 0,
     ) -> None:
         self._session = session
         self._sampling = sampling
         self._target = target
         self._lines = lines
         self._system = system
+        self._failures = failures or TextFailures(_tell)
+        self._passages = passages
         self._saved = session.info()["parent"]  # what the target holds as long as it is ours
 
     def run(self) -> None:
@@ -94,11 +102,17 @@ class Conversation:
         before = self._session.position
         with Interrupts(self._session.cancel):
             for text in self._session.stream(
-                question, sampling=self._sampling, system=self._system
+                question,
+                passages=self._passages,
+                sampling=self._sampling,
+                system=self._system,
             ):
                 show(text)
         click.echo()
-        tell_if_cut(self._session, self._sampling)
+        tell_if_cut(self._session.finish_reason, self._sampling)
+        self._failures.look(self._session)
+        if self._passages and self._session.text is not None:
+            tell_places(self._session.passages)
         if self._session.position > before:
             self._system = None
 
@@ -113,6 +127,7 @@ class Conversation:
             self._session.save(path)
         if path == self._target:
             self._saved = self._session.info()["parent"]
+        self._failures.look(self._session)
         _tell(f"Saved {path}.")
 
     def _refuse_what_others_saved(self, path: Path) -> None:

@@ -9,8 +9,8 @@ from typing import NoReturn
 
 import click
 
-from allmem_runtime.cli.unfailing_stream import unfailing
-from allmem_runtime.errors import AllMemError
+from allmem_runtime.cli.standard_streams import telling, unfailing
+from allmem_runtime.errors import AllMemError, StorageError
 
 OK, ERROR, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -38,15 +38,20 @@ def run_to_exit(command: click.Command, name: str, arguments: list[str] | None) 
     _tolerate_any_text()
     if sys.stderr is not None:
         sys.stderr = unfailing(sys.stderr)
+    if sys.stdout is not None:
+        sys.stdout = telling(sys.stdout)
     sys.exit(_code(command, name, arguments))
 
 
 def _code(command: click.Command, name: str, arguments: list[str] | None) -> int:
     try:
         result = command.main(arguments, prog_name=name, standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return result if isinstance(result, int) else OK
     except AllMemError as error:
+        if isinstance(error, StorageError):
+            _to_nowhere_if_full()
         return _fail(name, str(error), error.exit_code)
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else name
@@ -83,6 +88,14 @@ def _tolerate_any_text() -> None:
                 reconfigure(errors="replace")
             else:
                 reconfigure(encoding="utf-8", errors="replace")
+
+
+def _to_nowhere_if_full() -> None:
+    """What could not be written must not be tried again when the interpreter ends."""
+    try:
+        sys.stdout.flush()
+    except (AllMemError, OSError, ValueError, AttributeError):
+        _to_nowhere()
 
 
 def _to_nowhere() -> None:

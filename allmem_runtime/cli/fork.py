@@ -9,6 +9,7 @@ import click
 from allmem_runtime.cli.shared_options import command
 from allmem_runtime.errors import UsageError
 from allmem_runtime.files.forking import fork_file
+from allmem_runtime.passages.files import copy_text, delete_text
 
 
 @command()
@@ -19,9 +20,18 @@ from allmem_runtime.files.forking import fork_file
 def fork(session: Path, target: Path) -> None:
     """Copy a saved SESSION to a new file that notes where it came from.
 
-    Every byte is verified on the way. Both files go on independently; neither grows.
+    Every byte is verified on the way. Both files go on independently; neither grows. The text that
+    was kept of what the session has read is copied too, to the new file's name with .passages
+    after it.
     """
     if target.exists():
         raise UsageError(f"{target} exists already.", "Choose another name, or remove it first.")
-    digest = fork_file(session, target)
+    failure = copy_text(session, target)
+    try:
+        digest = fork_file(session, target)
+    except BaseException:
+        delete_text(target)
+        raise
+    if failure:
+        click.echo(failure, err=True)
     click.echo(f"{target} is a fork of {session} ({digest[:12]}).", err=True)

@@ -29,7 +29,7 @@ def info(path: Path | None, as_json: bool, work: bool, shape: str | None) -> Non
     For a model: its architecture, the parts of its state in bytes (they never grow), weights,
     operators, where it came from, and the cache of full attention that the state replaces. For a
     session: how much it has read of what, its model and the session it was forked from. A
-    session file holds no text that was read.
+    session file holds no text that was read; how much is kept beside it is told.
 
     With --flops, or for a --shape: operations per token at 4k, 37k and 128k, full attention
     beside AllMem, and the cache.

@@ -11,6 +11,7 @@ from allmem_runtime.engine.options import EngineOptions
 from allmem_runtime.errors import StorageError, UsageError
 
 DEFAULT_PAUSE = 2.0
+DEFAULT_PASSAGES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class RunOptions:
         engine: where and how the model runs.
         sampling: the sampling options that were given, by the names of ``Sampling``.
         pause: seconds that make a pause of a stream.
+        passages: most passages of the text that are read again before a question.
+        text: keep the text of what is read, and use what was kept.
         as_json: events on stdout.
         quiet: answers and errors only.
     """
@@ -40,6 +43,8 @@ class RunOptions:
     engine: EngineOptions
     sampling: dict[str, object]
     pause: float | None
+    passages: int
+    text: bool
     as_json: bool
     quiet: bool
 

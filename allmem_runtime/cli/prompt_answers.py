@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 import unicodedata
@@ -10,9 +11,14 @@ from collections.abc import Sequence
 import click
 
 from allmem_runtime.cli.signals import Interrupts
+from allmem_runtime.cli.text_failures import TextFailures
 from allmem_runtime.generation.sampling import Sampling
 from allmem_runtime.progress import Printer, printable
+from allmem_runtime.session.kept_text import Passage
 from allmem_runtime.session.session import Session
+from allmem_runtime.session.writing import FinishReason
+
+_SENTENCE_CHARACTERS = 160
 
 
 class Answerer:
@@ -23,6 +29,8 @@ class Answerer:
         sampling: how answers are drawn.
         printer: what is told besides the answers.
         interrupts: Ctrl-C.
+        failures: told where the text cannot be used.
+        passages: most passages of the text that are read again before each.
         as_json: events instead of text.
         quiet: do not repeat the questions on stderr.
     """
@@ -33,7 +41,9 @@ class Answerer:
         sampling: Sampling,
         printer: Printer,
         interrupts: Interrupts,
+        failures: TextFailures,
         *,
+        passages: int,
         as_json: bool,
         quiet: bool,
     ) -> None:
@@ -41,8 +51,10 @@ class Answerer:
         self._sampling = sampling
         self._printer = printer
         self._interrupts = interrupts
+        self._passages = passages
         self._as_json = as_json
         self._quiet = quiet
+        self._failures = failures
 
     def answer_all(self, session: Session, system: str | None = None) -> None:
         """Answer every prompt; the session itself stays as it is.
@@ -56,12 +68,16 @@ class Answerer:
                 return
             if not self._quiet and not self._as_json:
                 click.echo(f"> {printable(prompt)}", err=True)
-            self._answer(session.fork(), number, prompt, system)
+            self._answer(session, number, prompt, system)
 
-    def _answer(self, fork: Session, number: int, prompt: str, system: str | None) -> None:
+    def _answer(self, session: Session, number: int, prompt: str, system: str | None) -> None:
         began, first, parts = time.monotonic(), 0.0, []
-        with self._interrupts.also(fork.cancel):
-            for text in fork.stream(prompt, sampling=self._sampling, system=system):
+        answer = session.answer(
+            prompt, passages=self._passages, sampling=self._sampling, system=system
+        )
+        self._failures.look(session)
+        with self._interrupts.also(answer.cancel):
+            for text in answer:
                 first = first or time.monotonic() - began
                 parts.append(text)
                 if self._as_json:
@@ -71,22 +87,36 @@ class Answerer:
         if not self._as_json:
             click.echo()
             if not self._quiet:
-                tell_if_cut(fork, self._sampling)
+                tell_if_cut(answer.finish_reason, self._sampling)
+                if self._passages and session.text is not None:
+                    tell_places(answer.passages)
         self._printer.event(
             "answer",
             prompt=number,
             question=prompt,
             text="".join(parts),
-            finish_reason=fork.finish_reason,
-            position=fork.position,
+            finish_reason=answer.finish_reason,
+            position=answer.position,
+            passages=[dataclasses.asdict(passage) for passage in answer.passages],
             seconds_to_first_text=round(first, 3),
             seconds=round(time.monotonic() - began, 3),
         )
 
 
-def tell_if_cut(session: Session, sampling: Sampling) -> None:
+def tell_places(passages: Sequence[Passage]) -> None:
+    """Say on stderr which places of the text an answer was given, and the sentence at each."""
+    if not passages:
+        click.echo("(answered from the state alone)", err=True)
+    for passage in passages:
+        sentence = printable(passage.sentence)
+        if len(sentence) > _SENTENCE_CHARACTERS:
+            sentence = sentence[: _SENTENCE_CHARACTERS - 1] + "…"
+        click.echo(f"  {printable(str(passage.sentence_place))}  {sentence}", err=True)
+
+
+def tell_if_cut(reason: FinishReason, sampling: Sampling) -> None:
     """Say on stderr that an answer ended because it was long enough, not because it was done."""
-    if session.finish_reason == "length":
+    if reason == "length":
         click.echo(f"(cut after {sampling.max_tokens} tokens; --max-tokens allows more)", err=True)
 
 

@@ -74,7 +74,11 @@ class Reader:
                 stack.enter_context(self._interrupts.also(live.end))
             total = _Total(self._session, part)
             steps = self._session.ingest(
-                pieces, system=system, new_source=part.new, read_before=part.read_before
+                pieces,
+                system=system,
+                new_source=part.new,
+                read_before=part.read_before,
+                name=part.source.name,
             )
             try:
                 self._follow(stack.enter_context(closing(steps)), total, on_pause)

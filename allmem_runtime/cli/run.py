@@ -15,7 +15,7 @@ import click
 
 from allmem_runtime.cli.exit_codes import OK, exit_code_of
 from allmem_runtime.cli.option_flags import tokens
-from allmem_runtime.cli.options import DEFAULT_PAUSE, RunOptions
+from allmem_runtime.cli.options import DEFAULT_PASSAGES, DEFAULT_PAUSE, RunOptions
 from allmem_runtime.cli.shared_options import command, engine_flags, json_flag, model_argument
 from allmem_runtime.cli.signals import ENDING, Interrupts
 from allmem_runtime.engine.threads import no_blas_threads
@@ -38,6 +38,10 @@ longer if you /save it.
 
 With --session the state is saved after reading and after Ctrl-C. The same command goes on where
 it stopped; with other sources it reads those too.
+
+What is read is also kept as text, beside the --session file as FILE.passages, or in a temporary
+file. Before a question, the passages that fit it are read again, and the places they stand at are
+told after the answer. --no-text keeps none.
 
 With --stream the source may never end. Each time nothing comes for --pause seconds, the prompts are
 answered, and again when more came, and once more at the end or on Ctrl-C. Without
@@ -66,6 +70,11 @@ Answers go to standard output, all else to standard error."""
 @click.option("--seed", type=int, help="The same seed gives the same answer.")
 @click.option("--stop", multiple=True, help="Text that ends an answer; may be given repeatedly.")
 @click.option("--pause", type=float, help=f"Seconds of silence.  [default: {DEFAULT_PAUSE:g}]")
+@click.option("--passages", type=click.IntRange(0, 64), default=DEFAULT_PASSAGES,
+              show_default=True,
+              help="Most passages read again before a question; 0 for none.")  # fmt: skip
+@click.option("--text/--no-text", default=True, show_default=True,
+              help="Keep what is read as text too, and find passages in it.")  # fmt: skip
 @json_flag("One JSON event a line on standard output.")
 @click.option("--quiet", is_flag=True, help="Nothing but answers and errors.")
 def run(**values: Any) -> int:
@@ -108,7 +117,8 @@ def _run(options: RunOptions, out: Printer) -> int:
             if options.session is not None and names:  # questions alone save nothing
                 stack.enter_context(saving_alone(options.session, out.notice))
                 resumed = options.session.exists()  # another process may just have made it
-            work = Work(options, out, interrupts, resumed=resumed)
+            keeps = any(source.path is not None for source in sources)
+            work = Work(options, out, interrupts, resumed=resumed, keeps_text=keeps)
             finished = work.read(sources, may_be_empty=implied)
         if not finished and interrupts.last == signal.SIGINT and _endless(options, sources):
             interrupts.rearm()

@@ -11,6 +11,7 @@ from allmem_runtime.cli.prompt_answers import Answerer
 from allmem_runtime.cli.reading import Reader, caught_up
 from allmem_runtime.cli.resume import Part, remaining, unread_part, whole
 from allmem_runtime.cli.signals import Interrupts
+from allmem_runtime.cli.text_failures import TextFailures
 from allmem_runtime.errors import SourceError, StorageError
 from allmem_runtime.model import load
 from allmem_runtime.progress import Printer
@@ -27,13 +28,20 @@ class Work:
         out: what is told besides answers.
         interrupts: Ctrl-C.
         resumed: whether the session file exists.
+        keeps_text: keep the text of what is read even where no session is saved.
 
     Attributes:
         unsaved: why what was read is not in the session file; None if it is, or there is none.
     """
 
     def __init__(
-        self, options: RunOptions, out: Printer, interrupts: Interrupts, *, resumed: bool
+        self,
+        options: RunOptions,
+        out: Printer,
+        interrupts: Interrupts,
+        *,
+        resumed: bool,
+        keeps_text: bool = False,
     ) -> None:
         self._options = options
         self._out = out
@@ -45,9 +53,10 @@ class Work:
         if resumed:
             assert options.session is not None
             # Questions are asked of forks, so the reader needs no copy to undo them.
-            self._session = model.open(options.session, undo=False)
+            self._session = model.open(options.session, undo=False, text=options.text)
         else:
-            self._session = model.session(undo=False)
+            kept = options.text and (options.session is not None or keeps_text)
+            self._session = model.session(undo=False, text=kept and (options.session or True))
         out.event(
             "start",
             model=model.name,
@@ -65,6 +74,8 @@ class Work:
         out.notice(f"{model.name} on {model.device}: {model.device.why}")
         for notice in model.engine.notices:
             out.notice(notice)
+        self._failures = TextFailures(self._tell_text_failure)
+        self._failures.look(self._session)
         self._system = options.system
         if self._system is not None and self._session.info()["turn"] != "start":
             out.notice("--system opened the conversation when the session began; not given again.")
@@ -74,6 +85,8 @@ class Work:
             self._sampling,
             out,
             interrupts,
+            self._failures,
+            passages=options.passages,
             as_json=options.as_json,
             quiet=options.quiet,
         )
@@ -90,11 +103,13 @@ class Work:
         session = self._session
         reader = Reader(session, self._out, self._interrupts, self._options.session)
         before = session.position, session.pending, session.unread
-        finished, failure = False, None
+        finished = False
+        failure: Exception | None = None
         try:
             finished = self._read_all(reader, sources, may_be_empty)
-        except SourceError as error:
-            failure = error
+        except (SourceError, StorageError, BrokenPipeError) as error:
+            failure = error  # the latter two: nobody takes the answers at a pause
+        self._failures.look(session)
         if (session.position, session.pending, session.unread) != before:
             self._save(reader)
         elif failure:
@@ -143,6 +158,8 @@ class Work:
             self._options.session,
             terminal_lines(terminal),
             self._system,
+            failures=self._failures,
+            passages=self._options.passages,
         ).run()
 
     def _parts(self, sources: list[Source]) -> list[Part]:
@@ -168,6 +185,10 @@ class Work:
         elif parts and session.position:
             self._out.notice(f"Added to the {session.position:,} tokens read before.")
         return parts
+
+    def _tell_text_failure(self, failure: str) -> None:
+        self._out.notice(failure)
+        self._out.event("text_failure", message=failure)
 
     def _forget_system(self) -> None:
         if self._session.info()["turn"] != "start":

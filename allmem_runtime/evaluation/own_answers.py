@@ -20,7 +20,7 @@ from allmem_runtime.text.turns import Turns
 class AnsweringSession(Session):
     """A session that answers tokens as they are."""
 
-    def answer(self, ids: Sequence[int], sampling: Sampling) -> str:
+    def answer_ids(self, ids: Sequence[int], sampling: Sampling) -> str:
         """Feed a prompt up to where its answer begins, and give the whole answer.
 
         Raises:
@@ -108,7 +108,7 @@ def answer_prompts(
         begun = time.perf_counter()
         session.reset()
         drawing = dataclasses.replace(sampling, seed=seed_of(sampling.seed or 0, prompt.key))
-        answer = session.answer(ids, drawing)
+        answer = session.answer_ids(ids, drawing)
         written = session.position + session.pending - len(ids)
         file.add(prompt, answer, tokens=written, finish_reason=session.finish_reason)
         tally.answered += 1

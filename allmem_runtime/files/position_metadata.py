@@ -23,6 +23,7 @@ def place_to_metadata(place: Place) -> dict[str, str]:
     unread = place.unread if len(place.unread) <= MAX_UNREAD else b""
     return {
         **({"unread": _unread_to_text(unread)} if unread else {}),
+        **({"text_digest": place.text} if place.text else {}),
         "position": str(place.position),
         "turn": place.turn,
         "seed": str(place.seed),
@@ -104,6 +105,7 @@ def place_from_metadata(metadata: Mapping[str, str], vocab_size: int) -> Place:
         recent=recent,
         seed=number("seed", MAX_SEED),
         unread=unread(),
+        text=digest("text_digest", metadata.get("text_digest", "")),
         source=SourceMark(
             offset=number("source_offset", MAX_POSITION),
             finished=finished,

@@ -9,6 +9,7 @@ from allmem_runtime.session.cursor import Cursor
 from allmem_runtime.text.blocks import Block, Blocks
 from allmem_runtime.text.pause import Pause
 from allmem_runtime.text.reading import Progress, Reading
+from allmem_runtime.text.segments import Segment
 from allmem_runtime.text.tokenizer import Tokenizer
 
 HEALTH_TOKENS = 1 << 14
@@ -20,6 +21,7 @@ def ingest(
     tokenizer: Tokenizer,
     blocks: Blocks,
     leave: Callable[[Block], None],
+    taken: Callable[[Segment, int, int], None],
 ) -> Iterator[Progress]:
     """Read to the end of the source, or until told to stop.
 
@@ -32,6 +34,7 @@ def ingest(
         blocks: the source.
         leave: told what was pulled from the source and not taken: at each yield, and all of it
             if the source is left unfinished.
+        taken: told each segment; see ``Reading``.
 
     Yields:
         Progress after each piece, at each pause of the source, and once more at the end.
@@ -41,7 +44,7 @@ def ingest(
         SessionStateError: a step failed, or the state is not finite any more.
     """
     place = cursor.place
-    reading = Reading(tokenizer, place.source)
+    reading = Reading(tokenizer, place.source, taken)
     begun, first, checked = time.perf_counter(), place.position, place.position
 
     def progress(paused: bool = False) -> Progress:

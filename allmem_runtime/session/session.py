@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator, Iterator, Sequence
-from typing import Any, Literal, overload
+from typing import Any
 
-import numpy as np
-
-from allmem_runtime.engine.buffers import Logits
-from allmem_runtime.errors import SessionStateError, UsageError
+from allmem_runtime.errors import AllMemError, UsageError
 from allmem_runtime.generation.sampling import Sampling
 from allmem_runtime.loaded_model import LoadedModel
+from allmem_runtime.session.answer import Answer
+from allmem_runtime.session.feeding import Feeding
 from allmem_runtime.session.ingesting import ingest
+from allmem_runtime.session.kept_text import Passage, Segment
 from allmem_runtime.session.session_state import SessionState
 from allmem_runtime.session.writing import FinishReason, write
 from allmem_runtime.source_mark import RunningDigest, SourceMark
 from allmem_runtime.text.blocks import Block, Blocks
 from allmem_runtime.text.reading import Progress
+from allmem_runtime.text.segments import Segment as TextSegment
 from allmem_runtime.text.turns import Turns
 
+DEFAULT_PASSAGES = 3
+"""Most passages that are read again before a question."""
 
-class Session(SessionState):
+PASSAGES_SHARE = 1 / 3
+"""Part of the window that they may take together."""
+
+
+class Session(Feeding):
     """What one reader has in mind.
 
     Reading and answering are iterators: the work is done as they are consumed. While one is
@@ -30,15 +38,33 @@ class Session(SessionState):
     Attributes:
         finish_reason: why the last answer ended: ``end`` (the model's own end token), ``stop``
             (a stop string), ``length``, ``cancelled``; empty if there was none, or it was left.
+        passages: what was read again for the last answer of ``ask`` or ``stream``.
     """
 
     def __init__(self, model: LoadedModel, *, undo: bool = True) -> None:
         super().__init__(model, undo=undo)
         self.finish_reason: FinishReason = ""
+        self.passages: tuple[Passage, ...] = ()
         self._turns = Turns(model.tokenizer, model.chat, model.manifest.begin_tokens)
+
+        self._earlier: tuple[str, ...] = ()
+        self._following: Answer | None = None
+
+    def cancel(self) -> None:
+        """End the running call at its next piece or token; any thread may call this."""
+        super().cancel()
+        if (answer := self._following) is not None:
+            answer.cancel()
 
     def _forget(self) -> None:
         self.finish_reason = ""
+        self.passages = ()
+        self._earlier = ()
+
+    def _follow(self, other: SessionState) -> None:
+        super()._follow(other)
+        if isinstance(other, Session):
+            self._earlier = other._earlier
 
     # Reading -----------------------------------------------------------------------------
 
@@ -50,6 +76,7 @@ class Session(SessionState):
         system: str | None = None,
         new_source: bool = False,
         read_before: RunningDigest | None = None,
+        name: str = "",
     ) -> Generator[Progress, None, None]:
         """Read a source to its end, yielding after each piece.
 
@@ -66,6 +93,7 @@ class Session(SessionState):
             read_before: SHA-256 of the source up to ``source_offset``, taken anew after the session
                 was opened from a file; goes on with the reading, so that what was read by then
                 can be recognized too. It may still grow until the first bytes come.
+            name: what to call the source where a place in it is told.
 
         Raises:
             UsageError: the source is of no known kind, or an argument does not fit.
@@ -76,7 +104,7 @@ class Session(SessionState):
             raise UsageError(
                 "Plain text takes no system text.", "Leave one of the two arguments out."
             )
-        return self._ingest(Blocks(source), document, system, new_source, read_before)
+        return self._ingest(Blocks(source), document, system, new_source, read_before, name)
 
     def _ingest(
         self,
@@ -85,6 +113,7 @@ class Session(SessionState):
         system: str | None,
         new_source: bool,
         read_before: RunningDigest | None,
+        name: str,
     ) -> Generator[Progress, None, None]:
         with self._operation("a source is being read"):
             blocks.begin()  # a source that cannot be read changes nothing
@@ -103,7 +132,22 @@ class Session(SessionState):
             place.source.finished = False
             self._leave(b"")
             self._cursor.queue(before)
-            yield from ingest(self._cursor, self.model.tokenizer, blocks, self._leave)
+
+            def taken(segment: TextSegment, first: int, tokens: int) -> None:
+                at = place.position + len(place.pending)
+                self._keep(Segment(name, segment.text, first, segment.end, at, tokens))
+
+            yield from ingest(self._cursor, self.model.tokenizer, blocks, self._leave, taken)
+
+    def _keep(self, segment: Segment) -> None:
+        """Have the text of a segment kept, if anybody keeps it."""
+        place, text = self._cursor.place, self._text
+        at, place.text = place.text, ""
+        if text is not None:
+            try:
+                place.text = text.take(at, segment)
+            except AllMemError as error:
+                self.lose_text(error)
 
     def _leave(self, unread: Block) -> None:
         self._cursor.place.unread = unread
@@ -135,19 +179,115 @@ class Session(SessionState):
 
     # Answering ---------------------------------------------------------------------------
 
-    def ask(
-        self, question: str, *, sampling: Sampling | None = None, system: str | None = None
-    ) -> str:
-        """The whole answer to a question; see ``stream``."""
-        return "".join(self.stream(question, sampling=sampling, system=system))
+    def answer(
+        self,
+        question: str,
+        *,
+        passages: int = DEFAULT_PASSAGES,
+        sampling: Sampling | None = None,
+        system: str | None = None,
+    ) -> Answer:
+        """Answer a question on a fork that first reads again what fits it; nothing is changed.
 
-    def stream(
-        self, question: str, *, sampling: Sampling | None = None, system: str | None = None
-    ) -> Iterator[str]:
-        """Ask, and yield the answer as it is written.
+        Passages are found where the text of what was read is kept; see ``keep_text``. Together
+        they take a part of the window at most.
 
         Args:
             question: text of the user; nothing in it acts as a control token.
+            passages: most that are read again; 0 asks the state alone.
+            sampling: how to draw; the model's own way by default.
+            system: instruction that opens the conversation.
+
+        Raises:
+            SessionStateError: the session is busy or failed. What ``stream`` raises is raised
+                while the answer is iterated over.
+        """
+        return self._answer(question, self.find_passages(question, passages), sampling, system)
+
+    def _answer(
+        self,
+        question: str,
+        found: Sequence[Passage],
+        sampling: Sampling | None,
+        system: str | None,
+    ) -> Answer:
+        fork = self.fork()
+        fork.keep_text(None)
+        cancelled = threading.Event()
+
+        def pieces() -> Generator[str, None, FinishReason]:
+            opening = system
+            for passage in reversed(found):  # the best stands right before the question
+                if cancelled.is_set():
+                    return "cancelled"
+                for _ in fork.ingest(passage.text, system=opening, new_source=True):
+                    if cancelled.is_set():
+                        return "cancelled"
+                opening = None
+            for text in fork.stream(question, sampling=sampling, system=opening):
+                yield text
+                if cancelled.is_set():
+                    fork.cancel()  # it may have come just before the writing began
+            return fork.finish_reason
+
+        def cancel() -> None:
+            cancelled.set()
+            fork.cancel()
+
+        return Answer(found, pieces(), cancel, lambda: fork.position)
+
+    def find_passages(self, question: str, most: int = DEFAULT_PASSAGES) -> list[Passage]:
+        """The passages that fit a question, the best first; none where no text is kept.
+
+        Where the text cannot be used, ``text_failure`` says why, and the state answers alone.
+
+        Args:
+            question: of the user.
+            most: how many at most; together they take a part of the window.
+        """
+        if self._text is None or most < 1:
+            return []
+        place, encode = self._cursor.place, self.model.tokenizer.encode_text
+        try:
+            return self._text.find(
+                place.text,
+                question,
+                self._earlier,
+                most,
+                int(self.model.manifest.window * PASSAGES_SHARE),
+                lambda text: len(encode(text)),
+            )
+        except AllMemError as error:
+            self.lose_text(error)
+            return []
+
+    def ask(
+        self,
+        question: str,
+        *,
+        passages: int = 0,
+        sampling: Sampling | None = None,
+        system: str | None = None,
+    ) -> str:
+        """The whole answer to a question; see ``stream``."""
+        return "".join(self.stream(question, passages=passages, sampling=sampling, system=system))
+
+    def stream(
+        self,
+        question: str,
+        *,
+        passages: int = 0,
+        sampling: Sampling | None = None,
+        system: str | None = None,
+    ) -> Iterator[str]:
+        """Ask, and yield the answer as it is written.
+
+        The question and its answer become part of what the session knows; passages do not.
+
+        Args:
+            question: text of the user; nothing in it acts as a control token.
+            passages: most passages of the text that a fork reads again to answer, as ``answer``
+                does; the session then reads the answer.
             sampling: how to draw; the model's own way by default.
             system: instruction that opens the conversation.
 
@@ -155,13 +295,54 @@ class Session(SessionState):
             UsageError: the system text comes too late, or the question is too long.
             SessionStateError: the session is busy, failed, or its logits are not finite.
         """
+        self.passages = tuple(self.find_passages(question, passages))
+        if self.passages:
+            yield from self._stream_with_passages(question, sampling, system)
+            return
         with self._operation("a question is being answered"):
             place = self._cursor.place
             tokens = self._turns.question(place.turn, question, system)
             self._remember()
             self._cursor.queue(tokens)
             place.turn = "reply"
-            yield from self._write(sampling, self.model.chat.stop)
+            parts: list[str] = []
+            try:
+                for text in self._write(sampling, self.model.chat.stop):
+                    parts.append(text)
+                    yield text
+            finally:
+                self._note(question, parts)
+
+    def _stream_with_passages(
+        self, question: str, sampling: Sampling | None, system: str | None
+    ) -> Iterator[str]:
+        """Yield the answer of a fork, and read question and answer, without passages."""
+        answer = self._answer(question, self.passages, sampling, system)
+        with self._operation("a question is being answered"):
+            place = self._cursor.place
+            tokens = self._turns.question(place.turn, question, system)
+            self.finish_reason = ""
+            self._following = answer
+            parts: list[str] = []
+            try:
+                for text in answer:
+                    parts.append(text)
+                    yield text
+                self.finish_reason = answer.finish_reason
+            finally:
+                self._following = None
+                if parts or answer.finish_reason:
+                    self._remember()
+                    self._cursor.queue(tokens)
+                    self._cursor.queue(self.model.tokenizer.encode_text("".join(parts)))
+                    place.turn = "reply"
+                    self._note(question, parts)
+            for _ in self._cursor.feed():
+                pass
+
+    def _note(self, question: str, parts: Sequence[str]) -> None:
+        """Remember an exchange for the questions after it, which may lean on it."""
+        self._earlier = (*self._earlier[-1:], "\n".join([question, "".join(parts)]))
 
     def generate(self, text: str = "", *, sampling: Sampling | None = None) -> Iterator[str]:
         """Continue a text as it stands, outside any conversation.
@@ -188,67 +369,3 @@ class Session(SessionState):
         self.finish_reason = ""
         drawing = sampling or self.model.sampling
         self.finish_reason = yield from write(self._cursor, self.model.tokenizer, drawing, stop)
-
-    # Low level ---------------------------------------------------------------------------
-
-    @overload
-    def feed(self, ids: Sequence[int], logits: Literal["none"] = "none") -> None: ...
-
-    @overload
-    def feed(self, ids: Sequence[int], logits: Literal["last", "all"]) -> Logits: ...
-
-    def feed(
-        self, ids: Sequence[int], logits: Literal["none", "last", "all"] = "none"
-    ) -> Logits | None:
-        """Feed tokens as they are, with nothing around them.
-
-        Args:
-            ids: token ids.
-            logits: of no token, the last, or all of them.
-
-        Returns:
-            None, [vocab_size], or [tokens, vocab_size].
-
-        Raises:
-            UsageError: an id is no token of this model, or logits of no tokens are wanted.
-            SessionStateError: the session is busy or failed, or the call was cancelled.
-        """
-        if logits not in ("none", "last", "all"):
-            raise UsageError(f"logits is {logits!r}.", "Use none, last or all.")
-        if logits != "none" and not len(ids):
-            raise UsageError("There is no token to give logits of.", "Feed at least one.")
-        if logits == "all":
-            rows = [np.zeros((0, self.model.manifest.backbone.vocab_size), np.float32)]
-            return np.concatenate([*rows, *self.logits_all(ids)])
-        with self._operation("tokens are being fed"):
-            self._begin_raw(ids)
-            found: Logits | None = None
-            for found in self._cursor.feed(last=logits == "last"):  # noqa: B007
-                pass
-            if logits == "none":
-                return None
-            if found is None or not len(found):
-                raise SessionStateError(
-                    "The call was cancelled before its last token.", "Feed nothing to go on."
-                )
-            row: Logits = found[-1].copy()
-            return row
-
-    def logits_all(self, ids: Sequence[int]) -> Iterator[Logits]:
-        """Feed tokens and yield the logits of each, a piece at a time, for evaluation.
-
-        Yields:
-            [tokens of the piece, vocab_size].
-        """
-        with self._operation("tokens are being fed"):
-            cursor = self._cursor
-            for _ in cursor.feed():
-                pass
-            self._begin_raw(ids)
-            while (count := cursor.ready()) and not cursor.stop.is_set():
-                yield cursor.step(count, range(count)).copy()
-
-    def _begin_raw(self, ids: Sequence[int]) -> None:
-        self._cursor.queue(ids)
-        if self._cursor.place.turn == "start" and len(ids):
-            self._cursor.place.turn = "raw"

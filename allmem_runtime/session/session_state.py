@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from allmem_runtime.engine.buffers import DeviceTensors
-from allmem_runtime.errors import SessionStateError, UsageError
+from allmem_runtime.errors import AllMemError, SessionStateError, UsageError
 from allmem_runtime.files import snapshot
 from allmem_runtime.generation.sampling import MAX_SEED
 from allmem_runtime.loaded_model import LoadedModel
 from allmem_runtime.session.cursor import Cursor
 from allmem_runtime.session.guard import Guard
+from allmem_runtime.session.kept_text import KeptText
 from allmem_runtime.state import Place
 
 
@@ -24,6 +25,10 @@ class SessionState:
     Args:
         model: whose state it is.
         undo: keep a copy of the state from before each exchange.
+
+    Attributes:
+        text_failure: why the text that was read is not kept any more, or cannot be used; empty
+            while there is nothing to complain about. The state is sound all the same.
     """
 
     def __init__(self, model: LoadedModel, *, undo: bool = True) -> None:
@@ -39,6 +44,8 @@ class SessionState:
         )
         self._checkpoint: _Copy | None = None
         self._before: _Copy | None = None  # the state before the last exchange
+        self._text: KeptText | None = None
+        self.text_failure = ""
 
     @classmethod
     def opened(cls, model: LoadedModel, path: Path, *, undo: bool = True) -> Self:
@@ -87,6 +94,7 @@ class SessionState:
             other = type(self)(self.model, undo=undo)
             other._cursor.piece = self._cursor.piece
             other._cursor.restore(self._cursor.tensors, self._cursor.place)
+            other._follow(self)
             return other
 
     def save(self, path: str | Path) -> None:
@@ -102,6 +110,7 @@ class SessionState:
         with self._guard.moment():
             cursor = self._cursor
             cursor.check()
+            self._save_text(Path(path))
             cursor.place.parent = snapshot.save(
                 Path(path),
                 _owner(self.model),
@@ -109,6 +118,47 @@ class SessionState:
                 cursor.tensors,
                 cursor.place,
             )
+
+    def keep_text(self, text: KeptText | None) -> None:
+        """Have the text of what is read kept, so that ``answer`` finds passages in it.
+
+        Args:
+            text: who keeps it; None keeps none any more.
+        """
+        self._text, self.text_failure = text, ""
+
+    @property
+    def text(self) -> KeptText | None:
+        """Who keeps the text of what is read; None if nobody does."""
+        return self._text
+
+    @property
+    def text_digest(self) -> str:
+        """Digest of the text that was kept of what was read; empty if none was."""
+        return self._cursor.place.text
+
+    def lose_text(self, error: AllMemError) -> None:
+        """Go on without the text, and say so in ``text_failure``."""
+        self._text, self.text_failure = None, str(error)
+
+    def _save_text(self, path: Path) -> None:
+        """Have the text on disk before the session that names it; both stand at one token."""
+        if self._text is None:
+            return
+        try:
+            self._text.save(self._cursor.place.text, path)
+        except AllMemError as error:
+            self._cursor.place.text = ""
+            self.lose_text(error)
+
+    def _follow(self, other: SessionState) -> None:
+        """What a fork has of its session besides the state."""
+        self.text_failure = other.text_failure
+        if other._text is not None:
+            try:
+                self._text = other._text.fork()
+            except AllMemError as error:
+                self.lose_text(error)
 
     def checkpoint(self) -> None:
         """Keep a copy of the state in memory, to which ``rollback`` returns."""
@@ -174,6 +224,8 @@ class SessionState:
             "memory_bytes": self._cursor.nbytes + copies * state,
             "seed": place.seed,
             "parent": place.parent,
+            "text_digest": place.text,
+            "text_failure": self.text_failure,
             "failure": self._cursor.failure,
         }
 

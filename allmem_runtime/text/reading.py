@@ -6,7 +6,7 @@ It knows nothing of models or states. Memory is bounded by one block and one seg
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from allmem_runtime.errors import UsageError
@@ -47,10 +47,18 @@ class Reading:
     Args:
         tokenizer: encodes each segment on its own.
         mark: how far the source was read before; kept up to date.
+        taken: told each segment, the bytes of the source before it, and its tokens, right before
+            the tokens are handed out.
     """
 
-    def __init__(self, tokenizer: Tokenizer, mark: SourceMark) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        mark: SourceMark,
+        taken: Callable[[Segment, int, int], None] = lambda segment, first, tokens: None,
+    ) -> None:
         self._tokenizer = tokenizer
+        self._told = taken
         self._mark = mark
         self._reader = Utf8Reader(mark.offset)
         self._segmenter = Segmenter(self._reader)
@@ -96,9 +104,11 @@ class Reading:
     def _taken(self, segments: Iterable[Segment]) -> Iterator[list[int]]:
         for segment in segments:
             tokens = self._tokenizer.encode_text(segment.text)
-            count = segment.end - self._mark.offset
+            first = self._mark.offset
+            count = segment.end - first
             self._mark.advance(bytes(self._held[:count]))
             del self._held[:count]
+            self._told(segment, first, len(tokens))
             yield tokens
 
     def _digest(self, block: bytes) -> None:

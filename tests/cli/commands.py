@@ -63,7 +63,7 @@ def finished(running: subprocess.Popen[bytes], stdin: bytes | None = None) -> Re
         running.kill()
         out, err = running.communicate()
         pytest.fail(f"did not end: {out.decode()[-500:]} {err.decode()[-500:]}")
-    return Result(running.returncode, out.decode(), (err or b"").decode())
+    return Result(running.returncode, (out or b"").decode(), (err or b"").decode())
 
 
 def events(running: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:

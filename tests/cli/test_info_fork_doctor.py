@@ -64,7 +64,7 @@ def test_info_of_a_session_says_what_was_read_and_what_is_inside(
 def test_a_session_file_and_its_description_hold_no_text(
     command: Command, tiny_model_dir: Path, tmp_path: Path
 ) -> None:
-    canary = "The password is quetzalcoatl-7491."
+    canary = "The password is quetzalcoatl-7491836205."
     secret = tmp_path / "secret.txt"
     secret.write_text(TEXT * 3 + canary)
     path = tmp_path / "s.allmem"
@@ -72,7 +72,7 @@ def test_a_session_file_and_its_description_hold_no_text(
     described = command("allmem", "info", path)
     for data in (path.read_bytes(), run.err.encode(), described.out.encode()):
         assert b"quetzalcoatl" not in data
-        assert b"7491" not in data
+        assert b"7491836205" not in data
 
 
 def test_info_does_not_load_the_model(tiny_model_dir: Path, tmp_path: Path) -> None:

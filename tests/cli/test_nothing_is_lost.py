@@ -134,3 +134,32 @@ def test_text_that_is_piped_in_beside_a_saved_session_is_not_ignored_without_a_w
     )
     result = finished(running, b"More text.\n")
     assert result.code == 0 and "Standard input is not read" in result.err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+def test_full_standard_output_is_told_in_one_line_and_costs_nothing_that_was_read(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    session = tmp_path / "s.allmem"
+    arguments = (tiny_model_dir, "--stream", "--prompt", "Who?", "--session", session, *SHORT)
+    with Path("/dev/full").open("wb") as full:
+        read = finished(process("allmem-run", *arguments, stdout=full), TEXT.encode())
+        told = finished(process("allmem", "info", tiny_model_dir, stdout=full))
+    for result in (read, told):
+        assert result.code == 1
+        assert result.err.splitlines()[-1].endswith("Make room, or send it elsewhere.")
+        assert "Traceback" not in result.err
+    assert place(session).source.finished and place(session).source.offset == len(TEXT.encode())
+
+
+def test_a_reader_of_answers_that_leaves_ends_the_command_quietly(
+    tiny_model_dir: Path, document: Path, tmp_path: Path
+) -> None:
+    session = tmp_path / "s.allmem"
+    theirs, ours = os.pipe()
+    os.close(theirs)  # as after `| head -1`
+    arguments = (tiny_model_dir, document, "--session", session, "--prompt", "Who?", *SHORT)
+    result = finished(process("allmem-run", *arguments, stdout=ours))
+    os.close(ours)
+    assert result.code == 1 and "rror" not in result.err
+    assert place(session).source.finished

@@ -27,8 +27,9 @@ EVENTS: dict[str, set[str]] = {
     "text": {"prompt", "text"},
     "answer": {
         "prompt", "question", "text", "finish_reason", "position", "seconds_to_first_text",
-        "seconds",
+        "seconds", "passages",
     },
+    "text_failure": {"message"},
     "pause": {"position"},
     "interrupted": {"position"},
     "error": {"message", "hint", "exit_code"},

@@ -44,7 +44,9 @@ def test_a_second_reader_is_refused_until_the_first_has_saved(
     third = command("allmem-run", tiny_model_dir, document, *options)
     assert third.code == 0
     assert third.of("start")[0]["resumed"]
-    assert sorted(os.listdir(tmp_path)) == sorted(["s.allmem", document.parent.name])
+    assert sorted(os.listdir(tmp_path)) == sorted(
+        ["s.allmem", "s.allmem.passages", document.parent.name]
+    )
 
 
 def test_a_session_that_is_read_into_can_be_asked(

@@ -45,9 +45,14 @@ def write_gguf(
     split: str = "smollm",
     extra_tensor: str | None = None,
     extra_fields: dict[str, object] | None = None,
+    kinds: dict[str, gguf.GGMLQuantizationType] | None = None,
+    **changes: object,
 ) -> PreTrainedModel:
-    """Write a tiny decoder as llama.cpp's converter does; returns the decoder."""
-    model = decoder(name)
+    """Write a tiny decoder as llama.cpp's converter does; returns the decoder.
+
+    ``kinds`` says how matrices are quantized whose names contain its keys.
+    """
+    model = decoder(name, **changes)
     config, kind = model.config, model.config.model_type
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     writer = gguf.GGUFWriter(file, kind)
@@ -82,7 +87,11 @@ def write_gguf(
         if kind == "llama" and any(part in key for part in ("q_proj", "k_proj")):
             values = _pairs_from_halves(values, head_dim)
         stem, _, leaf = key.rpartition(".")
-        writer.add_tensor(f"{names.get_name(stem)}.{leaf}", np.ascontiguousarray(values))
+        values, kind_of = np.ascontiguousarray(values), None
+        for part, chosen in (kinds or {}).items():
+            if part in key and values.ndim == 2:
+                values, kind_of = gguf.quantize(values, chosen), chosen
+        writer.add_tensor(f"{names.get_name(stem)}.{leaf}", values, raw_dtype=kind_of)
     if extra_tensor:
         writer.add_tensor(extra_tensor, np.ones(4, dtype=np.float32))
     writer.write_header_to_file()

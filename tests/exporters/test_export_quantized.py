@@ -33,6 +33,8 @@ from allmem_runtime.config import Manifest
 from allmem_runtime.info import model_info, model_lines
 from allmem_runtime.spec import GRAPH_FILE, MANIFEST_FILE, WEIGHTS_FILE
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 LENGTH = 90
 
 

@@ -34,6 +34,8 @@ from allmem_runtime.config import Manifest
 from allmem_runtime.info import model_info, model_lines
 from allmem_runtime.spec import GRAPH_FILE, LOGITS, MANIFEST_FILE
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 LENGTH = 90
 PRODUCT = "QuantisedMatMul"
 

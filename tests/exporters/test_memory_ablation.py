@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from tiny import tiny_config, write_tiny_checkpoint
 
 from allmem_exporters import AllMemForCausalLM
-from allmem_exporters.ablation.memory_ablation import restrain
+from allmem_exporters.ablation.memory_ablation import restrain_layer
 from allmem_exporters.convert.conversion import convert
 from allmem_exporters.errors import ConfigError, ConversionError, ExportError
 from allmem_exporters.model.adapter import Adapter, base_digest, save_adapter
@@ -40,7 +40,8 @@ def last_logits(folder: Path) -> np.ndarray:
 
 def pytorch(checkpoint: Path, memory: str, **changes: object) -> torch.Tensor:
     model = AllMemForCausalLM.from_pretrained(checkpoint, cache_dtype="float32", **changes).eval()
-    restrain(model, memory)
+    for layer in model.model.layers:
+        restrain_layer(layer, memory)
     with torch.no_grad():
         return model(torch.as_tensor(IDS)[None]).logits[0, -1]
 
@@ -52,7 +53,8 @@ def test_switches_change_what_the_model_says(checkpoint: Path) -> None:
 
 def test_frozen_memory_keeps_its_first_weights(checkpoint: Path) -> None:
     model = AllMemForCausalLM.from_pretrained(checkpoint).eval()
-    restrain(model, "frozen")
+    for layer in model.model.layers:
+        restrain_layer(layer, "frozen")
     with torch.no_grad():
         state = model(torch.as_tensor(IDS)[None]).state
     for layer, tensors in zip(model.model.layers, state.layers, strict=True):

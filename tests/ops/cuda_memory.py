@@ -19,6 +19,9 @@ ELEMENTS = {
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
 }
 
+CORES = {"ordinary_cores": 86, "matrix_instructions": 90}
+"""Compute capabilities that choose either form of a piece's products."""
+
 
 def run_memory(
     library: ShimLibrary,

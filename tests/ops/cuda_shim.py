@@ -7,6 +7,7 @@ any of it changes.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import hashlib
 import os
 import shutil
@@ -65,9 +66,18 @@ def build(name: str, sources: tuple[str, ...], *options: str) -> Path:
             known.update(path.read_bytes())
     folder = ROOT / "build" / "cuda_shim"
     library = folder / f"{name}-{known.hexdigest()[:16]}.so"
-    if library.exists():
-        return library
     folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes may need it at once
+        if not library.exists():
+            _compile(gcc, name, sources, flags, library)
+    return library
+
+
+def _compile(
+    gcc: str, name: str, sources: tuple[str, ...], flags: list[str], library: Path
+) -> None:
+    folder = library.parent
     for stale in folder.glob(f"{name}-{'?' * 16}.so"):
         stale.unlink(missing_ok=True)
     handle, made = tempfile.mkstemp(suffix=".part", dir=folder)
@@ -78,8 +88,7 @@ def build(name: str, sources: tuple[str, ...], *options: str) -> Path:
     if done.returncode != 0:
         os.unlink(made)
         raise AssertionError(f"{' '.join(command)}\n{done.stderr[-6000:]}")
-    os.replace(made, library)  # several test processes may build at once
-    return library
+    os.replace(made, library)
 
 
 ORDERS = (1, 5, -1, -2, -9)

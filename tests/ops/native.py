@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 from cases import BACKENDS, Arrays
 from onnx import TensorProto, helper, numpy_helper
+from sessions import asleep
 
 from allmem_ops import DOMAIN, library
 from allmem_ops.contract import Operator, Value
@@ -85,9 +86,7 @@ class Native:
         types = tuple(a.dtype.str for a in inputs.values())
         key = (operator.name, types, repr(sorted(attributes.items())))
         if key not in self._sessions:
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = self._threads
-            options.log_severity_level = 4  # failures are raised, and expected in some tests
+            options = asleep(self._threads)
             library.register(options)
             self._sessions[key] = onnxruntime.InferenceSession(
                 node_model(operator, inputs, attributes),

@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 from cases import BACKENDS, Arrays
 from native import node_model
+from sessions import asleep
 
 from allmem_exporters.onnx.attention_function import attention_function
 from allmem_exporters.onnx.memory_function import memory_function
@@ -38,7 +39,7 @@ class Portable:
         model.functions.append(self._body(operator, inputs, full))
         model.opset_import[0].version = 20
         session = onnxruntime.InferenceSession(
-            model.SerializeToString(), providers=["CPUExecutionProvider"]
+            model.SerializeToString(), asleep(), providers=["CPUExecutionProvider"]
         )
         names = [tensor.name for tensor in operator.outputs]
         return dict(zip(names, session.run(names, inputs), strict=True))

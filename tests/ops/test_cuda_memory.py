@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pytest
 from cases import Arrays, Backend, Case, MemorySizes, relative_rms, run_pieces, run_reference
-from cuda_memory import ELEMENTS, SOURCES, run_memory
+from cuda_memory import CORES, ELEMENTS, SOURCES, run_memory
 from cuda_shim import ORDERS, ShimLibrary, build
 from memory_cases import MEMORY_CASES
 
@@ -20,10 +20,6 @@ OUTPUT_TOLERANCE = {"float16": 2e-3, "bfloat16": 1e-2}
 """The output is rounded to the activations' type, by up to 5e-4 and 4e-3 of each number."""
 
 NAMES = {case.name: case for case in MEMORY_CASES}
-
-
-CORES = {"ordinary_cores": 86, "matrix_instructions": 90}
-"""Compute capabilities that choose either form of a piece's products."""
 
 
 class Memory:

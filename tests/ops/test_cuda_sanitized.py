@@ -6,13 +6,17 @@ import subprocess
 import sys
 
 import pytest
+from cuda_memory import CORES
 from cuda_shim import ROOT, sanitizer_environment
 
 
 @pytest.mark.parametrize(
     ("operator", "tests"),
     [
-        pytest.param("memory", "agree or small_activations", id="memory"),
+        pytest.param("memory", f"(agree or small_activations) and {cores}", id=f"memory_{cores}")
+        for cores in CORES
+    ]
+    + [
         pytest.param("memory", "", id="memory_all", marks=pytest.mark.long),
         pytest.param("attention", "", id="attention_all", marks=pytest.mark.long),
     ],

@@ -9,6 +9,9 @@ from native import available_cpu_paths
 from onnx import TensorProto, helper
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
+# Sums of some hundred float32 products, and of integers that are exact.
+from sessions import asleep
+
 from allmem_ops import DOMAIN, library
 from allmem_ops.reference.product import (
     gated_inputs,
@@ -19,7 +22,6 @@ from allmem_ops.reference.product import (
     weights_of,
 )
 
-# Sums of some hundred float32 products, and of integers that are exact.
 TOLERANCE = 1e-5
 
 SHAPES = [(32, 16), (64, 1), (96, 17), (576, 48), (160, 129), (33, 40), (1, 5), (576, 1029)]
@@ -68,9 +70,7 @@ def session_of(graph, threads=2):
     domains = (("", 21), (DOMAIN, 1), ("com.microsoft", 1))
     opsets = [helper.make_opsetid(*pair) for pair in domains]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = threads
+    options = asleep(threads)
     library.register(options)
     return onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]

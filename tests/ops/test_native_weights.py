@@ -8,6 +8,7 @@ import pytest
 from cases import Arrays, AttentionSizes, Case, MemorySizes
 from native import Native, native, node_model
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
+from sessions import asleep
 
 from allmem_ops import library
 
@@ -30,8 +31,7 @@ def backend() -> Native:
 
 def with_weights(case: Case, inputs: Arrays, weights: tuple[str, ...]) -> Arrays:
     """What the node gives, twice over in one session, if these inputs are part of the model."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
+    options = asleep()
     library.register(options)
     session = onnxruntime.InferenceSession(
         node_model(case.operator, inputs, case.attributes, weights),

@@ -6,6 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from onnx import helper
+from sessions import asleep
 from test_native_product import FORMS, arrays, in_form, product_graph, relative
 
 from allmem_exporters.onnx.quantized_matmul_function import WIDE, product_function
@@ -27,7 +28,7 @@ def run_all(feed, width, bits, *, wide=False, **form):
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     model.functions.append(product_function(wide=wide))
     found = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
+        model.SerializeToString(), asleep(), providers=["CPUExecutionProvider"]
     )
     return found.run(None, feed)
 

@@ -4,6 +4,7 @@
 // scores are [key][row] and the running output is [dim][row]: the softmax needs no sums across
 // lanes, and keys and values are read as they lie in the ring.
 #include "attention.h"
+#include "expand.h"
 #include "functions.h"
 #include "matmul.h"
 
@@ -94,23 +95,6 @@ struct Layout {
     bytes = scratch.used();
   }
 };
-
-void expand(const float* from, int64_t count, float* to) {
-  memcpy(to, from, (size_t)count * sizeof(float));
-}
-
-void expand(const Half* from, int64_t count, float* to) {
-  int64_t d = 0;
-  for (; d + kLanes <= count; d += kLanes) store(to + d, load(from + d));
-  for (; d < count; ++d) to[d] = half_to_float(from[d]);
-}
-
-void expand(const int8_t* from, float scale, int64_t count, float* to) {
-  int64_t d = 0;
-  for (; d + kLanes <= count; d += kLanes) store(to + d, load(from + d) * splat(scale));
-  for (; d < count; ++d) to[d] = (float)from[d] * scale;
-}
-
 template <typename Cache>
 class Task {
  public:

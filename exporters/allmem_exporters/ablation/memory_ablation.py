@@ -6,7 +6,6 @@ import torch
 
 from allmem_exporters.model.decoder import DecoderLayer
 from allmem_exporters.model.memory_layer import Memory
-from allmem_exporters.model.modeling import AllMemForCausalLM
 
 SILENCED_RATE = -100.0
 """A logit whose softplus is nothing: a memory with this learning rate never writes."""
@@ -20,15 +19,8 @@ def freeze_writes(memory: Memory) -> None:
 
 
 @torch.no_grad()
-def restrain(model: AllMemForCausalLM, memory: str) -> None:
-    """Change a model in place: ``frozen`` stops all writes, ``disabled`` sets alpha to 0."""
-    for layer in model.model.layers:
-        restrain_layer(layer, memory)
-
-
-@torch.no_grad()
 def restrain_layer(layer: DecoderLayer, memory: str) -> None:
-    """The same for one layer."""
+    """Change a layer in place: ``frozen`` stops all writes, ``disabled`` sets alpha to 0."""
     if memory == "frozen":
         freeze_writes(layer.allmem)
     elif memory == "disabled":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,22 @@ import click
 from allmem_exporters.model.memory_options import MemoryOptions
 from allmem_runtime.cli.option_flags import option_flags
 from allmem_runtime.cli.shared_options import command, json_flag
+
+_DTYPE = click.option("--dtype", help="float32, float16 or bfloat16.  [default: as the source]")
+_SEED = click.option("--seed", default=0, show_default=True, help="Of the memory's initial values.")
+_REVISION = click.option("--revision", help="Branch, tag or commit on the hub.")
+_MEMORY = click.option(
+    "--memory",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A memory adapter made by `allmem finetune`.",
+)
+
+
+def decoder_flags(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the flags that say what a decoder is converted with."""
+    for flag in (_MEMORY, _REVISION, _SEED, _DTYPE):
+        function = flag(function)
+    return function
 
 
 @command()
@@ -24,18 +41,11 @@ from allmem_runtime.cli.shared_options import command, json_flag
     metavar="NAME=VALUE",
     help="Any other option of the memory, as config.json names it; can be repeated.",
 )
-@click.option("--dtype", help="float32, float16 or bfloat16.  [default: as the source]")
-@click.option("--seed", default=0, show_default=True, help="Of the memory's initial values.")
-@click.option("--revision", help="Branch, tag or commit on the hub.")
+@decoder_flags
 @click.option(
     "--calibrate",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A text file on which the memory's keys are whitened and its values scaled.",
-)
-@click.option(
-    "--memory",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A memory adapter made by `allmem finetune`.",
 )
 @click.option("--force", is_flag=True, help="Write into a folder that holds other things.")
 @json_flag("Print one JSON object.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -119,7 +119,7 @@ def open_conversion(
     dtype: str | None,
     revision: str | None,
     memory: str | os.PathLike[str] | None,
-    **changes: int | str,
+    changes: Mapping[str, int | str] | None = None,
 ) -> tuple[Source, ConvertedWeights, Adapter | None]:
     """Find a source and say what becomes of it; nothing of any size is read.
 
@@ -146,7 +146,7 @@ def open_conversion(
     window = chosen.get("window")
     if isinstance(window, int) and "chunk" not in chosen:  # a chunk never outlasts the window
         chosen["chunk"] = min(AllMemConfig.chunk, window)
-    config = AllMemConfig(**opened.backbone, **chosen, **changes)
+    config = AllMemConfig(**opened.backbone, **{**chosen, **(changes or {})})
     logger.info("reading %s", opened.provenance["name"])
     wanted = DTYPES[dtype] if dtype else None
     return opened, ConvertedWeights(config, opened, wanted, seed, adapter), adapter
@@ -271,7 +271,8 @@ def _in_memory(weights: ConvertedWeights) -> AllMemForCausalLM:
     for name, _ in list(model.named_parameters()):
         _put(model, name, nn.Parameter(weights.tensor(name)))
     model.tie_weights()
-    return model.eval()
+    model.eval()
+    return model
 
 
 def _calibrate(model: AllMemForCausalLM, folder: Path, text: str) -> None:

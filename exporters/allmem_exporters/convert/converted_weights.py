@@ -134,6 +134,12 @@ class ConvertedWeights:
             return self._memory(name)[first:end]
         return self.source.rows(self._place(name), first, end).to(self.dtype)
 
+    def factors(self, name: str, first: int, end: int) -> Tensor | None:
+        """See ``ModelWeights``; there are none where weights were rounded to another type."""
+        if MEMORY in name or self.dtype != torch.float32:
+            return None
+        return self.source.factors(self._place(name), first, end)
+
     def type_of(self, name: str) -> torch.dtype:
         """Of a weight."""
         return torch.float32 if MEMORY in name and self._trained is not None else self.dtype

@@ -74,7 +74,7 @@ def finetune(
     model = open_checkpoint(checkpoint, torch.float32)
     if model.config.windows is not None:
         raise DataError(
-            f"The heads of {checkpoint} have windows of their own, and training gives all the same.",
+            f"The heads of {checkpoint} have windows of their own; training gives all one.",
             "Train a checkpoint without them; `allmem export --windows` gives them afterwards.",
         )
     vocabulary = model.config.vocab_size

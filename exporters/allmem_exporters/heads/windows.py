@@ -20,7 +20,7 @@ _RINGS = ("key", "value", "scale")
 def windows_by_head(
     path: Path,
     config: AllMemConfig,
-    digest: Callable[[], str],
+    decoder: str,
     budget: int | None,
     report: Callable[[str], None],
 ) -> list[list[int]]:
@@ -29,7 +29,7 @@ def windows_by_head(
     Args:
         path: of the head table.
         config: of the model, with sinks, chunk and cache as they shall be.
-        digest: gives that of the decoder's weights.
+        decoder: digest of its weights.
         budget: bytes of the whole state; None for those of the uniform window in ``config``.
         report: is told who was given what.
 
@@ -37,11 +37,10 @@ def windows_by_head(
         ExportError: the table is another model's or damaged, or the budget is too small.
     """
     table = HeadTable.read(path)
-    found = digest()
-    if table.decoder != found:
+    if table.decoder != decoder:
         raise ExportError(
             f"{path} was made for another decoder (weights {table.decoder[:12]}; here "
-            f"{found[:12]}).",
+            f"{decoder[:12]}).",
             "Make one for this model with `allmem heads`.",
         )
     heads, layers = config.num_key_value_heads, config.num_hidden_layers

@@ -110,6 +110,10 @@ class CheckpointWeights:
         """See ``ModelWeights``."""
         return self._files[name].rows(name, first, end)
 
+    def factors(self, name: str, first: int, end: int) -> Tensor | None:
+        """See ``ModelWeights``."""
+        return None
+
 
 def _load(model: AllMemForCausalLM, folder: Path, dtype: torch.dtype) -> None:
     """Put the weights of a folder into a model that has none."""

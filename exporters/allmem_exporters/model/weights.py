@@ -36,6 +36,13 @@ class ModelWeights(Protocol):
     def rows(self, name: str, first: int, end: int) -> Tensor:
         """Rows ``first`` to ``end - 1`` of a weight."""
 
+    def factors(self, name: str, first: int, end: int) -> Tensor | None:
+        """Scale and minimum of each block of 32 in which the source stores these rows.
+
+        Returns:
+            [rows, blocks, 2] float32; None where the source stores no such blocks.
+        """
+
 
 class WeightsInMemory:
     """The weights of a model that is there already.
@@ -55,6 +62,10 @@ class WeightsInMemory:
     def rows(self, name: str, first: int, end: int) -> Tensor:
         """See ``ModelWeights``."""
         return self.tensor(name)[first:end]
+
+    def factors(self, name: str, first: int, end: int) -> Tensor | None:
+        """See ``ModelWeights``."""
+        return None
 
 
 class ChangedWeights:
@@ -76,6 +87,10 @@ class ChangedWeights:
     def rows(self, name: str, first: int, end: int) -> Tensor:
         """See ``ModelWeights``."""
         return self.weights.rows(name, first, end)
+
+    def factors(self, name: str, first: int, end: int) -> Tensor | None:
+        """See ``ModelWeights``."""
+        return self.weights.factors(name, first, end)
 
 
 def empty_layer(config: AllMemConfig, index: int = 0) -> DecoderLayer:
@@ -124,6 +139,10 @@ class Table:
     def rows(self, first: int, end: int) -> Tensor:
         """Rows ``first`` to ``end - 1`` in float32."""
         return self.weights.rows(self.name, first, end).float()
+
+    def block_factors(self, first: int, end: int) -> Tensor | None:
+        """Their blocks' scales and minimums, see ``ModelWeights``."""
+        return self.weights.factors(self.name, first, end)
 
     def pieces(self, multiple: int = 1) -> Iterator[tuple[int, int]]:
         """(first row, last row + 1) of pieces of some mebibytes.

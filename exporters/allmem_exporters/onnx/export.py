@@ -19,9 +19,13 @@ from allmem_exporters.model.weights import ChangedWeights, ModelWeights, decoder
 from allmem_exporters.onnx.export_options import ExportOptions
 from allmem_exporters.onnx.ir_utils import set_values
 from allmem_exporters.onnx.package_writer import check_destination, write_folder
+from allmem_exporters.onnx.room import check_disk, check_memory, needed_memory
+from allmem_exporters.onnx.sample_text import text_length
 from allmem_exporters.onnx.trace import trace
 from allmem_exporters.onnx.validate import validate
 from allmem_exporters.onnx.weight_stream import MatrixStream, TracedMatrices
+from allmem_exporters.progress import Progress
+from allmem_exporters.quantization.deferred import Storing
 from allmem_exporters.quantization.formats import stored_format
 from allmem_exporters.quantization.store import store
 from allmem_exporters.quantization.stored_format import StoredMatrix
@@ -59,7 +63,6 @@ def export(
             each other, or the check failed.
     """
     options = from_keywords(ExportOptions, given, ExportError, options)
-    activations = options.activations
     stored_format(options.storage, options.matmul_kernel)  # refused before anything is read
     checkpoint, out = Path(checkpoint), Path(out)
     if not (checkpoint / "config.json").is_file():
@@ -67,25 +70,74 @@ def export(
             f"{checkpoint} is no checkpoint: it has no config.json.",
             "Make one with `allmem convert SOURCE CHECKPOINT`.",
         )
-    map_large_blocks()
     report(f"opening {checkpoint}")
-    weights = _opened(checkpoint, options, report)
+    weights = CheckpointWeights(checkpoint, **_changes(checkpoint, options))
+    return export_weights(weights, checkpoint, out, options, report=report)
+
+
+def export_weights(
+    weights: ModelWeights,
+    texts: Path,
+    out: Path,
+    options: ExportOptions,
+    *,
+    report: Callable[[str], None] = lambda line: None,
+) -> Manifest:
+    """Export a model whose weights are read one layer at a time.
+
+    Args:
+        weights: of the model, with the changes that ``options`` make to its configuration.
+        texts: folder with tokenizer, chat template, generation settings and provenance.
+        out: folder to write; it appears only when everything, the check included, went well.
+        options: how.
+        report: is told what happens, a line at a time.
+
+    Returns:
+        The manifest of the exported model.
+
+    Raises:
+        ExportError: the folder cannot be written, or the check failed.
+    """
+    map_large_blocks()
     check_destination(out, force=options.force)
+    config = weights.config
+    if options.windows is not None:
+        decoder = decoder_digest(weights)
+        budget = options.state_budget
+        config.windows = windows_by_head(options.windows, config, decoder, budget, report)
+        config.window = max(max(layer) for layer in config.windows)
+    table = config.vocab_size * config.hidden_size * (1 if options.storage[:3] == "int" else 4)
+    tokens = text_length(config, options.check_tokens) if options.check else None
+    check_memory(
+        needed_memory(config, table_bytes=table, tokens=tokens),
+        "Close other programs" + (", or leave the check out with --no-check." if tokens else "."),
+    )
+    decoder = decoder_digest(weights)
+    if options.memory != "enabled":
+        weights = ChangedWeights(weights, partial(restrain_layer, memory=options.memory))
     with publish_folder(out) as folder:
         report("tracing")
-        graph = trace(weights, activations)
-        stored = put_matrices(graph, weights, options)
+        graph = trace(weights, options.activations)
+        storing = Storing()
+        stored = put_matrices(graph, weights, options, storing)
+        check_disk(graph, folder)
         report(f"writing {out}")
         manifest = write_folder(
             graph,
             weights.config,
-            checkpoint,
+            texts,
             folder,
             options.storage,
-            activations,
-            decoder=decoder_digest(weights),
+            options.activations,
+            decoder=decoder,
+            progress=Progress("writing", report),
         )
         del graph
+        if storing.carried:
+            report(
+                f"{storing.carried:,} of {storing.weights:,} weights are carried over exactly as "
+                "the source stores them; the others are rounded anew"
+            )
         if options.check:
             report("checking against PyTorch (relative RMS differences)")
             validate(
@@ -94,7 +146,7 @@ def export(
                 storage=options.storage,
                 matmul_kernel=options.matmul_kernel,
                 stored=stored,
-                activations=activations,
+                activations=options.activations,
                 tokens=options.check_tokens,
                 report=report,
             )
@@ -102,30 +154,16 @@ def export(
     return manifest
 
 
-def _opened(
-    checkpoint: Path, options: ExportOptions, report: Callable[[str], None]
-) -> ModelWeights:
-    """The weights of a checkpoint with the changes that an export may make."""
-    changes = _changes(checkpoint, options)
-    weights: ModelWeights = CheckpointWeights(checkpoint, **changes)
-    if options.windows is not None:
-        digest = partial(decoder_digest, weights)
-        changes["windows"] = windows_by_head(
-            Path(options.windows), weights.config, digest, options.state_budget, report
-        )
-        weights = CheckpointWeights(checkpoint, **changes)
-    if options.memory == "enabled":
-        return weights
-    return ChangedWeights(weights, partial(restrain_layer, memory=options.memory))
-
-
 def put_matrices(
-    graph: ir.Model, weights: ModelWeights, options: ExportOptions
+    graph: ir.Model,
+    weights: ModelWeights,
+    options: ExportOptions,
+    storing: Storing | None = None,
 ) -> dict[str, StoredMatrix]:
     """Put the large matrices into a graph; what is stored, unless they are as they were traced."""
     if options.activations == "float32":
         stored_as = stored_format(options.storage, options.matmul_kernel)
-        return store(graph, stored_as, MatrixStream(weights))
+        return store(graph, stored_as, MatrixStream(weights), storing)
     traced = TracedMatrices(weights, options.activations)
     for name, value in graph.graph.initializers.items():
         if name in MatrixStream(weights):

@@ -16,6 +16,7 @@ from allmem_exporters.onnx.reference import LayerReading, Reference
 from allmem_exporters.onnx.sample_text import SampleText
 from allmem_exporters.onnx.step_module import DTYPES, residual_scale
 from allmem_exporters.onnx.step_pieces import StepPieces
+from allmem_exporters.progress import Progress
 from allmem_exporters.quantization.stored_format import StoredFormat
 from allmem_runtime.spec import INPUT_IDS, LOGIT_INDEX, LOGITS, past_name, present_name
 
@@ -80,6 +81,7 @@ class LayerCheck:
         """
         states: dict[str, NDArray[np.floating]] = {}
         hidden = None
+        progress = Progress("checking", self.report)
         for reading in self.reference.read(self.text.tokens):
             if reading.index == 0:
                 self._embedding(reading)
@@ -88,6 +90,7 @@ class LayerCheck:
             for name, tensor in zip(names, reading.state.tensors(), strict=True):
                 states[present_name(reading.index, name)] = tensor.numpy()
             hidden = reading.after
+            progress(reading.index + 1, self.config.num_hidden_layers)
         assert hidden is not None
         logits = self._head(hidden)
         comparisons = [*self.library.values(), *self.bodies.values()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ def write_folder(
     storage: str,
     activations: str = "float32",
     decoder: str | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Manifest:
     """Fill ``folder`` with a model that the runtime opens.
 
@@ -70,6 +72,8 @@ def write_folder(
         decoder: digest of the decoder's weights without the memories, by which two exports of one
             decoder know each other.
 
+        progress: is told how many bytes of how many are written.
+
     Returns:
         The manifest, which also lies in the graph's metadata.
 
@@ -82,12 +86,15 @@ def write_folder(
             f"{checkpoint} has no {TOKENIZER_FILE}.",
             "Convert the model again from a source with a fast tokenizer.",
         )
+    tensors = (value.const_value for value in model.graph.initializers.values())
+    total = sum(tensor.nbytes for tensor in tensors if tensor is not None)
     try:
         ir.save(
             model,
             folder / GRAPH_FILE,
             external_data=WEIGHTS_FILE,
             size_threshold_bytes=SMALL_TENSOR,
+            callback=lambda tensor, place: progress(place.offset, total),
         )
         for name in (TOKENIZER_FILE, CHAT_TEMPLATE_FILE, GENERATION_FILE):
             if (path := file_in(checkpoint, name)) is not None:

@@ -31,13 +31,18 @@ def draw(config: AllMemConfig, length: int | None, seed: int) -> SampleText:
         length: of the text; None for one that is long enough for the window to go round.
         seed: of the tokens, the rows and the random cutting.
     """
-    length = length or config.window + config.sinks + config.chunk // 2 + 1
+    length = text_length(config, length)
     rng = np.random.default_rng(seed)
     text = rng.integers(0, config.vocab_size, length).tolist()
     rows = sorted({length - 1, *rng.integers(0, length, SAMPLED_ROWS).tolist()})
     return SampleText(
         text, rows, pieces(0, length, config.chunk), random_cuts(length, config.chunk, seed)
     )
+
+
+def text_length(config: AllMemConfig, length: int | None) -> int:
+    """The length that was asked for, or one that is long enough for the window to go round."""
+    return length or config.window + config.sinks + config.chunk // 2 + 1
 
 
 def random_cuts(length: int, chunk: int, seed: int) -> list[tuple[int, int]]:

@@ -45,8 +45,10 @@ class StoredFile(Mapping[str, StoredMatrix]):
         expected = one.tensors[part]
         array = self._array(f"{one.name}.{part}")
         if one.format.turned_products and one.name not in self._tables:
-            return array.reshape(expected.shape[::-1]).T
-        return array.view(expected.dtype).reshape(expected.shape)
+            array = array.reshape(expected.shape[::-1]).T
+        else:
+            array = array.reshape(expected.shape)
+        return array
 
     def _array(self, name: str) -> NDArray[Any]:
         tensor = self._tensors[name]

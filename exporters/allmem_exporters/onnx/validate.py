@@ -24,6 +24,7 @@ from allmem_exporters.onnx.agreement import Agreement, Differs
 from allmem_exporters.onnx.float_noise import float_noise
 from allmem_exporters.onnx.layer_check import LayerCheck
 from allmem_exporters.onnx.reference import Reference
+from allmem_exporters.onnx.room import peak_memory
 from allmem_exporters.onnx.sample_text import draw
 from allmem_exporters.onnx.stored_file import StoredFile
 from allmem_exporters.onnx.weight_stream import TABLES, MatrixStream
@@ -121,6 +122,11 @@ def validate(
                     f"{stored_as.description}: {format_bytes(found.nbytes)}, errors up to "
                     f"{found.worst:.2f} of what rounding may leave ({found.worst_name})"
                 )
+            report(
+                f"compared: each of {weights.config.num_hidden_layers} layers and the whole graph "
+                f"on {len(text.tokens):,} tokens, {len(text.rows)} rows of logits; "
+                f"{format_bytes(peak_memory())} of memory at most"
+            )
             return rows
         report(f"PyTorch's float32 is off its float64 by {own:.1e} on this text; another is drawn")
     raise ExportError(

@@ -16,9 +16,16 @@ from torch import Tensor
 from allmem_exporters.errors import ExportError
 from allmem_exporters.model.decoder import DecoderLayer
 from allmem_exporters.model.packing import PackedMatrix, packed_layer
-from allmem_exporters.model.weights import EMBEDDING, HEAD, ModelWeights, Table, load_layer
+from allmem_exporters.model.weights import (
+    EMBEDDING,
+    HEAD,
+    ModelWeights,
+    Table,
+    empty_layer,
+    load_layer,
+)
 from allmem_exporters.onnx.step_module import DTYPES, GraphLayer
-from allmem_exporters.quantization.blocks import Matrix
+from allmem_exporters.quantization.blocks import BLOCK, Matrix, block_count
 from allmem_exporters.quantization.part import Part
 
 TABLES = {"embedding": EMBEDDING, "head": HEAD}
@@ -52,14 +59,35 @@ class PackedRows:
 
     def __init__(self, layers: LayerInMemory, index: int, product: str) -> None:
         self._layers, self._index, self._product = layers, index, product
-        with torch.device("meta"):
-            empty = DecoderLayer(layers.weights.config, 0, 1.0)
-        self.shape = packed_layer(empty)[product].shape
+        empty = empty_layer(layers.weights.config)
+        matrix, names = packed_layer(empty)[product], dict(empty.named_modules())
+        self.shape, self._axis = matrix.shape, matrix.axis
+        by_module = {id(module): name for name, module in names.items()}
+        self._parts = [
+            (f"model.layers.{index}.{by_module[id(module)]}.weight", tuple(module.weight.shape))
+            for module in matrix.modules
+        ]
 
     def rows(self, first: int, end: int) -> Tensor:
         """See ``Matrix``."""
         matrix: PackedMatrix = packed_layer(self._layers(self._index))[self._product]
         return matrix.rows(first, end)
+
+    def block_factors(self, first: int, end: int) -> Tensor | None:
+        """See ``Matrix``."""
+        if self._axis == 1 and any(shape[1] % BLOCK for _, shape in self._parts[:-1]):
+            return None  # blocks of the whole do not begin where the parts' do
+        found, known, at = [], False, 0
+        for name, (rows, columns) in self._parts:
+            start, stop = (first, end) if self._axis == 1 else (first - at, end - at)
+            start, stop, at = max(start, 0), min(max(stop, 0), rows), at + rows
+            if start >= stop:
+                continue
+            part = self._layers.weights.factors(name, start, stop)
+            known |= part is not None
+            blank = torch.full((stop - start, block_count(columns), 2), torch.nan)
+            found.append(blank if part is None else part)
+        return torch.cat(found, dim=self._axis) if known else None
 
 
 class MatrixStream(Mapping[str, Matrix]):
@@ -74,8 +102,7 @@ class MatrixStream(Mapping[str, Matrix]):
         layers = LayerInMemory(weights)
         tables = [name for name in TABLES if name != "head" or not config.tie_word_embeddings]
         self._found: dict[str, Matrix] = {name: Table(weights, TABLES[name]) for name in tables}
-        with torch.device("meta"):
-            products = packed_layer(DecoderLayer(config, 0, 1.0))
+        products = packed_layer(empty_layer(config))
         for index in range(config.num_hidden_layers):
             for product in products:
                 name = f"layers.{index}.{product}.weight"

@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from optimum.exporters.tasks import TasksManager
 
-from allmem_exporters.convert.conversion import convert
 from allmem_exporters.errors import ExportError
+from allmem_exporters.make import make
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.onnx.export import export
 from allmem_exporters.onnx.export_options import ExportOptions
@@ -75,6 +74,4 @@ def run(
     if is_checkpoint(Path(model)):
         export(model, output, chosen, report=report)
         return
-    with tempfile.TemporaryDirectory(prefix="allmem-") as folder:
-        report(f"converting {model}")
-        export(convert(model, Path(folder) / "checkpoint"), output, chosen, report=report)
+    make(model, output, export_options=chosen, report=report)

@@ -27,6 +27,14 @@ class Matrix(Protocol):
     def rows(self, first: int, end: int) -> Tensor:
         """Rows ``first`` to ``end - 1``."""
 
+    def block_factors(self, first: int, end: int) -> Tensor | None:
+        """Scale and minimum of each block in which the source stores these rows.
+
+        Returns:
+            [rows, blocks, 2] float32, no numbers where a block is stored otherwise; None if all
+            are.
+        """
+
 
 class InMemory:
     """A tensor as a ``Matrix``."""
@@ -38,6 +46,10 @@ class InMemory:
     def rows(self, first: int, end: int) -> Tensor:
         """See ``Matrix``."""
         return self.tensor[first:end]
+
+    def block_factors(self, first: int, end: int) -> Tensor | None:
+        """See ``Matrix``."""
+        return None
 
 
 def as_matrix(matrix: Matrix | Tensor) -> Matrix:

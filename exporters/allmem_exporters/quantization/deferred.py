@@ -22,6 +22,10 @@ class Storing:
 
     def __init__(self) -> None:
         self._latest: StoredMatrix | None = None
+        self.carried = 0
+        """Weights so far that are exactly those of the source's own blocks."""
+        self.weights = 0
+        """Weights so far."""
         self._small: dict[tuple[str, str], NDArray[Any]] = {}
 
     def later(self, stored_as: StoredFormat, matrix: Matrix, name: str) -> StoredMatrix:
@@ -48,6 +52,8 @@ class Storing:
         if self._latest is None or self._latest.name != name:
             self._latest = None  # before the next takes memory
             self._latest = stored_as.quantize(matrix, name)
+            self.carried += self._latest.carried
+            self.weights += self._latest.rows * self._latest.columns
             for part, array in self._latest.tensors.items():
                 if array.nbytes < _SMALL:
                     self._small[name, part] = array

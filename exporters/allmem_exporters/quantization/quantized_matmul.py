@@ -51,6 +51,10 @@ class QuantizedMatMulFormat(StoredFormat):
         """(numbers [n, BLOCK] uint8, then ``kinds`` times [n] float16) of blocks [n, BLOCK]."""
 
     @abstractmethod
+    def numbers_with(self, blocks: Tensor, scales: Tensor, minimums: Tensor) -> tuple[Tensor, ...]:
+        """The same as ``round_blocks`` with factors [n] float16 that are given."""
+
+    @abstractmethod
     def widen(self, numbers: Tensor, factors: Tensor) -> Tensor:
         """Weights [..., BLOCK] float32 of float32 numbers and factors [..., kinds, 1]."""
 
@@ -67,9 +71,13 @@ class QuantizedMatMulFormat(StoredFormat):
         """See ``StoredFormat``; a scale or a minimum beyond float16 is an error."""
         (rows, columns), matrix = matrix.shape, as_matrix(matrix)
         numbers, scales = (np.empty(*one) for one in self.layout(matrix).values())
+        carried = 0
         for first, end in row_pieces(rows, columns, TILE):
             blocks = in_blocks(matrix.rows(first, end))
-            integers, *factors = self.round_blocks(blocks.reshape(-1, BLOCK))
+            integers, factors, exact = self._store_blocks(
+                blocks.reshape(-1, BLOCK), matrix.block_factors(first, end)
+            )
+            carried += exact * BLOCK
             if not all(bool(factor.isfinite().all()) for factor in factors):
                 raise ExportError(
                     f"The weight {name!r} reaches {largest_of(matrix):g}: in {self.bits} "
@@ -81,7 +89,29 @@ class QuantizedMatMulFormat(StoredFormat):
             numbers[place] = interleaved(integers.reshape(blocks.shape).numpy(), self.bits)
             kinds = (factor.reshape(blocks.shape[:2]).numpy() for factor in factors)
             scales[place] = interleaved_scales(*kinds)
-        return StoredMatrix(name, self, rows, columns, {"numbers": numbers, "scales": scales})
+        tensors = {"numbers": numbers, "scales": scales}
+        return StoredMatrix(name, self, rows, columns, tensors, carried)
+
+    def _store_blocks(
+        self, blocks: Tensor, given: Tensor | None
+    ) -> tuple[Tensor, list[Tensor], int]:
+        """Numbers and factors of blocks [n, BLOCK], and how many are the source's own.
+
+        Those that come out exactly with the factors ``given`` by the source keep them; only the
+        others are rounded.
+        """
+        if given is None:
+            integers, *factors = self.round_blocks(blocks)
+            return integers, factors, 0
+        scales, minimums = given.reshape(-1, 2).half().unbind(-1)
+        integers, *factors = self.numbers_with(blocks, scales, minimums)
+        wide = torch.stack([factor.float() for factor in factors], dim=-1)[..., None]
+        exact = (self.widen(integers.float(), wide) == blocks).all(-1)
+        if not bool(exact.all()):
+            rounded = self.round_blocks(blocks[~exact])
+            for whole, part in zip((integers, *factors), rounded, strict=True):
+                whole[~exact] = part
+        return integers, factors, int(exact.sum())
 
     def dequantize(self, stored: StoredMatrix, first: int, end: int) -> Tensor:
         """See ``StoredFormat``."""

@@ -57,6 +57,12 @@ class QuantizedMatMulInt4(QuantizedMatMulFormat):
         best.masked_fill_(best_error.isinf()[:, None], 0)
         return best.to(torch.uint8), best_scale, best_minimum
 
+    def numbers_with(self, blocks: Tensor, scales: Tensor, minimums: Tensor) -> tuple[Tensor, ...]:
+        """See ``QuantizedMatMulFormat``."""
+        scale, minimum = scales.float()[:, None], minimums.float()[:, None]
+        levels = _levels(blocks, scale, minimum, torch.empty_like(blocks)).nan_to_num_(0)
+        return levels.to(torch.uint8), scales.clone(), minimums.clone()
+
     def widen(self, numbers: Tensor, factors: Tensor) -> Tensor:
         """See ``QuantizedMatMulFormat``; the product is exact in float32, the sum rounded once."""
         return numbers.mul_(factors[..., 0, :]).add_(factors[..., 1, :])

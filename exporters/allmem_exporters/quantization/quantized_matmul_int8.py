@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from allmem_exporters.quantization.quantized_matmul import QuantizedMatMulFormat, float16_scales
-from allmem_exporters.quantization.scale_search import symmetric
+from allmem_exporters.quantization.scale_search import levels_of, symmetric
 from allmem_exporters.quantization.stored_format import StoredMatrix
 
 
@@ -20,6 +21,11 @@ class QuantizedMatMulInt8(QuantizedMatMulFormat):
     def round_blocks(self, blocks: Tensor) -> tuple[Tensor, ...]:
         """See ``QuantizedMatMulFormat``."""
         return symmetric(blocks, float16_scales)
+
+    def numbers_with(self, blocks: Tensor, scales: Tensor, minimums: Tensor) -> tuple[Tensor, ...]:
+        """See ``QuantizedMatMulFormat``; the minimum follows from the scale."""
+        levels = levels_of(blocks, scales.float()[:, None], torch.empty_like(blocks))
+        return levels.nan_to_num_(0).add_(128).to(torch.uint8), scales.clone()
 
     def widen(self, numbers: Tensor, factors: Tensor) -> Tensor:
         """See ``QuantizedMatMulFormat``."""

@@ -39,16 +39,16 @@ def symmetric(blocks: Tensor, stored: Callable[[Tensor], Tensor]) -> tuple[Tenso
     for top in TOPS:
         scales = stored(largest / top)
         step = scales.float()[:, None]
-        error = _levels(blocks, step, buffer).mul_(step).sub_(blocks).square_().sum(-1)
+        error = levels_of(blocks, step, buffer).mul_(step).sub_(blocks).square_().sum(-1)
         better = error < best_error
         best_error = torch.where(better, error, best_error)
         best_scales = torch.where(better, scales, best_scales)
-    levels = _levels(blocks, best_scales.float()[:, None], buffer)
+    levels = levels_of(blocks, best_scales.float()[:, None], buffer)
     # What is not finite has no levels.
     levels.masked_fill_(best_error.isinf()[:, None], 0)
     return levels.add_(128).to(torch.uint8), best_scales
 
 
-def _levels(blocks: Tensor, step: Tensor, out: Tensor) -> Tensor:
+def levels_of(blocks: Tensor, step: Tensor, out: Tensor) -> Tensor:
     """The nearest integers, -127 to 127, still floats."""
     return torch.div(blocks, divisor(step), out=out).round_().clamp_(-127, 127)

@@ -17,7 +17,10 @@ from allmem_exporters.quantization.stored_format import StoredFormat, StoredMatr
 
 
 def store(
-    model: ir.Model, stored_as: StoredFormat, matrices: Mapping[str, Matrix]
+    model: ir.Model,
+    stored_as: StoredFormat,
+    matrices: Mapping[str, Matrix],
+    storing: Storing | None = None,
 ) -> dict[str, StoredMatrix]:
     """Put every matrix into ``model`` as it will be stored when the file is written.
 
@@ -28,6 +31,7 @@ def store(
         model: as `trace` returns it.
         stored_as: the format of products; its ``table_format`` is that of embedding and head.
         matrices: by the names of the graph's initializers.
+        storing: counts what is stored.
 
     Returns:
         What will be stored, by the same names.
@@ -35,7 +39,7 @@ def store(
     Raises:
         ExportError: when the file is written, a weight that the format cannot hold.
     """
-    storing = Storing()
+    storing = storing or Storing()
     kept: dict[str, StoredMatrix] = {}
     for name, value in list(model.graph.initializers.items()):
         if name not in matrices:

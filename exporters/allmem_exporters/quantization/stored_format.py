@@ -34,6 +34,7 @@ class StoredMatrix:
         columns: inputs.
         tensors: what is stored by the end of its name: ``numbers`` is stored as NAME.numbers.
             Arrays, or the ``Part``s of ``deferred`` that will be ones.
+        carried: weights that are exactly those of the source's own blocks.
     """
 
     name: str
@@ -41,6 +42,7 @@ class StoredMatrix:
     rows: int
     columns: int
     tensors: dict[str, Any]
+    carried: int = 0
 
     @property
     def nbytes(self) -> int:

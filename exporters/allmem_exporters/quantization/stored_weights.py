@@ -16,7 +16,7 @@ from torch import Tensor
 
 from allmem_exporters.errors import ExportError
 from allmem_exporters.model.decoder import DecoderLayer
-from allmem_exporters.model.packing import fold_alpha, packed_layer
+from allmem_exporters.model.packing import PackedMatrix, fold_alpha, packed_layer
 from allmem_exporters.quantization.blocks import Matrix, in_blocks, row_pieces
 from allmem_exporters.quantization.stored_format import StoredFormat, StoredMatrix
 
@@ -124,7 +124,9 @@ class StoredWeights:
             self._nbytes += one.nbytes
         return one
 
-    def _compare(self, one: StoredMatrix, matrix: Matrix, first: int, end: int) -> Tensor:
+    def _compare(
+        self, one: StoredMatrix, matrix: Matrix | PackedMatrix, first: int, end: int
+    ) -> Tensor:
         """Stored rows that are near enough to the model's."""
         rows, blocks = one.dequantize(first, end), in_blocks(matrix.rows(first, end))
         error = (in_blocks(rows) - blocks).square_().mean(-1).sqrt_()

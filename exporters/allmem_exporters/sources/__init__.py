@@ -33,14 +33,22 @@ class Source(Protocol):
     provenance: dict[str, str]
     """Where it comes from, for the record: kind, name, digest, license if known."""
 
-    entries: Mapping[str, Entry]
-    """Types and shapes of its weights, from headers, under the names transformers gives them."""
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """Types and shapes of its weights, from headers, by the names transformers gives them."""
 
     def tensor(self, name: str) -> Tensor:
         """A weight, read when it is asked for and kept nowhere."""
 
     def rows(self, name: str, first: int, end: int) -> Tensor:
         """Rows ``first`` to ``end - 1`` of a weight."""
+
+    def factors(self, name: str, first: int, end: int) -> Tensor | None:
+        """Scale and minimum of each block of 32 in which these rows are stored.
+
+        Returns:
+            [rows, blocks, 2] float32; None where they are stored otherwise.
+        """
 
     def write_texts(self, out: Path) -> None:
         """Write tokenizer, chat template and generation settings into the folder ``out``."""

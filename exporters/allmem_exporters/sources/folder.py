@@ -88,6 +88,10 @@ class FolderSource:
         """Rows ``first`` to ``end - 1`` of a weight."""
         return self._files[name].rows(name, first, end)
 
+    def factors(self, name: str, first: int, end: int) -> Tensor | None:
+        """See ``Source``."""
+        return None
+
     def write_texts(self, out: Path) -> None:
         """Copy tokenizer, chat template and generation settings as they are.
 

@@ -20,6 +20,7 @@ from transformers import AutoTokenizer
 from allmem_exporters.errors import ConversionError
 from allmem_exporters.model.families import FAMILIES
 from allmem_exporters.sources.decoder import SUPPORTED, sha256_of
+from allmem_exporters.sources.gguf_blocks import block_factors
 from allmem_exporters.sources.gguf_file import GgufFile
 from allmem_exporters.tensor_reader import Entry
 
@@ -156,6 +157,16 @@ class GgufSource:
             whole = self.opened.values(self._places[name], 0, self.entries[name].shape[0])
             return torch.from_numpy(_halves_from_pairs(whole, self.backbone["head_dim"])[first:end])
         return torch.from_numpy(self.opened.values(self._places[name], first, end))
+
+    def factors(self, name: str, first: int, end: int) -> Tensor | None:
+        """See ``Source``."""
+        if not self._is_turned(name):
+            return block_factors(self.opened, self._places[name], first, end)
+        found = block_factors(self.opened, self._places[name], 0, self.entries[name].shape[0])
+        if found is None:
+            return None
+        turned = _halves_from_pairs(found.numpy(), self.backbone["head_dim"])
+        return torch.from_numpy(turned[first:end])
 
     def _is_turned(self, name: str) -> bool:
         """Whether llama.cpp's conversion changed the order of the rows."""

@@ -11,13 +11,7 @@
 #include <random>
 #include <vector>
 
-// By hand where possible: swapcontext asks the kernel to keep signal masks, at every switch.
-#if defined(__x86_64__) && !defined(ALLMEM_SHIM_UCONTEXT)
-#define ALLMEM_HAND_SWITCH 1
-#else
-#define ALLMEM_HAND_SWITCH 0
-#include <ucontext.h>
-#endif
+#include "context.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -40,37 +34,6 @@ constexpr size_t kMostSharedBytes = 99 << 10;  // compute capability 8.6, 8.9 an
 constexpr unsigned kMostGridX = 0x7fffffffu, kMostGridYZ = 65535;
 
 enum class State { kReady, kAtBarrier, kInWarp, kDone };
-
-#if ALLMEM_HAND_SWITCH
-// Saves what a call must preserve on this stack, leaves its address in *save, goes on at `load`.
-extern "C" void allmem_shim_switch(void** save, void* load);
-asm(R"(
-.text
-.globl allmem_shim_switch
-.hidden allmem_shim_switch
-.type allmem_shim_switch, @function
-allmem_shim_switch:
-  pushq %rbp
-  pushq %rbx
-  pushq %r12
-  pushq %r13
-  pushq %r14
-  pushq %r15
-  movq %rsp, (%rdi)
-  movq %rsi, %rsp
-  popq %r15
-  popq %r14
-  popq %r13
-  popq %r12
-  popq %rbx
-  popq %rbp
-  ret
-.size allmem_shim_switch, .-allmem_shim_switch
-)");
-using Context = void*;
-#else
-using Context = ucontext_t;
-#endif
 
 struct Copy {
   void* to;
@@ -117,14 +80,6 @@ void fail(const char* format, ...) {
   va_start(list, format);
   vsnprintf(error, sizeof error, format, list);
   va_end(list);
-}
-
-void switch_context(Context& save, Context& load) {
-#if ALLMEM_HAND_SWITCH
-  allmem_shim_switch(&save, load);
-#else
-  swapcontext(&save, &load);
-#endif
 }
 
 void to_scheduler() {
@@ -176,19 +131,7 @@ void start(Fiber& fiber) {
 #if ALLMEM_ASAN
   __asan_unpoison_memory_region(fiber.stack, kStackBytes);
 #endif
-#if ALLMEM_HAND_SWITCH
-  // Six registers, the address to return to, and a caller of that, which is never returned to.
-  // A function expects the stack 8 past a multiple of 16 at its first instruction.
-  void** const top = reinterpret_cast<void**>(fiber.stack + kStackBytes - 32);
-  memset(top - 6, 0, 8 * sizeof(void*));
-  top[0] = reinterpret_cast<void*>(&fiber_main);
-  fiber.context = top - 6;
-#else
-  getcontext(&fiber.context);
-  fiber.context.uc_stack.ss_sp = fiber.stack;
-  fiber.context.uc_stack.ss_size = kStackBytes;
-  makecontext(&fiber.context, fiber_main, 0);
-#endif
+  begin_context(fiber.context, fiber.stack, kStackBytes, fiber_main);
 }
 
 const char* state_text(const Fiber& fiber) {

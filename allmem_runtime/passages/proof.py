@@ -1,0 +1,61 @@
+"""Proves that a text is the one a session has read: a chain of SHA-256 over its segments."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+
+from allmem_runtime.passages.store import Mark, Store
+
+
+def chained(identity: str, before: str, name: str, mark: Mark, text: str) -> Mark:
+    """The mark with its digest: of the text before it, its own text, and where both stand.
+
+    Args:
+        identity: of the store.
+        before: digest of the segment before; empty for the first.
+        name: of the source.
+        mark: the end of the segment; its digest counts for nothing.
+        text: of the segment.
+    """
+    where = dataclasses.astuple(mark)[:-1]
+    head = json.dumps([identity, before, name, *where])
+    digest = hashlib.sha256(head.encode() + b"\0" + text.encode()).hexdigest()
+    return dataclasses.replace(mark, digest=digest)
+
+
+def token_at(span: Mark, character: int) -> int:
+    """Tokens the session had read before a character of a segment, in proportion."""
+    passed = (character - span.start) * (span.tokens - span.first)
+    return span.first + passed // max(1, span.characters - span.start)
+
+
+def is_sound(store: Store, until: Mark) -> bool:
+    """Whether all text up to a mark, and every place in it, is what was written.
+
+    The index of words is not looked at: a changed one could hide a passage, never change one.
+    """
+    rows = store.rows(until)
+    held, source, before, line = "", 0, "", 1
+    for mark in store.marks(until):
+        if mark.source != source:
+            if held or mark.start:
+                return False
+            source, line = mark.source, 1
+        size = mark.characters - mark.start
+        while len(held) < size:
+            row = next(rows, None)
+            at = mark.start + len(held)
+            if row is None or (row.source, row.start, row.line) != (source, at, line):
+                return False
+            if row.token != token_at(mark, at) or not row.text:
+                return False
+            held += row.text
+            line += row.text.count("\n")
+        own, held = held[:size], held[size:]
+        name = store.source(source)
+        if chained(store.identity, before, name, mark, own).digest != mark.digest:
+            return False
+        before = mark.digest
+    return before == until.digest and not held and next(rows, None) is None

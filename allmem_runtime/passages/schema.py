@@ -1,0 +1,137 @@
+"""The tables of a text beside a session, and the refusal of a file that has others."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from pathlib import Path
+
+from allmem_runtime.errors import PassagesError
+
+SUFFIX = ".passages"
+APPLICATION_ID = 0x416C4D50  # "AlMP"
+VERSION = 1
+BUSY_SECONDS = 2.0
+
+_TABLES = (
+    "CREATE TABLE store (id TEXT NOT NULL)",
+    "CREATE TABLE source (id INTEGER PRIMARY KEY, name TEXT NOT NULL)",
+    # Where an encoded segment ends; a session can stand at each of them.
+    "CREATE TABLE mark (id INTEGER PRIMARY KEY, source INTEGER NOT NULL, bytes INTEGER NOT NULL, "
+    "start INTEGER NOT NULL, characters INTEGER NOT NULL, first INTEGER NOT NULL, "
+    "tokens INTEGER NOT NULL, digest TEXT NOT NULL UNIQUE)",
+    "CREATE TABLE passage (id INTEGER PRIMARY KEY, source INTEGER NOT NULL, "
+    "start INTEGER NOT NULL, line INTEGER NOT NULL, token INTEGER NOT NULL, text TEXT NOT NULL)",
+    # No second copy of the text: the index has words and no content.
+    "CREATE VIRTUAL TABLE words USING fts5(text, grams, content='', "
+    "tokenize='porter unicode61 remove_diacritics 2')",
+)
+_REMEDY = "Questions are answered from the state alone; read the document again to have its text."
+
+
+def beside(session: Path) -> Path:
+    """The file that holds the text of a session: its own name with ``.passages`` after it."""
+    return session.with_name(session.name + SUFFIX)
+
+
+def create(path: Path | None, identity: str) -> sqlite3.Connection:
+    """New, empty tables.
+
+    Args:
+        path: a file that is not there yet, only its owner may read it; None for a private
+            temporary file, which the system deletes when it is closed.
+        identity: tells this text from all others.
+
+    Raises:
+        OSError: the file cannot be made.
+        sqlite3.Error: it cannot be written.
+    """
+    if path is not None:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    connection = _connect("" if path is None else str(path))
+    try:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("BEGIN IMMEDIATE")
+        for table in _TABLES:
+            connection.execute(table)
+        connection.execute("INSERT INTO store VALUES (?)", (identity,))
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.close()
+        if path is not None:
+            remove(path)
+        raise
+    return connection
+
+
+def remove(path: Path) -> None:
+    """Delete a text file and what an interrupted process left of its last writing."""
+    for name in (path, journal(path)):
+        name.unlink(missing_ok=True)
+
+
+def journal(path: Path) -> Path:
+    """Where SQLite keeps what it will need to take an unfinished writing back."""
+    return path.with_name(path.name + "-journal")
+
+
+def open_file(path: Path) -> sqlite3.Connection:
+    """The tables of a file, after a look at what they are.
+
+    Raises:
+        PassagesError: missing, no such file, of another version, or with other tables.
+        sqlite3.Error: locked or damaged.
+    """
+    try:
+        status = path.lstat()
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise PassagesError(f"The text {path} cannot be read: {reason}.", _REMEDY) from None
+    if not stat.S_ISREG(status.st_mode):
+        raise PassagesError(f"The text {path} is a link or no file.", _REMEDY)
+    # Not for reading alone: what a killed process left half written is rolled back first.
+    connection = _connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)
+    try:
+        _check(path, connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file may be replaced by a new text: it was written as one, or is empty."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(72)
+    except OSError:
+        return False
+    return not head or (head[68:72] == APPLICATION_ID.to_bytes(4, "big"))
+
+
+def _connect(name: str, *, uri: bool = False) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        name, BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=uri
+    )
+    # A file cannot make SQLite call functions by its views, triggers or defaults.
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA cell_size_check = ON")
+    return connection
+
+
+def _check(path: Path, connection: sqlite3.Connection) -> None:
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise PassagesError(f"{path} is no text of a session.", _REMEDY)
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version != VERSION:
+        raise PassagesError(
+            f"The text {path} has the version {version}; this runtime reads {VERSION}.", _REMEDY
+        )
+    rows = connection.execute(
+        "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT IN "
+        "('words_data', 'words_idx', 'words_docsize', 'words_config') ORDER BY rowid"
+    )
+    if [sql for (sql,) in rows] != list(_TABLES):
+        raise PassagesError(f"The text {path} has other tables than ours.", _REMEDY)

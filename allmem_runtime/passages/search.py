@@ -1,0 +1,211 @@
+"""From a question to the passages that may hold its answer, and to none where none does.
+
+A word counts by how rare it is in this very text, so no list of stop words of any language is
+needed. A passage fits if it holds a fair share of what is rare in the question.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from allmem_runtime.passages.about_texts import about_texts
+from allmem_runtime.passages.store import Mark, Row, Store
+from allmem_runtime.passages.words import ends_of, expressions, likeness, pairs, sentences, word_of
+from allmem_runtime.session.kept_text import Passage
+from allmem_runtime.text.places import TextPlace
+
+LEAST_SHARE = 0.25
+"""Share of the question's weight that a passage must hold."""
+
+LEAST_SHARE_OF_WHOLE = 0.5
+"""The same where the question speaks of the text itself: it may well ask for all of it."""
+
+COMMON_SHARE = 0.2
+"""A word in more of the passages than these tells nothing, as long as another is rarer."""
+
+EARLIER = (0.3, 0.15)
+"""What the words of the turns before the question count, the last one first."""
+
+UNSEEN = 0.5
+"""What a word that the text never uses counts, beside the rarest that it does use."""
+
+PAIR = 0.7
+"""What two words count that follow each other in the question and in the text, beside a word."""
+
+NEAR = 0.6
+"""Share of the best passage's score that another must have: what fits far less only distracts."""
+
+AGAIN = 280
+"""Characters of a passage that are read again: its best sentence and those around it."""
+
+_CANDIDATES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    number: int
+    score: float
+    row: Row
+
+
+def search(
+    store: Store,
+    until: Mark,
+    question: str,
+    earlier: Sequence[str],
+    most: int,
+    tokens: int,
+    count: Callable[[str], int],
+) -> list[Passage]:
+    """The passages that fit a question best, the best first; see ``KeptText.find``.
+
+    Those that follow each other in the text are joined.
+
+    Raises:
+        PassagesError: the store cannot be read.
+    """
+    if most < 1 or tokens < 1:
+        return []
+    last, question = store.last(until), ends_of(question)
+    weights = _weights(store, question, [ends_of(turn) for turn in earlier], last)
+    if not weights:
+        return []
+    chosen: list[_Found] = []
+    left = tokens
+    ranked = _ranked(store, weights, about_texts(question), last)
+    for number, score in ranked:
+        if score < NEAR * ranked[0][1]:
+            break
+        row = store.row(number, until)
+        if row is None or not row.text.strip():
+            continue
+        text = _fitting(row.text, weights, left // (most - len(chosen)), count)
+        needed = count(text)
+        if needed > left:
+            continue
+        before = row.text[: row.text.find(text)]
+        chosen.append(_Found(number, score, _later(row, before, text, count)))
+        left -= needed
+        if len(chosen) == most:
+            break
+    return [_passage(store, group, weights, count) for group in _joined(chosen)]
+
+
+def _weights(store: Store, question: str, earlier: Sequence[str], last: int) -> dict[str, float]:
+    """What each word counts: rare ones much, those that are everywhere nothing.
+
+    Returns:
+        Expressions to weights; none if nothing in the question is rare in the text.
+    """
+    given = dict.fromkeys(expressions(question), 1.0)
+    if not given:
+        return {}
+    for pair in pairs(question):
+        given[pair] = PAIR
+    for turn, factor in zip(reversed(earlier), EARLIER, strict=False):
+        for expression in expressions(turn):
+            given.setdefault(expression, factor)
+    counts = {expression: store.count(expression, last) for expression in given}
+    rare = {e for e, n in counts.items() if n <= max(2.0, COMMON_SHARE * last)}
+    if not any(counts[e] for e in rare):
+        return {}
+    weights = {}
+    for expression, factor in given.items():
+        held = counts[expression]
+        if expression in rare and (held or factor != PAIR):
+            rarity = math.log(1 + (last - held + 0.5) / (held + 0.5))
+            weights[expression] = factor * rarity * (1.0 if held else UNSEEN)
+    return weights
+
+
+def _ranked(
+    store: Store, weights: dict[str, float], speaking: frozenset[str], last: int
+) -> list[tuple[int, float]]:
+    """Numbers of the passages that fit and their scores, the best first.
+
+    Args:
+        store: the passages.
+        weights: of the question's words.
+        speaking: words that speak of the text itself: a passage does not fit because of them.
+        last: number of the last passage.
+    """
+    scores: dict[int, float] = defaultdict(float)
+    held: dict[int, float] = defaultdict(float)
+    for expression, weight in weights.items():
+        found = store.matches(expression, last)
+        # SQLite's BM25 of one word is its own weight for rarity times what the passage gives.
+        rarity = max(math.log(max(1e-9, (last - len(found) + 0.5) / (len(found) + 0.5))), 1e-6)
+        for number, score in found:
+            scores[number] += weight * score / rarity
+            held[number] += 0.0 if word_of(expression) in speaking else weight
+    least = (LEAST_SHARE_OF_WHOLE if speaking else LEAST_SHARE) * sum(weights.values())
+    fitting = [(number, score) for number, score in scores.items() if held[number] >= least]
+    return sorted(fitting, key=lambda item: (-item[1], item[0]))[:_CANDIDATES]
+
+
+def _fitting(text: str, weights: dict[str, float], tokens: int, count: Callable[[str], int]) -> str:
+    """The best sentence of a text and as many around it as are to be read again."""
+
+    def fits(text: str) -> bool:
+        return len(text) <= AGAIN and count(text) <= tokens
+
+    if fits(text):
+        return text
+    parts = [part for _, part in sentences(text)]
+    first = last = max(range(len(parts)), key=lambda number: likeness(parts[number], weights))
+    best = parts[first]
+    while (first, last) != (0, len(parts) - 1):
+        if first == 0 or (last + 1 < len(parts) and (last - first) % 2 == 0):
+            last += 1
+        else:
+            first -= 1
+        wider = "".join(parts[first : last + 1])
+        if not fits(wider):
+            break
+        best = wider
+    return best
+
+
+def _later(row: Row, before: str, text: str, count: Callable[[str], int]) -> Row:
+    """A part of a passage, with its own place."""
+    token = row.token + (count(before) if before else 0)
+    line = row.line + before.count("\n")
+    return Row(row.source, row.start + len(before), line, token, text)
+
+
+def _joined(chosen: Sequence[_Found]) -> list[list[_Found]]:
+    """Passages that follow each other in one group, the group of the best one first."""
+    groups: list[list[_Found]] = []
+    for found in sorted(chosen, key=lambda found: (found.row.source, found.row.start)):
+        before = groups[-1][-1].row if groups else None
+        if before and (before.source, before.start + len(before.text)) == (
+            found.row.source,
+            found.row.start,
+        ):
+            groups[-1].append(found)
+        else:
+            groups.append([found])
+    return sorted(groups, key=lambda group: -max(found.score for found in group))
+
+
+def _passage(
+    store: Store, group: Sequence[_Found], weights: dict[str, float], count: Callable[[str], int]
+) -> Passage:
+    first = group[0].row
+    text = "".join(found.row.text for found in group)
+    at, sentence = max(sentences(text), key=lambda part: likeness(part[1], weights))
+    blank = len(sentence) - len(sentence.lstrip())
+    line = first.line + text[: at + blank].count("\n")
+    source = store.source(first.source)
+    token = first.token + count(text[:at]) if at else first.token
+    return Passage(
+        place=TextPlace(source, first.line, first.start, first.token),
+        text=text,
+        score=max(found.score for found in group),
+        tokens=count(text),
+        sentence=" ".join(sentence.split()),
+        sentence_place=TextPlace(source, line, first.start + at + blank, token),
+    )

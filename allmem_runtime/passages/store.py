@@ -1,0 +1,347 @@
+"""Passages in SQLite: one file beside a session, written all or nothing.
+
+Every text and every number is a parameter of a statement; nothing that was read or asked becomes
+SQL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import secrets
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from allmem_runtime.errors import PassagesError, StorageError
+from allmem_runtime.passages import schema
+from allmem_runtime.passages.scripts import grams
+
+_LOST = "Questions are answered from the state alone; read the document again to have its text."
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The end of an encoded segment, at which a session can stand.
+
+    Args:
+        source: number of the source, from 1; 0 at the very beginning.
+        bytes: bytes of the source up to here.
+        start: characters of the source before the segment.
+        characters: characters of the source up to here.
+        first: tokens the session had read before the segment.
+        tokens: tokens it had read at its end.
+        digest: SHA-256 of all text up to here and its places; empty at the very beginning.
+    """
+
+    source: int = 0
+    bytes: int = 0
+    start: int = 0
+    characters: int = 0
+    first: int = 0
+    tokens: int = 0
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A passage as it is stored: the number of its source, its place and what it says."""
+
+    source: int
+    start: int
+    line: int
+    token: int
+    text: str
+
+
+class Store:
+    """The tables of one text; threads may share it.
+
+    Args:
+        connection: to its tables.
+        path: its file; None for a private temporary one.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
+        self._connection = connection
+        self.path = path
+        self._lock = threading.RLock()
+        with self._reading():
+            self.identity: str = self._one("SELECT id FROM store")[0]
+
+    @classmethod
+    def create(cls, path: Path | None, identity: str = "") -> Store:
+        """An empty store; an old one at ``path`` is replaced.
+
+        Args:
+            path: its file; None for a private temporary one.
+            identity: of the store it goes on from; a new one by default.
+
+        Raises:
+            StorageError: it cannot be written, or the file there is none of ours.
+        """
+        try:
+            if path is not None:
+                _check_may_replace(path)
+                schema.remove(path)
+            return cls(schema.create(path, identity or secrets.token_hex(16)), path)
+        except (OSError, ValueError, sqlite3.Error) as error:
+            raise _unwritable(path, error) from None
+
+    @classmethod
+    def open(cls, path: Path) -> Store:
+        """The store in a file.
+
+        Raises:
+            PassagesError: it cannot be used; the text says why.
+        """
+        try:
+            return cls(schema.open_file(path), path)
+        except sqlite3.Error as error:
+            raise _unreadable(path, error) from None
+
+    def close(self) -> None:
+        """Leave the file; what was written stays."""
+        with self._lock:
+            self._connection.close()
+
+    # Writing -----------------------------------------------------------------------------
+
+    def write(
+        self,
+        sources: Sequence[tuple[int, str]],
+        marks: Sequence[Mark],
+        rows: Sequence[Row],
+        drop: tuple[int, int],
+        after: Mark,
+    ) -> None:
+        """Drop and add rows, all or nothing.
+
+        Args:
+            sources: numbers and names.
+            marks: in order.
+            rows: passages in order.
+            drop: first passages that are to go, from this source and character on.
+            after: first marks and sources that are to go, those behind this mark.
+
+        Raises:
+            StorageError: writing failed; nothing was changed.
+        """
+        with self._writing() as run:
+            self._drop(drop)
+            run("DELETE FROM mark WHERE id > ?", (self._number(after),))
+            run("DELETE FROM source WHERE id > ?", (after.source,))
+            for source in sources:
+                run("INSERT INTO source VALUES (?, ?)", source)
+            for mark in marks:
+                run(
+                    "INSERT INTO mark (source, bytes, start, characters, first, tokens, digest) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    dataclasses.astuple(mark),
+                )
+            for row in rows:
+                number = run(
+                    "INSERT INTO passage (source, start, line, token, text) VALUES (?, ?, ?, ?, ?)",
+                    (row.source, row.start, row.line, row.token, row.text),
+                ).lastrowid
+                run(
+                    "INSERT INTO words (rowid, text, grams) VALUES (?, ?, ?)",
+                    (number, row.text, " ".join(grams(row.text))),
+                )
+
+    def _drop(self, where: tuple[int, int]) -> None:
+        gone = self._connection.execute(
+            "SELECT id, text FROM passage WHERE (source, start) >= (?, ?)", where
+        ).fetchall()
+        for number, text in gone:
+            # An index without content must be told what it forgets.
+            self._connection.execute(
+                "INSERT INTO words (words, rowid, text, grams) VALUES ('delete', ?, ?, ?)",
+                (number, text, " ".join(grams(text))),
+            )
+            self._connection.execute("DELETE FROM passage WHERE id = ?", (number,))
+
+    def copy(self, path: Path) -> Store:
+        """A store of the same content; a file at ``path`` is replaced by a whole one.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        _check_may_replace(path)
+        temporary = path.with_name(f".{path.name[:64]}.{secrets.token_hex(4)}.tmp")
+        try:
+            target = schema.create(temporary, self.identity)
+            self._back_up(target, path)
+            target.close()
+            schema.journal(path).unlink(missing_ok=True)
+            temporary.replace(path)
+        except (OSError, ValueError, sqlite3.Error) as error:
+            raise _unwritable(path, error) from None
+        finally:
+            schema.remove(temporary)
+        return Store.open(path)
+
+    def _back_up(self, target: sqlite3.Connection, path: Path | None) -> None:
+        try:
+            with self._lock:
+                self._connection.backup(target)
+        except sqlite3.Error as error:
+            raise _unwritable(path, error) from None
+
+    # Reading -----------------------------------------------------------------------------
+
+    def mark(self, digest: str) -> Mark | None:
+        """The mark of this digest; the beginning for an empty one, None if there is none."""
+        if not digest:
+            return Mark()
+        with self._reading():
+            row = self._connection.execute(
+                "SELECT source, bytes, start, characters, first, tokens, digest FROM mark "
+                "WHERE digest = ?",
+                (digest,),
+            ).fetchone()
+        return None if row is None else Mark(*row)
+
+    def marks(self, until: Mark, source: int = 0, characters: int = -1) -> Iterator[Mark]:
+        """Marks in order up to ``until``, it included.
+
+        Args:
+            until: the last.
+            source: leave out those of earlier sources.
+            characters: and those that end at or before this character of it.
+        """
+        with self._reading():
+            rows = self._connection.execute(
+                "SELECT source, bytes, start, characters, first, tokens, digest FROM mark "
+                "WHERE id <= ? AND (source, characters) > (?, ?) ORDER BY id",
+                (self._number(until), source, characters),
+            )
+            for row in rows:
+                yield Mark(*row)
+
+    def rows(self, until: Mark, source: int = 0, start: int = 0) -> Iterator[Row]:
+        """Passages in order from a character of a source on, up to a mark and cut there."""
+        with self._reading():
+            found = self._connection.execute(
+                "SELECT source, start, line, token, text FROM passage "
+                "WHERE (source, start) >= (?, ?) AND (source, start) < (?, ?) ORDER BY id",
+                (source, start, until.source, until.characters),
+            )
+            for row in found:
+                yield _until(Row(*row), until)
+
+    def row(self, number: int, until: Mark) -> Row | None:
+        """One passage by its number, cut at a mark; None if there is none before it."""
+        with self._reading():
+            found = self._connection.execute(
+                "SELECT source, start, line, token, text FROM passage "
+                "WHERE id = ? AND (source, start) < (?, ?)",
+                (number, until.source, until.characters),
+            ).fetchone()
+        return None if found is None else _until(Row(*found), until)
+
+    def source(self, number: int) -> str:
+        """Name of a source."""
+        with self._reading():
+            found = self._connection.execute(
+                "SELECT name FROM source WHERE id = ?", (number,)
+            ).fetchone()
+        return found[0] if found else ""
+
+    def sources(self) -> list[tuple[int, str]]:
+        """Numbers and names of all sources."""
+        with self._reading():
+            return self._connection.execute("SELECT id, name FROM source ORDER BY id").fetchall()
+
+    def last(self, until: Mark) -> int:
+        """Number of the last passage that begins before a mark; 0 if there is none."""
+        with self._reading():
+            return int(
+                self._one(
+                    "SELECT coalesce(max(id), 0) FROM passage WHERE (source, start) < (?, ?)",
+                    until.source,
+                    until.characters,
+                )[0]
+            )
+
+    def count(self, expression: str, last: int) -> int:
+        """How many of the passages up to ``last`` match an expression of FTS5."""
+        with self._reading():
+            statement = "SELECT count(*) FROM words WHERE words MATCH ? AND rowid <= ?"
+            return int(self._one(statement, expression, last)[0])
+
+    def matches(self, expression: str, last: int) -> list[tuple[int, float]]:
+        """Passages up to ``last`` that match an expression of FTS5, each with SQLite's BM25."""
+        with self._reading():
+            return self._connection.execute(
+                "SELECT rowid, -bm25(words) FROM words WHERE words MATCH ? AND rowid <= ?",
+                (expression, last),
+            ).fetchall()
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the tables."""
+        with self._reading():
+            pages = self._one("PRAGMA page_count")[0]
+            return int(pages * self._one("PRAGMA page_size")[0])
+
+    def _one(self, statement: str, *values: object) -> tuple[Any, ...]:
+        row: tuple[Any, ...] = self._connection.execute(statement, values).fetchone()
+        return row
+
+    def _number(self, mark: Mark) -> int:
+        found = self._connection.execute(
+            "SELECT id FROM mark WHERE digest = ?", (mark.digest,)
+        ).fetchone()
+        return int(found[0]) if found else 0
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        with self._lock:
+            try:
+                yield
+            except sqlite3.Error as error:
+                raise _unreadable(self.path, error) from None
+
+    @contextmanager
+    def _writing(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
+        with self._lock:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                yield self._connection.execute
+                self._connection.execute("COMMIT")
+            except BaseException as error:
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+                if isinstance(error, sqlite3.Error):
+                    raise _unwritable(self.path, error) from None
+                raise
+
+
+def _check_may_replace(path: Path) -> None:
+    if path.is_symlink() or (path.exists() and not schema.is_ours(path)):
+        raise StorageError(
+            f"{path} is in the way of the session's text.", "Remove it, or rename it."
+        )
+
+
+def _until(row: Row, mark: Mark) -> Row:
+    if row.source < mark.source or row.start + len(row.text) <= mark.characters:
+        return row
+    return Row(row.source, row.start, row.line, row.token, row.text[: mark.characters - row.start])
+
+
+def _unreadable(path: Path | None, error: Exception) -> PassagesError:
+    return PassagesError(f"The text {path or 'of the session'} cannot be used: {error}.", _LOST)
+
+
+def _unwritable(path: Path | None, error: Exception) -> StorageError:
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return StorageError(
+        f"The text {path or 'of the session'} could not be written: {reason}.",
+        "Make room on the disk, or leave the text out with --no-text.",
+    )

@@ -1,0 +1,78 @@
+"""The low level of a session: tokens in as they are, logits out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, overload
+
+import numpy as np
+
+from allmem_runtime.engine.buffers import Logits
+from allmem_runtime.errors import SessionStateError, UsageError
+from allmem_runtime.session.session_state import SessionState
+
+
+class Feeding(SessionState):
+    """A state that takes tokens with nothing around them."""
+
+    @overload
+    def feed(self, ids: Sequence[int], logits: Literal["none"] = "none") -> None: ...
+
+    @overload
+    def feed(self, ids: Sequence[int], logits: Literal["last", "all"]) -> Logits: ...
+
+    def feed(
+        self, ids: Sequence[int], logits: Literal["none", "last", "all"] = "none"
+    ) -> Logits | None:
+        """Feed tokens as they are, with nothing around them.
+
+        Args:
+            ids: token ids.
+            logits: of no token, the last, or all of them.
+
+        Returns:
+            None, [vocab_size], or [tokens, vocab_size].
+
+        Raises:
+            UsageError: an id is no token of this model, or logits of no tokens are wanted.
+            SessionStateError: the session is busy or failed, or the call was cancelled.
+        """
+        if logits not in ("none", "last", "all"):
+            raise UsageError(f"logits is {logits!r}.", "Use none, last or all.")
+        if logits != "none" and not len(ids):
+            raise UsageError("There is no token to give logits of.", "Feed at least one.")
+        if logits == "all":
+            rows = [np.zeros((0, self.model.manifest.backbone.vocab_size), np.float32)]
+            return np.concatenate([*rows, *self.logits_all(ids)])
+        with self._operation("tokens are being fed"):
+            self._begin_raw(ids)
+            found: Logits | None = None
+            for found in self._cursor.feed(last=logits == "last"):  # noqa: B007
+                pass
+            if logits == "none":
+                return None
+            if found is None or not len(found):
+                raise SessionStateError(
+                    "The call was cancelled before its last token.", "Feed nothing to go on."
+                )
+            row: Logits = found[-1].copy()
+            return row
+
+    def logits_all(self, ids: Sequence[int]) -> Iterator[Logits]:
+        """Feed tokens and yield the logits of each, a piece at a time, for evaluation.
+
+        Yields:
+            [tokens of the piece, vocab_size].
+        """
+        with self._operation("tokens are being fed"):
+            cursor = self._cursor
+            for _ in cursor.feed():
+                pass
+            self._begin_raw(ids)
+            while (count := cursor.ready()) and not cursor.stop.is_set():
+                yield cursor.step(count, range(count)).copy()
+
+    def _begin_raw(self, ids: Sequence[int]) -> None:
+        self._cursor.queue(ids)
+        if self._cursor.place.turn == "start" and len(ids):
+            self._cursor.place.turn = "raw"

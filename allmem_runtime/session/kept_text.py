@@ -1,0 +1,104 @@
+"""What a session asks of whoever keeps the text it reads; it does not know who that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, Self
+
+from allmem_runtime.text.places import TextPlace
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Text that was encoded and is now part of what the session has read.
+
+    Args:
+        source: name of the source, without its folder; empty where it has none.
+        text: at least one character.
+        first_byte: bytes of the source before it; 0 begins another source.
+        end_byte: bytes of the source up to its end.
+        token: tokens the session had read before it.
+        tokens: its own tokens.
+    """
+
+    source: str
+    text: str
+    first_byte: int
+    end_byte: int
+    token: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Text that was read, found again for a question.
+
+    Args:
+        place: where it begins.
+        text: what it says, as it was read.
+        score: how well it fits the question; larger is better, comparable for one question only.
+        tokens: what re-reading it takes.
+        sentence: the sentence or line of it that fits best, in one line.
+        sentence_place: where that sentence begins.
+    """
+
+    place: TextPlace
+    text: str
+    score: float
+    tokens: int
+    sentence: str
+    sentence_place: TextPlace
+
+
+class KeptText(Protocol):
+    """The text of a session, kept in step with it.
+
+    The session names by a digest how much of it it has read. It changes as text is taken, goes back
+    with the session, and is saved with it.
+    """
+
+    def take(self, at: str, segment: Segment) -> str:
+        """Add a segment to what was read up to ``at``; returns the digest up to its end.
+
+        Raises:
+            AllMemError: it cannot be kept; the session goes on without.
+        """
+
+    def save(self, at: str, session: Path) -> None:
+        """Have all text up to ``at`` on disk beside a session file about to be written.
+
+        Raises:
+            AllMemError: it cannot be kept; the session is saved without.
+        """
+
+    def find(
+        self,
+        at: str,
+        question: str,
+        earlier: Sequence[str],
+        most: int,
+        tokens: int,
+        count: Callable[[str], int],
+    ) -> list[Passage]:
+        """The passages up to ``at`` that fit a question best, the best first.
+
+        Args:
+            at: how much was read.
+            question: of the user.
+            earlier: turns of the conversation before it, the last one last.
+            most: passages at most.
+            tokens: that all of them may take.
+            count: tokens of a text.
+
+        Raises:
+            AllMemError: the text cannot be used.
+        """
+
+    def fork(self) -> Self:
+        """The same for a fork of the session."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes it takes."""

@@ -1,0 +1,57 @@
+"""The command `allmem make`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from allmem_exporters.commands.convert import decoder_flags
+from allmem_exporters.model.memory_options import MemoryOptions
+from allmem_exporters.onnx.export_options import ExportOptions
+from allmem_runtime.cli.option_flags import option_flags
+from allmem_runtime.cli.shared_options import command
+
+
+@command()
+@click.argument("source")
+@click.argument("out", type=click.Path(path_type=Path))
+@option_flags(MemoryOptions)
+@decoder_flags
+@option_flags(
+    ExportOptions,
+    "export_options",
+    without=("window", "sinks", "chunk", "kv_cache_dtype", "memory"),
+)
+def make(
+    source: str,
+    out: Path,
+    dtype: str | None,
+    seed: int,
+    revision: str | None,
+    memory: Path | None,
+    options: MemoryOptions,
+    export_options: ExportOptions,
+) -> None:
+    """Make a model folder in OUT from SOURCE: convert and export in one go.
+
+    SOURCE is a GGUF file, a folder with config.json and safetensors, or owner/model on the hub.
+    Weights are read one layer at a time, and no checkpoint is written in between.
+    """
+    # Imported here: PyTorch takes seconds to load, and `--help` should not.
+    from transformers.utils import logging
+
+    from allmem_exporters.make import make as run
+
+    logging.disable_progress_bar()
+    run(
+        source,
+        out,
+        options,
+        export_options,
+        dtype=dtype,
+        seed=seed,
+        revision=revision,
+        memory=memory,
+        report=lambda line: click.echo(line, err=True),
+    )

@@ -1,0 +1,265 @@
+"""Passages on the command line: places of an answer, what is kept where, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from commands import Command
+from session_tools import fed_tokens
+from toy_fixtures import toy_dir
+
+from allmem_runtime import PassagesError, Sampling, load
+from allmem_runtime.cli.conversation import Conversation
+from allmem_runtime.files.header import read_header
+from allmem_runtime.passages.schema import beside
+from allmem_runtime.passages.store import Store
+from allmem_runtime.session import session as session_module
+
+__all__ = ["toy_dir"]
+
+FILLER = "".join(
+    f"The wind turned on day {day} and {day} gulls sat on the wall. Nothing else was seen.\n\n"
+    for day in range(1, 60)
+)
+SENTENCE = "Mrs. Quell hid the spare key inside the blue teapot."
+QUESTION = "Where did Mrs. Quell hide the key?"
+SHORT = ("--device", "cpu", "--threads", "1", "--operators", "portable", "--max-tokens", "2")
+
+
+@pytest.fixture(autouse=True)
+def room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The toy model takes a token for each letter, so its window holds no passage."""
+    monkeypatch.setattr(session_module, "PASSAGES_SHARE", 20)
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Path:
+    path = tmp_path / "book.txt"
+    path.write_text(f"{FILLER}{SENTENCE}\n\n{FILLER}")
+    return path
+
+
+def test_places_are_told_after_the_answer(command: Command, toy_dir: Path, book: Path) -> None:
+    with fed_tokens() as tokens:
+        result = command("allmem-run", toy_dir, book, "--prompt", QUESTION, *SHORT)
+    assert result.code == 0
+    assert f"\n  book.txt:119  {SENTENCE}\n" in result.err
+    assert "teapot" not in result.out
+    with fed_tokens() as alone:
+        command("allmem-run", toy_dir, book, "--prompt", QUESTION, "--passages", 0, *SHORT)
+    assert len(tokens) > len(alone) + 100
+    assert [path.name for path in book.parent.iterdir()] == ["book.txt"]
+
+
+def test_json_carries_the_passages(command: Command, toy_dir: Path, book: Path) -> None:
+    result = command(
+        "allmem-run", toy_dir, book, "--prompt", QUESTION, "--passages", 1, "--json", *SHORT
+    )
+    (answer,) = result.of("answer")
+    (passage,) = answer["passages"]
+    assert passage["sentence"] == SENTENCE
+    place = passage["sentence_place"]
+    assert (place["source"], place["line"]) == ("book.txt", 119)
+    text = book.read_text()
+    assert text[place["character"] :].startswith(SENTENCE)
+    assert text[passage["place"]["character"] :].startswith(passage["text"])
+    assert 0 < passage["place"]["token"] <= place["token"] < answer["position"]
+    assert passage["score"] > 0 and passage["tokens"] > 0
+
+
+@pytest.mark.parametrize("question", ["What is this about?", "Which enzymes split lactose?"])
+def test_where_nothing_fits_the_state_alone_answers_and_says_so(
+    command: Command, toy_dir: Path, book: Path, question: str
+) -> None:
+    arguments = (toy_dir, book, "--prompt", question, *SHORT)
+    result = command("allmem-run", *arguments)
+    assert "(answered from the state alone)" in result.err
+    assert result.out == command("allmem-run", *arguments, "--no-text").out
+    assert command("allmem-run", *arguments, "--json").of("answer")[0]["passages"] == []
+
+
+def test_text_lies_beside_the_session_and_is_found_after_resuming(
+    command: Command, toy_dir: Path, book: Path
+) -> None:
+    session = book.parent / "s.allmem"
+    command("allmem-run", toy_dir, book, "--session", session, *SHORT)
+    assert stat.S_IMODE(beside(session).stat().st_mode) == 0o600
+
+    result = command("allmem-run", toy_dir, "--session", session, "--prompt", QUESTION, *SHORT)
+    assert f"book.txt:119  {SENTENCE}" in result.err
+
+    more = book.with_name("more.txt")
+    more.write_text("Old Mr. Lind sold the boat to a dentist.")
+    result = command(
+        "allmem-run", toy_dir, book, more, "--session", session,
+        "--prompt", "To whom did Mr. Lind sell the boat?", "--prompt", QUESTION, *SHORT,
+    )  # fmt: skip
+    assert "more.txt:1  Old Mr. Lind sold the boat to a dentist." in result.err
+    assert f"book.txt:119  {SENTENCE}" in result.err
+
+
+def test_no_text_keeps_none(command: Command, toy_dir: Path, book: Path) -> None:
+    session = book.parent / "s.allmem"
+    result = command(
+        "allmem-run", toy_dir, book, "--session", session, "--prompt", QUESTION, "--no-text", *SHORT
+    )
+    assert not beside(session).exists()
+    assert "book.txt:119" not in result.err
+    assert "state alone" not in result.err
+    # Begun without, it goes on without.
+    result = command("allmem-run", toy_dir, "--session", session, "--prompt", QUESTION, *SHORT)
+    assert not beside(session).exists()
+    assert json.loads(command("allmem", "info", session, "--json").out)["text"] is None
+
+
+def test_without_a_file_and_a_session_no_text_is_kept(
+    command: Command, toy_dir: Path, book: Path
+) -> None:
+    result = command(
+        "allmem-run", toy_dir, "-", "--prompt", QUESTION, "--json", *SHORT,
+        stdin=book.read_bytes(),
+    )  # fmt: skip
+    assert result.of("answer")[0]["passages"] == []
+
+
+def test_live_source_is_searched_up_to_its_last_segment(
+    command: Command, toy_dir: Path, book: Path
+) -> None:
+    session = book.parent / "s.allmem"
+    result = command(
+        "allmem-run", toy_dir, "--stream", "--session", session, "--prompt", QUESTION, "--json",
+        *SHORT, stdin=book.read_bytes(),
+    )  # fmt: skip
+    passages = result.of("answer")[-1]["passages"]
+    assert SENTENCE in passages[0]["text"]
+    assert passages[0]["place"]["source"] == "standard input"
+
+
+def test_info_tells_the_text(command: Command, toy_dir: Path, book: Path) -> None:
+    session = book.parent / "s.allmem"
+    command("allmem-run", toy_dir, book, "--session", session, *SHORT)
+    info = json.loads(command("allmem", "info", session, "--json").out)["text"]
+    assert info["path"] == str(beside(session))
+    assert info["bytes"] == beside(session).stat().st_size
+    assert info["characters"] == len(book.read_text())
+    assert info["sources"] == ["book.txt"]
+    assert "s.allmem.passages" in command("allmem", "info", session).out
+    beside(session).unlink()
+    assert "No such file" in command("allmem", "info", session).out
+
+
+def test_fork_copies_the_text(command: Command, toy_dir: Path, book: Path) -> None:
+    session, fork = book.parent / "s.allmem", book.parent / "fork.allmem"
+    command("allmem-run", toy_dir, book, "--session", session, *SHORT)
+    assert command("allmem", "fork", session, "--as", fork).code == 0
+    assert stat.S_IMODE(beside(fork).stat().st_mode) == 0o600
+    session.unlink()
+    beside(session).unlink()
+    result = command("allmem-run", toy_dir, "--session", fork, "--prompt", QUESTION, *SHORT)
+    assert f"book.txt:119  {SENTENCE}" in result.err
+
+
+def test_fork_of_a_session_without_its_text_is_told(
+    command: Command, toy_dir: Path, book: Path
+) -> None:
+    session, fork = book.parent / "s.allmem", book.parent / "fork.allmem"
+    command("allmem-run", toy_dir, book, "--session", session, *SHORT)
+    beside(session).unlink()
+    result = command("allmem", "fork", session, "--as", fork)
+    assert result.code == 0
+    assert "s.allmem.passages cannot be read" in result.err
+    assert fork.exists()
+
+
+def test_fork_of_a_damaged_session_leaves_no_text(
+    command: Command, toy_dir: Path, book: Path
+) -> None:
+    session, fork = book.parent / "s.allmem", book.parent / "fork.allmem"
+    command("allmem-run", toy_dir, book, "--session", session, *SHORT)
+    with session.open("r+b") as file:
+        file.seek(-3, os.SEEK_END)
+        file.write(b"\xff\xff\xff")
+    assert command("allmem", "fork", session, "--as", fork).code == 1
+    assert not fork.exists()
+    assert not beside(fork).exists()
+
+
+def test_tampered_text_is_told_and_the_state_answers(
+    command: Command, toy_dir: Path, book: Path
+) -> None:
+    session = book.parent / "s.allmem"
+    command("allmem-run", toy_dir, book, "--session", session, *SHORT)
+    content = beside(session).read_bytes()
+    assert b"blue teapot" in content
+    beside(session).write_bytes(content.replace(b"blue teapot", b"red kettles"))
+    result = command("allmem-run", toy_dir, "--session", session, "--prompt", QUESTION, *SHORT)
+    assert result.code == 0 and result.out
+    assert "was changed, or belongs to another session" in result.err
+    assert "kettles" not in result.err
+    result = command(
+        "allmem-run", toy_dir, "--session", session, "--prompt", QUESTION, "--json", *SHORT
+    )
+    assert len(result.of("text_failure")) == 1
+
+
+def test_session_that_reads_on_without_its_text_says_so_and_forgets_it(
+    command: Command, toy_dir: Path, book: Path
+) -> None:
+    session, more = book.parent / "s.allmem", book.with_name("more.txt")
+    command("allmem-run", toy_dir, book, "--session", session, *SHORT)
+    beside(session).unlink()
+    more.write_text("More.")
+    result = command("allmem-run", toy_dir, more, "--session", session, *SHORT)
+    assert result.code == 0
+    assert "cannot be read" in result.err
+    assert "text_digest" not in read_header(session).metadata
+
+
+def test_a_file_in_the_way_is_told_and_left(command: Command, toy_dir: Path, book: Path) -> None:
+    session = book.parent / "s.allmem"
+    beside(session).write_text("my notes " * 30)
+    result = command(
+        "allmem-run", toy_dir, book, "--session", session, "--prompt", QUESTION, *SHORT
+    )
+    assert result.code == 0 and result.out
+    assert "is in the way of the session's text" in result.err
+    assert beside(session).read_text() == "my notes " * 30
+
+
+def test_chat_tells_places_and_remembers_the_exchange(
+    toy_dir: Path, book: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = load(toy_dir, device="cpu", operators="portable", threads=1)
+    session = model.session(text=True)
+    for _ in session.ingest(book.read_bytes(), name=book.name):
+        pass
+    lines = iter([QUESTION, "/save s.allmem", "What is this about?", "/quit"])
+    target = book.parent / "s.allmem"
+    Conversation(
+        session.fork(undo=True), Sampling(max_tokens=2), target,
+        lambda: next(lines).replace("s.allmem", str(target)), passages=2,
+    ).run()  # fmt: skip
+    told = capsys.readouterr().err
+    assert f"  book.txt:119  {SENTENCE}" in told
+    assert "(answered from the state alone)" in told
+    opened = model.open(target)
+    assert opened.info()["turn"] == "reply"
+    assert opened.answer(QUESTION).passages
+
+
+def test_a_text_that_fails_in_the_middle_is_told_once(
+    command: Command, toy_dir: Path, book: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise PassagesError("The text is locked now.")
+
+    monkeypatch.setattr(Store, "matches", broken)
+    result = command(
+        "allmem-run", toy_dir, book, "--prompt", QUESTION, "--prompt", QUESTION, "--json", *SHORT
+    )
+    assert [event["message"] for event in result.of("text_failure")] == ["The text is locked now."]
+    assert [answer["passages"] for answer in result.of("answer")] == [[], []]

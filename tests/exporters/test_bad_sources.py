@@ -1,0 +1,172 @@
+"""Sources whose headers promise what is not there: one line names the tensor and the file."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from checkpoints import write_folder, write_gguf
+from gguf import GGMLQuantizationType as Kind
+
+from allmem_exporters.errors import ConversionError
+from allmem_exporters.make import make
+from allmem_exporters.model.memory_options import MemoryOptions
+from allmem_exporters.sources import open_source
+from allmem_exporters.sources.gguf_file import GgufFile
+from allmem_exporters.tensor_reader import TensorFile
+
+MEMORY = MemoryOptions(window=32, sinks=4, chunk=16, mem_width=16)
+
+
+def with_header(file: Path, change: Callable[[dict[str, dict[str, object]]], None]) -> None:
+    data = file.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    change(header)
+    text = json.dumps(header).encode()
+    file.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+
+
+def beyond_the_end(header: dict[str, dict[str, object]]) -> None:
+    header["model.norm.weight"] |= {"shape": [1 << 40], "data_offsets": [0, 1 << 42]}
+
+
+def another_size(header: dict[str, dict[str, object]]) -> None:
+    header["model.norm.weight"]["shape"] = [47]
+
+
+def another_type(header: dict[str, dict[str, object]]) -> None:
+    header["model.norm.weight"]["dtype"] = "Q9"
+
+
+def no_place(header: dict[str, dict[str, object]]) -> None:
+    del header["model.norm.weight"]["data_offsets"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (beyond_the_end, "model.norm.weight would end at byte"),
+        (another_size, "model.norm.weight, F32 .47., takes 188 bytes; its header gives it 192"),
+        (another_type, "model.norm.weight is of the unknown type 'Q9'"),
+        (no_place, "does not say where the tensor model.norm.weight lies"),
+    ],
+)
+def test_shard_that_promises_too_much_is_refused_by_tensor_and_file(
+    tmp_path: Path, change: Callable[[dict[str, dict[str, object]]], None], said: str
+) -> None:
+    write_folder(tmp_path / "source")
+    with_header(tmp_path / "source" / "model.safetensors", change)
+    with pytest.raises(ConversionError, match=rf"model\.safetensors is damaged: .*{said}"):
+        make(tmp_path / "source", tmp_path / "out", MEMORY)
+    assert not (tmp_path / "out").exists()
+
+
+def test_header_longer_than_the_file_takes_no_memory(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_bytes((1 << 60).to_bytes(8, "little") + b"{}")
+    with pytest.raises(ConversionError, match="the header would be"):
+        TensorFile(file)
+    file.write_bytes(b"")
+    with pytest.raises(ConversionError, match=r"model\.safetensors is damaged"):
+        TensorFile(file)
+
+
+def test_shard_cut_after_it_was_opened_is_refused_by_tensor(tmp_path: Path) -> None:
+    write_folder(tmp_path / "source")
+    path = tmp_path / "source" / "model.safetensors"
+    opened = TensorFile(path)
+    last = max(opened.entries, key=lambda name: opened.entries[name].offset)
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(ConversionError, match=f"ends within the tensor {last}"):
+        opened.tensor(last)
+
+
+def test_missing_shard_is_named(tmp_path: Path) -> None:
+    pretrained = write_folder(tmp_path / "source")
+    (tmp_path / "source" / "model.safetensors").unlink()
+    pretrained.save_pretrained(tmp_path / "source", max_shard_size="60KB")
+    gone = sorted((tmp_path / "source").glob("model-*.safetensors"))[1]
+    gone.unlink()
+    with pytest.raises(ConversionError, match=f"{gone.name} is missing"):
+        make(tmp_path / "source", tmp_path / "out", MEMORY)
+
+
+@pytest.fixture
+def gguf(tmp_path: Path) -> Path:
+    file = tmp_path / "tiny.gguf"
+    write_gguf(file, kinds={"proj": Kind.Q8_0}, hidden_size=64, intermediate_size=96)
+    return file
+
+
+def last_tensor(file: Path) -> str:
+    tensors = GgufFile(file).tensors
+    return max(tensors, key=lambda name: tensors[name].offset)
+
+
+def test_truncated_gguf_is_refused_by_tensor_and_file(gguf: Path, tmp_path: Path) -> None:
+    name = last_tensor(gguf)
+    gguf.write_bytes(gguf.read_bytes()[:-200])
+    with pytest.raises(ConversionError, match=rf"tiny\.gguf is damaged: .*{name} would end at"):
+        make(gguf, tmp_path / "out", MEMORY)
+
+
+def test_gguf_cut_after_it_was_opened_is_refused_by_tensor(gguf: Path) -> None:
+    name = last_tensor(gguf)
+    opened = GgufFile(gguf)
+    gguf.write_bytes(gguf.read_bytes()[:-200])
+    with pytest.raises(ConversionError, match=f"ends within the tensor {name}"):
+        opened.values(name, 0, opened.tensors[name].shape[0])
+
+
+def changed_entry(file: Path, name: bytes, *, kind: int | None = None, rows: int = 0) -> None:
+    """Change a matrix's type or rows in the header."""
+    data = bytearray(file.read_bytes())
+    at = data.index(struct.pack("<Q", len(name)) + name) + 8 + len(name) + 4
+    if kind is not None:
+        data[at + 16 : at + 20] = struct.pack("<I", kind)
+    if rows:
+        data[at + 8 : at + 16] = struct.pack("<Q", rows)
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [(1234, "as number 1234, which is unknown"), (24, "as I8, which cannot be read")],
+)
+def test_block_type_that_nobody_reads_is_refused_by_tensor(
+    gguf: Path, tmp_path: Path, kind: int, said: str
+) -> None:
+    changed_entry(gguf, b"blk.1.ffn_up.weight", kind=kind)
+    with pytest.raises(
+        ConversionError, match=rf"tiny\.gguf: .*blk\.1\.ffn_up\.weight is quantized {said}"
+    ):
+        make(gguf, tmp_path / "out", MEMORY)
+
+
+def test_gguf_tensor_larger_than_the_file_is_refused_before_memory_is_taken(
+    gguf: Path, tmp_path: Path
+) -> None:
+    changed_entry(gguf, b"blk.1.ffn_up.weight", rows=1 << 50)
+    with pytest.raises(ConversionError, match=r"blk\.1\.ffn_up\.weight would end at byte"):
+        make(gguf, tmp_path / "out", MEMORY)
+
+
+@pytest.mark.parametrize("at", [8, 16])
+def test_gguf_that_promises_endless_entries_is_refused(gguf: Path, at: int) -> None:
+    data = bytearray(gguf.read_bytes())
+    data[at : at + 8] = struct.pack("<Q", 1 << 60)
+    gguf.write_bytes(data)
+    with pytest.raises(ConversionError, match=r"tiny\.gguf is not an intact GGUF file .*promises"):
+        open_source(str(gguf))
+
+
+def test_no_cut_of_a_header_reaches_anything_but_an_error(gguf: Path) -> None:
+    whole = gguf.read_bytes()
+    for length in range(1, 4000, 37):
+        gguf.write_bytes(whole[:length])
+        with pytest.raises(ConversionError, match=r"tiny\.gguf"):
+            open_source(str(gguf))

@@ -1,0 +1,284 @@
+"""Answers with passages: what a fork reads again, what the session knows then, what is told."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from session_tools import assert_same, fed_tokens, read
+
+from allmem_runtime import Answer, Model, Sampling, Session
+from allmem_runtime.passages.schema import beside
+from allmem_runtime.session import session as session_module
+from allmem_runtime.session import writing
+
+SHORT = Sampling(max_tokens=5)
+FILLER = "".join(
+    f"The wind turned on day {day} and {day} gulls sat on the wall. Nothing else was seen.\n\n"
+    for day in range(1, 60)
+)
+BOOK = FILLER + "Mrs. Quell hid the spare key inside the blue teapot.\n\n" + FILLER
+TWO = BOOK + "Mrs. Quell never told anybody about the key.\n\n" + FILLER
+QUESTION = "Where did Mrs. Quell hide the key?"
+
+
+@pytest.fixture(autouse=True)
+def room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The toy model takes a token for each letter, so its window holds no passage."""
+    monkeypatch.setattr(session_module, "PASSAGES_SHARE", 20)
+
+
+@pytest.fixture
+def says(monkeypatch: pytest.MonkeyPatch, toy: Model) -> Callable[[str], None]:
+    """Make the model write a given text and then its end token."""
+
+    def script(answer: str) -> None:
+        tokens = iter([*toy.tokenizer.encode_text(answer), *[2] * 1000])
+        monkeypatch.setattr(writing, "pick", lambda *_: next(tokens))
+
+    return script
+
+
+def text_of(model: Model, tokens: list[int]) -> str:
+    return str(model.tokenizer._template.decode(tokens, skip_special_tokens=False))
+
+
+def reader(toy: Model, **options: object) -> Session:
+    return read(toy.session(text=True, **options), BOOK, name="book.txt")  # type: ignore[arg-type]
+
+
+def test_fork_reads_the_passage_right_before_the_question(
+    toy: Model, says: Callable[[str], None]
+) -> None:
+    session = reader(toy)
+    before = session.fork()
+    says("In the teapot.")
+    with fed_tokens() as tokens:
+        answer = session.answer(QUESTION, passages=1)
+        text = answer.text
+
+    assert text == "In the teapot."
+    assert answer.finish_reason == "end"
+    (passage,) = answer.passages
+    assert passage.sentence == "Mrs. Quell hid the spare key inside the blue teapot."
+    assert str(passage.sentence_place) == "book.txt:119"
+    assert BOOK[passage.place.character :].startswith(passage.text)
+    assert passage.tokens == len(toy.tokenizer.encode_text(passage.text))
+    assert text_of(toy, tokens).endswith(
+        f"\n\n{passage.text}\n\n{QUESTION}<|im_end|>\n<|im_start|>assistant\nIn the teapot."
+    )
+    assert_same(session, before)
+
+
+def test_passages_stand_in_the_order_from_good_to_best(toy: Model) -> None:
+    session = read(toy.session(text=True), TWO)
+    with fed_tokens() as tokens:
+        answer = session.answer(QUESTION, sampling=SHORT)
+        assert answer.text is not None
+    fed = text_of(toy, tokens)
+    places = [fed.index(passage.text) for passage in answer.passages]
+    assert len(places) > 1
+    assert places == sorted(places, reverse=True)
+
+
+def test_answer_is_streamed_and_then_whole(toy: Model, says: Callable[[str], None]) -> None:
+    session = reader(toy)
+    says("abcdef")
+    answer = session.answer(QUESTION)
+    first = next(iter(answer))
+    assert (first, answer.finish_reason) == ("a", "")
+    assert answer.text == "abcdef"
+    assert list(answer) == list("abcdef")
+    assert answer.finish_reason == "end"
+
+
+def test_no_passages_ask_the_state_alone(toy: Model) -> None:
+    session = reader(toy)
+    for question, passages in ((QUESTION, 0), ("What is this about?", 3)):
+        with fed_tokens() as tokens:
+            answer = session.answer(question, passages=passages, sampling=SHORT)
+            text = answer.text
+        assert answer.passages == ()
+        expected = session.fork()
+        with fed_tokens() as alone:
+            assert expected.ask(question, sampling=SHORT) == text
+        assert tokens == alone
+
+
+def test_session_without_kept_text_answers_alone(toy: Model) -> None:
+    session = read(toy.session(), BOOK)
+    assert session.answer(QUESTION, sampling=SHORT).passages == ()
+    assert session.text_failure == ""
+
+
+def test_answer_can_be_cancelled_while_it_reads_and_while_it_writes(
+    toy: Model, says: Callable[[str], None]
+) -> None:
+    session = reader(toy)
+    answer = session.answer(QUESTION)
+    answer.cancel()
+    with fed_tokens() as tokens:
+        assert answer.text == ""
+    assert answer.finish_reason == "cancelled"
+    assert len(tokens) <= session.piece
+
+    says("abcdef")
+    answer = session.answer(QUESTION)
+    for text in answer:
+        if text == "c":
+            answer.cancel()
+    assert (answer.text, answer.finish_reason) == ("abc", "cancelled")
+
+
+def test_conversation_knows_the_exchange_and_not_the_passages(
+    toy: Model, says: Callable[[str], None]
+) -> None:
+    session = reader(toy)
+    before = session.fork()
+    says("In the teapot.")
+    with fed_tokens() as tokens:
+        assert session.ask(QUESTION, passages=1) == "In the teapot."
+    assert session.finish_reason == "end"
+
+    plain = read(toy.session(), BOOK)
+    says("In the teapot.")
+    plain.ask(QUESTION)
+    for _ in range(2):
+        with session._operation("catching up"):
+            list(session._cursor.feed())
+        with plain._operation("catching up"):
+            list(plain._cursor.feed())
+    assert session.position == plain.position
+    assert session._cursor.place.turn == plain._cursor.place.turn == "reply"
+    assert session._cursor.place.recent == plain._cursor.place.recent
+    assert "blue teapot" in text_of(toy, tokens)
+
+    session.undo()
+    assert_same(session, before)
+
+
+def test_cancelled_conversation_keeps_what_was_shown(
+    toy: Model, says: Callable[[str], None]
+) -> None:
+    session = reader(toy)
+    says("abcdef")
+    shown = []
+    for text in session.stream(QUESTION, passages=1):
+        shown.append(text)
+        if text == "c":
+            session.cancel()
+    assert "".join(shown) == "abc"
+    assert session.finish_reason == "cancelled"
+    assert text_of(toy, session._cursor.place.recent + session._cursor.place.pending).endswith(
+        "assistant\nabc"
+    )
+
+
+def test_question_leans_on_the_turn_before(toy: Model, says: Callable[[str], None]) -> None:
+    session = read(
+        toy.session(text=True),
+        FILLER
+        + "Mrs. Quell keeps her boat at Ardmouth.\n\n"
+        + FILLER
+        + "Mr. Lind keeps his boat at Penhallow.\n\n"
+        + FILLER,
+    )
+    says("She is old.")
+    session.ask("Who is Mrs. Quell?", passages=1)
+    assert "Ardmouth" in session.answer("And where is the boat?", passages=1).passages[0].text
+    fork = session.fork()
+    assert "Ardmouth" in fork.answer("And where is the boat?", passages=1).passages[0].text
+
+
+def test_saved_session_has_its_text_beside_it(toy: Model, tmp_path: Path) -> None:
+    path = tmp_path / "s.allmem"
+    session = read(toy.session(text=path), BOOK, name="book.txt")
+    session.save(path)
+    assert stat.S_IMODE(beside(path).stat().st_mode) == 0o600
+
+    opened = toy.open(path)
+
+    assert opened.text_failure == ""
+    assert opened.answer(QUESTION).passages == session.answer(QUESTION).passages != ()
+    read(opened, "Mr. Lind sold the boat.", name="more.txt")
+    opened.save(path)
+    (passage, *_) = toy.open(path).answer("What did Mr. Lind sell?", passages=1).passages
+    assert str(passage.place) == "more.txt:1"
+
+
+def test_interrupted_reading_goes_on_in_session_and_text_alike(toy: Model, tmp_path: Path) -> None:
+    path, whole = tmp_path / "s.allmem", tmp_path / "whole.allmem"
+    uninterrupted = read(toy.session(text=whole), BOOK, name="book.txt")
+    session = toy.session(text=path)
+    for step in session.ingest(BOOK, name="book.txt"):
+        if step.position > 3000:
+            session.cancel()
+    session.save(path)
+    # It reads on and is killed after the text, before the session, was saved.
+    ahead = toy.open(path)
+    read(ahead, BOOK.encode()[ahead.source_offset :], name="book.txt")
+    assert ahead.text is not None
+    ahead.text.save(ahead.text_digest, path)
+
+    again = toy.open(path)
+    assert again.text_failure == ""
+    assert again.position < ahead.position
+    read(again, BOOK.encode()[again.source_offset :], name="book.txt")
+
+    question = "On which day did 57 gulls sit on the wall?"
+    assert again.answer(question).passages == uninterrupted.answer(question).passages != ()
+
+
+def test_missing_and_changed_text_is_told_and_the_state_answers(toy: Model, tmp_path: Path) -> None:
+    path = tmp_path / "s.allmem"
+    session = read(toy.session(text=path), BOOK)
+    session.save(path)
+    file = beside(path)
+    content = file.read_bytes()
+    for broken in (None, content.replace(b"blue teapot", b"red teapots"), content[:4096], b"x"):
+        file.unlink()
+        if broken is not None:
+            file.write_bytes(broken)
+        opened = toy.open(path)
+        assert file.name in opened.text_failure
+        assert opened.answer(QUESTION, sampling=SHORT).passages == ()
+        file.write_bytes(content)
+    # What it knew of its text is saved with it: the right file still fits.
+    opened.save(path)
+    assert toy.open(path).answer(QUESTION, passages=1).passages != ()
+
+
+def test_reading_on_without_the_text_ends_it(toy: Model, tmp_path: Path) -> None:
+    path = tmp_path / "s.allmem"
+    read(toy.session(text=path), BOOK).save(path)
+    opened = toy.open(path, text=False)
+    read(opened, "More.")
+    opened.save(path)
+    opened = toy.open(path)
+    assert (opened.text_digest, opened.text) == ("", None)
+
+
+def test_text_that_cannot_be_written_ends_no_reading(
+    toy: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s.allmem"
+    beside(path).write_text("some notes of mine, no text of a session; " * 4)
+    session = read(toy.session(text=path), BOOK)
+    assert "in the way" in session.text_failure
+    session.save(path)
+    assert_same(toy.open(path), read(toy.session(), BOOK))
+    assert session.answer(QUESTION, sampling=SHORT).passages == ()
+
+
+def test_state_is_the_same_with_and_without_the_text(toy: Model) -> None:
+    kept = reader(toy)
+    assert kept.text_digest
+    kept._cursor.place.text = ""
+    assert_same(kept, read(toy.session(), BOOK))
+
+
+def test_answer_and_passage_are_public(toy: Model) -> None:
+    answer = reader(toy).answer(QUESTION)
+    assert isinstance(answer, Answer)
