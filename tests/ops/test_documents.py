@@ -134,7 +134,7 @@ def test_session_header_holds_exactly_the_documented_keys(tmp_path):
     state = dataclasses.replace(state, layers=state.layers[:1])
     owner = Owner("tiny", "0" * 64, "1" * 64, {"TTTMemory": 1}, 100)
     path = tmp_path / "some.allmem"
-    save(path, owner, state, Zeros(state), Place(unread=b"half"))
+    save(path, owner, state, Zeros(state), Place(unread=b"half", text="2" * 64))
     header = read_header(path)
     section = FORMATS[FORMATS.index("## The session file") :]
     documented = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)

@@ -17,6 +17,8 @@ from allmem_exporters.finetune.attention import Heads, Rotary
 from allmem_exporters.model.layers import WindowAttention
 
 QUERY_BLOCK = 256
+SHORT = 4096
+"""Up to so many tokens the scores of a layer are kept for the way back, not made again."""
 
 
 def banded_attention(
@@ -48,7 +50,7 @@ def banded_attention(
     blocks = []
     for start in range(0, time, QUERY_BLOCK):
         arguments = (heads, turned, at_sinks, start, windows, sinks, gates, factor)
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and time > SHORT:
             block = checkpoint(_block, *arguments, use_reentrant=False, preserve_rng_state=False)
         else:
             block = _block(*arguments)
@@ -99,9 +101,13 @@ def _block(
     result = before = weights.new_zeros(())
     nearest = 0
     for index, window in enumerate(windows):
-        band = weights * ((distance >= nearest) & (distance < window))
-        number = number + _times(band, value[:, :, :end])
-        total = total + band.sum(-1, keepdim=True)
+        # Columns that some query of the block meets at these distances.
+        part = slice(max(0, start - window + 1), max(0, end - nearest))
+        if part.start < part.stop:
+            apart = distance[:, part]
+            band = weights[..., part] * ((apart >= nearest) & (apart < window))
+            number = number + _times(band, value[:, :, part])
+            total = total + band.sum(-1, keepdim=True)
         top, bottom = number, total
         if few:
             extra = (from_sinks[index] - high).exp()

@@ -101,8 +101,8 @@ def export_weights(
     map_large_blocks()
     check_destination(out, force=options.force)
     config = weights.config
+    decoder = decoder_digest(weights)
     if options.windows is not None:
-        decoder = decoder_digest(weights)
         budget = options.state_budget
         config.windows = windows_by_head(options.windows, config, decoder, budget, report)
         config.window = max(max(layer) for layer in config.windows)
@@ -112,7 +112,6 @@ def export_weights(
         needed_memory(config, table_bytes=table, tokens=tokens),
         "Close other programs" + (", or leave the check out with --no-check." if tokens else "."),
     )
-    decoder = decoder_digest(weights)
     if options.memory != "enabled":
         weights = ChangedWeights(weights, partial(restrain_layer, memory=options.memory))
     with publish_folder(out) as folder:
