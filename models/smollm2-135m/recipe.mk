@@ -1,0 +1,2 @@
+# How the model folder is made, with the memory that was trained for it.
+MODEL_OPTIONS := --memory models/smollm2-135m/memory.safetensors --window 1024 --sinks 64 --chunk 128
