@@ -6,6 +6,7 @@ source when the exported file needs it.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from allmem_exporters.onnx.export_options import ExportOptions
 from allmem_exporters.onnx.package_writer import check_destination
 from allmem_exporters.quantization.formats import stored_format
 from allmem_runtime.config import Manifest
+from allmem_runtime.engine.malloc import give_heap_back, map_large_blocks
 
 
 def make(
@@ -61,6 +63,7 @@ def make(
     """
     options, export_options = options or MemoryOptions(), export_options or ExportOptions()
     stored_format(export_options.storage, export_options.matmul_kernel)  # refused first
+    map_large_blocks()
     out = Path(out)
     check_destination(out, force=export_options.force)
     report(f"opening {source}")
@@ -84,4 +87,6 @@ def make(
         opened.write_texts(texts)
         write_generation_settings(weights.config, texts)
         write_record(opened, weights, adapter, texts, seed, calibrated=False)
+        gc.collect()
+        give_heap_back()  # reading a vocabulary takes and frees a gibibyte in small parts
         return export_weights(weights, texts, out, export_options, report=report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable
 from functools import partial
@@ -30,7 +31,7 @@ from allmem_exporters.quantization.formats import stored_format
 from allmem_exporters.quantization.store import store
 from allmem_exporters.quantization.stored_format import StoredMatrix
 from allmem_runtime.config import Manifest
-from allmem_runtime.engine.malloc import map_large_blocks
+from allmem_runtime.engine.malloc import give_heap_back, map_large_blocks
 from allmem_runtime.files.atomic import publish_folder
 from allmem_runtime.options import from_keywords
 from allmem_runtime.quantities import format_bytes
@@ -132,6 +133,8 @@ def export_weights(
             progress=Progress("writing", report),
         )
         del graph
+        gc.collect()
+        give_heap_back()
         if storing.carried:
             report(
                 f"{storing.carried:,} of {storing.weights:,} weights are carried over exactly as "

@@ -1,16 +1,18 @@
 """Checks, at the end of an export, that the graph computes what PyTorch computes.
 
 Random tokens are read with PyTorch, one layer in memory at a time. Cut out of the exported file,
-each layer of the graph reads the same input in whole chunks and in random pieces, with our library
-and, since layers differ in nothing but their weights, a few of them with the function bodies. What
-attention and memory add, what the feed-forward network adds, the next norm and every state tensor
-must agree, and so must the logits of the head. At the end the whole graph reads the text as it is
-shipped.
+each layer of the graph reads the same input as PyTorch's. What attention and memory add, what the
+feed-forward network adds, the next norm and every state tensor must agree, and so must the logits
+of the head. At the end the whole graph reads the text as it is shipped.
+
+Layers differ in their weights alone. So all of them run with our library, and three of them, the
+first, the middle and the last, with the function bodies as well; in random pieces as in whole
+chunks.
 
 PyTorch gets the weights as they are stored, each of which has to be within its format's rounding of
 the model's (see `stored_weights`). What is multiplied in integers is compared twice: with float32
-inputs, where nothing but the weights is rounded and the tolerance is that of any float32 export,
-and as it is shipped, inputs rounded to eight bits as well.
+inputs in these three layers, where nothing but the weights is rounded and the tolerance is that of
+any float32 export; and in all layers as it is shipped, inputs rounded to eight bits as well.
 """
 
 from __future__ import annotations
@@ -123,7 +125,7 @@ def validate(
                     f"{found.worst:.2f} of what rounding may leave ({found.worst_name})"
                 )
             report(
-                f"compared: each of {weights.config.num_hidden_layers} layers and the whole graph "
+                f"compared: {weights.config.num_hidden_layers} layers one by one and the whole graph "
                 f"on {len(text.tokens):,} tokens, {len(text.rows)} rows of logits; "
                 f"{format_bytes(peak_memory())} of memory at most"
             )
