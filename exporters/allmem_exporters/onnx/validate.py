@@ -124,8 +124,9 @@ def validate(
                     f"{stored_as.description}: {format_bytes(found.nbytes)}, errors up to "
                     f"{found.worst:.2f} of what rounding may leave ({found.worst_name})"
                 )
+            layers = weights.config.num_hidden_layers
             report(
-                f"compared: {weights.config.num_hidden_layers} layers one by one and the whole graph "
+                f"compared: {layers} layers one by one and the whole graph "
                 f"on {len(text.tokens):,} tokens, {len(text.rows)} rows of logits; "
                 f"{format_bytes(peak_memory())} of memory at most"
             )
