@@ -127,7 +127,7 @@ def validate(
             layers = weights.config.num_hidden_layers
             report(
                 f"compared: {layers} layers one by one and the whole graph "
-                f"on {len(text.tokens):,} tokens, {len(text.rows)} rows of logits; "
+                f"on {len(text.tokens):,} tokens, {len(text.rows)} rows of the head; "
                 f"{format_bytes(peak_memory())} of memory at most"
             )
             return rows
