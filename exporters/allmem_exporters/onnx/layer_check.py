@@ -79,7 +79,8 @@ class LayerCheck:
         Raises:
             ExportError: a difference exceeds the tolerance, or something is not finite.
         """
-        states: dict[str, NDArray[np.floating]] = {}
+        # First, while little else lies in memory: the graph is mapped, and its state is large.
+        logits, states = self._read_whole()
         hidden = None
         progress = Progress("checking", self.report)
         for reading in self.reference.read(self.text.tokens):
@@ -88,20 +89,26 @@ class LayerCheck:
             self._layer(reading)
             names = (tensor.name for tensor in state_spec(self.config).layers[reading.index])
             for name, tensor in zip(names, reading.state.tensors(), strict=True):
-                states[present_name(reading.index, name)] = tensor.numpy()
+                present = present_name(reading.index, name)
+                self.whole.state(present, states.pop(present), tensor.numpy())
             hidden = reading.after
             progress(reading.index + 1, self.config.num_hidden_layers)
         assert hidden is not None
-        logits = self._head(hidden)
+        self._head(hidden, logits)
         comparisons = [*self.library.values(), *self.bodies.values()]
         comparisons += [self.rounded] if self.integers else []
-        rows = [one.agreement() for one in comparisons]
+        rows = [one.agreement() for one in (*comparisons, self.whole)]
         for row in rows:
             self.report(str(row))
-        self._whole(states, logits)
-        rows.append(self.whole.agreement())
-        self.report(str(rows[-1]))
         return rows
+
+    def _read_whole(self) -> tuple[NDArray[np.float32], dict[str, NDArray[np.floating]]]:
+        """Logits and state by name, of the whole graph as it is shipped."""
+        spec = state_spec(self.config)
+        runner = GraphRunner(self.folder, spec, native=True, fold=not self.widened)
+        logits, after = runner.read(self.text.tokens, self.text.whole, self.text.rows)
+        names = (present_name(layer, tensor.name) for layer, tensor in spec)
+        return logits, dict(zip(names, after, strict=True))
 
     def _embedding(self, reading: LayerReading) -> None:
         model, outputs = self.pieces.embedding()
@@ -161,15 +168,14 @@ class LayerCheck:
             for name, value, wanted in zip(present, after, reading.state.tensors(), strict=True):
                 comparison.state(name, value, wanted.numpy())
 
-    def _head(self, hidden: torch.Tensor) -> NDArray[np.float32]:
-        """Compare the head, some rows at a time; PyTorch's logits."""
+    def _head(self, hidden: torch.Tensor, whole: NDArray[np.float32]) -> None:
+        """Compare the head, some rows at a time, and with them the logits of the whole graph."""
         rows = self.reference.last_norm(hidden)[:, self.text.rows]
         stream = rows.numpy().astype(self.pieces.stream_type)
         index = np.arange(len(self.text.rows))
-        kept = []
         for first, end, table in self.reference.table_pieces("head"):
             truth = (rows[0] @ table.T).numpy()
-            kept.append(truth)
+            self.whole.logits(whole[:, first:end], truth)
             ways = [(True, self.library)] + ([(False, self.bodies)] if first == 0 else [])
             for native, comparisons in ways:
                 model, name = self.pieces.head(first, end)
@@ -182,14 +188,3 @@ class LayerCheck:
                 session = open_session(self.folder, model, native=True)
                 (found,) = session.run([LOGITS], {name: stream, LOGIT_INDEX: index})
                 self.rounded.logits(found[0], truth)
-        return np.concatenate(kept, axis=1)
-
-    def _whole(self, states: dict[str, NDArray[np.floating]], logits: NDArray[np.float32]) -> None:
-        """Compare the whole graph as it is shipped."""
-        spec = state_spec(self.config)
-        runner = GraphRunner(self.folder, spec, native=True, fold=not self.widened)
-        found, after = runner.read(self.text.tokens, self.text.whole, self.text.rows)
-        self.whole.logits(found, logits)
-        for (layer, tensor), value in zip(spec, after, strict=True):
-            name = present_name(layer, tensor.name)
-            self.whole.state(name, value, states[name])
