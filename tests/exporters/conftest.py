@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.onnx._internal.exporter import _registration
 
-from allmem_exporters import AllMemForCausalLM
+from allmem_exporters.model.weights import LAST_NORM, ModelWeights, load_layer
 from allmem_exporters.onnx import export as exporting
 from allmem_exporters.onnx.trace import trace
 
@@ -47,14 +47,16 @@ _traced: dict[bytes, ir.Model] = {}
 def traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """One trace serves all exports of equal models, for tests of what is done with it later."""
 
-    def kept(model: AllMemForCausalLM, activations: str = "float32") -> ir.Model:
-        known = hashlib.sha256(f"{model.config.to_json_string()} {activations}".encode())
-        for name, weight in model.state_dict().items():
-            known.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-            known.update(weight.contiguous().view(torch.uint8).numpy())
+    def kept(weights: ModelWeights, activations: str = "float32") -> ir.Model:
+        known = hashlib.sha256(f"{weights.config.to_json_string()} {activations}".encode())
+        layers = [load_layer(weights, at) for at in range(weights.config.num_hidden_layers)]
+        values = [weights.tensor(LAST_NORM), *(p for one in layers for p in one.parameters())]
+        for value in values:
+            known.update(f"{value.dtype} {tuple(value.shape)}".encode())
+            known.update(value.detach().contiguous().view(torch.uint8).numpy())
         key = known.digest()
         if key not in _traced:
-            _traced[key] = trace(model, activations)
+            _traced[key] = trace(weights, activations)
         return _traced[key].clone()
 
     monkeypatch.setattr(exporting, "trace", kept)
