@@ -18,6 +18,7 @@ _COMMANDS = {
     "info": LazyCommand(f"{_RUNTIME}.info", "info", "Say what a model or a saved session is."),
     "fork": LazyCommand(f"{_RUNTIME}.fork", "fork", "Copy a saved session, noting its parent."),
     "recall": LazyCommand(f"{_RUNTIME}.recall", "recall", "Tell what a session still holds."),
+    "delete": LazyCommand(f"{_RUNTIME}.delete", "delete", "Delete saved sessions with their text."),
     "bench": LazyCommand(f"{_RUNTIME}.bench", "bench", "Measure speed and memory on this machine."),
     "prepare": LazyCommand(f"{_RUNTIME}.prepare", "prepare", "Lay weights out for faster starts."),
     "doctor": LazyCommand(f"{_RUNTIME}.doctor", "doctor", "Check that everything works here."),

@@ -263,3 +263,28 @@ def test_a_text_that_fails_in_the_middle_is_told_once(
     )
     assert [event["message"] for event in result.of("text_failure")] == ["The text is locked now."]
     assert [answer["passages"] for answer in result.of("answer")] == [[], []]
+
+
+def test_deleting_a_session_deletes_its_text_and_nothing_else(
+    command: Command, toy_dir: Path, book: Path, tmp_path: Path
+) -> None:
+    session, other = tmp_path / "s.allmem", tmp_path / "other.allmem"
+    for path in (session, other):
+        command("allmem-run", toy_dir, book, "--session", path, *SHORT)
+    before = {path.name for path in tmp_path.iterdir()}
+    result = command("allmem", "delete", session)
+    assert result.code == 0 and "is deleted" in result.err
+    assert before - {p.name for p in tmp_path.iterdir()} == {session.name, beside(session).name}
+
+    foreign = beside(other)
+    foreign.unlink()
+    foreign.write_text("somebody's notes")
+    assert command("allmem", "delete", other).code == 0
+    assert not other.exists() and foreign.read_text() == "somebody's notes"
+
+
+def test_what_is_no_session_is_not_deleted(command: Command, book: Path, tmp_path: Path) -> None:
+    for path in (book, tmp_path / "none.allmem"):
+        result = command("allmem", "delete", path)
+        assert result.code == 1 and path.name in result.err
+    assert book.exists()

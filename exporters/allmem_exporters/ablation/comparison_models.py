@@ -49,6 +49,8 @@ def export_comparison_models(
 ) -> list[Row]:
     """Export what belongs into every table: full attention, window and sinks, memory, no writes.
 
+    With windows by head, the model with one window for all heads stands beside them.
+
     Args:
         checkpoint: with the trained memories.
         out: folder for the model folders and the list of rows.
@@ -75,15 +77,20 @@ def export_comparison_models(
         raise ExportError(f"{out} cannot be written ({error.strerror}).", "Name another.") from None
     base = out / "allmem"
     manifest = export(checkpoint, base, common, report=report)
-    same = {"window": manifest.window, "sinks": manifest.sinks, "chunk": manifest.chunk}
-    full = {"window": max(longest, manifest.window), "sinks": 0, "chunk": manifest.chunk}
-    others: list[tuple[str, Path, str, dict[str, int]]] = [
+    same: dict[str, Any] = {"sinks": manifest.sinks, "chunk": manifest.chunk}
+    if common.windows is None:
+        same["window"] = manifest.window
+    one = {**same, "windows": None, "state_budget": None}
+    full = {**one, "window": max(longest, manifest.window), "sinks": 0}
+    others: list[tuple[str, Path, str, dict[str, Any]]] = [
         ("window", checkpoint, "disabled", same),
         ("full", checkpoint, "disabled", full),
         ("frozen", checkpoint, "frozen", same),
     ]
     if twin is not None:
         others.append(("twin", twin, "frozen", same))
+    if common.windows is not None:
+        others.append(("uniform", checkpoint, "enabled", one))
     for name, source, memory, sizes in others:
         export(source, out / name, common, memory=memory, report=report, **sizes)
         share(base, out / name, report)
@@ -96,6 +103,8 @@ def export_comparison_models(
     ]
     if twin is not None:
         rows.append(Row("twin that never writes", out / "twin"))
+    if common.windows is not None:
+        rows.append(Row("AllMem, one window", out / "uniform"))
     write_rows(out, rows)
     return rows
 

@@ -26,6 +26,13 @@ from allmem_runtime.cli.shared_options import command
     show_default=True,
     help="Sequences of each kind; one of 2k tokens takes about a minute with 135M parameters.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Of the decoder's products; bfloat16 is faster where the CPU has it.",
+)
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="A heat map as PNG.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads.")
 def heads(
@@ -36,6 +43,7 @@ def heads(
     sinks: int,
     length: int | None,
     sequences: int,
+    precision: str,
     plot: Path | None,
     threads: int | None,
 ) -> None:
@@ -54,7 +62,7 @@ def heads(
     if plot is not None:
         check_plot(plot)
     logging.disable_progress_bar()
-    settings = HeadSettings(shortest, sinks, length, sequences, threads)
+    settings = HeadSettings(shortest, sinks, length, sequences, precision, threads)
     table = find_heads(
         checkpoint, data, out, settings, report=lambda line: click.echo(line, err=True)
     )

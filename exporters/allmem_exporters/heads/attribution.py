@@ -49,7 +49,7 @@ class Attributor:
         steps: points of the integral.
     """
 
-    def __init__(self, passes: Passes, windows: Sequence[int], sinks: int, steps: int = 3) -> None:
+    def __init__(self, passes: Passes, windows: Sequence[int], sinks: int, steps: int = 2) -> None:
         self._passes, self._windows, self._sinks, self._steps = passes, windows, sinks, steps
 
     def attribute(self, sequence: Tokens) -> Attribution | None:

@@ -36,6 +36,7 @@ class HeadSettings:
         sinks: first tokens that all see.
         length: most tokens of a sequence; None for as they are.
         sequences: of each kind.
+        precision: of the decoder's products, ``float32`` or ``bfloat16``.
         threads: of PyTorch; None for its own choice.
     """
 
@@ -43,6 +44,7 @@ class HeadSettings:
     sinks: int = 32
     length: int | None = None
     sequences: int = 2
+    precision: str = "float32"
     threads: int | None = None
 
 
@@ -75,6 +77,7 @@ def find_heads(
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     digest = base_digest(model)
+    model.to(getattr(torch, settings.precision))
     chosen = list(_chosen(shards, settings))
     longest = max((len(sequence.ids) for sequence in chosen), default=0)
     windows = band_windows(settings.shortest, longest)

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from tiny import write_tiny_checkpoint
 
 import allmem_runtime
+from allmem_exporters.ablation.comparison_models import export_comparison_models
 from allmem_exporters.errors import ExportError
 from allmem_exporters.finetune.data import Sequence, ShardWriter
 from allmem_exporters.finetune.data.shard_format import tokenizer_digest
@@ -18,6 +19,7 @@ from allmem_exporters.heads.head_table import HeadTable
 from allmem_exporters.heads.run import HeadSettings, band_windows, find_heads
 from allmem_exporters.onnx.export import export
 from allmem_runtime.cli import allmem
+from allmem_runtime.files.package import open_package
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +123,17 @@ def test_a_table_of_another_model_and_a_budget_without_one_are_refused(
         export(checkpoint, tmp_path / "model", state_budget=1 << 20)
     with pytest.raises(ExportError, match="more than the budget leaves"):
         export(checkpoint, tmp_path / "model", windows=table, state_budget=10_000, check=False)
+
+
+def test_the_models_to_compare_have_one_window_beside_windows_by_head(
+    checkpoint: Path, table: Path, tmp_path: Path
+) -> None:
+    rows = export_comparison_models(checkpoint, tmp_path / "rows", longest=90, windows=table)
+    manifests = {row.name: open_package(row.folder).manifest for row in rows}
+    by_head = manifests["AllMem"].windows
+    assert by_head is not None
+    for name in ("window + sinks", "AllMem, writes off"):
+        assert manifests[name].windows == by_head
+    for name, window in (("full attention", 100), ("AllMem, one window", 24)):
+        assert manifests[name].windows is None
+        assert manifests[name].window >= min(window, 90)
