@@ -34,9 +34,14 @@ def test_other_ends_of_a_process_keep_what_was_read_like_ctrl_c(
     document.write_text(TEXT * 300, encoding="utf-8")
     session, once = tmp_path / "s.allmem", tmp_path / "once.allmem"
     arguments = (tiny_model_dir, document, "--session", session, "--prompt", "Who?", "--json")
-    running = process("allmem-run", *arguments, *SHORT)
-    until(running, "reading")
     number = getattr(signal, name)
+    running = process(
+        "allmem-run",
+        *arguments,
+        *SHORT,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # it may be ignored here
+    )
+    until(running, "reading")
     running.send_signal(number)
     result = finished(running)
     assert result.code == 128 + number, result.err

@@ -64,7 +64,7 @@ def test_chunk_longer_than_the_window_is_refused_because_tokens_would_be_lost() 
 
 @pytest.mark.parametrize(
     ("key", "meant"),
-    [("sink", "sinks"), ("windows", "window"), ("mem_widht", "mem_width"), ("chunk_size", None),
+    [("sink", "sinks"), ("windoww", "window"), ("mem_widht", "mem_width"), ("chunk_size", None),
      ("mem_depth", None), ("hidden_sizes", "hidden_size"), ("theta", None)],
 )  # fmt: skip
 def test_misspelt_option_is_refused(key: str, meant: str | None) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 import allmem_ops
 from allmem_ops import library
+from allmem_ops.schema import VERSION
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def fake_library(folder: Path, source: str) -> Path:
 def test_library_speaks_the_version_of_the_table(built: Path) -> None:
     info = library.check_library()
     assert info.path == built
-    assert info.operator_version == 1
+    assert info.operator_version == VERSION
     assert info.cpu_path in ("generic", "avx2", "avx512", "avx512vnni")
     assert all(re.fullmatch(r"(sm|compute)_\d+[af]?", each) for each in info.cuda_architectures)
 
@@ -60,7 +61,7 @@ def test_library_says_what_its_cuda_kernels_were_compiled_for(
     path = fake_library(
         tmp_path,
         'const char *allmem_ops_version(void) { return "0.1.0"; }\n'
-        "int allmem_ops_operator_version(void) { return 1; }\n"
+        f"int allmem_ops_operator_version(void) {{ return {VERSION}; }}\n"
         'const char *allmem_ops_cpu_path(void) { return "generic"; }\n'
         f'const char *allmem_ops_cuda_architectures(void) {{ return "{said}"; }}\n'
         "void RegisterCustomOps(void) {}\n",
@@ -83,7 +84,9 @@ def test_library_of_another_operator_version_is_refused_before_registering(tmp_p
         "void RegisterCustomOps(void) {}\n",
     )
     options = Recorder()
-    with pytest.raises(library.LibraryVersionError, match=r"9\.9.*version 77.*needs version 1"):
+    with pytest.raises(
+        library.LibraryVersionError, match=rf"9\.9.*version 77.*needs version {VERSION}"
+    ):
         library.register(options, path)
     assert options.paths == []
 

@@ -116,7 +116,8 @@ def write_cases(path: Path) -> int:
             kind = "attention" if attention else "memory"
             file.write(f"case {case.name} {kind} {len(numbers)}\n".encode())
             for key, value in numbers.items():
-                file.write(f"{key} {value}\n".encode())
+                said = ",".join(map(str, value)) if isinstance(value, tuple) else value
+                file.write(f"{key} {said}\n".encode())
             inputs = case.inputs()
             for name, array in inputs.items():
                 write_array(file, f"array {name} {array.nbytes}", array)
