@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import click
 
-from allmem_runtime.cli.standard_streams import telling, unfailing
+from allmem_runtime.cli.standard_streams import open_closed, telling, unfailing
 from allmem_runtime.errors import AllMemError, StorageError
 
 OK, ERROR, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -35,19 +35,17 @@ def run_to_exit(command: click.Command, name: str, arguments: list[str] | None) 
         name: what it was called, for messages.
         arguments: without the program's name; None takes those of the process.
     """
+    open_closed()
     _tolerate_any_text()
-    if sys.stderr is not None:
-        sys.stderr = unfailing(sys.stderr)
-    if sys.stdout is not None:
-        sys.stdout = telling(sys.stdout)
+    sys.stderr = unfailing(sys.stderr)
+    sys.stdout = telling(sys.stdout)
     sys.exit(_code(command, name, arguments))
 
 
 def _code(command: click.Command, name: str, arguments: list[str] | None) -> int:
     try:
         result = command.main(arguments, prog_name=name, standalone_mode=False)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
         return result if isinstance(result, int) else OK
     except AllMemError as error:
         if isinstance(error, StorageError):

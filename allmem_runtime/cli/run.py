@@ -155,13 +155,11 @@ def _piped(stdin: BinaryIO) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
 
 
-def _binary(stream: TextIO | None) -> BinaryIO:
+def _binary(stream: TextIO) -> BinaryIO:
     """Standard input without a buffer.
 
     A thread that waits inside Python's own buffer would abort the interpreter when it exits.
     """
-    if stream is None:
-        return open(os.devnull, "rb", buffering=0)
     try:
         return open(os.dup(stream.fileno()), "rb", buffering=0)
     except (OSError, ValueError):
@@ -170,7 +168,7 @@ def _binary(stream: TextIO | None) -> BinaryIO:
 
 def _terminal(stdin_is_document: bool) -> TextIO | None:
     """Where questions can be typed, or None."""
-    if sys.stdin is not None and sys.stdin.isatty() and not stdin_is_document:
+    if sys.stdin.isatty() and not stdin_is_document:
         return sys.stdin
     if not stdin_is_document or not sys.stderr.isatty():
         return None

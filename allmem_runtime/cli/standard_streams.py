@@ -8,10 +8,33 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import sys
 from collections.abc import Iterator
 from typing import BinaryIO, TextIO, cast
 
 from allmem_runtime.errors import StorageError
+
+
+def open_closed() -> None:
+    """Give each standard stream that was closed a null device.
+
+    Otherwise the next file that is opened, a session for example, would get its number, and
+    whatever a library prints would be written into that file.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            os.set_inheritable(opened, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, _opened(number, mode))
+
+
+def _opened(number: int, mode: str) -> TextIO:
+    opened = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115 - as long as we run
+    return cast(TextIO, opened)
 
 
 def unfailing(stream: TextIO) -> TextIO:

@@ -152,6 +152,24 @@ def test_full_standard_output_is_told_in_one_line_and_costs_nothing_that_was_rea
     assert place(session).source.finished and place(session).source.offset == len(TEXT.encode())
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_end_nothing_and_give_no_file_their_number(
+    tiny_model_dir: Path, document: Path, tmp_path: Path, closed: str
+) -> None:
+    session = tmp_path / "s.allmem"
+    arguments = (tiny_model_dir, document, "--session", session, "--prompt", "Who?", *SHORT)
+    result = finished(process("allmem-run", *arguments, prefix=_shell(closed)))
+    assert result.code == 0 and "Traceback" not in result.err
+    assert (result.out != "") == (">&-" not in closed.replace("2>&-", ""))
+    assert place(session).source.finished
+    refused = finished(process("allmem", "nothing", prefix=_shell(closed)))
+    assert refused.code == 2 and "Traceback" not in refused.err
+
+
+def _shell(redirections: str) -> list[str]:
+    return ["sh", "-c", f'"$@" {redirections}', "sh"]
+
+
 def test_a_reader_of_answers_that_leaves_ends_the_command_quietly(
     tiny_model_dir: Path, document: Path, tmp_path: Path
 ) -> None:
