@@ -232,6 +232,10 @@ def session_lines(info: dict[str, Any]) -> Iterator[str]:
     else:
         yield (
             f"text       {printable(text['path'])}, {format_bytes(text['bytes'])}: "
-            f"{text['characters']:,} characters in {text['passages']:,} passages of "
-            f"{len(text['sources']):,} {'source' if len(text['sources']) == 1 else 'sources'}"
+            f"{text['characters']:,} characters in {_counted(text['passages'], 'passage')} of "
+            f"{_counted(len(text['sources']), 'source')}"
         )
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun if count == 1 else noun + 's'}"

@@ -22,7 +22,7 @@ from allmem_runtime.errors import StorageError, UsageError
 @click.option("--top-p", default=1.0, show_default=True, help="Draw from this total share.")
 @click.option("--min-p", default=0.0, show_default=True, help="Least fraction of the likeliest.")
 @click.option("--seed", default=0, show_default=True, help="The same seed, the same answers.")
-@click.option("--max-tokens", default=256, show_default=True, type=tokens(0),
+@click.option("--max-tokens", default=256, show_default=True, type=tokens(),
               help="Longest answer in tokens.")  # fmt: skip
 @click.option("--longest", type=tokens(), help="Leave prompts with more tokens out, such as 8k.")
 @click.option("--limit", type=click.IntRange(1), help="Answer the first prompts only.")

@@ -52,6 +52,9 @@ def _code(command: click.Command, name: str, arguments: list[str] | None) -> int
             _to_nowhere_if_full()
         return _fail(name, str(error), error.exit_code)
     except click.UsageError as error:
+        if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # from 8.2 on
+            click.echo(error.format_message(), err=True)
+            return USAGE
         path = error.ctx.command_path if error.ctx else name
         return _fail(path, f"{error.format_message()} Try `{path} --help`.", USAGE)
     except click.ClickException as error:

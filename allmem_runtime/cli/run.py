@@ -61,7 +61,7 @@ Answers go to standard output, all else to standard error."""
 @click.option("--session", type=click.Path(path_type=Path), help="File to go on from and save to.")
 @click.option("--system", help="Instruction that opens the conversation.")
 @engine_flags
-@click.option("--max-tokens", type=tokens(0), help="Longest answer in tokens.")
+@click.option("--max-tokens", type=tokens(), help="Longest answer in tokens.")
 @click.option("--temperature", type=float, help="0 takes the most probable token every time.")
 @click.option("--top-k", type=int, help="Draw from this many tokens; 0 is no limit.")
 @click.option("--top-p", type=float, help="Draw from the likeliest tokens of this total share.")

@@ -135,9 +135,10 @@ def _graph_path(path: Path) -> Path:
     except (OSError, ValueError) as error:  # a name too long, or with a NUL
         raise ModelFileError(f"{path!r} is no usable path ({error}).", "Check the path.") from None
     if not exists:
-        what = f"The folder {path} has no {spec.GRAPH_FILE}" if path.is_dir() else f"No {path}"
+        folder = path.is_dir()
+        what = f"The folder {path} has no {spec.GRAPH_FILE}." if folder else f"There is no {path}."
         raise ModelFileError(
-            f"{what}.", "Give a model folder, or the model.onnx in one; `allmem export` makes both."
+            what, "Give a model folder, or the model.onnx in one; `allmem export` makes both."
         )
     if graph.name != spec.GRAPH_FILE and graph.suffix != ".onnx":
         raise ModelFileError(

@@ -92,8 +92,9 @@ def _check(name: str, value: Any) -> None:
     right = isinstance(value, allowed) and not isinstance(value, bool) and math.isfinite(value)
     if not right or not low <= value <= high or (value == low and not low_allowed):
         kind = "an integer" if whole else "a number"
-        bounds = f"from {low:g}" if low_allowed else f"above {low:g}"
-        raise UsageError(f"{name} is {value!r}.", f"It must be {kind} {bounds} to {high:g}.")
+        least = f"from {low:g} to" if low_allowed else f"above {low:g} and at most"
+        most = f"{high:,}" if whole else f"{high:g}"
+        raise UsageError(f"{name} is {value!r}.", f"It must be {kind} {least} {most}.")
 
 
 def pick(

@@ -47,6 +47,16 @@ def test_info_tells_people_the_same(command: Command, tiny_model_dir: Path) -> N
         assert words in out
 
 
+@pytest.mark.parametrize("group", [(), ("eval",)])
+def test_a_group_without_a_command_prints_its_help_as_it_stands(
+    command: Command, group: tuple[str, ...]
+) -> None:
+    result = command("allmem", *group)
+    lines = (result.out + result.err).splitlines()
+    assert lines[0].startswith(f"Usage: {' '.join(('allmem', *group))} [OPTIONS] COMMAND")
+    assert "Commands:" in lines
+
+
 def test_info_of_a_session_says_what_was_read_and_what_is_inside(
     command: Command, session: Path, document: Path
 ) -> None:

@@ -72,7 +72,7 @@ def test_verify_names_the_file_with_a_flipped_bit(make_toy: Callable[..., Path])
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
-        pytest.param(lambda f: shutil.rmtree(f), "No ", id="nothing there"),
+        pytest.param(lambda f: shutil.rmtree(f), "There is no ", id="nothing there"),
         pytest.param(lambda f: (f / "model.onnx").unlink(), "has no model.onnx", id="no graph"),
         pytest.param(
             lambda f: (f / "tokenizer.json").unlink(), "tokenizer.json", id="no tokenizer"
