@@ -67,7 +67,9 @@ class RunOptions:
         if any(not prompt.strip() for prompt in self.prompts):
             raise UsageError("A --prompt is empty.", "Give the question.")
         if self.session is not None:
-            _check_target(self.session)
+            questions_alone = bool(self.prompts) and not self.sources and not self.stream
+            if not (questions_alone and self.session.is_file()):  # they save nothing
+                _check_target(self.session)
 
 
 def _check_target(path: Path) -> None:

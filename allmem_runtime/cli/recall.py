@@ -30,19 +30,19 @@ def recall(
 
     Probes are made of the text that is kept beside the session: beginnings of sentences up to a
     name or number that occurs once. A copy of the session goes on from each, with the state alone
-    and with passages read again. Chosen are they by the text, not by what the model can answer.
+    and with passages read again. They are chosen by the text, not by what the model can answer.
     """
     from allmem_runtime.evaluation.recall import as_values, measure, sentence
     from allmem_runtime.model import load
 
     opened = load(model, engine).open(session, undo=False)
     rows = []
-    if not as_json:
-        click.echo(f"{'tokens back':>22}   state alone {'':{_BAR}}   with passages")
     for row in measure(opened, each, passages):
         rows.append(row)
         if as_json:
             continue
+        if len(rows) == 1:
+            click.echo(f"{'tokens back':>22}   state alone {'':{_BAR}}   with passages")
         reach = f"{row.least:,} to {row.most:,}" if row.most else f"{row.least:,} and more"
         full = round(_BAR * row.state / row.probes) if row.probes else 0
         click.echo(

@@ -27,6 +27,7 @@ FORMAT_VERSION = 1
 MAX_HEADER_BYTES = 1 << 25
 LENGTH_BYTES = 8
 BROKEN = "The file is damaged or incomplete: use another copy, or read the document again."
+_NO_SESSION = "Name a file that was saved as a session; if this is one, it is damaged."
 _TYPES = {"float32": "F32", "float16": "F16", "int8": "I8"}
 _SIZES = {_TYPES[element]: size for element, size in BYTES.items()}
 
@@ -150,7 +151,7 @@ def _read(path: Path, file: BinaryIO) -> Header:
         raw = file.read(LENGTH_BYTES)
         length = int.from_bytes(raw, "little")
         if len(raw) < LENGTH_BYTES or not 2 <= length <= min(MAX_HEADER_BYTES, size - LENGTH_BYTES):
-            raise SessionFileError(f"{path} is no session file, or it was cut off.", BROKEN)
+            raise SessionFileError(f"{path} is no session file, or was cut off.", _NO_SESSION)
         header = file.read(length)
     except OSError as error:
         raise unreadable(path, error) from None
@@ -202,7 +203,7 @@ def _parse(path: Path, header: bytes) -> tuple[dict[str, str], dict[str, dict[st
         data = json.loads(header)
         metadata = data.pop("__metadata__")
         if metadata["format"] != FORMAT:
-            raise SessionFileError(f"{path} is no session file.", BROKEN)
+            raise SessionFileError(f"{path} is no session file.", _NO_SESSION)
         version = metadata["format_version"]
         if version != str(FORMAT_VERSION):
             raise SessionFileError(

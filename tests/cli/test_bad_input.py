@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -161,3 +162,29 @@ def test_a_full_disk_keeps_the_old_session(
     assert "Make room" in result.err
     assert session.read_bytes() == before
     assert sorted(path.name for path in tmp_path.glob("*.tmp")) == []
+
+
+def test_a_session_in_a_read_only_folder_is_asked_and_not_read_into(
+    command: Command, tiny_model_dir: Path, document: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    session = tmp_path / "s.allmem"
+    arguments = (tiny_model_dir, "--session", session, *QUICK, *QUESTION)
+    assert command("allmem-run", *arguments, document).code == 0
+    monkeypatch.setattr("os.access", lambda path, mode, **_: mode != os.W_OK)  # whoever we are
+    asked = command("allmem-run", *arguments)
+    assert (asked.code, asked.err) == (0, "") and asked.out
+    refused = command("allmem-run", *arguments, document)
+    assert refused.code == 1 and "is read-only" in refused.err
+
+
+def test_a_text_is_not_called_a_damaged_session(
+    command: Command, tiny_model_dir: Path, document: Path
+) -> None:
+    kept = document.read_bytes()
+    for result in (
+        command("allmem", "info", document),
+        command("allmem-run", tiny_model_dir, document, "--session", document, *QUICK, *QUESTION),
+    ):
+        assert result.code == 1 and "Name a file that was saved as a session" in result.err
+    assert document.read_bytes() == kept

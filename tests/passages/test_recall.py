@@ -120,3 +120,7 @@ def test_command_tells_a_curve_and_a_sentence(
     values = json.loads(capsys.readouterr().out)
     assert len(values["rows"]) == len(lines) - 2
     assert values["sentence"] == lines[-1]
+    path.with_name("s.allmem.passages").unlink()
+    with pytest.raises(UsageError, match="not kept"):
+        command.main([str(toy_dir), str(path), *flags], standalone_mode=False)
+    assert capsys.readouterr().out == ""
