@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -24,7 +25,7 @@ def fork(session: Path, target: Path) -> None:
     was kept of what the session has read is copied too, to the new file's name with .passages
     after it.
     """
-    if target.exists():
+    if os.path.lexists(target):
         raise UsageError(f"{target} exists already.", "Choose another name, or remove it first.")
     failure = copy_text(session, target)
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from allmem_runtime.engine.options import EngineOptions
 from allmem_runtime.errors import StorageError, UsageError
+from allmem_runtime.files.links import followed
 
 DEFAULT_PAUSE = 2.0
 DEFAULT_PASSAGES = 3
@@ -74,7 +75,7 @@ class RunOptions:
 
 def _check_target(path: Path) -> None:
     """Find out before hours of reading, not after."""
-    folder = path.parent
+    folder = followed(path).parent
     if path.is_dir():
         raise StorageError(f"{path} is a directory.", "Name a file for the session.")
     if not folder.is_dir():

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from allmem_runtime.files.links import followed
 from allmem_runtime.files.locking import only_one
 
 
@@ -22,11 +23,12 @@ def saving_alone(path: Path, notice: Callable[[str], None]) -> Iterator[None]:
     Raises:
         StorageError: another process is at it.
     """
+    file = followed(path)
     with ExitStack() as stack:
         try:
             stack.enter_context(
                 only_one(
-                    path.parent / f".{path.name}.lock",
+                    file.parent / f".{file.name}.lock",
                     f"reading into {path}",
                     hint="Wait until it is done, or name another file.",
                     leave=False,

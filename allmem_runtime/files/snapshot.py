@@ -32,6 +32,7 @@ from allmem_runtime.files.header import (
     tensor_table,
     unreadable,
 )
+from allmem_runtime.files.links import followed
 from allmem_runtime.files.position_metadata import place_to_metadata
 from allmem_runtime.spec import StateSpec, past_name
 from allmem_runtime.state import Place, Tensors, not_finite
@@ -85,7 +86,7 @@ def save(path: Path, owner: Owner, state: StateSpec, tensors: Tensors, place: Pl
         for name in names:
             file.write(_bytes(tensors.read(name)))
 
-    replace_file(path, write)
+    replace_file(followed(path), write)
     return metadata["digest"]
 
 

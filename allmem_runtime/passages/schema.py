@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 from allmem_runtime.errors import PassagesError
+from allmem_runtime.files.links import followed
 
 SUFFIX = ".passages"
 APPLICATION_ID = 0x416C4D50  # "AlMP"
@@ -32,6 +33,7 @@ _REMEDY = "Questions are answered from the state alone; read the document again 
 
 def beside(session: Path) -> Path:
     """The file that holds the text of a session: its own name with ``.passages`` after it."""
+    session = followed(session)
     return session.with_name(session.name + SUFFIX)
 
 

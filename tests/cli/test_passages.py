@@ -288,3 +288,23 @@ def test_what_is_no_session_is_not_deleted(command: Command, book: Path, tmp_pat
         result = command("allmem", "delete", path)
         assert result.code == 1 and path.name in result.err
     assert book.exists()
+
+
+def test_a_link_to_a_session_stands_for_the_session(
+    command: Command, tiny_model_dir: Path, book: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    session, link = folder / "s.allmem", tmp_path / "link.allmem"
+    link.symlink_to(session)
+    other = tmp_path / "other.txt"
+    other.write_text("The ferry leaves at six.\n")
+    for source in (book, other):
+        read = command("allmem-run", tiny_model_dir, source, "--session", link, *SHORT)
+        assert read.code == 0 and "state alone" not in read.err
+    assert link.is_symlink()
+    assert sorted(path.name for path in folder.iterdir()) == ["s.allmem", "s.allmem.passages"]
+    values = json.loads(command("allmem", "info", link, "--json").out)
+    assert values["text"]["sources"] == [book.name, other.name]
+    assert command("allmem", "delete", link).code == 0
+    assert list(folder.iterdir()) == [] and not link.is_symlink()
