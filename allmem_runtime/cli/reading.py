@@ -102,7 +102,7 @@ class Reader:
             if step.paused:
                 self._printer.event("pause", position=step.position)
                 self._autosave()
-                on_pause(caught_up(self._session, self._interrupts))
+                on_pause(caught_up(self._session, self._interrupts, total.name))
             else:
                 self._printer.reading(total.reading(step))
                 self._autosave()
@@ -127,12 +127,21 @@ class Reader:
             self._saved_at = time.monotonic()
 
 
-def caught_up(session: Session, interrupts: Interrupts, *, undo: bool = False) -> Session:
-    """A fork that has also read what waited for the end of its segment, or had just arrived."""
+def caught_up(
+    session: Session, interrupts: Interrupts, name: str, *, undo: bool = False
+) -> Session:
+    """A fork that has also read what waited for the end of its segment, or had just arrived.
+
+    Args:
+        session: what was read; it stays as it is.
+        interrupts: Ctrl-C.
+        name: of the source that the rest comes from.
+        undo: whether the fork can take its answers back.
+    """
     fork = session.fork(undo=undo)
     if fork.unread:
         with interrupts.also(fork.cancel):
-            for _ in fork.ingest(fork.unread):
+            for _ in fork.ingest(fork.unread, name=name):
                 pass
     return fork
 
@@ -148,6 +157,11 @@ class _Total:
         self._began = time.monotonic()
         self.last: Reading | None = None
 
+    @property
+    def name(self) -> str:
+        """Of the source."""
+        return self._source.name
+
     def reading(self, step: Progress) -> Reading:
         elapsed = max(time.monotonic() - self._began, 1e-9)
         tokens = step.position - self._start_position
@@ -156,7 +170,7 @@ class _Total:
         if self._source.size is not None and done > 0 and elapsed >= _ESTIMATE_SECONDS:
             left = max(0, self._source.size - step.source_bytes) * elapsed / done
         self.last = Reading(
-            name=self._source.name,
+            name=self.name,
             read_bytes=step.source_bytes,
             size=self._source.size,
             tokens=tokens,

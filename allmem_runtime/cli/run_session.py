@@ -76,6 +76,7 @@ class Work:
             out.notice(notice)
         self._failures = TextFailures(self._tell_text_failure)
         self._failures.look(self._session)
+        self._source_name = ""
         self._system = options.system
         if self._system is not None and self._session.info()["turn"] != "start":
             out.notice("--system opened the conversation when the session began; not given again.")
@@ -123,6 +124,7 @@ class Work:
     def _read_all(self, reader: Reader, sources: list[Source], may_be_empty: bool) -> bool:
         options = self._options
         for part in self._parts(sources):
+            self._source_name = part.source.name
             finished = reader.read(
                 part,
                 system=self._system,
@@ -146,12 +148,12 @@ class Work:
     def answer(self) -> None:
         """Answer the prompts, unless Ctrl-C came."""
         if self._options.prompts and not self._interrupts.requested:
-            session = caught_up(self._session, self._interrupts)
+            session = caught_up(self._session, self._interrupts, self._source_name)
             self._answerer.answer_all(session, self._system)
 
     def chat(self, terminal: TextIO) -> None:
         """Talk about what was read until the user leaves."""
-        session = caught_up(self._session, self._interrupts, undo=True)
+        session = caught_up(self._session, self._interrupts, self._source_name, undo=True)
         Conversation(
             session,
             self._sampling,

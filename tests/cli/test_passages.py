@@ -14,10 +14,13 @@ from toy_fixtures import toy_dir
 
 from allmem_runtime import PassagesError, Sampling, load
 from allmem_runtime.cli.conversation import Conversation
+from allmem_runtime.cli.reading import caught_up
+from allmem_runtime.cli.signals import Interrupts
 from allmem_runtime.files.header import read_header
 from allmem_runtime.passages.schema import beside
 from allmem_runtime.passages.store import Store
 from allmem_runtime.session import session as session_module
+from allmem_runtime.text.pause import PAUSE
 
 __all__ = ["toy_dir"]
 
@@ -137,6 +140,17 @@ def test_live_source_is_searched_up_to_its_last_segment(
     passages = result.of("answer")[-1]["passages"]
     assert SENTENCE in passages[0]["text"]
     assert passages[0]["place"]["source"] == "standard input"
+
+
+def test_what_still_waits_at_a_pause_has_the_name_of_its_source(toy_dir: Path) -> None:
+    model = load(toy_dir, device="cpu", operators="portable", threads=1)
+    session = model.session(text=True)
+    steps = session.ingest([f"{SENTENCE}\n".encode(), PAUSE, b"More."], name="standard input")
+    assert next(steps).paused
+    with Interrupts() as interrupts:
+        fork = caught_up(session, interrupts, "standard input")
+    found = fork.find_passages(QUESTION)
+    assert [str(passage.sentence_place) for passage in found] == ["standard input:1"]
 
 
 def test_info_tells_the_text(command: Command, toy_dir: Path, book: Path) -> None:
