@@ -65,6 +65,8 @@ class RunOptions:
                 )
         if self.sources.count("-") > 1:
             raise UsageError("Standard input is named twice.", "It can be read once.")
+        if "" in self.sources:
+            raise UsageError("A SOURCE is empty.", "Name a file, or - for standard input.")
         if any(not prompt.strip() for prompt in self.prompts):
             raise UsageError("A --prompt is empty.", "Give the question.")
         if self.session is not None:

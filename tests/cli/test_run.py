@@ -218,6 +218,7 @@ def test_a_system_text_opens_the_conversation_once(
         pytest.param(["DOC", "--stream", "--pause", "0"], 2, "--pause", id="no pause"),
         pytest.param(["DOC", "--stream", "--pause", "nan"], 2, "--pause", id="NaN pause"),
         pytest.param(["-", "-"], 2, "twice", id="standard input twice"),
+        pytest.param([""], 2, "A SOURCE is empty", id="a source without a name"),
         pytest.param([], 2, "nothing to do", id="nothing to do"),
         pytest.param(["DOC", "--device", "tpu"], 2, "tpu", id="unknown device"),
         pytest.param(["DOC", "--threads", "0"], 2, "threads", id="no threads"),
