@@ -61,3 +61,7 @@ class PassagesError(AllMemError):
 
     The session itself is sound: it opens and answers from its state alone.
     """
+
+
+class PassagesBusyError(PassagesError):
+    """The text beside a session is locked or cannot be opened now; it may be sound."""

@@ -12,7 +12,7 @@ from allmem_runtime.cli.reading import Reader, caught_up
 from allmem_runtime.cli.resume import Part, remaining, unread_part, whole
 from allmem_runtime.cli.signals import Interrupts
 from allmem_runtime.cli.text_failures import TextFailures
-from allmem_runtime.errors import SourceError, StorageError
+from allmem_runtime.errors import PassagesError, SourceError, StorageError
 from allmem_runtime.model import load
 from allmem_runtime.progress import Printer
 from allmem_runtime.quantities import format_bytes
@@ -100,8 +100,15 @@ class Work:
 
         Raises:
             SourceError: a source cannot be read, or not to its end; what was read is saved.
+            PassagesError: the text of what was read before cannot be used just now.
         """
         session = self._session
+        if sources and session.text_busy:
+            raise PassagesError(
+                session.text_failure,
+                "Reading on would give the text up: wait until it is free, or read on without it "
+                "with --no-text.",
+            )
         reader = Reader(session, self._out, self._interrupts, self._options.session)
         before = session.position, session.pending, session.unread
         finished = False

@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from allmem_runtime.errors import PassagesError, StorageError
+from allmem_runtime.errors import PassagesBusyError, PassagesError, StorageError
 from allmem_runtime.passages import schema
 from allmem_runtime.passages.scripts import grams
 
 _LOST = "Questions are answered from the state alone; read the document again to have its text."
+
+_BUSY = "Until it can be used, questions are answered from the state alone."
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,7 +338,10 @@ def _until(row: Row, mark: Mark) -> Row:
 
 
 def _unreadable(path: Path | None, error: Exception) -> PassagesError:
-    return PassagesError(f"The text {path or 'of the session'} cannot be used: {error}.", _LOST)
+    message = f"The text {path or 'of the session'} cannot be used: {error}."
+    if isinstance(error, sqlite3.OperationalError) and path is not None and path.exists():
+        return PassagesBusyError(message, _BUSY)
+    return PassagesError(message, _LOST)
 
 
 def _unwritable(path: Path | None, error: Exception) -> StorageError:

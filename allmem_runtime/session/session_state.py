@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from allmem_runtime.engine.buffers import DeviceTensors
-from allmem_runtime.errors import AllMemError, SessionStateError, UsageError
+from allmem_runtime.errors import AllMemError, PassagesBusyError, SessionStateError, UsageError
 from allmem_runtime.files import snapshot
 from allmem_runtime.generation.sampling import MAX_SEED
 from allmem_runtime.loaded_model import LoadedModel
@@ -29,6 +29,8 @@ class SessionState:
     Attributes:
         text_failure: why the text that was read is not kept any more, or cannot be used; empty
             while there is nothing to complain about. The state is sound all the same.
+        text_busy: whether that text may be sound and just cannot be used now; reading on without
+            it would give it up for good.
     """
 
     def __init__(self, model: LoadedModel, *, undo: bool = True) -> None:
@@ -46,6 +48,7 @@ class SessionState:
         self._before: _Copy | None = None  # the state before the last exchange
         self._text: KeptText | None = None
         self.text_failure = ""
+        self.text_busy = False
 
     @classmethod
     def opened(cls, model: LoadedModel, path: Path, *, undo: bool = True) -> Self:
@@ -125,7 +128,7 @@ class SessionState:
         Args:
             text: who keeps it; None keeps none any more.
         """
-        self._text, self.text_failure = text, ""
+        self._text, self.text_failure, self.text_busy = text, "", False
 
     @property
     def text(self) -> KeptText | None:
@@ -140,6 +143,7 @@ class SessionState:
     def lose_text(self, error: AllMemError) -> None:
         """Go on without the text, and say so in ``text_failure``."""
         self._text, self.text_failure = None, str(error)
+        self.text_busy = isinstance(error, PassagesBusyError)
 
     def _save_text(self, path: Path) -> None:
         """Have the text on disk before the session that names it; both stand at one token."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import stat
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from allmem_runtime.cli.conversation import Conversation
 from allmem_runtime.cli.reading import caught_up
 from allmem_runtime.cli.signals import Interrupts
 from allmem_runtime.files.header import read_header
+from allmem_runtime.passages import schema
 from allmem_runtime.passages.schema import beside
 from allmem_runtime.passages.store import Store
 from allmem_runtime.session import session as session_module
@@ -322,3 +324,26 @@ def test_a_link_to_a_session_stands_for_the_session(
     assert values["text"]["sources"] == [book.name, other.name]
     assert command("allmem", "delete", link).code == 0
     assert list(folder.iterdir()) == [] and not link.is_symlink()
+
+
+def test_reading_on_does_not_give_up_a_text_that_is_only_locked(
+    command: Command, toy_dir: Path, book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, more = tmp_path / "s.allmem", tmp_path / "more.txt"
+    more.write_text("Then it rained for a week.\n")
+    command("allmem-run", toy_dir, book, "--session", session, *SHORT)
+    before = session.read_bytes()
+    monkeypatch.setattr(schema, "BUSY_SECONDS", 0.1)
+    other = sqlite3.connect(beside(session), isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    arguments = (toy_dir, more, "--session", session, *SHORT)
+    refused = command("allmem-run", *arguments)
+    assert refused.code == 1 and "locked" in refused.err and "--no-text" in refused.err
+    assert session.read_bytes() == before
+    asked = command("allmem-run", toy_dir, "--session", session, "--prompt", QUESTION, *SHORT)
+    assert asked.code == 0 and "locked" in asked.err
+    other.close()
+
+    assert command("allmem-run", *arguments).code == 0
+    again = command("allmem-run", toy_dir, "--session", session, "--prompt", QUESTION, *SHORT)
+    assert f"book.txt:119  {SENTENCE}" in again.err
