@@ -3,50 +3,18 @@
 // The token's key takes the slot of the one token it no longer sees, so it is written first, and
 // what it sees is then simply the first min(t + 1, slots) slots.
 #include "attention.h"
+#include "attention_slices.h"
 #include "functions.h"
 
 namespace allmem {
 namespace ALLMEM_TARGET {
 namespace {
 
-constexpr int64_t kSlice = 256;  // slots of one task, fixed so that results depend on no thread
 constexpr int64_t kKeys = 64;    // slots between two rescalings
 constexpr int kHeads = 4;        // query heads that share one reading of a key
 constexpr int kParts = 4;        // vectors of a value row summed at a time
 
-struct Plan {
-  const AttentionArgs& args;
-  int64_t group, slices, query_stride;  // slices of all heads of a row of the batch
-
-  explicit Plan(const AttentionArgs& given) : args(given) {
-    group = args.query_heads / args.kv_heads;
-    slices = 0;
-    for (int64_t h = 0; h < args.kv_heads; ++h) slices += slices_of(h);
-    query_stride = round_up(args.head_dim, kLanes);
-  }
-
-  // What a head sees: the first slots of its ring.
-  int64_t seen(int64_t kv_head) const {
-    return min64(args.position + 1, args.sinks + args.window.of(kv_head));
-  }
-  int64_t slices_of(int64_t kv_head) const { return (seen(kv_head) + kSlice - 1) / kSlice; }
-
-  // The first slice of a ring among those of all.
-  int64_t first_slice(int64_t ring) const {
-    int64_t first = ring / args.kv_heads * slices;
-    for (int64_t h = 0; h < ring % args.kv_heads; ++h) first += slices_of(h);
-    return first;
-  }
-
-  // From a slice among those of all to its ring and its number there.
-  void find(int64_t task, int64_t& ring, int64_t& slice) const {
-    const int64_t batch = task / slices;
-    int64_t head = 0;
-    slice = task % slices;
-    while (slice >= slices_of(head)) slice -= slices_of(head++);
-    ring = batch * args.kv_heads + head;
-  }
-};
+using Plan = SlicePlan;
 
 struct Layout {
   RotaryTable table, sink_table;  // of one position, and of sink_rows
