@@ -32,6 +32,7 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object], *, mode: int =
         StorageError: writing failed; what was at ``path`` is unharmed.
     """
     with storage_errors(path), temporary_file(path, mode) as (temporary, file):
+        check_replaceable(path)
         write(file)
         file.flush()
         os.fsync(file.fileno())
@@ -39,6 +40,18 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object], *, mode: int =
             file.close()  # there, an open file cannot be renamed
         os.replace(temporary, path)
         sync(path.parent)
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse to replace a file that was made read-only; renaming over it would not ask.
+
+    Raises:
+        StorageError: nobody may write to it.
+    """
+    if path.is_file() and not path.stat().st_mode & 0o222:
+        raise StorageError(
+            f"{path} is write-protected.", "Allow writing with `chmod u+w`, or name another file."
+        )
 
 
 def replace_text(path: Path, text: str, *, mode: int = PRIVATE) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from allmem_runtime.files.atomic import check_replaceable
 from allmem_runtime.files.links import followed
 from allmem_runtime.files.locking import only_one
 
@@ -21,9 +22,10 @@ def saving_alone(path: Path, notice: Callable[[str], None]) -> Iterator[None]:
         notice: told where nothing can be locked; the body runs all the same.
 
     Raises:
-        StorageError: another process is at it.
+        StorageError: another process is at it, or the file is write-protected.
     """
     file = followed(path)
+    check_replaceable(path)
     with ExitStack() as stack:
         try:
             stack.enter_context(

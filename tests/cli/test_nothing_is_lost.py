@@ -13,7 +13,9 @@ import pytest
 from commands import TEXT, Command, finished, process, until
 from test_interrupts import SHORT, tensors
 
+from allmem_runtime import load
 from allmem_runtime.cli.reading import Reader
+from allmem_runtime.errors import StorageError
 from allmem_runtime.files import snapshot
 from allmem_runtime.state import Place
 
@@ -181,3 +183,21 @@ def test_a_reader_of_answers_that_leaves_ends_the_command_quietly(
     os.close(ours)
     assert result.code == 1 and "rror" not in result.err
     assert place(session).source.finished
+
+
+def test_a_write_protected_session_is_refused_before_anything_is_read(
+    command: Command, tiny_model_dir: Path, document: Path, tmp_path: Path
+) -> None:
+    session, more = tmp_path / "s.allmem", tmp_path / "more.txt"
+    more.write_text("Then it rained.\n")
+    command("allmem-run", tiny_model_dir, document, "--session", session, *SHORT)
+    session.chmod(0o444)
+    before = session.read_bytes()
+    result = command("allmem-run", tiny_model_dir, more, "--session", session, *SHORT)
+    assert result.code == 1 and "write-protected" in result.err and "reading" not in result.err
+    assert session.read_bytes() == before and session.stat().st_mode & 0o777 == 0o444
+    opened = load(tiny_model_dir, device="cpu", operators="portable").open(session)
+    with pytest.raises(StorageError, match="write-protected"):
+        opened.save(session)
+    asked = command("allmem-run", tiny_model_dir, "--session", session, "--prompt", "?", *SHORT)
+    assert asked.code == 0
