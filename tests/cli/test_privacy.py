@@ -57,6 +57,7 @@ def test_command_opens_no_socket_and_writes_nothing_beside_what_was_asked(
         "HOME": str(home),
         "XDG_CACHE_HOME": str(home / "cache"),
         "TMPDIR": str(temporary),
+        "PYTHONDONTWRITEBYTECODE": "",
         "PYTHONPYCACHEPREFIX": str(tmp_path_factory.getbasetemp() / "bytecode"),
     }
     for variable in ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_OFFLINE"):
