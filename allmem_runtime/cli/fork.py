@@ -34,5 +34,5 @@ def fork(session: Path, target: Path) -> None:
         delete_text(target)
         raise
     if failure:
-        click.echo(failure, err=True)
+        click.echo(f"The fork has no text. {failure}", err=True)
     click.echo(f"{target} is a fork of {session} ({digest[:12]}).", err=True)
