@@ -62,7 +62,7 @@ class Attributor:
         heads = self._passes.model.config.num_key_value_heads
         size = (len(layers), heads, len(self._windows) - 1)
         with torch.no_grad():
-            truth = self._log_probabilities(self._passes.teacher(ids), positions)
+            truth = self.log_probabilities(self._passes.teacher(ids), positions)
             start = self.divergence(ids, torch.zeros(size), truth, positions).item()
         worth = torch.zeros(size)
         for step in range(self._steps):
@@ -74,6 +74,11 @@ class Attributor:
 
     def divergence(self, ids: Tensor, gates: Tensor, truth: Tensor, positions: Tensor) -> Tensor:
         """Mean KL divergence from ``truth`` [positions, vocab_size] with these gates."""
+        found = self.found(ids, gates, positions)
+        return (truth.exp() * (truth - found)).sum(-1).mean()
+
+    def found(self, ids: Tensor, gates: Tensor, positions: Tensor) -> Tensor:
+        """Logarithms of the probabilities [positions, vocab_size] with these gates."""
         hidden = self._passes.embed(ids)
         for layer, own in zip(self._passes.decoder.layers, gates, strict=True):
             if torch.is_grad_enabled():
@@ -82,8 +87,7 @@ class Attributor:
                 )
             else:
                 hidden = self._layer(layer, hidden, own)
-        found = self._log_probabilities(self._passes.last_norm(hidden), positions)
-        return (truth.exp() * (truth - found)).sum(-1).mean()
+        return self.log_probabilities(self._passes.last_norm(hidden), positions)
 
     def _layer(self, layer: DecoderLayer, hidden: Tensor, gates: Tensor) -> Tensor:
         x = self._passes.normed(layer.input_layernorm, hidden)
@@ -93,7 +97,8 @@ class Attributor:
         )
         return self._passes.mixed(layer, hidden + attended.float())
 
-    def _log_probabilities(self, hidden: Tensor, positions: Tensor) -> Tensor:
+    def log_probabilities(self, hidden: Tensor, positions: Tensor) -> Tensor:
+        """Of the next token at these positions, from normed hidden states."""
         return (hidden[0, positions] @ self._passes.head.T).float().log_softmax(-1)
 
 
