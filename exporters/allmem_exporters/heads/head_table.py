@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from allmem_exporters.errors import ExportError
-from allmem_runtime.files.atomic import replace_text
+from allmem_runtime.files.atomic import USUAL, replace_text
 
 FORMAT = "allmem-heads"
 VERSION = 1
@@ -46,7 +46,7 @@ class HeadTable:
             StorageError: it cannot be written.
         """
         values = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
-        replace_text(path, json.dumps(values) + "\n")
+        replace_text(path, json.dumps(values) + "\n", mode=USUAL)
 
     @classmethod
     def read(cls, path: Path) -> HeadTable:

@@ -13,6 +13,10 @@ from allmem_exporters.onnx.graph_runner import Cuts
 SAMPLED_ROWS = 64
 
 
+LONGEST = 4
+"""Windows of up to so many times the shortest go round in the text."""
+
+
 @dataclass(frozen=True, slots=True)
 class SampleText:
     """Random tokens, the rows whose logits are compared, and ways to cut it."""
@@ -41,8 +45,12 @@ def draw(config: AllMemConfig, length: int | None, seed: int) -> SampleText:
 
 
 def text_length(config: AllMemConfig, length: int | None) -> int:
-    """The length that was asked for, or one that is long enough for the window to go round."""
-    return length or config.window + config.sinks + config.chunk // 2 + 1
+    """The length that was asked for, or one that is long enough for windows to go round.
+
+    Where heads have windows of their own, the longest may be far longer than the others.
+    """
+    window = min(config.window, LONGEST * config.shortest_window)
+    return length or window + config.sinks + config.chunk // 2 + 1
 
 
 def random_cuts(length: int, chunk: int, seed: int) -> list[tuple[int, int]]:
