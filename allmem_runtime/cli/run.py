@@ -15,14 +15,14 @@ import click
 
 from allmem_runtime.cli.exit_codes import OK, exit_code_of
 from allmem_runtime.cli.option_flags import tokens
-from allmem_runtime.cli.options import DEFAULT_PASSAGES, DEFAULT_PAUSE, RunOptions
+from allmem_runtime.cli.options import DEFAULT_PASSAGES, DEFAULT_PAUSE, ON_CHANGE, RunOptions
 from allmem_runtime.cli.shared_options import command, engine_flags, json_flag, model_argument
 from allmem_runtime.cli.signals import ENDING, Interrupts
 from allmem_runtime.engine.threads import no_blas_threads
 from allmem_runtime.errors import AllMemError, SessionFileError, UsageError
 from allmem_runtime.files.session_lock import saving_alone
 from allmem_runtime.progress import Printer, printer
-from allmem_runtime.text.sources import Source, open_source
+from allmem_runtime.text.sources import Source
 
 _SAMPLING = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
 
@@ -37,7 +37,10 @@ Without --prompt, a terminal gets a chat; what is said there is kept until you l
 longer if you /save it.
 
 With --session the state is saved after reading and after Ctrl-C. The same command goes on where
-it stopped; with other sources it reads those too.
+it stopped; with other sources it reads those too. Each source is known by its path and by what was
+read of it: an unchanged one is not read again, of one that grew the rest is read, and one that was
+changed, or is gone before its end, ends the command unless --changed says what to do. What was read
+stays: a source that is read anew is added.
 
 What is read is also kept as text, beside the --session file as FILE.passages, or in a temporary
 file. Before a question, the passages that fit it are read again, and the places they stand at are
@@ -69,6 +72,9 @@ Answers go to standard output, all else to standard error."""
 @click.option("--repetition-penalty", type=float, help="Above 1, avoid what was just said.")
 @click.option("--seed", type=int, help="The same seed gives the same answer.")
 @click.option("--stop", multiple=True, help="Text that ends an answer; may be given repeatedly.")
+@click.option("--changed", type=click.Choice(ON_CHANGE), default="stop", show_default=True,
+              help="A source that was changed since it was read, or is gone before its end: stop, "
+              "read it anew, or skip it.")  # fmt: skip
 @click.option("--pause", type=float, help=f"Seconds of silence.  [default: {DEFAULT_PAUSE:g}]")
 @click.option("--passages", type=click.IntRange(0, 64), default=DEFAULT_PASSAGES,
               show_default=True,
@@ -95,6 +101,7 @@ def run(**values: Any) -> int:
 
 def _run(options: RunOptions, out: Printer) -> int:
     no_blas_threads()
+    from allmem_runtime.cli.resume import open_sources
     from allmem_runtime.generation.sampling import Sampling
 
     options.check()
@@ -106,7 +113,7 @@ def _run(options: RunOptions, out: Printer) -> int:
     _refuse_nothing_to_do(options, names, resumed, terminal)
     if not names and resumed and _piped(stdin):
         out.notice(f"Standard input is not read: {options.session} exists. Name - to read it too.")
-    sources = [open_source(name, stdin) for name in names]
+    sources = open_sources(names, stdin, options.session if resumed else None, out.notice)
 
     # ONNX Runtime takes a moment to load; a wrong option should not have to wait for it.
     from allmem_runtime.cli.run_session import Work

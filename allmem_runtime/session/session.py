@@ -15,7 +15,7 @@ from allmem_runtime.session.ingesting import ingest
 from allmem_runtime.session.kept_text import Passage, Segment
 from allmem_runtime.session.session_state import SessionState
 from allmem_runtime.session.writing import FinishReason, write
-from allmem_runtime.source_mark import RunningDigest, SourceMark
+from allmem_runtime.source_mark import SourceMark
 from allmem_runtime.text.blocks import Block, Blocks
 from allmem_runtime.text.reading import Progress
 from allmem_runtime.text.segments import Segment as TextSegment
@@ -75,8 +75,9 @@ class Session(Feeding):
         document: bool = True,
         system: str | None = None,
         new_source: bool = False,
-        read_before: RunningDigest | None = None,
+        mark: SourceMark | None = None,
         name: str = "",
+        location: str = "",
     ) -> Generator[Progress, None, None]:
         """Read a source to its end, yielding after each piece.
 
@@ -90,10 +91,12 @@ class Session(Feeding):
                 outside any conversation.
             system: instruction that opens the conversation.
             new_source: this is another source, even though the last one was not finished.
-            read_before: SHA-256 of the source up to ``source_offset``, taken anew after the session
-                was opened from a file; goes on with the reading, so that what was read by then
-                can be recognized too. It may still grow until the first bytes come.
-            name: what to call the source where a place in it is told.
+            mark: one of ``sources``, to go on behind what was read of it: give the bytes from its
+                offset on. Its running digest, taken anew after the session was opened from a
+                file, goes on with the reading, so that what was read by then can be recognized
+                too; it may still grow until the first bytes come.
+            name: what to call a new source, where a place in it is told and in ``sources``.
+            location: what names the path of a new source, to recognize it by.
 
         Raises:
             UsageError: the source is of no known kind, or an argument does not fit.
@@ -104,7 +107,8 @@ class Session(Feeding):
             raise UsageError(
                 "Plain text takes no system text.", "Leave one of the two arguments out."
             )
-        return self._ingest(Blocks(source), document, system, new_source, read_before, name)
+        begun = SourceMark(name, location)
+        return self._ingest(Blocks(source), document, system, new_source, mark, begun)
 
     def _ingest(
         self,
@@ -112,30 +116,37 @@ class Session(Feeding):
         document: bool,
         system: str | None,
         new_source: bool,
-        read_before: RunningDigest | None,
-        name: str,
+        mark: SourceMark | None,
+        begun: SourceMark,
     ) -> Generator[Progress, None, None]:
         with self._operation("a source is being read"):
             blocks.begin()  # a source that cannot be read changes nothing
             place = self._cursor.place
-            fresh = new_source or place.source.finished
+            if mark is None and not new_source and not place.source.finished:
+                mark = place.source
+            if mark is None:
+                other = place.begin_source(begun.name, begun.location)
+            else:
+                other = place.go_on(mark.copy())
             if document:
-                before = self._turns.open_document(place.turn, fresh, system)
+                before = self._turns.open_document(place.turn, other, system)
                 place.turn = "document"
             else:
                 before = self._turns.raw(place.turn)
                 place.turn = "raw" if place.turn == "start" else place.turn
-            if fresh:
-                place.source = SourceMark()
-            elif read_before is not None:
-                place.source.running = read_before
             place.source.finished = False
             self._leave(b"")
             self._cursor.queue(before)
 
+            called = place.source.name or begun.name
+            first_segment = other
+
             def taken(segment: TextSegment, first: int, tokens: int) -> None:
+                nonlocal first_segment
                 at = place.position + len(place.pending)
-                self._keep(Segment(name, segment.text, first, segment.end, at, tokens))
+                text, end = segment.text, segment.end
+                self._keep(Segment(called, text, first, end, at, tokens, begins=first_segment))
+                first_segment = False
 
             yield from ingest(self._cursor, self.model.tokenizer, blocks, self._leave, taken)
 
@@ -171,6 +182,14 @@ class Session(Feeding):
         continued with this first. It is saved with the session and goes to its forks.
         """
         return self._cursor.place.unread
+
+    @property
+    def sources(self) -> tuple[SourceMark, ...]:
+        """All sources that were read, how far, and what they can be recognized by.
+
+        The current one is last; the others come in the order in which each was last read.
+        """
+        return tuple(mark.copy() for mark in self._cursor.place.sources)
 
     def drop_unread(self) -> None:
         """Forget ``unread``, because the source will be given again from ``source_offset`` on."""

@@ -5,7 +5,6 @@ It knows nothing of models or states. Memory is bounded by one block and one seg
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -14,9 +13,6 @@ from allmem_runtime.source_mark import SourceMark
 from allmem_runtime.text.blocks import Block
 from allmem_runtime.text.segments import Segment, Segmenter, Utf8Reader
 from allmem_runtime.text.tokenizer import Tokenizer
-
-DIGEST_BYTES = 1 << 16
-"""Bytes at the start of a source that tell it from others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +60,8 @@ class Reading:
         self._segmenter = Segmenter(self._reader)
         self._held = bytearray()  # bytes from mark.offset on
         self._kind: type[Block] | None = None  # a source gives text or ids, not both
-        self._hash = hashlib.sha256() if mark.offset == 0 else None
-        if self._hash:
-            mark.digest, mark.digest_bytes = "", 0
-            mark.running = hashlib.sha256()
+        if not mark.offset:
+            mark.begin()
 
     @property
     def replaced(self) -> int:
@@ -88,7 +82,6 @@ class Reading:
         if isinstance(block, list):
             yield block
             return
-        self._digest(block)
         self._held += block
         yield from self._taken(self._segmenter.push(self._reader.push(block)))
 
@@ -110,11 +103,3 @@ class Reading:
             del self._held[:count]
             self._told(segment, first, len(tokens))
             yield tokens
-
-    def _digest(self, block: bytes) -> None:
-        mark = self._mark
-        room = DIGEST_BYTES - mark.digest_bytes
-        if self._hash is not None and room > 0:
-            part = block[:room]
-            self._hash.update(part)
-            mark.digest, mark.digest_bytes = self._hash.hexdigest(), mark.digest_bytes + len(part)

@@ -19,6 +19,7 @@ from allmem_runtime.text.blocks import read_blocks
 
 STREAM_BYTES = 1 << 14
 """Most that is pulled from a stream at once; what is pulled when the reading ends is kept."""
+STANDARD_INPUT = "standard input"
 HEAD_BYTES = 1 << 16
 MAX_INVALID_SHARE = 0.1
 """A first block with a larger share of invalid bytes is not UTF-8 text.
@@ -68,6 +69,10 @@ class EmptySourceError(SourceError):
     """A source that ended before it began."""
 
 
+class MissingSourceError(SourceError):
+    """A file that is not there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Text to read.
@@ -77,12 +82,16 @@ class Source:
         size: bytes in all, or None where the end is not known.
         path: the file, or None for a stream that can be read once.
         stream: the stream, or None for a file.
+        location: what names the path of a file; see ``location``.
+        missing: there is no such file any more.
     """
 
     name: str
     size: int | None
     path: Path | None = None
     stream: BinaryIO | None = None
+    location: str = ""
+    missing: bool = False
 
     def pieces(self, start: int = 0) -> Iterator[bytes]:
         """The bytes from ``start`` on, in pieces; a stream is read up to there and dropped.
@@ -111,7 +120,7 @@ class Source:
                     read += len(piece)
                     yield piece
         except OSError as error:
-            raise _unreadable(self.name, error) from None
+            raise SourceError(*_unreadable(self.name, error)) from None
         if read < size:
             raise SourceError(
                 f"{self.name} lost its end while it was read: it had {size:,} bytes, and now there "
@@ -137,6 +146,11 @@ class Source:
         return hasher
 
 
+def location(path: Path) -> str:
+    """Sixteen digits that name a path without telling it."""
+    return hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]
+
+
 def open_source(name: str, stdin: BinaryIO) -> Source:
     """A file by its path, or standard input for ``-``.
 
@@ -145,7 +159,7 @@ def open_source(name: str, stdin: BinaryIO) -> Source:
             do about it.
     """
     if name == "-":
-        return Source("standard input", None, stream=stdin)
+        return Source(STANDARD_INPUT, None, stream=stdin)
     path = Path(name)
     try:
         status = path.stat()
@@ -158,12 +172,14 @@ def open_source(name: str, stdin: BinaryIO) -> Source:
             return Source(path.name, None, stream=path.open("rb", buffering=0))
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
+    except FileNotFoundError as error:
+        raise MissingSourceError(*_unreadable(name, error)) from None
     except (OSError, ValueError) as error:
-        raise _unreadable(name, error) from None
+        raise SourceError(*_unreadable(name, error)) from None
     if not head:
         raise EmptySourceError(f"{name} is empty.", "Give a file with text in it.")
     check_text(head, path.name)
-    return Source(path.name, status.st_size, path=path)
+    return Source(path.name, status.st_size, path=path, location=location(path))
 
 
 def check_text(head: bytes, name: str) -> None:
@@ -234,6 +250,6 @@ def _shorter(name: str, start: int) -> SourceError:
     )
 
 
-def _unreadable(name: str, error: OSError | ValueError) -> SourceError:
+def _unreadable(name: str, error: OSError | ValueError) -> tuple[str, str]:
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return SourceError(f"Cannot read {name}: {reason}.", "Check the path and its permissions.")
+    return f"Cannot read {name}: {reason}.", "Check the path and its permissions."
