@@ -85,6 +85,11 @@ class Text:
         other._below, other._head = list(self._below), self._head
         return other
 
+    def close(self) -> None:
+        """Leave its file; what was saved stays."""
+        if self._store is not None:
+            self._store.close()
+
     @property
     def nbytes(self) -> int:
         """Bytes of the tables."""
