@@ -140,15 +140,16 @@ def model_lines(info: dict[str, Any]) -> Iterator[str]:
     yield (
         f"decoder    {shape['model_type']}, {shape['layers']} layers of {shape['hidden_size']}, "
         f"{shape['query_heads']} query and {shape['kv_heads']} key/value heads of "
-        f"{shape['head_dim']}, {shape['vocab_size']:,} tokens, trained on texts of "
+        f"{shape['head_dim']}, {counted(shape['vocab_size'], 'token')}, trained on texts of "
         f"{shape['trained_context']:,}"
     )
     if shape["windows"]:
         yield from _window_lines(shape["windows"])
     yield (
-        f"reading    the last {shape['window']:,} tokens and the first {shape['sinks']:,} exactly, "
+        f"reading    the last {counted(shape['window'], 'token')} and the first "
+        f"{shape['sinks']:,} exactly, "
         f"the rest through a memory of {shape['memory_heads']} x {shape['memory_hidden']} units a "
-        f"layer, renewed every {shape['chunk']:,} tokens"
+        f"layer, renewed every {counted(shape['chunk'], 'token')}"
     )
     weights = info["weights"]
     yield (
@@ -225,16 +226,17 @@ def session_lines(info: dict[str, Any]) -> Iterator[str]:
     yield f"session    {info['digest'][:12]}, saved {printable(str(info['created']))}"
     yield f"parent     {info['parent'][:12] if info['parent'] else 'none'}"
     yield f"model      {printable(model['name'])} ({printable(model['digest'][:12])})"
-    yield f"position   {info['position']:,} tokens"
+    yield f"position   {counted(info['position'], 'token')}"
     if len(info["sources"]) > MOST_SOURCES:
         yield f"sources    {counted(len(info['sources']), 'source')}, of which the last are"
     for row in info["sources"][-MOST_SOURCES:]:
         read = f"{printable(row['name'] or 'unnamed')}, {counted(row['read_bytes'], 'byte')}"
         yield f"source     {read}, {'read to its end' if row['finished'] else 'not yet finished'}"
     yield (
-        f"inside     {inside['tensors']} tensors, {format_bytes(inside['tensor_bytes'])}; "
-        f"the ids of the last {inside['recent_tokens']} tokens and of {inside['pending_tokens']} "
-        "that wait"
+        f"inside     {counted(inside['tensors'], 'tensor')}, "
+        f"{format_bytes(inside['tensor_bytes'])}; "
+        f"the ids of the last {counted(inside['recent_tokens'], 'token')} "
+        f"and of {inside['pending_tokens']} that wait"
     )
     yield (
         "           no text, but the state is made of what was read and can give parts of it away"
@@ -247,6 +249,6 @@ def session_lines(info: dict[str, Any]) -> Iterator[str]:
     else:
         yield (
             f"text       {printable(text['path'])}, {format_bytes(text['bytes'])}: "
-            f"{text['characters']:,} characters in {counted(text['passages'], 'passage')} of "
-            f"{counted(len(text['sources']), 'source')}"
+            f"{counted(text['characters'], 'character')} in "
+            f"{counted(text['passages'], 'passage')} of {counted(len(text['sources']), 'source')}"
         )

@@ -34,6 +34,7 @@ class RunOptions:
         system: instruction that opens the conversation.
         engine: where and how the model runs.
         sampling: the sampling options that were given, by the names of ``Sampling``.
+        encoding: of the sources; None to find out.
         changed: what to do about sources that were changed since they were read.
         pause: seconds that make a pause of a stream.
         passages: most passages of the text that are read again before a question.
@@ -50,6 +51,7 @@ class RunOptions:
     system: str | None
     engine: EngineOptions
     sampling: dict[str, object]
+    encoding: str | None
     changed: OnChange
     pause: float | None
     passages: int

@@ -14,6 +14,7 @@ from allmem_runtime.cli.signals import Interrupts
 from allmem_runtime.cli.text_failures import TextFailures
 from allmem_runtime.generation.sampling import Sampling
 from allmem_runtime.progress import Printer, printable
+from allmem_runtime.quantities import counted
 from allmem_runtime.session.kept_text import Passage
 from allmem_runtime.session.session import Session
 from allmem_runtime.session.writing import FinishReason
@@ -87,7 +88,7 @@ class Answerer:
         if not self._as_json:
             click.echo()
             if not self._quiet:
-                tell_if_cut(answer.finish_reason, self._sampling)
+                tell_ending("".join(parts), answer.finish_reason, self._sampling)
                 if self._passages and session.text is not None:
                     tell_places(answer.passages)
         self._printer.event(
@@ -114,10 +115,13 @@ def tell_places(passages: Sequence[Passage]) -> None:
         click.echo(f"  {printable(str(passage.sentence_place))}  {sentence}", err=True)
 
 
-def tell_if_cut(reason: FinishReason, sampling: Sampling) -> None:
-    """Say on stderr that an answer ended because it was long enough, not because it was done."""
+def tell_ending(text: str, reason: FinishReason, sampling: Sampling) -> None:
+    """Say on stderr that an answer is empty, or ended because it was long enough, not done."""
+    if not text.strip() and reason != "cancelled":
+        click.echo("(the answer is empty: the model ended it before any word)", err=True)
     if reason == "length":
-        click.echo(f"(cut after {sampling.max_tokens} tokens; --max-tokens allows more)", err=True)
+        most = counted(sampling.max_tokens, "token")
+        click.echo(f"(cut after {most}; --max-tokens allows more)", err=True)
 
 
 def show(text: str) -> None:

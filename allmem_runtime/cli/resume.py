@@ -68,7 +68,11 @@ class Plan:
 
 
 def open_sources(
-    names: Sequence[str], stdin: BinaryIO, session: Path | None, tell: Callable[[str], None]
+    names: Sequence[str],
+    stdin: BinaryIO,
+    session: Path | None,
+    tell: Callable[[str], None],
+    encoding: str = "",
 ) -> list[Source]:
     """Open sources by name; one that a session knows may have become empty, or be gone.
 
@@ -76,7 +80,8 @@ def open_sources(
         names: paths, or ``-``.
         stdin: standard input.
         session: the saved session, or None.
-        tell: told which empty files are left out.
+        tell: told which empty files are left out, and what is not in UTF-8.
+        encoding: of the sources; by default what each seems to be in.
 
     Raises:
         SourceError: one cannot be read, or all are empty.
@@ -87,7 +92,7 @@ def open_sources(
     sources, empty = [], []
     for name in names:
         try:
-            sources.append(open_source(name, stdin))
+            sources.append(open_source(name, stdin, encoding, tell))
         except (EmptySourceError, MissingSourceError) as error:
             if (where := location(Path(name))) in known:
                 gone = isinstance(error, MissingSourceError)
@@ -194,8 +199,8 @@ def _stopped_elsewhere(mark: SourceMark) -> SourceError:
             "Name it too, or go on without its rest with `--changed skip`.",
         )
     return SourceError(
-        f"The session stopped after {mark.offset:,} bytes of a source that is not among these, "
-        "or that was changed.",
+        f"The session stopped after {counted(mark.offset, 'byte')} of a source that is not among "
+        "these, or that was changed.",
         "Name it as it was, go on without its rest with `--changed skip`, or name another "
         "--session file.",
     )

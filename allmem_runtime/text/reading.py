@@ -23,7 +23,8 @@ class Progress:
         tokens: tokens fed by this call.
         position: tokens fed since the session began.
         tokens_per_second: of this call so far.
-        source_bytes: bytes of the source encoded so far, those of earlier calls included.
+        source_bytes: bytes of the source whose tokens were fed, those of earlier calls included;
+            within a segment, in proportion.
         replaced: U+FFFD that stand for invalid bytes, in this call.
         paused: the source says that nothing came for a while; the reading goes on when the next
             item is asked for. What waits for the end of its segment is the session's ``unread``.

@@ -14,6 +14,7 @@ from itertools import chain
 from typing import Literal
 
 from allmem_runtime.errors import SourceError
+from allmem_runtime.quantities import counted
 from allmem_runtime.source_mark import HEAD_BYTES, RunningDigest, SourceMark
 from allmem_runtime.text.sources import Source
 
@@ -167,5 +168,7 @@ def _changed(source: Source, mark: SourceMark, size: int | None) -> SourceError:
 
 def _difference(size: int | None, mark: SourceMark) -> str:
     if size is not None and size < mark.offset:
-        return f"{mark.offset:,} bytes of it were read, now it has {size:,}"
+        return f"it had {counted(mark.offset, 'byte')} when it was read, now it has {size:,}"
+    if mark.offset == 1:
+        return "its first byte is not the one that was read"
     return f"its first {mark.offset:,} bytes are not those that were read"

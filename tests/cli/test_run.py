@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from commands import TEXT, Command, finished, process
 
+from allmem_runtime.cli.prompt_answers import tell_ending
 from allmem_runtime.files import snapshot
+from allmem_runtime.generation.sampling import Sampling
 
 SHORT = ("--max-tokens", 6, "--device", "cpu", "--operators", "portable")
 EVENTS: dict[str, set[str]] = {
@@ -85,6 +87,28 @@ def test_json_gives_one_event_a_line_of_the_documented_form(
         pieces = [e["text"] for e in result.of("text") if e["prompt"] == answer["prompt"]]
         assert answer["text"] == "".join(pieces)
     assert result.of("saved")[0]["bytes"] == (tmp_path / "s.allmem").stat().st_size
+
+
+def test_an_empty_answer_and_one_that_was_cut_are_told(capfd: pytest.CaptureFixture[str]) -> None:
+    tell_ending(" \n", "end", Sampling())
+    assert "the answer is empty" in capfd.readouterr().err
+    tell_ending("word", "end", Sampling())
+    assert capfd.readouterr().err == ""
+    tell_ending("word", "length", Sampling(max_tokens=1))
+    assert capfd.readouterr().err == "(cut after 1 token; --max-tokens allows more)\n"
+
+
+def test_another_encoding_is_told_and_can_be_overruled(
+    command: Command, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("船库的钥匙挂在走廊里，在钟的后面。\n".encode("gb18030") * 20)
+    result = command("allmem-run", tiny_model_dir, path, *SHORT)
+    assert "a.txt is not in UTF-8; it is read as gb18030" in result.err
+    forced = command("allmem-run", tiny_model_dir, path, "--encoding", "utf-8", *SHORT)
+    assert "invalid bytes replaced" in forced.err and "gb18030" not in forced.err
+    refused = command("allmem-run", tiny_model_dir, path, "--encoding", "klingon", *SHORT)
+    assert refused.code == 2 and "There is no encoding 'klingon'" in refused.err
 
 
 def test_a_question_does_not_change_what_was_read(

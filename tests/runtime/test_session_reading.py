@@ -175,6 +175,15 @@ def test_unfinished_source_can_be_given_up_for_another(toy: Model) -> None:
     assert session.source_offset == len("Second")
 
 
+def test_progress_counts_what_was_fed_and_not_what_waits(toy: Model) -> None:
+    session = toy.session()
+    session.piece = 16
+    steps = list(session.ingest(BYTES[:1500]))
+    counts = [step.source_bytes for step in steps]
+    assert counts == sorted(counts) and counts[0] < 100 and counts[-1] == 1500
+    assert [count for count in counts[:-2] if count == 1500] == []
+
+
 def test_sources_are_known_by_name_and_gone_on_with(toy: Model, tmp_path: Path) -> None:
     session = toy.session()
     for _ in session.ingest(BYTES, name="a.txt", location="a" * 16):

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from allmem_exporters.model.memory_options import MemoryOptions
-from allmem_runtime.cli.option_flags import option_flags
+from allmem_runtime.cli.option_flags import FilePath, option_flags
 from allmem_runtime.cli.shared_options import command, json_flag
 
 _DTYPE = click.option("--dtype", help="float32, float16 or bfloat16.  [default: as the source]")
@@ -18,7 +18,7 @@ _SEED = click.option("--seed", default=0, show_default=True, help="Of the memory
 _REVISION = click.option("--revision", help="Branch, tag or commit on the hub.")
 _MEMORY = click.option(
     "--memory",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FilePath(exists=True, dir_okay=False),
     help="A memory adapter made by `allmem finetune`.",
 )
 
@@ -32,7 +32,7 @@ def decoder_flags(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @command()
 @click.argument("source")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=FilePath())
 @option_flags(MemoryOptions)
 @click.option(
     "--set",
@@ -44,7 +44,7 @@ def decoder_flags(function: Callable[..., Any]) -> Callable[..., Any]:
 @decoder_flags
 @click.option(
     "--calibrate",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FilePath(exists=True, dir_okay=False),
     help="A text file on which the memory's keys are whitened and its values scaled.",
 )
 @click.option("--force", is_flag=True, help="Write into a folder that holds other things.")

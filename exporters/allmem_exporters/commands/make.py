@@ -9,13 +9,13 @@ import click
 from allmem_exporters.commands.convert import decoder_flags
 from allmem_exporters.model.memory_options import MemoryOptions
 from allmem_exporters.onnx.export_options import ExportOptions
-from allmem_runtime.cli.option_flags import option_flags
+from allmem_runtime.cli.option_flags import FilePath, option_flags
 from allmem_runtime.cli.shared_options import command
 
 
 @command()
 @click.argument("source")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=FilePath())
 @option_flags(MemoryOptions)
 @decoder_flags
 @option_flags(
