@@ -53,7 +53,7 @@ def main() -> None:
     try:
         measure(options)
     except AllMemError as error:
-        sys.exit(f"{error}\n{error.hint}".rstrip())
+        sys.exit(str(error))
 
 
 def _options() -> argparse.Namespace:
