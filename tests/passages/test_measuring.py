@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from allmem_runtime import Model
 from allmem_runtime.errors import UsageError
-from benchmarks.passages import given_facts
+from benchmarks.passages import given_facts, keeping_speed, whole
 from benchmarks.passages.fact_files import kinds_of_texts, read_facts, statements
 from benchmarks.passages.hiding import Statement, hide, parts_of
 from benchmarks.passages.kept_answers import KeptAnswers
@@ -147,3 +148,35 @@ def test_given_facts_are_asked_for_once_and_counted(
 
     monkeypatch.setattr(given_facts, "_asked", lambda *_: pytest.fail("asked again"))
     assert given_facts.measure(options) == first
+
+
+def test_questions_about_the_whole_are_answered_both_ways(toy: Model, tmp_path: Path) -> None:
+    session = toy.session(text=tmp_path / "s.allmem")
+    for _ in session.ingest(PROSE, name="mill.txt"):
+        pass
+    session.save(tmp_path / "s.allmem")
+    (tmp_path / "whole.json").write_text(json.dumps(["What is it about?", "Paragraph 7?"]))
+    options = argparse.Namespace(
+        model=toy.package.folder, session=tmp_path / "s.allmem", questions=tmp_path / "whole.json",
+        out=tmp_path / "out", passages=3, max_tokens=4, threads=1,
+    )  # fmt: skip
+
+    answers = whole.measure(options)["answers"]
+
+    lines = list(whole.side_by_side(answers))
+    assert [answer["key"] for answer in answers] == ["What is it about?", "Paragraph 7?"]
+    assert all(answer["key"] in "\n".join(lines) for answer in answers)
+    assert lines[-1].endswith("of 2 questions.")
+
+
+def test_keeping_is_timed_in_turns(toy_dir: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text(PROSE)
+    options = argparse.Namespace(
+        model=toy_dir, text=text, tokens=200, rounds=3, threads=1, json=tmp_path / "out.json"
+    )
+    found = keeping_speed.measure(options)
+    assert len(found["seconds_kept"]) == len(found["seconds_unkept"]) == 3
+    assert found["lowest"] <= found["median"] <= found["highest"]
+    assert json.loads((tmp_path / "out.json").read_text()) == found
+    assert keeping_speed.summary([2.0, 1.0, 4.0], [1.0, 1.0, 1.0])["median"] == 0.5
