@@ -102,7 +102,8 @@ def main() -> None:
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     truth = load(Way(SOURCE).make(options.source, options.folder))
-    read = segments(options.text, truth.tokenizer.encode_text, WINDOW - 1, options.samples, options.seed)
+    encode = truth.tokenizer.encode_text
+    read = segments(options.text, encode, WINDOW - 1, options.samples, options.seed)
     sizes = {}
     table: dict[str, Sums] = {SOURCE: Sums()} | {way.name: Sums() for way in WAYS}
     for way in WAYS:
