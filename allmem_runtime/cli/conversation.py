@@ -1,11 +1,9 @@
-"""The chat at a terminal: lines in, answers out, a few commands that begin with a slash."""
+"""The chat at a terminal: questions in, answers out, a few commands that begin with a slash."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
 
 import click
 
@@ -24,7 +22,9 @@ HELP = """\
 /save [FILE]  save the conversation with all that was read, by default to the --session file
 /info         how much was read, how big the state is
 /quit         leave, as Ctrl-D does
-Ctrl-C stops an answer."""
+A text that is pasted is one question, with all its lines; Esc and then Enter begins a new line.
+The arrow keys bring earlier questions back, until you leave.
+Ctrl-C drops the line, and twice leaves; during an answer it ends the answer, and twice quits."""
 
 
 class Conversation:
@@ -61,11 +61,13 @@ class Conversation:
         self._saved = session.info()["parent"]  # what the target holds as long as it is ours
 
     def run(self) -> None:
-        """Until Ctrl-D or /quit."""
+        """Until Ctrl-D, /quit, or two Ctrl-C with nothing between them."""
         _tell("Ask, or type /help. Ctrl-D leaves.")
+        interrupted = False
         while True:
             try:
                 line = self._lines().strip()
+                interrupted = False
                 if line == "/quit":
                     return
                 self._take(line)
@@ -74,7 +76,10 @@ class Conversation:
                 return
             except KeyboardInterrupt:
                 # At the prompt, or in the moment before an answer begins.
-                _tell("\nCtrl-D leaves.")
+                if interrupted:
+                    return
+                interrupted = True
+                _tell("\nCtrl-D leaves, as does Ctrl-C again.")
             except AllMemError as error:
                 _tell(str(error))
                 if self._session.info()["failure"]:
@@ -84,7 +89,7 @@ class Conversation:
         command, _, argument = line.partition(" ")
         if not line:
             return
-        if not line.startswith("/"):
+        if not line.startswith("/") or "\n" in line:
             self._ask(line)
         elif command == "/save":
             self._save(argument.strip())
@@ -145,31 +150,6 @@ class Conversation:
             f"state {format_bytes(info['state_bytes'])} (constant). "
             f"{info['device_reason']}"
         )
-
-
-def terminal_lines(stream: TextIO) -> Callable[[], str]:
-    """A prompt and a line of the terminal, with line editing where Python has it.
-
-    Args:
-        stream: the terminal; not necessarily standard input, which may hold a document.
-    """
-    editing = stream is sys.stdin and sys.stdout.isatty()
-    if editing:
-        try:
-            import readline  # noqa: F401  # input() edits lines once it was imported
-        except ImportError:
-            editing = False
-
-    def line() -> str:
-        if editing:
-            return input("> ")
-        click.echo("> ", nl=False, err=True)
-        text = stream.readline()
-        if not text:
-            raise EOFError
-        return text
-
-    return line
 
 
 def _tell(text: str) -> None:

@@ -18,6 +18,7 @@ from allmem_runtime.cli.option_flags import tokens
 from allmem_runtime.cli.options import DEFAULT_PASSAGES, DEFAULT_PAUSE, RunOptions
 from allmem_runtime.cli.shared_options import command, engine_flags, json_flag, model_argument
 from allmem_runtime.cli.signals import ENDING, Interrupts
+from allmem_runtime.cli.terminal_lines import open_terminal
 from allmem_runtime.engine.threads import no_blas_threads
 from allmem_runtime.errors import AllMemError, SessionFileError, UsageError
 from allmem_runtime.files.session_lock import saving_alone
@@ -34,7 +35,8 @@ chunk; the state has the same size after a million tokens as after one.
 
 Each --prompt is answered on a copy of what was read, so questions never disturb the reading.
 Without --prompt, a terminal gets a chat; what is said there is kept until you leave, and
-longer if you /save it.
+longer if you /save it. A pasted text is one question, however many lines it has; Esc and then Enter
+begins a new line, and /help tells the rest.
 
 With --session the state is saved after reading and after Ctrl-C. The same command goes on where
 it stopped; with other sources it reads those too.
@@ -101,7 +103,9 @@ def _run(options: RunOptions, out: Printer) -> int:
     Sampling(**options.sampling)  # type: ignore[arg-type]  # refuse bad values before loading
     stdin = _binary(sys.stdin)
     names, implied = _names(options, stdin)
-    terminal = None if options.prompts or options.as_json else _terminal("-" in names)
+    terminal = None
+    if not options.prompts and not options.as_json:
+        terminal = open_terminal(stdin_is_taken="-" in names)
     resumed = options.session is not None and options.session.exists()
     _refuse_nothing_to_do(options, names, resumed, terminal)
     if not names and resumed and _piped(stdin):
@@ -164,18 +168,6 @@ def _binary(stream: TextIO) -> BinaryIO:
         return open(os.dup(stream.fileno()), "rb", buffering=0)
     except (OSError, ValueError):
         return stream.buffer
-
-
-def _terminal(stdin_is_document: bool) -> TextIO | None:
-    """Where questions can be typed, or None."""
-    if sys.stdin.isatty() and not stdin_is_document:
-        return sys.stdin
-    if not stdin_is_document or not sys.stderr.isatty():
-        return None
-    try:
-        return open("/dev/tty", encoding="utf-8", errors="replace")
-    except OSError:
-        return None
 
 
 def _refuse_nothing_to_do(
