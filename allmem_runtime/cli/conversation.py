@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from allmem_runtime.cli.messages import say
 from allmem_runtime.cli.prompt_answers import show, tell_if_cut, tell_places
 from allmem_runtime.cli.signals import Interrupts
 from allmem_runtime.cli.text_failures import TextFailures
@@ -56,13 +57,13 @@ class Conversation:
         self._target = target
         self._lines = lines
         self._system = system
-        self._failures = failures or TextFailures(_tell)
+        self._failures = failures or TextFailures(say)
         self._passages = passages
         self._saved = session.info()["parent"]  # what the target holds as long as it is ours
 
     def run(self) -> None:
         """Until Ctrl-D, /quit, or two Ctrl-C with nothing between them."""
-        _tell("Ask, or type /help. Ctrl-D leaves.")
+        say("Ask, or type /help. Ctrl-D leaves.")
         interrupted = False
         while True:
             try:
@@ -72,16 +73,17 @@ class Conversation:
                     return
                 self._take(line)
             except EOFError:
-                _tell("")
+                click.echo(err=True)
                 return
             except KeyboardInterrupt:
                 # At the prompt, or in the moment before an answer begins.
                 if interrupted:
                     return
                 interrupted = True
-                _tell("\nCtrl-D leaves, as does Ctrl-C again.")
+                click.echo(err=True)
+                say("Ctrl-D leaves, as does Ctrl-C again.")
             except AllMemError as error:
-                _tell(str(error))
+                say(str(error))
                 if self._session.info()["failure"]:
                     raise
 
@@ -95,13 +97,14 @@ class Conversation:
             self._save(argument.strip())
         elif command == "/undo" and not argument:
             self._session.undo()
-            _tell("Taken back.")
+            say("Taken back.")
         elif command == "/info" and not argument:
             self._info()
         elif command == "/help" and not argument:
-            _tell(HELP)
+            for text in HELP.splitlines():
+                say(text)
         else:
-            _tell(f"There is no command {line!r}; /help lists them.")
+            say(f"There is no command {line!r}; /help lists them.")
 
     def _ask(self, question: str) -> None:
         before = self._session.position
@@ -124,16 +127,16 @@ class Conversation:
     def _save(self, name: str) -> None:
         path = Path(name).expanduser() if name else self._target
         if path is None:
-            _tell("Say where: /save FILE")
+            say("Say where: /save FILE")
             return
-        with saving_alone(path, _tell):
+        with saving_alone(path, say):
             if path == self._target:
                 self._refuse_what_others_saved(path)
             self._session.save(path)
         if path == self._target:
             self._saved = self._session.info()["parent"]
         self._failures.look(self._session)
-        _tell(f"Saved {path}.")
+        say(f"Saved {path}.")
 
     def _refuse_what_others_saved(self, path: Path) -> None:
         if path.exists() and read_header(path).digest != self._saved:
@@ -144,13 +147,9 @@ class Conversation:
 
     def _info(self) -> None:
         info = self._session.info()
-        _tell(
+        say(
             f"{info['model']} on {info['device']}, {info['operators']} operators; "
             f"{info['position']:,} tokens read; "
             f"state {format_bytes(info['state_bytes'])} (constant). "
             f"{info['device_reason']}"
         )
-
-
-def _tell(text: str) -> None:
-    click.echo(text, err=True)

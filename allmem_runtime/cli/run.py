@@ -18,6 +18,7 @@ from allmem_runtime.cli.option_flags import tokens
 from allmem_runtime.cli.options import DEFAULT_PASSAGES, DEFAULT_PAUSE, RunOptions
 from allmem_runtime.cli.shared_options import command, engine_flags, json_flag, model_argument
 from allmem_runtime.cli.signals import ENDING, Interrupts
+from allmem_runtime.cli.standard_streams import drawing
 from allmem_runtime.cli.terminal_lines import open_terminal
 from allmem_runtime.engine.threads import no_blas_threads
 from allmem_runtime.errors import AllMemError, SessionFileError, UsageError
@@ -42,8 +43,8 @@ With --session the state is saved after reading and after Ctrl-C. The same comma
 it stopped; with other sources it reads those too.
 
 What is read is also kept as text, beside the --session file as FILE.passages, or in a temporary
-file. Before a question, the passages that fit it are read again, and the places they stand at are
-told after the answer. --no-text keeps none.
+file. Before a question, the passages that fit it are read again, and the places where they stand
+are printed after the answer. --no-text keeps none.
 
 With --stream the source may never end. Each time nothing comes for --pause seconds, the prompts are
 answered, and again when more came, and once more at the end or on Ctrl-C. Without
@@ -60,7 +61,11 @@ Answers go to standard output, all else to standard error."""
 @click.argument("sources", nargs=-1, metavar="[SOURCE]...")
 @click.option("--stream", is_flag=True, help="The source may never end; answer at its pauses.")
 @click.option("--prompt", "prompts", multiple=True, help="A question; may be given repeatedly.")
-@click.option("--session", type=click.Path(path_type=Path), help="File to go on from and save to.")
+@click.option(
+    "--session",
+    type=click.Path(path_type=Path),
+    help="Session file: gone on from if it is there, saved after reading.",
+)
 @click.option("--system", help="Instruction that opens the conversation.")
 @engine_flags
 @click.option("--max-tokens", type=tokens(), help="Longest answer in tokens.")
@@ -71,7 +76,12 @@ Answers go to standard output, all else to standard error."""
 @click.option("--repetition-penalty", type=float, help="Above 1, avoid what was just said.")
 @click.option("--seed", type=int, help="The same seed gives the same answer.")
 @click.option("--stop", multiple=True, help="Text that ends an answer; may be given repeatedly.")
-@click.option("--pause", type=float, help=f"Seconds of silence.  [default: {DEFAULT_PAUSE:g}]")
+@click.option(
+    "--pause",
+    type=float,
+    help="With --stream, answer when nothing came for so many seconds.  "
+    f"[default: {DEFAULT_PAUSE:g}]",
+)
 @click.option("--passages", type=click.IntRange(0, 64), default=DEFAULT_PASSAGES,
               show_default=True,
               help="Most passages read again before a question; 0 for none.")  # fmt: skip
@@ -87,7 +97,7 @@ def run(**values: Any) -> int:
     if stop:
         sampling["stop"] = stop
     options = RunOptions(sampling=sampling, **values)
-    out = printer(sys.stderr, sys.stdout, as_json=options.as_json, quiet=options.quiet)
+    out = printer(drawing(sys.stderr), sys.stdout, as_json=options.as_json, quiet=options.quiet)
     try:
         return _run(options, out)
     except AllMemError as error:
