@@ -70,3 +70,14 @@ def test_q4_k_keeps_its_numbers(tmp_path: Path) -> None:
     error, before = ((one.dequantize() - weights).square().mean().sqrt() for one in (kept, anew))
     assert error / weights.square().mean().sqrt() < 2**-11, "what float16 takes from the factors"
     assert error < before / 10
+
+
+def test_q4_k_in_eight_bits_is_rounded_anew(tmp_path: Path) -> None:
+    write_q4_k(tmp_path / "file.gguf")
+    matrix = Stored(tmp_path / "file.gguf")
+    int8 = stored_format("int8")
+    stored = int8.quantize(matrix, "w")
+    assert stored.carried.rounded == 0
+    blocks = matrix.rows(0, ROWS).reshape(-1, 32)
+    error = (stored.dequantize().reshape(-1, 32) - blocks).abs().amax(-1)
+    assert bool((error <= int8.largest_error(blocks, stored)).all())
