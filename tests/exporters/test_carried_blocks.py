@@ -78,6 +78,6 @@ def test_q4_k_in_eight_bits_is_rounded_anew(tmp_path: Path) -> None:
     found, anew = (
         stored_format("int8").quantize(one, "w") for one in (matrix, matrix.rows(0, ROWS))
     )
-    assert found.carried == Carried()
-    for part, values in anew.tensors.items():
-        assert np.array_equal(found.tensors[part], values)
+    assert found.carried.rounded == 0
+    errors = ((one.dequantize() - matrix.rows(0, ROWS)).abs() for one in (found, anew))
+    assert bool((next(errors) <= next(errors)).all()), "a block that is not rounded anew is exact"
