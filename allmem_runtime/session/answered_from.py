@@ -36,7 +36,7 @@ def answered_from(passages: Sequence[Passage], question: str, answer: str) -> tu
 
 def _words(text: str) -> set[str]:
     """Words without capitals; pairs of letters in scripts without, since some have no spaces."""
-    found = set()
+    found: set[str] = set()
     for word in _WORD.findall(text.casefold()):
         if word.upper() == word and not word.isascii():
             found.update(word[at : at + 2] for at in range(max(1, len(word) - 1)))
