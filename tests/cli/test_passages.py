@@ -89,6 +89,16 @@ def test_meter_without_a_text_says_why_there_is_nothing(
         assert hint in refused.err
 
 
+def test_signs_that_steer_a_terminal_are_not_told(
+    command: Command, toy_dir: Path, book: Path
+) -> None:
+    steering = "Mrs. Quell hid \u202ethe spare\x1b[2J key\x07 inside \x9b31mthe blue teapot."
+    book.write_text(book.read_text().replace(SENTENCE, steering))
+    result = command("allmem-run", toy_dir, book, "--prompt", QUESTION, *SHORT)
+    assert "  book.txt:119  Mrs. Quell hid ?the spare?[2J key? inside ?31mthe" in result.err
+    assert not set("\x1b\x07\x9b\u202e") & set(result.err)
+
+
 def test_json_carries_the_passages(command: Command, toy_dir: Path, book: Path) -> None:
     result = command(
         "allmem-run", toy_dir, book, "--prompt", QUESTION, "--passages", 1, "--json", *SHORT

@@ -330,3 +330,14 @@ def test_state_is_the_same_with_and_without_the_text(toy: Model) -> None:
 def test_answer_and_passage_are_public(toy: Model) -> None:
     answer = reader(toy).answer(QUESTION)
     assert isinstance(answer, Answer)
+
+
+@pytest.mark.parametrize("question", ["", " ", "\n", "\0", "?", "\u202e", "\x1b[2J"])
+def test_a_question_without_a_word_is_answered_by_the_state_alone(
+    toy: Model, question: str
+) -> None:
+    session = reader(toy)
+    answer = session.answer(question, sampling=SHORT)
+    assert answer.passages == ()
+    assert isinstance(answer.text, str)
+    assert session.text_failure == ""
