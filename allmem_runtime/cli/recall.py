@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
+from allmem_runtime.cli.messages import put, put_json
 from allmem_runtime.cli.options import DEFAULT_PASSAGES
 from allmem_runtime.cli.shared_options import (
     command,
@@ -50,13 +50,13 @@ def recall(
     rows: list[Recall] = []
     for row in measure(opened, each, passages):
         if not rows and not as_json:
-            click.echo(HEAD)
+            put(HEAD)
         rows.append(row)
         if not as_json:
-            click.echo(line(row))
+            put(line(row))
     if plot_path is not None:
         plot(rows, plot_path)
     if as_json:
-        click.echo(json.dumps({"rows": as_values(rows), "sentence": sentence(rows)}, indent=2))
+        put_json({"rows": as_values(rows), "sentence": sentence(rows)})
     else:
-        click.echo(sentence(rows))
+        put(sentence(rows))
