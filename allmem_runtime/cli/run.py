@@ -16,6 +16,8 @@ from allmem_runtime.cli.options import DEFAULT_PASSAGES, DEFAULT_PAUSE, ON_CHANG
 from allmem_runtime.cli.shared_options import command, engine_flags, json_flag, model_argument
 from allmem_runtime.cli.signals import ENDING, Interrupts
 from allmem_runtime.cli.standard_input import announced, has_text, unbuffered, was_given
+from allmem_runtime.cli.standard_streams import drawing
+from allmem_runtime.cli.terminal_lines import open_terminal
 from allmem_runtime.engine.threads import no_blas_threads
 from allmem_runtime.errors import AllMemError, SessionFileError, UsageError
 from allmem_runtime.files.session_lock import saving_alone
@@ -30,12 +32,13 @@ _HELP = """Read SOURCES one after the other, then answer.
 A SOURCE is a text or Markdown file, or - for standard input, which is also read when something is
 piped in and neither a SOURCE nor a saved session is named. A file that somebody has begun to read,
 as in a loop of `while read`, is left alone; in a loop over a pipe, name a SOURCE or give
-`< /dev/null`. Text is read chunk by
-chunk; the state has the same size after a million tokens as after one.
+`< /dev/null`. Text is read chunk by chunk; the state has the same size after a million tokens as
+after one.
 
 Each --prompt is answered on a copy of what was read, so questions never disturb the reading.
 Without --prompt, a terminal gets a chat; what is said there is kept until you leave, and
-longer if you /save it.
+longer if you /save it. A pasted text is one question, however many lines it has; Esc and then Enter
+begins a new line, and /help tells the rest.
 
 With --session the state is saved after reading and after Ctrl-C. The same command goes on where
 it stopped; with other sources it reads those too. Each source is known by its path and by what was
@@ -44,8 +47,8 @@ changed, or is gone before its end, ends the command unless --changed says what 
 stays: a source that is read anew is added.
 
 What is read is also kept as text, beside the --session file as FILE.passages, or in a temporary
-file. Before a question, the passages that fit it are read again, and the places they stand at are
-told after the answer. --no-text keeps none.
+file. Before a question, the passages that fit it are read again, and the places where they stand
+are printed after the answer. --no-text keeps none.
 
 With --stream the source may never end. Each time nothing comes for --pause seconds, the prompts are
 answered, and again when more came, and once more at the end or on Ctrl-C. Without
@@ -62,7 +65,11 @@ Answers go to standard output, all else to standard error."""
 @click.argument("sources", nargs=-1, metavar="[SOURCE]...")
 @click.option("--stream", is_flag=True, help="The source may never end; answer at its pauses.")
 @click.option("--prompt", "prompts", multiple=True, help="A question; may be given repeatedly.")
-@click.option("--session", type=FilePath(), help="File to go on from and save to.")
+@click.option(
+    "--session",
+    type=FilePath(),
+    help="Session file: gone on from if it is there, saved after reading.",
+)
 @click.option("--system", help="Instruction that opens the conversation.")
 @engine_flags
 @click.option("--max-tokens", type=tokens(), help="Longest answer in tokens.")
@@ -78,12 +85,19 @@ Answers go to standard output, all else to standard error."""
 @click.option("--changed", type=click.Choice(ON_CHANGE), default="stop", show_default=True,
               help="A source that was changed since it was read, or is gone before its end: stop, "
               "read it anew, or skip it.")  # fmt: skip
-@click.option("--pause", type=float, help=f"Seconds of silence.  [default: {DEFAULT_PAUSE:g}]")
+@click.option(
+    "--pause",
+    type=float,
+    help="With --stream, answer when nothing came for so many seconds.  "
+    f"[default: {DEFAULT_PAUSE:g}]",
+)
 @click.option("--passages", type=click.IntRange(0, 64), default=DEFAULT_PASSAGES,
               show_default=True,
               help="Most passages read again before a question; 0 for none.")  # fmt: skip
 @click.option("--text/--no-text", default=True, show_default=True,
               help="Keep what is read as text too, and find passages in it.")  # fmt: skip
+@click.option("--meter", is_flag=True,
+              help="After reading, tell how much of it the state still holds.")  # fmt: skip
 @json_flag("One JSON event a line on standard output.")
 @click.option("--quiet", is_flag=True, help="Nothing but answers and errors.")
 def run(**values: Any) -> int:
@@ -94,7 +108,7 @@ def run(**values: Any) -> int:
     if stop:
         sampling["stop"] = stop
     options = RunOptions(sampling=sampling, **values)
-    out = printer(sys.stderr, sys.stdout, as_json=options.as_json, quiet=options.quiet)
+    out = printer(drawing(sys.stderr), sys.stdout, as_json=options.as_json, quiet=options.quiet)
     try:
         return _run(options, out)
     except AllMemError as error:
@@ -111,7 +125,9 @@ def _run(options: RunOptions, out: Printer) -> int:
     Sampling(**options.sampling)  # type: ignore[arg-type]  # refuse bad values before loading
     stdin = unbuffered(sys.stdin)
     names, implied = _names(options, stdin)
-    terminal = None if options.prompts or options.as_json else _terminal("-" in names)
+    terminal = None
+    if not options.prompts and not options.as_json:
+        terminal = open_terminal(stdin_is_taken="-" in names)
     resumed = options.session is not None and options.session.exists()
     _refuse_nothing_to_do(options, names, resumed, terminal)
     if "-" not in names and has_text(stdin):
@@ -135,6 +151,8 @@ def _run(options: RunOptions, out: Printer) -> int:
             finished = work.read(sources, may_be_empty=implied)
         if not finished and interrupts.last == signal.SIGINT and _endless(options, sources):
             interrupts.rearm()
+        if options.meter:
+            work.meter()
         work.answer()
     if terminal is not None and not interrupts.requested:
         work.chat(terminal)
@@ -157,18 +175,6 @@ def _names(options: RunOptions, stdin: BinaryIO) -> tuple[list[str], bool]:
         return ["-"], False
     saved = options.session is not None and options.session.exists()
     return (["-"], True) if was_given(stdin) and not saved else ([], False)
-
-
-def _terminal(stdin_is_document: bool) -> TextIO | None:
-    """Where questions can be typed, or None."""
-    if sys.stdin.isatty() and not stdin_is_document:
-        return sys.stdin
-    if not stdin_is_document or not sys.stderr.isatty():
-        return None
-    try:
-        return open("/dev/tty", encoding="utf-8", errors="replace")
-    except OSError:
-        return None
 
 
 def _refuse_nothing_to_do(
