@@ -69,7 +69,9 @@ class Survey:
         if not piece.isascii():
             self.beyond_ascii += len(piece) - len(piece.decode("ascii", "ignore"))
             self._collect(piece)
-        self.invalid += len(piece) - len(self._decoder.decode(piece).encode())
+        held = len(self._decoder.getstate()[0])  # an unfinished character is not invalid yet
+        valid = len(self._decoder.decode(piece).encode())
+        self.invalid += held + len(piece) - valid - len(self._decoder.getstate()[0])
         self._first = False
 
     def _collect(self, piece: bytes) -> None:

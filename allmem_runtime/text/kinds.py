@@ -56,6 +56,7 @@ _CONVERT = {
 }
 _CONVERT_OTHER = "Convert it to text first, for example with `pandoc -t plain FILE`."
 _CONTROLS = bytes(code for code in range(32) if code not in b"\b\t\n\v\f\r\x1b") + b"\x7f"
+_FEW = 3
 MAX_CONTROL_SHARE = 0.02
 """A text has hardly any control character besides those of lines, pages and terminals."""
 
@@ -84,7 +85,8 @@ def check_controls(head: bytes, name: str) -> None:
     Raises:
         SourceError: it is no text.
     """
-    if len(head) - len(head.translate(None, _CONTROLS)) > MAX_CONTROL_SHARE * len(head):
+    controls = len(head) - len(head.translate(None, _CONTROLS))
+    if b"\0" in head or controls > max(_FEW, MAX_CONTROL_SHARE * len(head)):
         raise SourceError(
             f"{name} holds zero bytes or other control characters; it is no text.",
             "Give a text or Markdown file; if it is one, name its encoding with --encoding.",

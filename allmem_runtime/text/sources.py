@@ -24,6 +24,8 @@ from allmem_runtime.text.kinds import check_controls, check_kind
 
 STREAM_BYTES = 1 << 14
 """Most that is pulled from a stream at once; what is pulled when the reading ends is kept."""
+STREAM_INVALID = 16
+"""Of a stream the beginning alone is known: a few damaged bytes in it decide nothing."""
 STANDARD_INPUT = "standard input"
 
 
@@ -80,7 +82,7 @@ class Source:
         """The bytes in UTF-8, once the first were seen to be text."""
         pieces = read_blocks(stream, self.name, STREAM_BYTES)
         first = list(islice(pieces, 1))
-        encoding = _encoding_of(first, self.name, self.encoding)
+        encoding = _encoding_of(first, self.name, self.encoding, least=STREAM_INVALID)
         if encoding != UTF_8 and not self.encoding:
             self.tell(chosen(self.name, encoding))
         pieces = chain(first, pieces)
@@ -177,13 +179,14 @@ def chosen(name: str, encoding: str) -> str:
     return f"{name} is not in UTF-8; it is read as {encoding}. --encoding NAME overrules that."
 
 
-def _encoding_of(pieces: Iterable[bytes], name: str, wanted: str) -> str:
+def _encoding_of(pieces: Iterable[bytes], name: str, wanted: str, least: int = 1) -> str:
     """The encoding of a text.
 
     Args:
         pieces: its bytes; all of them are looked at.
         name: file name; its extension counts too.
         wanted: what it is read as in any case; empty to find out.
+        least: bytes that are not UTF-8 which it takes to look for another encoding.
 
     Raises:
         SourceError: it is not text, or in no encoding that is known.
@@ -203,7 +206,7 @@ def _encoding_of(pieces: Iterable[bytes], name: str, wanted: str) -> str:
         first = False
     if first:
         raise EmptySourceError(f"{name} is empty.", "Give a source with text in it.")
-    encoding = survey.encoding()
+    encoding = survey.encoding() if survey.invalid >= least else UTF_8
     if not encoding:
         raise SourceError(
             f"{name} is not UTF-8, and its encoding is not known.",

@@ -145,6 +145,24 @@ def test_an_encoding_that_is_named_overrules_what_the_bytes_tell(tmp_path: Path)
     assert told == []
 
 
+@pytest.mark.parametrize("end", [1, 2, 3])
+def test_a_stream_whose_first_bytes_cut_a_character_is_utf_8(end: int) -> None:
+    theirs, ours = os.pipe()
+    data = "鍵は廊下に。".encode()
+    with open(theirs, "rb", buffering=0) as pipe:
+        pieces = open_source("-", pipe).pieces()
+        os.write(ours, data[:end])
+        first = next(pieces)
+        os.write(ours, data[end:])
+        os.close(ours)
+        assert first + b"".join(pieces) == data
+
+
+def test_a_few_damaged_bytes_at_the_beginning_of_a_stream_decide_nothing() -> None:
+    data = b"\xff\xfa\x18 login: "
+    assert b"".join(stdin(data).pieces()) == data
+
+
 def test_damaged_utf_8_stays_utf_8(tmp_path: Path) -> None:
     data = (TEXTS["cp1251"] * 20).encode().replace("мая".encode(), b"\xff\xfe", 3)
     assert b"".join(open_source(written(tmp_path, "a", data), NO_INPUT).pieces()) == data
