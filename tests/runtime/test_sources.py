@@ -158,6 +158,11 @@ def test_a_stream_whose_first_bytes_cut_a_character_is_utf_8(end: int) -> None:
         assert first + b"".join(pieces) == data
 
 
+def test_a_file_that_ends_within_a_character_is_utf_8(tmp_path: Path) -> None:
+    data = "The key, 鍵".encode()[:-1]
+    assert b"".join(open_source(written(tmp_path, "a", data), NO_INPUT).pieces()) == data
+
+
 def test_a_few_damaged_bytes_at_the_beginning_of_a_stream_decide_nothing() -> None:
     data = b"\xff\xfa\x18 login: "
     assert b"".join(stdin(data).pieces()) == data
