@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from allmem_runtime.evaluation.numbers import Mean
 from allmem_runtime.passages.scripts import grams
 
-
 _STEM = 5
 """Letters of an accepted answer that may go on, as words do in other forms."""
 
