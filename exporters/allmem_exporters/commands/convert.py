@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from allmem_exporters.commands.conversion_flags import conversion_flags
+from allmem_runtime.cli.messages import put_path, say
 from allmem_runtime.cli.shared_options import command, json_flag
 
 
@@ -17,7 +18,7 @@ from allmem_runtime.cli.shared_options import command, json_flag
 @click.argument("out", type=click.Path(path_type=Path))
 @conversion_flags
 @click.option("--force", is_flag=True, help="Write into a folder that holds other things.")
-@json_flag("Print one JSON object.")
+@json_flag("One JSON object instead of text.")
 def convert(source: str, out: Path, conversion: dict[str, Any], force: bool, as_json: bool) -> None:
     """Make an AllMem checkpoint in OUT from SOURCE.
 
@@ -27,11 +28,11 @@ def convert(source: str, out: Path, conversion: dict[str, Any], force: bool, as_
     from allmem_exporters.convert.conversion import PROVENANCE_FILE
     from allmem_exporters.convert.conversion import convert as run
 
-    click.echo(f"converting {source}", err=True)
+    say(f"converting {source}")
     folder = run(source, out, force=force, **conversion)
     record = json.loads((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))
     if as_json:
         click.echo(json.dumps({"folder": str(folder), "source": record}))
     else:
-        click.echo(str(folder))
-        click.echo(f"memory: {record['memory']}; weights: {record['dtype']}", err=True)
+        put_path(folder)
+        say(f"memory: {record['memory']}; weights: {record['dtype']}")

@@ -9,6 +9,7 @@ import click
 
 from allmem_exporters.commands.conversion_flags import conversion_flags
 from allmem_exporters.onnx.export_options import ExportOptions
+from allmem_runtime.cli.messages import say
 from allmem_runtime.cli.option_flags import option_flags
 from allmem_runtime.cli.shared_options import command
 
@@ -38,6 +39,6 @@ def make(source: str, out: Path, conversion: dict[str, Any], export_options: Exp
         source,
         out,
         export_options=export_options,
-        report=lambda line: click.echo(line, err=True),
+        report=say,
         **conversion,
     )
