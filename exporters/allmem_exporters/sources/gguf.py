@@ -55,6 +55,7 @@ class GgufSource:
         self.file = file
         self.name = file.name
         self.opened = GgufFile(file)
+        self._refuse_part()
         self.architecture = self._value("general.architecture")
         if self.architecture not in FAMILIES:
             raise ConversionError(
@@ -79,6 +80,14 @@ class GgufSource:
         for key, field in (("licence", "general.license"), ("model", "general.name")):
             if value := self._value(field, ""):
                 self.provenance[key] = str(value)[:1000]
+
+    def _refuse_part(self) -> None:
+        parts = self._value("split.count", 0)
+        if parts > 1:
+            raise ConversionError(
+                f"{self.name} is part {self._value('split.no', 0) + 1} of {parts} of a model.",
+                "Join the parts with llama.cpp (llama-gguf-split --merge) and name the whole file.",
+            )
 
     def _value(self, key: str, default: Any = None) -> Any:
         if key in self.opened.fields:
