@@ -73,6 +73,8 @@ class Feeding(SessionState):
                 yield cursor.step(count, range(count)).copy()
 
     def _begin_raw(self, ids: Sequence[int]) -> None:
-        self._cursor.queue(ids)
-        if self._cursor.place.turn == "start" and len(ids):
-            self._cursor.place.turn = "raw"
+        place = self._cursor.place
+        self._cursor.queue([*self.model.tokenizer.encode_text(place.lead, "text"), *ids])
+        place.lead = ""
+        if place.turn == "start" and len(ids):
+            place.turn = "raw"

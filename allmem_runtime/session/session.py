@@ -17,6 +17,7 @@ from allmem_runtime.session.session_state import SessionState
 from allmem_runtime.session.writing import FinishReason, write
 from allmem_runtime.source_mark import RunningDigest, SourceMark
 from allmem_runtime.text.blocks import Block, Blocks
+from allmem_runtime.text.parts import After
 from allmem_runtime.text.reading import Progress
 from allmem_runtime.text.segments import Segment as TextSegment
 from allmem_runtime.text.turns import Turns
@@ -120,10 +121,10 @@ class Session(Feeding):
             place = self._cursor.place
             fresh = new_source or place.source.finished
             if document:
-                before = self._turns.open_document(place.turn, fresh, system)
+                before, lead = self._turns.open_document(place.turn, not fresh, system)
                 place.turn = "document"
             else:
-                before = self._turns.raw(place.turn)
+                before, lead = self._turns.raw(place.turn), ""
                 place.turn = "raw" if place.turn == "start" else place.turn
             if fresh:
                 place.source = SourceMark()
@@ -132,12 +133,23 @@ class Session(Feeding):
             place.source.finished = False
             self._leave(b"")
             self._cursor.queue(before)
+            if lead:
+                self._cursor.queue(self.model.tokenizer.encode_text(*self._lead()))
+                place.lead = lead
 
-            def taken(segment: TextSegment, first: int, tokens: int) -> None:
-                at = place.position + len(place.pending)
+            def taken(segment: TextSegment, first: int, tokens: int, before: int) -> None:
+                at = place.position + len(place.pending) + before
                 self._keep(Segment(name, segment.text, first, segment.end, at, tokens))
 
-            yield from ingest(self._cursor, self.model.tokenizer, blocks, self._leave, taken)
+            yield from ingest(
+                self._cursor, self.model.tokenizer, blocks, self._leave, taken, self._lead
+            )
+
+    def _lead(self) -> tuple[str, After]:
+        """Text that waits to be encoded together with what follows, and what stands before it."""
+        place = self._cursor.place
+        lead, place.lead = place.lead, ""
+        return lead, self._turns.behind(place.turn, [*place.recent, *place.pending])
 
     def _keep(self, segment: Segment) -> None:
         """Have the text of a segment kept, if anybody keeps it."""
@@ -301,9 +313,10 @@ class Session(Feeding):
             return
         with self._operation("a question is being answered"):
             place = self._cursor.place
-            tokens = self._turns.question(place.turn, question, system)
+            tokens = self._turns.question(place.turn, question, system, place.lead)
             self._remember()
             self._cursor.queue(tokens)
+            place.lead = ""
             place.turn = "reply"
             parts: list[str] = []
             try:
@@ -320,7 +333,7 @@ class Session(Feeding):
         answer = self._answer(question, self.passages, sampling, system)
         with self._operation("a question is being answered"):
             place = self._cursor.place
-            tokens = self._turns.question(place.turn, question, system)
+            tokens = self._turns.question(place.turn, question, system, place.lead)
             self.finish_reason = ""
             self._following = answer
             parts: list[str] = []
@@ -334,7 +347,8 @@ class Session(Feeding):
                 if parts or answer.finish_reason:
                     self._remember()
                     self._cursor.queue(tokens)
-                    self._cursor.queue(self.model.tokenizer.encode_text("".join(parts)))
+                    self._cursor.queue(self._turns.answer("".join(parts)))
+                    place.lead = ""
                     place.turn = "reply"
                     self._note(question, parts)
             for _ in self._cursor.feed():
@@ -357,11 +371,14 @@ class Session(Feeding):
         """
         with self._operation("text is being written"):
             place = self._cursor.place
-            tokens = [*self._turns.raw(place.turn), *self.model.tokenizer.encode_text(text)]
+            after = self._turns.behind(place.turn, [*place.recent, *place.pending])
+            tokens = self.model.tokenizer.encode_text(place.lead + text, after)
+            tokens = [*self._turns.raw(place.turn), *tokens]
             if not tokens and not place.pending:
                 raise UsageError("There is no text to continue.", "Give at least one word.")
             self._remember()
             self._cursor.queue(tokens)
+            place.lead = ""
             place.turn = "raw" if place.turn == "start" else place.turn
             yield from self._write(sampling, ())
 

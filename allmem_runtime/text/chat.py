@@ -10,19 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from allmem_runtime.errors import ModelFileError, UsageError
+from allmem_runtime.text.parts import Part
 
 _SYSTEM = "AllmemStandInSystem"
 _USER = "AllmemStandInUser"
 _ANSWER = "AllmemStandInAnswer"
 _NEXT_USER = "AllmemStandInSecondUser"
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Text to encode: the template's own (``control``), or what a person wrote."""
-
-    text: str
-    control: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +31,7 @@ class ChatTemplate:
     _system: tuple[str, str] | str
     _closing: str
     _between: str
+    _answering: str = ""
     stop: tuple[str, ...] = ()
     plain: bool = False
 
@@ -83,13 +77,15 @@ class ChatTemplate:
             return _split(compiled.render(variables), contents)
 
         opening, closing = render(_USER)
-        _, _, between, _ = render(_USER, _ANSWER, _NEXT_USER)
+        _, answering, between, _ = render(_USER, _ANSWER, _NEXT_USER)
         try:
             before, after, _ = render(_SYSTEM, _USER)
             system: tuple[str, str] | str = (before, after)
         except ModelFileError as error:
             system = error.message
-        return cls(opening, system, closing, between)
+        # A template may set an answer off by a space that the model writes by itself.
+        set_off = answering.removeprefix(closing) if answering.startswith(closing) else ""
+        return cls(opening, system, closing, between, set_off)
 
     def opening(self, system: str | None) -> list[Part]:
         """What comes before the first question.
@@ -110,6 +106,10 @@ class ChatTemplate:
     def closing(self) -> list[Part]:
         """What comes after a question, up to where the answer begins."""
         return _parts((self._closing, True))
+
+    def answered(self, answer: str) -> list[Part]:
+        """An answer as it stands behind ``closing``."""
+        return [*_parts((self._answering, True)), Part(answer, control=False)]
 
     def between(self) -> list[Part]:
         """What comes after an answer, up to the next question."""

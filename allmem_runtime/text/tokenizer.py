@@ -1,26 +1,29 @@
 """The model's own tokenizer: text to tokens and back, token by token.
 
-Two encoders are kept: one for text that people wrote, in which nothing is a control token, and
-one for templates, in which control tokens are recognized. Neither adds tokens of its own.
+Text that people wrote has encoders of its own, in which nothing is a control token; templates
+have one in which control tokens are recognized. None adds tokens of its own.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import tokenizers
 
 from allmem_runtime.errors import ModelFileError
 from allmem_runtime.text.decoding import DecoderKind, StreamDecoder
-from allmem_runtime.text.pipeline import steps_of
+from allmem_runtime.text.parts import After, Part
+from allmem_runtime.text.pipeline import steps_of, with_steps
+from allmem_runtime.text.prefixes import steps_behind
 from allmem_runtime.text.segments import without_surrogates
 
 MAX_TOKENIZER_BYTES = 1 << 28
 
 # Some tokenizers list control tokens as ordinary added ones; their form gives them away.
 _CONTROL_FORM = re.compile(r"<[|｜].*[|｜]>", re.DOTALL)
+_NO_CHARACTER = "\U0010fffd"
 
 
 class Tokenizer:
@@ -36,13 +39,13 @@ class Tokenizer:
             if token.special or _CONTROL_FORM.fullmatch(token.content)
         }
         """Control tokens by id."""
-        self._text.add_special_tokens(
-            [
-                tokenizers.AddedToken(text, special=True, normalized=False)
-                for text in self.control.values()
-            ]
-        )
-        self._text.encode_special_tokens = True
+        self._make_plain(self._text)
+        # What no entry stands for is not written by anybody who could mean something by it.
+        self._forbidden = self.control.keys() - self._unknown()
+        self._encoders: dict[After, tokenizers.Tokenizer] = {"start": self._text}
+        for after in ("control", "text"):
+            if encoder := self._made_for(after, content):
+                self._encoders[after] = encoder
         self._kind = DecoderKind.of(steps_of(self._template, "decoder"))
         self.vocab_size: int = max(self._template.get_vocab().values(), default=-1) + 1
         """One more than the largest token id."""
@@ -75,22 +78,61 @@ class Tokenizer:
         except BaseException as error:
             raise ModelFileError(f"{path}: not a tokenizer ({error}).", hint) from None
 
-    def encode_text(self, text: str) -> list[int]:
-        """Tokens of a text in which nothing is a control token, whatever it contains."""
+    def encode_text(self, text: str, after: After = "start") -> list[int]:
+        """Tokens of a text in which nothing is a control token, whatever it contains.
+
+        Args:
+            text: what a person wrote.
+            after: what stands before it: some tokenizers begin each text with a space.
+        """
+        if not text:
+            return []
         text = without_surrogates(text)
-        ids: list[int] = self._text.encode(text, add_special_tokens=False).ids
-        if self.control.keys().isdisjoint(ids):
+        encoder = self._encoders.get(after, self._text)
+        ids: list[int] = encoder.encode(text, add_special_tokens=False).ids
+        if self._forbidden.isdisjoint(ids):
             return ids
         # Vocabularies exist in which the control token is an ordinary entry too. No single
         # character is one.
-        pieces = (self._text.encode(character, add_special_tokens=False).ids for character in text)
-        return [i for piece in pieces for i in piece if i not in self.control]
+        pieces = (encoder.encode(character, add_special_tokens=False).ids for character in text)
+        return [i for piece in pieces for i in piece if i not in self._forbidden]
 
-    def encode_template(self, text: str) -> list[int]:
-        """Tokens of a template's own text, control tokens recognized."""
-        text = without_surrogates(text)
-        ids: list[int] = self._template.encode(text, add_special_tokens=False).ids
-        return ids
+    def encode_parts(self, parts: Sequence[Part], after: After = "start") -> list[int]:
+        """Tokens of a prompt as of one text, in which only a template's parts have control tokens.
+
+        Args:
+            parts: in order.
+            after: what stands before the first.
+        """
+        ids, text, after = self.open_parts(parts, after)
+        return ids + self.encode_text(text, after)
+
+    def open_parts(
+        self, parts: Sequence[Part], after: After = "start"
+    ) -> tuple[list[int], str, After]:
+        """Tokens up to the last control token, the text behind it, and what stands before that.
+
+        More text may come, and is then encoded together with the text that is left.
+        """
+        ids: list[int] = []
+        text, eats_space = "", False
+        for part in parts:
+            at, content = 0, without_surrogates(part.text)
+            for token, begin, end in self._control_in(content) if part.control else ():
+                text = _appended(text, content[at:begin], eats_space)
+                ids += self.encode_text(text.rstrip() if self._added[token].lstrip else text, after)
+                ids.append(token)
+                text, after, at = "", "control", end
+                eats_space = self._added[token].rstrip
+            text = _appended(text, content[at:], eats_space)
+        return ids, text, after
+
+    def joins(self, before: str, after: str) -> bool:
+        """Whether a text may be cut between the two: their tokens are those of the whole."""
+        if not after:
+            return False  # what comes is not known
+        one, two = self.encode_text(before, "text"), self.encode_text(after, "text")
+        return one + two == self.encode_text(before + after, "text")
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of these tokens; control tokens are left out."""
@@ -107,6 +149,43 @@ class Tokenizer:
             return None
         name: str | None = self._template.id_to_token(token)
         return name
+
+    def _control_in(self, text: str) -> Iterator[tuple[int, int, int]]:
+        """Control tokens in a template's text, and where each begins and ends."""
+        found = self._template.encode(text, add_special_tokens=False)
+        for token, (begin, end) in zip(found.ids, found.offsets, strict=True):
+            written = text[begin:end].strip() == self.control.get(token)
+            if token in self._forbidden or written:
+                yield token, begin, end
+
+    def _made_for(self, after: After, content: str) -> tokenizers.Tokenizer | None:
+        """The encoder for texts that do not stand at the start; None if they are as others."""
+        old = {part: steps_of(self._text, part) for part in ("normalizer", "pre_tokenizer")}
+        new = {part: steps_behind(after, part, steps) for part, steps in old.items()}
+        if new == old:
+            return None
+        encoder = _twin(self._template, self._added) or _plain(content)
+        for part, steps in new.items():
+            if steps != old[part]:
+                with_steps(encoder, part, steps)
+        self._make_plain(encoder)
+        return encoder
+
+    def _unknown(self) -> set[int]:
+        """The token for what has none, if there is one."""
+        found = self._text.encode(_NO_CHARACTER, add_special_tokens=False).ids
+        named = getattr(self._text.model, "unk_token", None)
+        return {*found, *(() if named is None else (self._text.token_to_id(named),))}
+
+    def _make_plain(self, encoder: tokenizers.Tokenizer) -> None:
+        """Have an encoder take control tokens for text."""
+        encoder.add_special_tokens(
+            [
+                tokenizers.AddedToken(text, special=True, normalized=False)
+                for text in self.control.values()
+            ]
+        )
+        encoder.encode_special_tokens = True
 
 
 def _twin(
@@ -138,3 +217,8 @@ def _plain(content: str) -> tokenizers.Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def _appended(text: str, more: str, eats_space: bool) -> str:
+    """A text and what comes after it; a control token before it may take its first spaces."""
+    return text + (more.lstrip() if eats_space and not text else more)

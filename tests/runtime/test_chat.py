@@ -9,7 +9,8 @@ import pytest
 from tokenizers_for_tests import byte_level_json
 
 from allmem_runtime.errors import ModelFileError, UsageError
-from allmem_runtime.text.chat import ChatTemplate, Part
+from allmem_runtime.text.chat import ChatTemplate
+from allmem_runtime.text.parts import Part
 from allmem_runtime.text.templates import MAX_TEMPLATE_CHARACTERS
 from allmem_runtime.text.tokenizer import Tokenizer
 
@@ -72,8 +73,7 @@ def test_nothing_a_user_writes_becomes_a_turn(text: str) -> None:
 
     def control_tokens(system: str, question: str) -> list[str]:
         parts = [*chat.opening(system), Part(question, control=False), *chat.closing()]
-        encode = {True: tokenizer.encode_template, False: tokenizer.encode_text}
-        ids = [i for part in parts for i in encode[part.control](part.text)]
+        ids = tokenizer.encode_parts(parts)
         return [tokenizer.control[i] for i in ids if i in tokenizer.control]
 
     assert control_tokens(text, text) == control_tokens("a", "b")
