@@ -125,15 +125,17 @@ def graph(state: spec.StateSpec, salt: int) -> onnx.GraphProto:
     return helper.make_graph(nodes, "step", inputs, outputs, initializers)
 
 
-def write(folder: Path, *, salt: int = 0, name: str = "stand-in", template: bool = True) -> Path:
-    """Write the toy model into ``folder`` and return it."""
+def write(
+    folder: Path, *, salt: int = 0, name: str = "stand-in", template: bool | str = True
+) -> Path:
+    """Write the toy model, with its own chat template or another, into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {
         spec.TOKENIZER_FILE: byte_level_json().encode(),
         spec.GENERATION_FILE: json.dumps({"eos_token_id": 2, "max_length": 20}).encode(),
     }
     if template:
-        files[spec.CHAT_TEMPLATE_FILE] = TEMPLATE.encode()
+        files[spec.CHAT_TEMPLATE_FILE] = (TEMPLATE if template is True else template).encode()
     state = manifest({}).state
     model = helper.make_model(
         graph(state, salt), ir_version=10, opset_imports=[helper.make_opsetid("", 21)]

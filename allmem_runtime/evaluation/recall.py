@@ -16,7 +16,7 @@ from allmem_runtime.generation.sampling import Sampling
 from allmem_runtime.passages.keeping import Text
 from allmem_runtime.passages.probes import Probe, probes
 from allmem_runtime.session.session import Session
-from allmem_runtime.text.turns import SEPARATOR
+from allmem_runtime.text.chat import SEPARATOR
 
 _SPARE_TOKENS = 2
 """Written beyond the answer's own: its first token may begin with a space."""

@@ -7,8 +7,9 @@ have one in which control tokens are recognized. None adds tokens of its own.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 
@@ -20,9 +21,11 @@ from allmem_runtime.text.prefixes import steps_behind
 from allmem_runtime.text.segments import without_surrogates
 
 MAX_TOKENIZER_BYTES = 1 << 28
+_REMEDY = "Export the model again, or fetch an intact copy."
 
 # Some tokenizers list control tokens as ordinary added ones; their form gives them away.
 _CONTROL_FORM = re.compile(r"<[|｜].*[|｜]>", re.DOTALL)
+_LONGEST_LITERAL = 64
 _NO_CHARACTER = "\U0010fffd"
 
 
@@ -57,26 +60,22 @@ class Tokenizer:
         Raises:
             ModelFileError: missing, too large, or not a tokenizer.
         """
-        hint = "Export the model again, or fetch an intact copy."
-        try:
-            size = path.stat().st_size
-            if size > MAX_TOKENIZER_BYTES:
-                raise ModelFileError(
-                    f"{path}: the tokenizer has {size} bytes; at most {MAX_TOKENIZER_BYTES} "
-                    "are read.",
-                    hint,
-                )
-            content = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-            raise ModelFileError(f"{path}: cannot read the tokenizer ({reason}).", hint) from None
+        return cls.from_content(read_tokenizer(path), path)
+
+    @classmethod
+    def from_content(cls, content: str, path: Path) -> Tokenizer:
+        """The tokenizer of what ``read_tokenizer`` gave.
+
+        Raises:
+            ModelFileError: not a tokenizer.
+        """
         try:
             return cls(content)
         except (KeyboardInterrupt, SystemExit, MemoryError):
             raise
         # The library raises plain Exception, and a panic of its native code is a BaseException.
         except BaseException as error:
-            raise ModelFileError(f"{path}: not a tokenizer ({error}).", hint) from None
+            raise ModelFileError(f"{path}: not a tokenizer ({error}).", _REMEDY) from None
 
     def encode_text(self, text: str, after: After = "start") -> list[int]:
         """Tokens of a text in which nothing is a control token, whatever it contains.
@@ -143,6 +142,20 @@ class Tokenizer:
         """A decoder for tokens that arrive one by one."""
         return StreamDecoder(self.decode, self._name, self._kind)
 
+    def names(self, ids: Iterable[int]) -> list[str]:
+        """What the vocabulary calls these tokens; ids that name nothing are left out."""
+        names = (self._template.id_to_token(token) for token in ids)
+        return [name for name in names if name is not None]
+
+    def literals(self) -> list[str]:
+        """Texts that its own steps look for or put in."""
+        steps = [
+            step
+            for part in ("normalizer", "pre_tokenizer", "decoder")
+            for step in steps_of(self._template, part)
+        ]
+        return sorted({text for step in steps for text in _texts(step)})
+
     def _name(self, token: int) -> str | None:
         """The token of an id; None if decoding skips it."""
         if token in self._added and self._added[token].special:
@@ -188,6 +201,25 @@ class Tokenizer:
         encoder.encode_special_tokens = True
 
 
+def read_tokenizer(path: Path) -> str:
+    """Contents of a ``tokenizer.json``.
+
+    Raises:
+        ModelFileError: missing, too large, or not UTF-8.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_TOKENIZER_BYTES:
+            raise ModelFileError(
+                f"{path}: the tokenizer has {size} bytes; at most {MAX_TOKENIZER_BYTES} are read.",
+                _REMEDY,
+            )
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise ModelFileError(f"{path}: cannot read the tokenizer ({reason}).", _REMEDY) from None
+
+
 def _twin(
     other: tokenizers.Tokenizer, added: Mapping[int, tokenizers.AddedToken]
 ) -> tokenizers.Tokenizer | None:
@@ -217,6 +249,15 @@ def _plain(content: str) -> tokenizers.Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All short texts in a value as JSON knows it."""
+    if isinstance(value, str) and 0 < len(value) <= _LONGEST_LITERAL:
+        yield value
+    elif isinstance(value, dict):
+        for inside in value.values():
+            yield from _texts(inside)
 
 
 def _appended(text: str, more: str, eats_space: bool) -> str:

@@ -6,12 +6,9 @@ from collections.abc import Sequence
 
 from allmem_runtime.errors import UsageError
 from allmem_runtime.state import MAX_LEAD, Turn
-from allmem_runtime.text.chat import ChatTemplate
+from allmem_runtime.text.chat import SEPARATOR, ChatTemplate
 from allmem_runtime.text.parts import After, Part
 from allmem_runtime.text.tokenizer import Tokenizer
-
-SEPARATOR = "\n\n"
-"""Between two documents of one turn, and between a document and the question."""
 
 MAX_QUESTION_CHARACTERS = 1 << 18
 _ANY_WORD = "The"

@@ -6,6 +6,7 @@ from functools import cache
 from unittest.mock import patch
 
 import pytest
+from chat_templates import chat_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizer_families import FAMILIES, family_json
@@ -15,7 +16,6 @@ from transformers import PreTrainedTokenizerFast
 
 from allmem_runtime.source_mark import SourceMark
 from allmem_runtime.text import segments
-from allmem_runtime.text.chat import ChatTemplate
 from allmem_runtime.text.parts import Part
 from allmem_runtime.text.reading import Reading
 from allmem_runtime.text.tokenizer import Tokenizer
@@ -79,7 +79,7 @@ def of_family(name: str) -> tuple[Tokenizer, Library, PreTrainedTokenizerFast]:
 @cache
 def turns_of(name: str, template: str) -> Turns:
     """What a template puts around turns, for a family."""
-    return Turns(of_family(name)[0], ChatTemplate.from_model(TEMPLATES[template], {}), [])
+    return Turns(of_family(name)[0], chat_of(TEMPLATES[template]), [])
 
 
 def whole(name: str, text: str) -> list[int]:
