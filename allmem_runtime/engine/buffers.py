@@ -8,7 +8,9 @@ import onnxruntime as ort
 from allmem_runtime import spec
 from allmem_runtime.engine.cuda_graph import UNCAPTURED, CapturedStep, run_options
 from allmem_runtime.engine.devices import Device
+from allmem_runtime.engine.mapped import mapped_zeros
 from allmem_runtime.engine.piece_limits import Ids, Logits, piece_length
+from allmem_runtime.engine.state_room import check_room
 from allmem_runtime.engine.tensors import DeviceTensors, on_device
 from allmem_runtime.files.package import Package
 from allmem_runtime.state import zero
@@ -44,15 +46,17 @@ class DeviceBuffers:
         self._vocab = package.manifest.backbone.vocab_size
         self._longest = piece_length(package.manifest)
         self._device = device
-        self._sets = [DeviceTensors(self._state, device)]
         shared = package.scan.in_place if in_place else frozenset[str]()
-        if any(spec.past_name(layer, t.name) not in shared for layer, t in self._state):
+        twice = [t for layer, t in self._state if spec.past_name(layer, t.name) not in shared]
+        check_room(package, device, self._state.nbytes + sum(t.nbytes for t in twice))
+        self._sets = [DeviceTensors(self._state, device)]
+        if twice:
             self._sets.append(DeviceTensors(self._state, device, self._sets[0], shared))
         self.nbytes = sum(tensors.nbytes for tensors in self._sets)
         self._position = np.zeros(1, np.int64)
         self._position_value = on_device(self._position, device)
         self._inputs: dict[str, tuple[Ids, ort.OrtValue]] = {}
-        self._row = np.zeros((1, 1, self._vocab), np.float32)
+        self._row = mapped_zeros([((1, 1, self._vocab), "float32")])[0]
         self._row_value = ort.OrtValue.ortvalue_from_numpy(self._row)
         self._at = 0
         self._bindings = [self._bind(i) for i in range(len(self._sets))]

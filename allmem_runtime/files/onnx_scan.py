@@ -1,18 +1,19 @@
-"""Look through a model.onnx byte by byte before ONNX Runtime sees it.
+"""Look through a model.onnx before ONNX Runtime sees it.
 
-It knows the protobuf wire format and the few fields that could do harm or carry the manifest; it
-knows nothing of what a graph computes. Field numbers: onnx.proto3 of the ONNX standard.
+It knows the few fields that could do harm or carry the manifest, and accepts no file that another
+reader could take for something else; it knows nothing of what a graph computes.
 """
 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
 from allmem_runtime.errors import ModelFileError
+from allmem_runtime.files.onnx_fields import BYTES, FIELDS
+from allmem_runtime.files.protobuf import Fields, WireError
 
 MAX_GRAPH_BYTES = (1 << 31) - 1  # protobuf itself reads no more
 MAX_NODES = 200_000
@@ -24,29 +25,8 @@ MAX_METADATA_BYTES = 1 << 21
 OPERATOR_DOMAIN = "ai.allmem"
 ALLOWED_DOMAINS = frozenset({"", "ai.onnx", "com.microsoft", OPERATOR_DOMAIN})
 
+_EXTERNAL = frozenset({"location", "offset", "length", "checksum"})
 _REMEDY = "Export the model again, or fetch an intact copy."
-
-# Which fields hold messages worth entering, and which hold names worth reading.
-_MESSAGES: dict[str, dict[int, str]] = {
-    "model": {7: "graph", 8: "opset", 14: "metadata", 20: "training", 25: "function"},
-    "graph": {1: "node", 5: "tensor", 11: "input", 12: "output", 15: "sparse"},
-    "node": {5: "attribute"},
-    "attribute": {
-        5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse",
-    },
-    "sparse": {1: "tensor", 2: "tensor"},
-    "tensor": {13: "external"},
-    "function": {7: "node", 9: "opset", 11: "attribute"},
-}  # fmt: skip
-_NAMES: dict[str, dict[int, str]] = {
-    "node": {1: "input", 2: "output", 4: "op_type", 7: "domain"},
-    "function": {1: "name", 10: "domain"},
-    "opset": {1: "domain"},
-    "metadata": {1: "key", 2: "value"},
-    "external": {1: "key", 2: "value"},
-    "input": {1: "name"},
-    "output": {1: "name"},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +66,6 @@ class _Found:
     producers: dict[str, int] = field(default_factory=dict)
     ours: set[int] = field(default_factory=set)
     nodes: int = 0
-    fields: int = 0
 
 
 def scan(path: Path) -> Scan:
@@ -120,12 +99,16 @@ class _Walk:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.found = _Found()
+        self.fields = Fields(MAX_FIELDS)
 
     def fail(self, what: str) -> NoReturn:
         raise ModelFileError(f"{self.path}: {what}.", _REMEDY)
 
     def scan(self, view: memoryview) -> Scan:
-        self.message("model", view, 0, top=True)
+        try:
+            self.message("model", view, 0, top=True)
+        except WireError as error:
+            self.fail(str(error))
         found = self.found
         if not found.nodes or not found.outputs:
             self.fail("not an ONNX model with a graph")
@@ -157,32 +140,42 @@ class _Walk:
         """Walk one message and return its names; ``top`` says that it is of the main graph."""
         if depth > MAX_DEPTH:
             self.fail(f"graphs are nested deeper than {MAX_DEPTH} messages")
-        messages, names = _MESSAGES.get(kind, {}), _NAMES.get(kind, {})
-        record: dict[str, list[str]] = {}
-        external: list[tuple[str, str]] = []
         if kind == "training":
             self.fail("it holds training information, which a model for reading never does")
-        for number, value in self.fields(view):
-            if number in messages or number in names:
-                if isinstance(value, int):
-                    self.fail(f"field {number} of a {kind} is a number where bytes belong")
-            else:
+        known, seen = FIELDS[kind], 0
+        record: dict[str, list[str]] = {}
+        external: list[tuple[str, str]] = []
+        for number, wire, value in self.fields.of(view):
+            field = known.get(number)
+            if field is None:
+                self.fail(f"field {number} of a {kind} is unknown to this runtime")
+            if wire != field.wire and not (wire == BYTES and field.packed):
+                self.fail(f"field {number} of a {kind} has the wire type {wire}, not {field.wire}")
+            if field.once:
+                if seen >> number & 1:
+                    self.fail(f"field {number} of a {kind} is there twice")
+                seen |= 1 << number
+            if isinstance(value, int):
                 continue
-            if number in messages:
-                child = messages[number]
+            if field.enters:
+                child = field.enters
                 apart = kind == "function" or (kind == "attribute" and child == "graph")
                 names_inside = self.message(child, value, depth + 1, top and not apart)
                 if child == "external":
-                    external += zip(
-                        names_inside.get("key", []), names_inside.get("value", []), strict=False
-                    )
-            else:
+                    external.append(self.entry(child, names_inside))
+            elif field.says:
                 limit = MAX_METADATA_BYTES if kind == "metadata" else MAX_NAME_BYTES
-                record.setdefault(names[number], []).append(self.text(kind, value, limit))
+                record.setdefault(field.says, []).append(self.text(kind, value, limit))
         self.record(kind, record, top)
         if external:
             self.external(external)
         return record
+
+    def entry(self, kind: str, record: dict[str, list[str]]) -> tuple[str, str]:
+        """Key and value, of which neither may be left out."""
+        if len(record) != 2:
+            self.fail(f"an entry of {kind} data lacks its key or its value")
+        return record["key"][0], record["value"][0]
 
     def external(self, entries: list[tuple[str, str]]) -> None:
         """Note which file a tensor lies in and how far it reaches."""
@@ -193,16 +186,21 @@ class _Walk:
                     "only right where they were made.",
                     "Export the model again; `allmem prepare` lays its weights out here.",
                 )
-        places = [value for key, value in entries if key == "location"]
+        known = dict(entries)
+        if len(known) != len(entries):
+            self.fail("an entry of external data is there twice")
+        if odd := sorted(known.keys() - _EXTERNAL):
+            self.fail(f"external data has the unknown entry {odd[0][:40]!r}")
+        if "location" not in known:
+            self.fail("external data lacks its location")
         numbers = {"offset": 0, "length": 0}
-        for key, value in entries:
-            if key in numbers:
-                if not (value.isascii() and value.isdigit() and len(value) < 16):
-                    self.fail(f"external data has the {key} {value[:40]!r}")
-                numbers[key] = int(value)
-        for place in places:
-            reach = numbers["offset"] + numbers["length"]
-            self.found.external[place] = max(self.found.external.get(place, 0), reach)
+        for key in numbers.keys() & known.keys():
+            value = known[key]
+            if not (value.isascii() and value.isdigit() and len(value) < 16):
+                self.fail(f"external data has the {key} {value[:40]!r}")
+            numbers[key] = int(value)
+        place, reach = known["location"], numbers["offset"] + numbers["length"]
+        self.found.external[place] = max(self.found.external.get(place, 0), reach)
 
     def record(self, kind: str, record: dict[str, list[str]], top: bool) -> None:
         """Keep what a finished message says, and refuse what is not allowed."""
@@ -212,21 +210,21 @@ class _Walk:
         elif kind in ("opset", "function"):
             self.domain(kind, record)
         elif kind == "metadata":
-            for key, value in zip(record.get("key", []), record.get("value", []), strict=False):
-                if key in found.metadata:
-                    self.fail(f"the metadata key {key!r} is there twice")
-                found.metadata[key] = value
+            key, value = self.entry(kind, record)
+            if key in found.metadata:
+                self.fail(f"the metadata key {key[:80]!r} is there twice")
+            found.metadata[key] = value
         elif kind == "input" and top:
-            found.inputs += record.get("name", [])
+            found.inputs += record.get("name", [""])
         elif kind == "output" and top:
-            found.outputs += record.get("name", [])
+            found.outputs += record.get("name", [""])
 
     def node(self, record: dict[str, list[str]], top: bool) -> None:
         found, number = self.found, self.found.nodes
         found.nodes += 1
         if found.nodes > MAX_NODES:
             self.fail(f"it has more than {MAX_NODES} nodes")
-        domain = self.domain("node " + ", ".join(record.get("op_type", [])), record)
+        domain = self.domain(f"node {record.get('op_type', [''])[0][:200]}", record)
         if top and domain == OPERATOR_DOMAIN:
             found.ours.add(number)
             found.operators.update(record.get("op_type", []))
@@ -238,15 +236,15 @@ class _Walk:
                 found.producers[name] = number
 
     def domain(self, what: str, record: dict[str, list[str]]) -> str:
-        for domain in record.get("domain", []):
-            if domain not in ALLOWED_DOMAINS:
-                raise ModelFileError(
-                    f"{self.path}: {what} is of the operator domain {domain!r}; allowed: "
-                    + ", ".join(sorted(repr(name) for name in ALLOWED_DOMAINS))
-                    + ".",
-                    "Open only models that `allmem export` wrote.",
-                )
-        return (record.get("domain") or [""])[-1]
+        domain = record.get("domain", [""])[0]
+        if domain not in ALLOWED_DOMAINS:
+            raise ModelFileError(
+                f"{self.path}: {what} is of the operator domain {domain[:200]!r}; allowed: "
+                + ", ".join(sorted(repr(name) for name in ALLOWED_DOMAINS))
+                + ".",
+                "Open only models that `allmem export` wrote.",
+            )
+        return domain
 
     def text(self, kind: str, view: memoryview, limit: int) -> str:
         if len(view) > limit:
@@ -255,50 +253,3 @@ class _Walk:
             return bytes(view).decode()
         except UnicodeDecodeError:
             self.fail(f"a text in a {kind} is not UTF-8")
-
-    def fields(self, view: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-        """The fields of a message in order: its number, and an integer or bytes."""
-        at, end = 0, len(view)
-        while at < end:
-            self.found.fields += 1
-            if self.found.fields > MAX_FIELDS:
-                self.fail(f"it has more than {MAX_FIELDS} fields")
-            # Nearly all keys and lengths are of one byte, and the walk is a part of every start.
-            key = view[at]
-            at += 1
-            if key > 0x7F:
-                key, at = self.varint(view, at - 1)
-            number, wire = key >> 3, key & 7
-            if number == 0:
-                self.fail("a field has the number 0, so this is no ONNX file")
-            if wire == 0:
-                value, at = self.varint(view, at)
-                yield number, value
-                continue
-            if wire == 2:
-                if at < end and view[at] < 0x80:
-                    length = view[at]
-                    at += 1
-                else:
-                    length, at = self.varint(view, at)
-            elif wire in (1, 5):
-                length = 8 if wire == 1 else 4
-            else:
-                self.fail(f"wire type {wire} is unknown, so this is no ONNX file")
-            if length > end - at:
-                self.fail(f"it is cut off: a field wants {length} bytes, {end - at} are left")
-            yield number, view[at : at + length]
-            at += length
-
-    def varint(self, view: memoryview, at: int) -> tuple[int, int]:
-        """An integer of up to ten bytes, low bits first, and where the next byte is."""
-        value = 0
-        for shift in range(0, 70, 7):
-            if at >= len(view):
-                self.fail("it is cut off in the middle of a number")
-            byte = view[at]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value, at
-        self.fail("a number is longer than ten bytes, so this is no ONNX file")

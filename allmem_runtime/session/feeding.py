@@ -74,7 +74,6 @@ class Feeding(SessionState):
 
     def _begin_raw(self, ids: Sequence[int]) -> None:
         place = self._cursor.place
-        self._cursor.queue([*self.model.tokenizer.encode_text(place.lead, "text"), *ids])
-        place.lead = ""
-        if place.turn == "start" and len(ids):
-            place.turn = "raw"
+        lead = self.model.tokenizer.encode_text(place.lead, "text")
+        turn = place.turn
+        self._take([*lead, *ids], "raw" if turn == "start" and len(ids) else turn)

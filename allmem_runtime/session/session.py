@@ -1,4 +1,4 @@
-"""A session: a state that reads and answers. One thread at a time."""
+"""A session: a state that reads and answers. One call at a time."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from allmem_runtime.session.kept_text import Passage, Segment
 from allmem_runtime.session.session_state import SessionState
 from allmem_runtime.session.writing import FinishReason, write
 from allmem_runtime.source_mark import RunningDigest, SourceMark
+from allmem_runtime.state import Place
 from allmem_runtime.text.blocks import Block, Blocks
 from allmem_runtime.text.parts import After
 from allmem_runtime.text.reading import Progress
@@ -33,13 +34,16 @@ class Session(Feeding):
     """What one reader has in mind.
 
     Reading and answering are iterators: the work is done as they are consumed. While one is
-    open, only ``save``, ``fork``, ``checkpoint``, ``info`` and ``cancel`` may be called. Leaving
-    a loop early is always allowed; tokens that wait to be fed then go first in the next call.
+    open, only ``save``, ``fork``, ``answer``, ``find_passages``, ``checkpoint``, ``info`` and
+    ``cancel`` may be called, by any thread: what copies the state waits for the step that runs.
+    Leaving a loop early is always allowed; tokens that wait to be fed then go first in the next
+    call.
 
     Attributes:
         finish_reason: why the last answer ended: ``end`` (the model's own end token), ``stop``
             (a stop string), ``length``, ``cancelled``; empty if there was none, or it was left.
-        passages: what was read again for the last answer of ``ask`` or ``stream``.
+        passages: what was read again for the last answer of ``ask`` or ``stream``, in the order of
+            ``Answer.passages``.
     """
 
     def __init__(self, model: LoadedModel, *, undo: bool = True) -> None:
@@ -119,30 +123,21 @@ class Session(Feeding):
         with self._operation("a source is being read"):
             blocks.begin()  # a source that cannot be read changes nothing
             place = self._cursor.place
-            fresh = new_source or place.source.finished
-            if document:
-                before, lead = self._turns.open_document(place.turn, not fresh, system)
-                place.turn = "document"
-            else:
-                before, lead = self._turns.raw(place.turn), ""
-                place.turn = "raw" if place.turn == "start" else place.turn
-            if fresh:
-                place.source = SourceMark()
-            elif read_before is not None:
-                place.source.running = read_before
-            place.source.finished = False
-            self._leave(b"")
-            self._cursor.queue(before)
-            if lead:
-                self._cursor.queue(self.model.tokenizer.encode_text(*self._lead()))
-                place.lead = lead
+            with self._guard.lock:
+                self._begin(place, document, system, new_source, read_before)
 
             def taken(segment: TextSegment, first: int, tokens: int, before: int) -> None:
                 at = place.position + len(place.pending) + before
                 self._keep(Segment(name, segment.text, first, segment.end, at, tokens))
 
             yield from ingest(
-                self._cursor, self.model.tokenizer, blocks, self._leave, taken, self._lead
+                self._cursor,
+                self.model.tokenizer,
+                blocks,
+                self._guard.lock,
+                self._leave,
+                taken,
+                self._lead,
             )
 
     def _lead(self) -> tuple[str, After]:
@@ -150,6 +145,33 @@ class Session(Feeding):
         place = self._cursor.place
         lead, place.lead = place.lead, ""
         return lead, self._turns.behind(place.turn, [*place.recent, *place.pending])
+
+    def _begin(
+        self,
+        place: Place,
+        document: bool,
+        system: str | None,
+        new_source: bool,
+        read_before: RunningDigest | None,
+    ) -> None:
+        """Stand before a source, or where its reading stopped."""
+        fresh = new_source or place.source.finished
+        if document:
+            before, lead = self._turns.open_document(place.turn, not fresh, system)
+            place.turn = "document"
+        else:
+            before, lead = self._turns.raw(place.turn), ""
+            place.turn = "raw" if place.turn == "start" else place.turn
+        if fresh:
+            place.source = SourceMark()
+        elif read_before is not None:
+            place.source.running = read_before
+        place.source.finished = False
+        self._leave(b"")
+        self._cursor.queue(before)
+        if lead:
+            self._cursor.queue(self.model.tokenizer.encode_text(*self._lead()))
+            place.lead = lead
 
     def _keep(self, segment: Segment) -> None:
         """Have the text of a segment kept, if anybody keeps it."""
@@ -186,7 +208,7 @@ class Session(Feeding):
 
     def drop_unread(self) -> None:
         """Forget ``unread``, because the source will be given again from ``source_offset`` on."""
-        with self._guard.moment():
+        with self._guard.lock:
             self._leave(b"")
 
     # Answering ---------------------------------------------------------------------------
@@ -246,7 +268,7 @@ class Session(Feeding):
             cancelled.set()
             fork.cancel()
 
-        return Answer(found, pieces(), cancel, lambda: fork.position)
+        return Answer(question, found, pieces(), cancel, lambda: fork.position)
 
     def find_passages(self, question: str, most: int = DEFAULT_PASSAGES) -> list[Passage]:
         """The passages that fit a question, the best first; none where no text is kept.
@@ -259,16 +281,17 @@ class Session(Feeding):
         """
         if self._text is None or most < 1:
             return []
-        place, encode = self._cursor.place, self.model.tokenizer.encode_text
+        encode = self.model.tokenizer.encode_text
         try:
-            return self._text.find(
-                place.text,
-                question,
-                self._earlier,
-                most,
-                int(self.model.manifest.window * PASSAGES_SHARE),
-                lambda text: len(encode(text)),
-            )
+            with self._guard.lock:
+                return self._text.find(
+                    self._cursor.place.text,
+                    question,
+                    self._earlier,
+                    most,
+                    int(self.model.manifest.window * PASSAGES_SHARE),
+                    lambda text: len(encode(text)),
+                )
         except AllMemError as error:
             self.lose_text(error)
             return []
@@ -315,9 +338,7 @@ class Session(Feeding):
             place = self._cursor.place
             tokens = self._turns.question(place.turn, question, system, place.lead)
             self._remember()
-            self._cursor.queue(tokens)
-            place.lead = ""
-            place.turn = "reply"
+            self._take(tokens, "reply")
             parts: list[str] = []
             try:
                 for text in self._write(sampling, self.model.chat.stop):
@@ -341,15 +362,13 @@ class Session(Feeding):
                 for text in answer:
                     parts.append(text)
                     yield text
-                self.finish_reason = answer.finish_reason
+                self.finish_reason, self.passages = answer.finish_reason, answer.passages
             finally:
                 self._following = None
                 if parts or answer.finish_reason:
                     self._remember()
-                    self._cursor.queue(tokens)
-                    self._cursor.queue(self._turns.answer("".join(parts)))
-                    place.lead = ""
-                    place.turn = "reply"
+                    said = self._turns.answer("".join(parts))
+                    self._take([*tokens, *said], "reply")
                     self._note(question, parts)
             for _ in self._cursor.feed():
                 pass
@@ -377,9 +396,7 @@ class Session(Feeding):
             if not tokens and not place.pending:
                 raise UsageError("There is no text to continue.", "Give at least one word.")
             self._remember()
-            self._cursor.queue(tokens)
-            place.lead = ""
-            place.turn = "raw" if place.turn == "start" else place.turn
+            self._take(tokens, "raw" if place.turn == "start" else place.turn)
             yield from self._write(sampling, ())
 
     def _write(self, sampling: Sampling | None, stop: tuple[str, ...]) -> Iterator[str]:

@@ -13,13 +13,14 @@ from click.testing import CliRunner
 from gguf import GGMLQuantizationType as Kind
 
 from allmem_exporters.convert.conversion import convert, open_conversion
-from allmem_exporters.errors import ConversionError, ExportError
+from allmem_exporters.errors import ConfigError, ConversionError, ExportError
 from allmem_exporters.make import make
 from allmem_exporters.model.memory_options import MemoryOptions
 from allmem_exporters.onnx.export import export
 from allmem_exporters.onnx.export_options import ExportOptions
 from allmem_exporters.onnx.weight_stream import MatrixStream
 from allmem_exporters.quantization.formats import stored_format
+from allmem_exporters.quantization.stored_format import Carried
 from allmem_runtime.config import Manifest
 from allmem_runtime.spec import MANIFEST_FILE
 
@@ -61,6 +62,21 @@ def test_half_precision_source_gives_what_its_checkpoint_gives(tmp_path: Path) -
     assert files_of(tmp_path / "in one") == files_of(tmp_path / "in two")
 
 
+def test_making_calibrates_as_a_conversion_does(tmp_path: Path) -> None:
+    source = tmp_path / "pretrained"
+    write_folder(source)
+    text = "the thing that the other thing thought " * 12
+    checkpoint = convert(source, tmp_path / "checkpoint", MEMORY, calibration_text=text)
+    export(checkpoint, tmp_path / "in two", check=False)
+    options = ExportOptions(check=False)
+    make(source, tmp_path / "in one", MEMORY, options, calibration_text=text)
+    assert files_of(tmp_path / "in one") == files_of(tmp_path / "in two")
+    make(source, tmp_path / "plain", MEMORY, options)
+    assert files_of(tmp_path / "in one") != files_of(tmp_path / "plain")
+    with pytest.raises(ConfigError, match="Trained memories are not calibrated"):
+        make(source, tmp_path / "out", MEMORY, memory="adapter", calibration_text=text)
+
+
 def test_options_of_the_export_count_more(tmp_path: Path) -> None:
     write_gguf(tmp_path / "tiny.gguf")
     options = ExportOptions(window=24, chunk=8, kv_cache_dtype="float32", check=False)
@@ -86,7 +102,7 @@ def test_blocks_that_the_format_holds_are_carried_over_exactly(tmp_path: Path, n
         decoder = {"project": 0.5, "back": 0.5, "gate_up": 1.0, "down": 1.0}
         share = 1.0 if table else decoder[matrix_name.split(".")[2]]
         assert exact >= share, matrix_name
-        assert stored.carried >= share * stored.rows * stored.columns
+        assert stored.carried.exact >= share * stored.rows * stored.columns
 
 
 def test_export_says_how_many_weights_are_carried_over(tmp_path: Path) -> None:
@@ -107,10 +123,10 @@ def test_five_bits_are_carried_over_as_eight(tmp_path: Path) -> None:
     _, weights, _ = open_conversion(file, MEMORY, seed=0, dtype=None, revision=None, memory=None)
     matrix = MatrixStream(weights)["layers.1.down.weight"]
     stored = stored_format("int8").quantize(matrix, "down")
-    assert stored.carried == stored.rows * stored.columns
+    assert stored.carried.exact == stored.rows * stored.columns
     assert torch.equal(stored.dequantize(), matrix.rows(0, stored.rows))
     narrow = stored_format("int4").quantize(matrix, "down")
-    assert narrow.carried < narrow.rows * narrow.columns / 2, "four bits do not hold five"
+    assert narrow.carried.exact < narrow.rows * narrow.columns / 2, "four bits do not hold five"
 
 
 def test_factors_that_do_not_give_the_weights_are_not_taken() -> None:
@@ -127,7 +143,7 @@ def test_factors_that_do_not_give_the_weights_are_not_taken() -> None:
     for weights in ("int4", "int8"):
         stored_as = stored_format(weights)
         found, plain = (stored_as.quantize(one, "w") for one in (Wrong(), Wrong.values))
-        assert found.carried == 0
+        assert found.carried == Carried()
         assert all(np.array_equal(found.tensors[p], plain.tensors[p]) for p in plain.tensors)
 
 
@@ -161,6 +177,8 @@ def test_command_makes_a_model(tmp_path: Path) -> None:
     write_gguf(tmp_path / "tiny.gguf")
     out = tmp_path / "model"
     arguments = ["--window", "32", "--chunk", "16", "--mem-width", "16", "--weights", "int8"]
+    arguments += ["--set", "conv_act=none", "--no-check"]
     result = CliRunner().invoke(command, [str(tmp_path / "tiny.gguf"), str(out), *arguments])
     assert result.exit_code == 0, result.output
     assert json.loads((out / MANIFEST_FILE).read_text())["weights"] == "int8"
+    assert b"silu_qk" not in (out / "model.onnx").read_bytes(), "what --set chose"

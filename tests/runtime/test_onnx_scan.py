@@ -172,7 +172,7 @@ def test_too_many_nodes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_endless_fields_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_scan, "MAX_FIELDS", 1000)
     path = tmp_path / "model.onnx"
-    path.write_bytes(b"\x08\x01" * 5000)
+    path.write_bytes(b"\xd2\x01\x00" * 5000)
 
     with pytest.raises(ModelFileError, match="more than 1000 fields"):
         onnx_scan.scan(path)

@@ -1,0 +1,100 @@
+"""The text beside a session: its tables changed by SQL, or the file spoiled as bytes."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from pathlib import Path
+from random import Random
+
+from hostile.fuzz.format import Files, Format, Read
+from hostile.fuzz.formats._toy import MODEL, load_toy, write_toy
+from hostile.fuzz.mutate_bytes import mutated_bytes
+from session_tools import DOCUMENT
+
+from allmem_runtime import Sampling
+from allmem_runtime.errors import PassagesError
+from allmem_runtime.info import session_info, session_lines
+from allmem_runtime.passages.files import copy_text
+
+SESSION = "s.allmem"
+FILE = f"{SESSION}.passages"
+_COLUMNS = {
+    "store": ("id",),
+    "source": ("id", "name"),
+    "mark": ("id", "source", "bytes", "start", "characters", "first", "tokens", "digest"),
+    "passage": ("id", "source", "start", "line", "token", "text"),
+    "words_data": ("id", "block"),
+    "words_docsize": ("id", "sz"),
+    "words_config": ("k", "v"),
+}
+_VALUES = ("0", "-1", "1", "NULL", "9223372036854775807", "1e300", "'x'", "''", "x'ff00fe'",
+           "zeroblob(70000)", "hex(zeroblob(5000))", "char(0)", "char(55296)",
+           "CAST(x'ff' AS TEXT)",
+           "{column} + 1", "{column} * 1000", "CAST({column} AS TEXT)", "CAST({column} AS BLOB)",
+           "{column} || 'x'")  # fmt: skip
+
+
+def _make(folder: Path) -> None:
+    write_toy(folder / MODEL)
+    session = load_toy(folder / MODEL).session(text=folder / SESSION)
+    for _ in session.ingest(DOCUMENT[:4000], name="story.txt"):
+        pass
+    session.save(folder / SESSION)
+
+
+def _mutate(files: Files, draw: Random) -> Files:
+    data = files[FILE]
+    if draw.random() < 0.4:
+        return {FILE: mutated_bytes(data, draw, draw.choice((100, 4096)))}
+    with tempfile.TemporaryDirectory() as made:
+        path = Path(made) / "text"
+        path.write_bytes(data)
+        connection = sqlite3.connect(path, isolation_level=None)
+        try:
+            for _ in range(draw.choice((1, 1, 2))):
+                connection.execute(_statement(draw))
+        except sqlite3.Error:
+            return {FILE: mutated_bytes(data, draw, 4096)}
+        finally:
+            connection.close()
+        return {FILE: path.read_bytes()}
+
+
+def _statement(draw: Random) -> str:
+    table = draw.choice(list(_COLUMNS))
+    column = draw.choice(_COLUMNS[table])
+    value = draw.choice(_VALUES).format(column=column)
+    one = f"rowid = (SELECT rowid FROM {table} ORDER BY rowid LIMIT 1 OFFSET {draw.randrange(8)})"
+    if table.startswith("words_config"):
+        one = "1"
+    return draw.choice(
+        (f"UPDATE {table} SET {column} = {value} WHERE {one}",
+         f"UPDATE {table} SET {column} = {value}",
+         f"DELETE FROM {table} WHERE {one}",
+         f"PRAGMA user_version = {draw.randrange(3)}",
+         f"PRAGMA writable_schema = ON; UPDATE sqlite_master SET rootpage = {draw.randrange(30)}",
+         f"CREATE TRIGGER t AFTER INSERT ON {table} BEGIN SELECT 1; END")
+    ).partition(";")[0]  # fmt: skip
+
+
+def _reader(good: Path) -> Read:
+    model = load_toy(good / MODEL)
+
+    def read(folder: Path) -> None:
+        path = folder / SESSION
+        "\n".join(session_lines(session_info(path)))
+        copy_text(path, folder / "fork.allmem")
+        session = model.open(path)
+        session.answer("Who has the key of the boathouse?", sampling=Sampling(max_tokens=2))
+        for _ in session.ingest("More about the key of the boathouse.\n", new_source=True):
+            pass
+        session.answer("Where is the key?", sampling=Sampling(max_tokens=2))
+        if session.text_failure:
+            raise PassagesError(session.text_failure)  # told to the user as a notice
+        session.save(folder / "again.allmem")
+
+    return read
+
+
+FORMAT = Format("passages", _make, _mutate, _reader)

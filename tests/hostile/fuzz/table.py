@@ -1,0 +1,35 @@
+"""All formats that come from outside, by name: one line each; the module holds its ``FORMAT``."""
+
+from __future__ import annotations
+
+import importlib
+
+from hostile.fuzz.format import Format
+
+# In an order in which those that need PyTorch come last.
+TABLE = {
+    "session": "hostile.fuzz.formats.session",
+    "passages": "hostile.fuzz.formats.passages",
+    "manifest": "hostile.fuzz.formats.manifest",
+    "graph": "hostile.fuzz.formats.graph",
+    "loading": "hostile.fuzz.formats.loading",
+    "tokenizer": "hostile.fuzz.formats.tokenizer",
+    "template": "hostile.fuzz.formats.template",
+    "generation": "hostile.fuzz.formats.generation",
+    "prepared": "hostile.fuzz.formats.prepared",
+    "document": "hostile.fuzz.formats.document",
+    "gguf": "hostile.fuzz.formats.gguf",
+    "pretrained": "hostile.fuzz.formats.pretrained",
+    "checkpoint": "hostile.fuzz.formats.checkpoint",
+    "adapter": "hostile.fuzz.formats.adapter",
+    "shards": "hostile.fuzz.formats.shards",
+    "heads": "hostile.fuzz.formats.heads",
+    "recipes": "hostile.fuzz.formats.recipes",
+}
+
+
+def format_named(name: str) -> Format:
+    """A format of the table."""
+    found = importlib.import_module(TABLE[name]).FORMAT
+    assert isinstance(found, Format) and found.name == name
+    return found
