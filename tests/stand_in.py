@@ -135,17 +135,17 @@ def write(
     *,
     salt: int = 0,
     name: str = "stand-in",
-    template: bool = True,
+    template: bool | str = True,
     window: int = WINDOW,
 ) -> Path:
-    """Write the toy model into ``folder`` and return it."""
+    """Write the toy model, with its own chat template or another, into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {
         spec.TOKENIZER_FILE: byte_level_json().encode(),
         spec.GENERATION_FILE: json.dumps({"eos_token_id": 2, "max_length": 20}).encode(),
     }
     if template:
-        files[spec.CHAT_TEMPLATE_FILE] = TEMPLATE.encode()
+        files[spec.CHAT_TEMPLATE_FILE] = (TEMPLATE if template is True else template).encode()
     state = manifest({}, window=window).state
     model = helper.make_model(
         graph(state, salt), ir_version=10, opset_imports=[helper.make_opsetid("", 21)]

@@ -9,7 +9,7 @@ from typing import Any
 
 from allmem_runtime.generation.sampling import MAX_SEED
 from allmem_runtime.source_mark import SourceMark
-from allmem_runtime.state import RECENT_TOKENS, TURNS, Place
+from allmem_runtime.state import MAX_LEAD, RECENT_TOKENS, TURNS, Place
 
 MAX_POSITION = 1 << 53
 MAX_UNREAD = 1 << 20
@@ -23,6 +23,7 @@ def place_to_metadata(place: Place) -> dict[str, str]:
     unread = place.unread if len(place.unread) <= MAX_UNREAD else b""
     return {
         **({"unread": _unread_to_text(unread)} if unread else {}),
+        **({"lead": place.lead} if place.lead else {}),
         **({"text_digest": place.text} if place.text else {}),
         "position": str(place.position),
         "turn": place.turn,
@@ -89,6 +90,12 @@ def place_from_metadata(metadata: Mapping[str, str], vocab_size: int) -> Place:
             raise ValueError(f"{key} is no SHA-256")
         return value
 
+    def lead() -> str:
+        value = metadata.get("lead", "")
+        if value and not (value.isspace() and len(value) <= MAX_LEAD):
+            raise ValueError(f"lead is {value[:40]!r}; it must be up to {MAX_LEAD} spaces")
+        return value
+
     turn = text("turn")
     if turn not in TURNS:
         raise ValueError(f"turn is {turn[:40]!r}; allowed: {', '.join(TURNS)}")
@@ -102,6 +109,7 @@ def place_from_metadata(metadata: Mapping[str, str], vocab_size: int) -> Place:
         position=number("position", MAX_POSITION),
         turn=next(known for known in TURNS if known == turn),
         pending=ids("pending"),
+        lead=lead(),
         recent=recent,
         seed=number("seed", MAX_SEED),
         unread=unread(),

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 
 from allmem_runtime.session.cursor import Cursor
 from allmem_runtime.text.blocks import Block, Blocks
+from allmem_runtime.text.parts import After
 from allmem_runtime.text.pause import Pause
 from allmem_runtime.text.reading import Progress, Reading
 from allmem_runtime.text.segments import Segment
@@ -23,7 +24,8 @@ def ingest(
     blocks: Blocks,
     lock: AbstractContextManager[None],
     leave: Callable[[Block], None],
-    taken: Callable[[Segment, int, int], None],
+    taken: Callable[[Segment, int, int, int], None],
+    lead: Callable[[], tuple[str, After]],
 ) -> Iterator[Progress]:
     """Read to the end of the source, or until told to stop.
 
@@ -38,6 +40,7 @@ def ingest(
         leave: told what was pulled from the source and not taken: with each segment, and all of it
             if the source is left unfinished.
         taken: told each segment; see ``Reading``.
+        lead: text that goes before the source; see ``Reading``.
 
     Yields:
         Progress after each piece, at each pause of the source, and once more at the end.
@@ -48,7 +51,7 @@ def ingest(
     """
     place = cursor.place
     with lock:
-        reading = Reading(tokenizer, place.source, taken)
+        reading = Reading(tokenizer, place.source, taken, lead)
     begun, first, checked = time.perf_counter(), place.position, place.position
 
     def progress(paused: bool = False) -> Progress:

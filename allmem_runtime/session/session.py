@@ -18,6 +18,7 @@ from allmem_runtime.session.writing import FinishReason, write
 from allmem_runtime.source_mark import RunningDigest, SourceMark
 from allmem_runtime.state import Place
 from allmem_runtime.text.blocks import Block, Blocks
+from allmem_runtime.text.parts import After
 from allmem_runtime.text.reading import Progress
 from allmem_runtime.text.segments import Segment as TextSegment
 from allmem_runtime.text.turns import Turns
@@ -125,12 +126,25 @@ class Session(Feeding):
             with self._guard.lock:
                 self._begin(place, document, system, new_source, read_before)
 
-            def taken(segment: TextSegment, first: int, tokens: int) -> None:
-                at = place.position + len(place.pending)
+            def taken(segment: TextSegment, first: int, tokens: int, before: int) -> None:
+                at = place.position + len(place.pending) + before
                 self._keep(Segment(name, segment.text, first, segment.end, at, tokens))
 
-            lock = self._guard.lock
-            yield from ingest(self._cursor, self.model.tokenizer, blocks, lock, self._leave, taken)
+            yield from ingest(
+                self._cursor,
+                self.model.tokenizer,
+                blocks,
+                self._guard.lock,
+                self._leave,
+                taken,
+                self._lead,
+            )
+
+    def _lead(self) -> tuple[str, After]:
+        """Text that waits to be encoded together with what follows, and what stands before it."""
+        place = self._cursor.place
+        lead, place.lead = place.lead, ""
+        return lead, self._turns.behind(place.turn, [*place.recent, *place.pending])
 
     def _begin(
         self,
@@ -143,10 +157,10 @@ class Session(Feeding):
         """Stand before a source, or where its reading stopped."""
         fresh = new_source or place.source.finished
         if document:
-            before = self._turns.open_document(place.turn, fresh, system)
+            before, lead = self._turns.open_document(place.turn, not fresh, system)
             place.turn = "document"
         else:
-            before = self._turns.raw(place.turn)
+            before, lead = self._turns.raw(place.turn), ""
             place.turn = "raw" if place.turn == "start" else place.turn
         if fresh:
             place.source = SourceMark()
@@ -155,6 +169,9 @@ class Session(Feeding):
         place.source.finished = False
         self._leave(b"")
         self._cursor.queue(before)
+        if lead:
+            self._cursor.queue(self.model.tokenizer.encode_text(*self._lead()))
+            place.lead = lead
 
     def _keep(self, segment: Segment) -> None:
         """Have the text of a segment kept, if anybody keeps it."""
@@ -318,7 +335,8 @@ class Session(Feeding):
             yield from self._stream_with_passages(question, sampling, system)
             return
         with self._operation("a question is being answered"):
-            tokens = self._turns.question(self._cursor.place.turn, question, system)
+            place = self._cursor.place
+            tokens = self._turns.question(place.turn, question, system, place.lead)
             self._remember()
             self._take(tokens, "reply")
             parts: list[str] = []
@@ -335,7 +353,8 @@ class Session(Feeding):
         """Yield the answer of a fork, and read question and answer, without passages."""
         answer = self._answer(question, self.passages, sampling, system)
         with self._operation("a question is being answered"):
-            tokens = self._turns.question(self._cursor.place.turn, question, system)
+            place = self._cursor.place
+            tokens = self._turns.question(place.turn, question, system, place.lead)
             self.finish_reason = ""
             self._following = answer
             parts: list[str] = []
@@ -348,7 +367,7 @@ class Session(Feeding):
                 self._following = None
                 if parts or answer.finish_reason:
                     self._remember()
-                    said = self.model.tokenizer.encode_text("".join(parts))
+                    said = self._turns.answer("".join(parts))
                     self._take([*tokens, *said], "reply")
                     self._note(question, parts)
             for _ in self._cursor.feed():
@@ -371,7 +390,9 @@ class Session(Feeding):
         """
         with self._operation("text is being written"):
             place = self._cursor.place
-            tokens = [*self._turns.raw(place.turn), *self.model.tokenizer.encode_text(text)]
+            after = self._turns.behind(place.turn, [*place.recent, *place.pending])
+            tokens = self.model.tokenizer.encode_text(place.lead + text, after)
+            tokens = [*self._turns.raw(place.turn), *tokens]
             if not tokens and not place.pending:
                 raise UsageError("There is no text to continue.", "Give at least one word.")
             self._remember()

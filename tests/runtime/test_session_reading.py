@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from session_tools import DOCUMENT, assert_same, fed_tokens, read
 
 from allmem_runtime import Model, SourceError, UsageError, load
+from allmem_runtime.text.pause import PAUSE
 from allmem_runtime.text.reading import DIGEST_BYTES
 
 BYTES = DOCUMENT.encode()
@@ -156,6 +157,19 @@ def test_reading_stopped_for_a_question_goes_on_in_a_new_turn(toy: Model) -> Non
     assert "<|im_end|>\n<|im_start|>user\n" in text
     assert session.source_offset == len(BYTES)
     assert session.source.finished
+
+
+def test_a_source_left_before_its_first_tokens_begins_as_if_it_never_was(toy: Model) -> None:
+    """What goes before it may be encoded together with its first word."""
+    session = toy.session()
+    for _ in session.ingest(iter([b"First words, ", PAUSE, b"no more"])):
+        break
+    assert session.source_offset == 0
+    with fed_tokens() as resumed:
+        read(session, session.unread + b"no more")
+    with fed_tokens() as whole:
+        read(toy.session(), "First words, no more")
+    assert resumed == whole
 
 
 def test_next_source_is_counted_from_zero_and_set_apart(toy: Model) -> None:

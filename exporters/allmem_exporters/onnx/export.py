@@ -30,6 +30,7 @@ from allmem_exporters.quantization.deferred import Storing
 from allmem_exporters.quantization.formats import stored_format
 from allmem_exporters.quantization.store import store
 from allmem_exporters.quantization.stored_format import Carried, StoredMatrix
+from allmem_exporters.texts_trial import try_texts
 from allmem_runtime.config import Manifest
 from allmem_runtime.engine.malloc import give_heap_back, map_large_blocks
 from allmem_runtime.files.atomic import publish_folder
@@ -102,6 +103,7 @@ def export_weights(
     map_large_blocks()
     check_destination(out, force=options.force)
     config = weights.config
+    try_texts(texts, config, str(texts))
     decoder = decoder_digest(weights)
     if options.windows is not None:
         budget = options.state_budget

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -16,6 +14,7 @@ from allmem_exporters.errors import ExportError
 from allmem_exporters.local_files import file_in, json_in
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.quantization.formats import finish_file
+from allmem_exporters.texts_trial import end_tokens
 from allmem_ops.schema import ATTENTION_BY_HEAD, DOMAIN, KNOWN
 from allmem_runtime.config import Backbone, FileRecord, Manifest, Memory
 from allmem_runtime.files.digest import file_digest
@@ -162,7 +161,7 @@ def _manifest(
         activations=activations,  # type: ignore[arg-type]
         operators=operators,
         begin_tokens=_begin_tokens(folder / TOKENIZER_FILE),
-        end_tokens=_end_tokens(config, folder / GENERATION_FILE),
+        end_tokens=end_tokens(config, folder / GENERATION_FILE),
         files={
             path.name: FileRecord(path.stat().st_size, file_digest(path))
             for path in sorted(folder.iterdir())
@@ -180,16 +179,3 @@ def _provenance(checkpoint: Path) -> dict[str, str]:
 def _begin_tokens(tokenizer: Path) -> tuple[int, ...]:
     """What the tokenizer puts before every text."""
     return tuple(Tokenizer.from_file(str(tokenizer)).encode("", add_special_tokens=True).ids)
-
-
-def _end_tokens(config: AllMemConfig, generation: Path) -> tuple[int, ...]:
-    """What ends an answer, by the model's generation settings and its configuration."""
-    found: list[Any] = [config.eos_token_id]
-    if generation.is_file():
-        found.append(json.loads(generation.read_text(encoding="utf-8")).get("eos_token_id"))
-    tokens: dict[int, None] = {}
-    for entry in found:
-        for token in entry if isinstance(entry, list) else [entry]:
-            if isinstance(token, int) and 0 <= token < config.vocab_size:
-                tokens[token] = None
-    return tuple(tokens)
