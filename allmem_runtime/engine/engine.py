@@ -11,6 +11,7 @@ import onnxruntime as ort
 
 from allmem_ops.library import LibraryInfo
 from allmem_ops.schema import QUANTIZED_MATMUL
+from allmem_runtime.available_memory import available_memory
 from allmem_runtime.engine import prepared
 from allmem_runtime.engine.buffers import DeviceBuffers
 from allmem_runtime.engine.device_thread import device_thread
@@ -42,6 +43,7 @@ from allmem_runtime.errors import (
 )
 from allmem_runtime.files.package import Package
 from allmem_runtime.files.signature import Argument, check_signature
+from allmem_runtime.quantities import format_bytes
 
 log = logging.getLogger(__name__)
 
@@ -266,6 +268,7 @@ class Engine:
             self._idle.append(buffers)
 
     def _new_buffers(self) -> DeviceBuffers:
+        self._check_room()
         return DeviceBuffers(
             self._session,
             self.package,
@@ -273,6 +276,16 @@ class Engine:
             in_place=self.operators == "native",
             graphs=self.cuda_graph,
         )
+
+    def _check_room(self) -> None:
+        """Refuse a state that the memory cannot hold: filling it would end other programs."""
+        needed, free = self.package.manifest.state.nbytes, available_memory()
+        if self.device.name == "cpu" and free is not None and needed > free:
+            raise DeviceError(
+                f"There is no room for a session: its state takes {format_bytes(needed)}, and "
+                f"{format_bytes(free)} of memory are available.",
+                "Close other programs, or export the model again with a smaller --window.",
+            )
 
     def run(self, buffers: DeviceBuffers, ids: Ids, position: int, rows: Ids) -> Logits:
         """Feed one piece.

@@ -10,6 +10,7 @@ from pathlib import Path
 from allmem_runtime.errors import UsageError
 from allmem_runtime.files.atomic import USUAL, replace_text
 from allmem_runtime.files.package import Package, open_package
+from allmem_runtime.files.strict_json import parse_json
 from allmem_runtime.spec import DECODER_KEY, WEIGHTS_FILE
 
 _RESET = ":reset"
@@ -99,7 +100,7 @@ def read_rows(folder: Path) -> list[Row]:
             "`allmem eval rows`.",
         )
     try:
-        listed = json.loads(path.read_text(encoding="utf-8"))
+        listed = parse_json(path.read_text(encoding="utf-8"))
         if listed["format"] != _ROWS_FORMAT:
             raise ValueError
         return [

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from allmem_runtime.files.strict_json import parse_json
 from allmem_runtime.generation.sampling import MAX_SEED
 from allmem_runtime.source_mark import SourceMark
 from allmem_runtime.state import RECENT_TOKENS, TURNS, Place
@@ -62,8 +63,8 @@ def place_from_metadata(metadata: Mapping[str, str], vocab_size: int) -> Place:
     def parsed(key: str) -> Any:
         value = text(key)
         try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
+            return parse_json(value)
+        except ValueError:
             raise ValueError(f"{key} is not valid") from None
 
     def ids(key: str) -> list[int]:

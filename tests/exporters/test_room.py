@@ -12,8 +12,9 @@ from tiny import tiny_config, write_tiny_checkpoint
 from allmem_exporters.errors import ExportError
 from allmem_exporters.onnx import room
 from allmem_exporters.onnx.export import export
-from allmem_exporters.onnx.room import available_memory, needed_memory
+from allmem_exporters.onnx.room import needed_memory
 from allmem_exporters.progress import Progress
+from allmem_runtime.available_memory import available_memory
 
 Usage = namedtuple("Usage", "total used free")
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from session_tools import DOCUMENT, read
 
-from allmem_runtime import Model, Sampling
+from allmem_runtime import DeviceError, Model, Sampling
+from allmem_runtime.engine import engine
 
 
 def resident_bytes() -> int:
@@ -59,3 +60,14 @@ def test_session_tells_its_constant_size(toy: Model) -> None:
 
     assert session.info()["state_bytes"] == first["state_bytes"] == toy.state_bytes
     assert session.info()["memory_bytes"] == first["memory_bytes"]
+
+
+def test_state_that_memory_cannot_hold_is_told_before_it_is_taken(
+    toy: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "available_memory", lambda: toy.state_bytes - 1)
+    with pytest.raises(DeviceError, match="its state takes .* of memory are available") as told:
+        toy.session()
+    assert "--window" in told.value.hint
+    monkeypatch.setattr(engine, "available_memory", lambda: None)
+    toy.session()

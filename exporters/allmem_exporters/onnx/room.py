@@ -12,6 +12,7 @@ import onnx_ir as ir
 from allmem_exporters.errors import ExportError
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.model.weights import empty_layer
+from allmem_runtime.available_memory import available_memory
 from allmem_runtime.quantities import format_bytes
 
 _BESIDE = 64 << 20
@@ -78,16 +79,6 @@ def check_memory(needed: int, hint: str) -> None:
             "available.",
             hint,
         )
-
-
-def available_memory() -> int | None:
-    """Bytes that programs can still take; None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        found = dict(line.split(":", 1) for line in lines)
-        return int(found["MemAvailable"].split()[0]) << 10
-    except (OSError, ValueError, KeyError):
-        return None
 
 
 def peak_memory() -> int:
