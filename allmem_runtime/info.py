@@ -14,7 +14,7 @@ from allmem_runtime.engine.operators import find_library
 from allmem_runtime.files.package import Package, open_package
 from allmem_runtime.files.snapshot import read_header
 from allmem_runtime.passages.files import text_info
-from allmem_runtime.progress import printable
+from allmem_runtime.printable import printable
 from allmem_runtime.quantities import format_bytes, format_tokens
 
 FULL_ATTENTION_LENGTHS = (37_000, 128_000, 1_000_000)

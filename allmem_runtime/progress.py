@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TextIO
 
+from allmem_runtime.printable import printable
 from allmem_runtime.quantities import format_bytes, format_duration
 
 _BAR_CELLS = 14
@@ -127,7 +128,7 @@ class PlainPrinter(_People):
 
     def notice(self, text: str) -> None:
         """Write the text."""
-        self._write(f"{text}\n")
+        self._write(f"{printable(text)}\n")
 
 
 class TerminalPrinter(_People):
@@ -152,7 +153,7 @@ class TerminalPrinter(_People):
 
     def notice(self, text: str) -> None:
         """Write the text on lines of its own."""
-        self._write(("\n" if self._drawn else "") + f"{text}\n")
+        self._write(("\n" if self._drawn else "") + f"{printable(text)}\n")
         self._drawn = False
 
     def _draw(self, reading: Reading) -> None:
@@ -222,11 +223,6 @@ def line(reading: Reading, *, bar: bool = False) -> str:
     if reading.replaced:
         parts.append(f"{reading.replaced:,} invalid bytes replaced")
     return f"{name}   " + "   ".join(parts)
-
-
-def printable(text: str) -> str:
-    """The text without control characters: a file name may hold those of a terminal."""
-    return "".join(c if c.isprintable() or c == "\u200d" else "?" for c in text)
 
 
 def _short(text: str, width: int) -> str:

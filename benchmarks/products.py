@@ -1,4 +1,4 @@
-"""QuantisedMatMul against MatMulNBits of ONNX Runtime, in turns: one row, several, a piece.
+"""QuantisedMatMul against MatMulNBits of ONNX Runtime, alternately: one row, several, a piece.
 
     python -m benchmarks.products [--rows 1,4,128,512] [--repeats 60] [--threads 1]
 

@@ -21,6 +21,7 @@ PRIME = 997
 CHUNK = 48
 VOCAB = 330
 LAYERS = 2
+WINDOW = 64
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -33,7 +34,7 @@ def manifest(files: dict[str, bytes], **changes: object) -> config.Manifest:
         "name": "stand-in",
         "backbone": config.Backbone("llama", LAYERS, 8, 16, 2, 1, 4, VOCAB, 2048),
         "memory": config.Memory(1, 4, 8, 4),
-        "window": 64,
+        "window": WINDOW,
         "sinks": 2,
         "chunk": CHUNK,
         "cache": "float16",
@@ -125,7 +126,14 @@ def graph(state: spec.StateSpec, salt: int) -> onnx.GraphProto:
     return helper.make_graph(nodes, "step", inputs, outputs, initializers)
 
 
-def write(folder: Path, *, salt: int = 0, name: str = "stand-in", template: bool = True) -> Path:
+def write(
+    folder: Path,
+    *,
+    salt: int = 0,
+    name: str = "stand-in",
+    template: bool = True,
+    window: int = WINDOW,
+) -> Path:
     """Write the toy model into ``folder`` and return it."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {
@@ -134,7 +142,7 @@ def write(folder: Path, *, salt: int = 0, name: str = "stand-in", template: bool
     }
     if template:
         files[spec.CHAT_TEMPLATE_FILE] = TEMPLATE.encode()
-    state = manifest({}).state
+    state = manifest({}, window=window).state
     model = helper.make_model(
         graph(state, salt), ir_version=10, opset_imports=[helper.make_opsetid("", 21)]
     )
@@ -146,7 +154,7 @@ def write(folder: Path, *, salt: int = 0, name: str = "stand-in", template: bool
     embedding.ClearField("raw_data")
     for file, data in files.items():
         (folder / file).write_bytes(data)
-    text = manifest(files, name=name).to_json()
+    text = manifest(files, name=name, window=window).to_json()
     set_manifest(model, text)
     (folder / spec.GRAPH_FILE).write_bytes(model.SerializeToString())
     (folder / spec.MANIFEST_FILE).write_text(text)

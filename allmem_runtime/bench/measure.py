@@ -1,4 +1,4 @@
-"""What is measured at one depth (prompts, writing, memory), and of two depths in turns."""
+"""What is measured at one depth (prompts, writing, memory), and of two depths alternately."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ class Ratios:
 
 
 def compare(meter: Meter, near: Session, far: Session, prompt: int, rounds: int = ROUNDS) -> Ratios:
-    """Measure both sessions in turns, who begins changing every time.
+    """Measure both sessions alternately, who begins changing every time.
 
     Raises:
         Stopped: Ctrl-C came.

@@ -74,7 +74,7 @@ class Report:
         self.keep()
 
     def ratios(self, ratios: Ratios) -> None:
-        """Two depths were compared in turns."""
+        """Two depths were compared alternately."""
         self.values["far_over_near"] = ratios.as_json()
         self.keep()
 
@@ -124,8 +124,9 @@ def line(row: Row) -> str:
 def ratio_line(ratios: Ratios) -> str:
     """How two depths compare."""
     return (
-        f"at {format_tokens(ratios.far)} over {format_tokens(ratios.near)} tokens read, in turns: "
-        f"decode speed {ratios.decode.text(3)}, time to first token {ratios.first_token.text(3)}"
+        f"at {format_tokens(ratios.far)} over {format_tokens(ratios.near)} tokens read, "
+        f"alternately: decode speed {ratios.decode.text(3)}, "
+        f"time to first token {ratios.first_token.text(3)}"
     )
 
 

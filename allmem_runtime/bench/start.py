@@ -81,7 +81,7 @@ class Starts:
 def measure_starts(
     model: Path, options: EngineOptions, ways: tuple[How, ...], repeats: int = 3
 ) -> dict[How, Starts]:
-    """Start a model several times in each way, in turns.
+    """Start a model several times in each way, alternately.
 
     Args:
         model: folder or graph.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from allmem_runtime.cli.messages import put, say
 from allmem_runtime.cli.option_flags import tokens
 from allmem_runtime.cli.shared_options import command, engine_flags, model_argument
 from allmem_runtime.engine.options import EngineOptions
@@ -18,9 +19,21 @@ from allmem_runtime.errors import StorageError, UsageError
 @click.argument("output", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--temperature", default=0.0, show_default=True,
               help="0 takes the most probable token every time.")  # fmt: skip
-@click.option("--top-k", default=0, show_default=True, help="Draw from this many; 0 is no limit.")
-@click.option("--top-p", default=1.0, show_default=True, help="Draw from this total share.")
-@click.option("--min-p", default=0.0, show_default=True, help="Least fraction of the likeliest.")
+@click.option(
+    "--top-k", default=0, show_default=True, help="Draw from this many tokens; 0 is no limit."
+)
+@click.option(
+    "--top-p",
+    default=1.0,
+    show_default=True,
+    help="Draw from the likeliest tokens of this total share.",
+)
+@click.option(
+    "--min-p",
+    default=0.0,
+    show_default=True,
+    help="Leave out tokens below this fraction of the likeliest.",
+)
 @click.option("--seed", default=0, show_default=True, help="The same seed, the same answers.")
 @click.option("--max-tokens", default=256, show_default=True, type=tokens(),
               help="Longest answer in tokens.")  # fmt: skip
@@ -59,11 +72,11 @@ def answer(
     opened = load(model, engine)
     file = AnswerFile(output, answered_by(opened, sampling))
 
-    def say(line: str) -> None:
+    def tell(line: str) -> None:
         if not quiet:
-            click.echo(line, err=True)
+            say(line)
 
-    tally = answer_prompts(opened, asked, file, sampling, longest=longest, say=say)
+    tally = answer_prompts(opened, asked, file, sampling, longest=longest, say=tell)
     said = f"{tally.answered} answers written to {output}"
     if tally.there:
         said += f", {tally.there} were there already"
@@ -71,4 +84,4 @@ def answer(
         said += f", {tally.too_long} prompts longer than --longest left out"
     if tally.cut:
         said += f"; {tally.cut} ended at --max-tokens"
-    click.echo(said)
+    put(said)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 import time
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from allmem_runtime.cli.exit_codes import INTERRUPTED, OK
+from allmem_runtime.cli.messages import draw, put, say
 from allmem_runtime.cli.option_flags import token_list, tokens
 from allmem_runtime.cli.shared_options import (
     check_folder_of,
@@ -56,7 +56,7 @@ class BenchOptions:
     def say(self, text: str) -> None:
         """Tell a person, unless told not to."""
         if not self.quiet:
-            click.echo(text, err=True)
+            say(text)
 
 
 @command()
@@ -166,7 +166,7 @@ class _Run:
             say(f"{self._text.name} has {len(self._text.ids):,} tokens and is read repeatedly.")
         code = OK
         try:
-            click.echo(report.heading(self._prompts))
+            put(report.heading(self._prompts))
             self._measure()
         except Stopped:
             self._report.interrupted()
@@ -188,7 +188,7 @@ class _Run:
             with self._interrupts.also(session.cancel):
                 row = self._meter.row(session, reached)
                 self._report.row(row)
-                click.echo(report.line(row))
+                put(report.line(row))
                 sys.stdout.flush()
             if depth == reference:
                 near = self._kept(session, depth), depth
@@ -219,7 +219,7 @@ class _Run:
         with self._interrupts.also(session.cancel), self._interrupts.also(far.cancel):
             ratios = compare(self._meter, session, far, self._prompts[-1])
         self._report.ratios(ratios)
-        click.echo(report.ratio_line(ratios))
+        put(report.ratio_line(ratios))
 
     def _stopped(self) -> bool:
         return self._interrupts.requested
@@ -231,5 +231,4 @@ class _Run:
             return
         self._last_progress = now
         text = f"reading {position:,} of {depth:,} tokens"
-        width = os.get_terminal_size(2).columns - 1 if terminal else len(text)
-        click.echo(f"\r\x1b[K{text[:width]}\r" if terminal else text, err=True, nl=not terminal)
+        draw(text) if terminal else say(text)

@@ -1,14 +1,13 @@
-"""The chat at a terminal: lines in, answers out, a few commands that begin with a slash."""
+"""The chat at a terminal: questions in, answers out, a few commands that begin with a slash."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
 
 import click
 
+from allmem_runtime.cli.messages import say
 from allmem_runtime.cli.prompt_answers import show, tell_if_cut, tell_places
 from allmem_runtime.cli.signals import Interrupts
 from allmem_runtime.cli.text_failures import TextFailures
@@ -24,7 +23,9 @@ HELP = """\
 /save [FILE]  save the conversation with all that was read, by default to the --session file
 /info         how much was read, how big the state is
 /quit         leave, as Ctrl-D does
-Ctrl-C stops an answer."""
+A text that is pasted is one question, with all its lines; Esc and then Enter begins a new line.
+The arrow keys bring earlier questions back, until you leave.
+Ctrl-C drops the line, and twice leaves; during an answer it ends the answer, and twice quits."""
 
 
 class Conversation:
@@ -56,27 +57,33 @@ class Conversation:
         self._target = target
         self._lines = lines
         self._system = system
-        self._failures = failures or TextFailures(_tell)
+        self._failures = failures or TextFailures(say)
         self._passages = passages
         self._saved = session.info()["parent"]  # what the target holds as long as it is ours
 
     def run(self) -> None:
-        """Until Ctrl-D or /quit."""
-        _tell("Ask, or type /help. Ctrl-D leaves.")
+        """Until Ctrl-D, /quit, or two Ctrl-C with nothing between them."""
+        say("Ask, or type /help. Ctrl-D leaves.")
+        interrupted = False
         while True:
             try:
                 line = self._lines().strip()
+                interrupted = False
                 if line == "/quit":
                     return
                 self._take(line)
             except EOFError:
-                _tell("")
+                click.echo(err=True)
                 return
             except KeyboardInterrupt:
                 # At the prompt, or in the moment before an answer begins.
-                _tell("\nCtrl-D leaves.")
+                if interrupted:
+                    return
+                interrupted = True
+                click.echo(err=True)
+                say("Ctrl-D leaves, as does Ctrl-C again.")
             except AllMemError as error:
-                _tell(str(error))
+                say(str(error))
                 if self._session.info()["failure"]:
                     raise
 
@@ -84,19 +91,20 @@ class Conversation:
         command, _, argument = line.partition(" ")
         if not line:
             return
-        if not line.startswith("/"):
+        if not line.startswith("/") or "\n" in line:
             self._ask(line)
         elif command == "/save":
             self._save(argument.strip())
         elif command == "/undo" and not argument:
             self._session.undo()
-            _tell("Taken back.")
+            say("Taken back.")
         elif command == "/info" and not argument:
             self._info()
         elif command == "/help" and not argument:
-            _tell(HELP)
+            for text in HELP.splitlines():
+                say(text)
         else:
-            _tell(f"There is no command {line!r}; /help lists them.")
+            say(f"There is no command {line!r}; /help lists them.")
 
     def _ask(self, question: str) -> None:
         before = self._session.position
@@ -119,16 +127,16 @@ class Conversation:
     def _save(self, name: str) -> None:
         path = Path(name).expanduser() if name else self._target
         if path is None:
-            _tell("Say where: /save FILE")
+            say("Say where: /save FILE")
             return
-        with saving_alone(path, _tell):
+        with saving_alone(path, say):
             if path == self._target:
                 self._refuse_what_others_saved(path)
             self._session.save(path)
         if path == self._target:
             self._saved = self._session.info()["parent"]
         self._failures.look(self._session)
-        _tell(f"Saved {path}.")
+        say(f"Saved {path}.")
 
     def _refuse_what_others_saved(self, path: Path) -> None:
         if path.exists() and read_header(path).digest != self._saved:
@@ -139,38 +147,9 @@ class Conversation:
 
     def _info(self) -> None:
         info = self._session.info()
-        _tell(
+        say(
             f"{info['model']} on {info['device']}, {info['operators']} operators; "
             f"{info['position']:,} tokens read; "
             f"state {format_bytes(info['state_bytes'])} (constant). "
             f"{info['device_reason']}"
         )
-
-
-def terminal_lines(stream: TextIO) -> Callable[[], str]:
-    """A prompt and a line of the terminal, with line editing where Python has it.
-
-    Args:
-        stream: the terminal; not necessarily standard input, which may hold a document.
-    """
-    editing = stream is sys.stdin and sys.stdout.isatty()
-    if editing:
-        try:
-            import readline  # noqa: F401  # input() edits lines once it was imported
-        except ImportError:
-            editing = False
-
-    def line() -> str:
-        if editing:
-            return input("> ")
-        click.echo("> ", nl=False, err=True)
-        text = stream.readline()
-        if not text:
-            raise EOFError
-        return text
-
-    return line
-
-
-def _tell(text: str) -> None:
-    click.echo(text, err=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from allmem_runtime.cli.messages import say
 from allmem_runtime.cli.shared_options import command
 from allmem_runtime.errors import StorageError
 from allmem_runtime.files.header import read_header
@@ -25,7 +26,7 @@ def delete(sessions: tuple[Path, ...]) -> None:
     """
     for session in sessions:
         read_header(session)  # what is no session is refused
-        with saving_alone(session, lambda notice: click.echo(notice, err=True)):
+        with saving_alone(session, say):
             try:
                 delete_text(session)
                 followed(session).unlink()
@@ -34,4 +35,4 @@ def delete(sessions: tuple[Path, ...]) -> None:
                 raise StorageError(
                     f"{session} cannot be deleted: {error.strerror or error}.", "Check the folder."
                 ) from None
-        click.echo(f"{session} is deleted.", err=True)
+        say(f"{session} is deleted.")

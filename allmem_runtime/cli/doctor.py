@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from allmem_runtime.cli.exit_codes import ERROR, OK
+from allmem_runtime.cli.messages import put
 from allmem_runtime.cli.shared_options import command, json_flag
-from allmem_runtime.progress import printable
 
 
 @command()
@@ -28,7 +28,7 @@ def doctor(model: Path | None, as_json: bool) -> int:
     for check in examine(model):
         checks.append(check)
         if not as_json:
-            click.echo(f"{check.status:<5} {check.name:<32} {printable(check.detail)}")
+            put(f"{check.status:<5} {check.name:<32} {check.detail}")
     good = all(check.status != "fail" for check in checks)
     if as_json:
         rows = [dataclasses.asdict(check) for check in checks]

@@ -109,7 +109,7 @@ def perplexity(
 @click.argument("rows", nargs=-1, required=True, metavar="ROW…")
 @_LENGTHS
 @click.option("--depths", default=5, show_default=True, type=click.IntRange(1),
-              help="Needles a document, evenly from its beginning to its end.")  # fmt: skip
+              help="Needles in each document, evenly from its beginning to its end.")  # fmt: skip
 @click.option("--haystack", type=click.Path(dir_okay=False, path_type=Path),
               help="Text to hide the needles in; made up otherwise.")  # fmt: skip
 @prompt_options

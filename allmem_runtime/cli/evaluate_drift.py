@@ -9,6 +9,7 @@ import click
 
 import allmem_runtime.evaluation.drift as drift_task
 from allmem_runtime.cli.evaluate_options import Common, common_options, say_resumed, show
+from allmem_runtime.cli.messages import say
 from allmem_runtime.cli.option_flags import tokens
 from allmem_runtime.cli.shared_options import command
 from allmem_runtime.errors import UsageError
@@ -53,6 +54,6 @@ def drift(arguments: Sequence[str], length: int, step: int, common: Common) -> N
     for name, records in found.items():
         if not records or records[-1]["end"] < length:
             read = records[-1]["end"] if records else 0
-            click.echo(f"unfinished: {name!r} has read {read:,} of {length:,} tokens", err=True)
+            say(f"unfinished: {name!r} has read {read:,} of {length:,} tokens")
     tables = drift_task.tables(found, length, step)
     show(common, results, "drift", tables, length=length, step=step)

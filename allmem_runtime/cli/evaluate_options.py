@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from allmem_runtime.cli.messages import put, say
 from allmem_runtime.cli.option_flags import Decorator
 from allmem_runtime.cli.shared_options import (
     check_folder_of,
@@ -48,7 +49,7 @@ class Common:
     def say(self, text: str) -> None:
         """Progress."""
         if not self.quiet:
-            click.echo(text, err=True)
+            say(text)
 
     def over(self) -> bool:
         """Whether ``--minutes`` have passed."""
@@ -56,7 +57,7 @@ class Common:
 
     def grouped(self, rows: Sequence[Row]) -> list[Group]:
         """The rows by folder; they must share one decoder unless the user wants otherwise."""
-        warn = (lambda text: click.echo(text, err=True)) if self.other_weights else None
+        warn = say if self.other_weights else None
         return grouped(rows, warn=warn)
 
     def bases(self, rows: Sequence[Row]) -> list[str]:
@@ -190,7 +191,7 @@ def tell_unfinished(common: Common, done: int, total: int) -> None:
     """Say, with or without ``--quiet``, that the tables show less than was asked for."""
     if done < total:
         how = "the same command goes on" if common.json_path else "with --json it could go on"
-        click.echo(f"unfinished: all rows have answered {done} of {total} prompts; {how}", err=True)
+        say(f"unfinished: all rows have answered {done} of {total} prompts; {how}")
 
 
 def say_resumed(common: Common, results: Results) -> None:
@@ -213,7 +214,8 @@ def show(
             "tables": [table.as_json() for table in tables],
         }
     )
-    click.echo("\n\n".join("\n".join(table.lines()) for table in tables))
-    click.echo("\nmean ± standard error; ? where one sample cannot tell")
+    for table in tables:
+        put(*table.lines(), "")
+    put("mean ± standard error; ? where one sample cannot tell")
     if common.plot_path is not None:
         plot(tables, common.plot_path)

@@ -11,6 +11,7 @@ import click
 
 from allmem_runtime.cli.standard_streams import open_closed, telling, unfailing
 from allmem_runtime.errors import AllMemError, StorageError
+from allmem_runtime.printable import printable
 
 OK, ERROR, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -74,9 +75,8 @@ def _code(command: click.Command, name: str, arguments: list[str] | None) -> int
 
 
 def _fail(name: str, text: str, code: int) -> int:
-    line = "".join(c if c.isprintable() else " " for c in text)
     with contextlib.suppress(OSError):
-        click.echo(f"{name}: error: {' '.join(line.split())}", err=True)
+        click.echo(printable(f"{name}: error: {' '.join(text.split())}"), err=True)
     return code
 
 

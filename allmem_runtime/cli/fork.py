@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from allmem_runtime.cli.messages import say
 from allmem_runtime.cli.shared_options import command
 from allmem_runtime.errors import UsageError
 from allmem_runtime.files.forking import fork_file
@@ -34,5 +35,5 @@ def fork(session: Path, target: Path) -> None:
         delete_text(target)
         raise
     if failure:
-        click.echo(f"The fork has no text. {failure}", err=True)
-    click.echo(f"{target} is a fork of {session} ({digest[:12]}).", err=True)
+        say(f"The fork has no text. {failure}")
+    say(f"{target} is a fork of {session} ({digest[:12]}).")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from allmem_runtime import flops
+from allmem_runtime.cli.messages import put, put_json
 from allmem_runtime.cli.shared_options import command, json_flag
 from allmem_runtime.errors import UsageError
 from allmem_runtime.files.package import open_package
@@ -52,4 +52,4 @@ def info(path: Path | None, as_json: bool, work: bool, shape: str | None) -> Non
     else:
         values = model_info(path)
         lines = model_lines(values)
-    click.echo(json.dumps(values, indent=2) if as_json else "\n".join(lines))
+    put_json(values) if as_json else put(*lines)

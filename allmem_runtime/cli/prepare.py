@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from allmem_runtime.cli.exit_codes import OK
+from allmem_runtime.cli.messages import put, put_json
 from allmem_runtime.cli.option_flags import option_flags
 from allmem_runtime.cli.shared_options import command, json_flag, model_argument
 from allmem_runtime.engine.options import EngineOptions
 from allmem_runtime.errors import StorageError
-from allmem_runtime.progress import printable
 from allmem_runtime.quantities import format_bytes
 
 if TYPE_CHECKING:
@@ -64,9 +64,9 @@ def prepare(
             click.echo(json.dumps({"removed": [str(folder) for folder in removed]}, indent=2))
         else:
             for folder in removed:
-                click.echo(f"Deleted {printable(str(folder))}.")
+                put(f"Deleted {folder}.")
             if not removed:
-                click.echo("Nothing was prepared of this model.")
+                put("Nothing was prepared of this model.")
         return OK
     library = find_library(engine.operators, package.manifest.operators)
     if isinstance(library, str) and engine.operators != "auto":
@@ -77,7 +77,7 @@ def prepare(
     used = library.path if isinstance(library, LibraryInfo) else None
     folder = preparing.prepare(package, used, threads=engine.threads, again=again)
     values: dict[str, Any] = {"folder": str(folder), "bytes": preparing.disk_bytes(folder)}
-    lines = [f"Prepared in {printable(str(folder))}, {format_bytes(values['bytes'])}."]
+    lines = [f"Prepared in {folder}, {format_bytes(values['bytes'])}."]
     if measure:
         from allmem_runtime.bench.start import measure_starts
 
@@ -85,7 +85,7 @@ def prepare(
         _check(folder, starts)
         values |= {how: found.as_json() for how, found in starts.items()}
         lines += _table(starts)
-    click.echo(json.dumps(values, indent=2) if as_json else "\n".join(lines))
+    put_json(values) if as_json else put(*lines)
     return OK
 
 

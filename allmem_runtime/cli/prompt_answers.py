@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-import unicodedata
 from collections.abc import Sequence
 
 import click
 
+from allmem_runtime.cli.messages import say
 from allmem_runtime.cli.signals import Interrupts
 from allmem_runtime.cli.text_failures import TextFailures
 from allmem_runtime.generation.sampling import Sampling
-from allmem_runtime.progress import Printer, printable
+from allmem_runtime.printable import for_terminal
+from allmem_runtime.progress import Printer
 from allmem_runtime.session.kept_text import Passage
 from allmem_runtime.session.session import Session
 from allmem_runtime.session.writing import FinishReason
@@ -67,7 +68,7 @@ class Answerer:
             if self._interrupts.requested:
                 return
             if not self._quiet and not self._as_json:
-                click.echo(f"> {printable(prompt)}", err=True)
+                say(f"> {prompt}")
             self._answer(session, number, prompt, system)
 
     def _answer(self, session: Session, number: int, prompt: str, system: str | None) -> None:
@@ -106,18 +107,18 @@ class Answerer:
 def tell_places(passages: Sequence[Passage]) -> None:
     """Say on stderr which places of the text an answer was given, and the sentence at each."""
     if not passages:
-        click.echo("(answered from the state alone)", err=True)
+        say("(answered from the state alone)")
     for passage in passages:
-        sentence = printable(passage.sentence)
+        sentence = passage.sentence
         if len(sentence) > _SENTENCE_CHARACTERS:
             sentence = sentence[: _SENTENCE_CHARACTERS - 1] + "…"
-        click.echo(f"  {printable(str(passage.sentence_place))}  {sentence}", err=True)
+        say(f"  {passage.sentence_place}  {sentence}")
 
 
 def tell_if_cut(reason: FinishReason, sampling: Sampling) -> None:
     """Say on stderr that an answer ended because it was long enough, not because it was done."""
     if reason == "length":
-        click.echo(f"(cut after {sampling.max_tokens} tokens; --max-tokens allows more)", err=True)
+        say(f"(cut after {sampling.max_tokens} tokens; --max-tokens allows more)")
 
 
 def show(text: str) -> None:
@@ -126,8 +127,5 @@ def show(text: str) -> None:
     A document could make the model write the control sequences of a terminal, so a terminal gets
     U+FFFD for them; files and pipes get what the model wrote.
     """
-    if sys.stdout.isatty():
-        text = "".join(
-            "\ufffd" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text
-        )
-    click.echo(text, nl=False)
+    sys.stdout.write(for_terminal(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()

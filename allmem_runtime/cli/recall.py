@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from allmem_runtime.cli.messages import put
 from allmem_runtime.cli.options import DEFAULT_PASSAGES
 from allmem_runtime.cli.shared_options import command, engine_flags, json_flag, model_argument
 from allmem_runtime.engine.options import EngineOptions
@@ -42,14 +43,14 @@ def recall(
         if as_json:
             continue
         if len(rows) == 1:
-            click.echo(f"{'tokens back':>22}   state alone {'':{_BAR}}   with passages")
+            put(f"{'tokens back':>22}   state alone {'':{_BAR}}   with passages")
         reach = f"{row.least:,} to {row.most:,}" if row.most else f"{row.least:,} and more"
         full = round(_BAR * row.state / row.probes) if row.probes else 0
-        click.echo(
+        put(
             f"{reach:>22}   {row.state:>4} of {row.probes:<4} "
             f"{'█' * full}{'░' * (_BAR - full)}   {row.passages:>4} of {row.probes}"
         )
     if as_json:
         click.echo(json.dumps({"rows": as_values(rows), "sentence": sentence(rows)}, indent=2))
     else:
-        click.echo(sentence(rows))
+        put(sentence(rows))

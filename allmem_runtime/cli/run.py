@@ -18,6 +18,8 @@ from allmem_runtime.cli.option_flags import tokens
 from allmem_runtime.cli.options import DEFAULT_PASSAGES, DEFAULT_PAUSE, RunOptions
 from allmem_runtime.cli.shared_options import command, engine_flags, json_flag, model_argument
 from allmem_runtime.cli.signals import ENDING, Interrupts
+from allmem_runtime.cli.standard_streams import drawing
+from allmem_runtime.cli.terminal_lines import open_terminal
 from allmem_runtime.engine.threads import no_blas_threads
 from allmem_runtime.errors import AllMemError, SessionFileError, UsageError
 from allmem_runtime.files.session_lock import saving_alone
@@ -34,14 +36,15 @@ chunk; the state has the same size after a million tokens as after one.
 
 Each --prompt is answered on a copy of what was read, so questions never disturb the reading.
 Without --prompt, a terminal gets a chat; what is said there is kept until you leave, and
-longer if you /save it.
+longer if you /save it. A pasted text is one question, however many lines it has; Esc and then Enter
+begins a new line, and /help tells the rest.
 
 With --session the state is saved after reading and after Ctrl-C. The same command goes on where
 it stopped; with other sources it reads those too.
 
 What is read is also kept as text, beside the --session file as FILE.passages, or in a temporary
-file. Before a question, the passages that fit it are read again, and the places they stand at are
-told after the answer. --no-text keeps none.
+file. Before a question, the passages that fit it are read again, and the places where they stand
+are printed after the answer. --no-text keeps none.
 
 With --stream the source may never end. Each time nothing comes for --pause seconds, the prompts are
 answered, and again when more came, and once more at the end or on Ctrl-C. Without
@@ -58,7 +61,11 @@ Answers go to standard output, all else to standard error."""
 @click.argument("sources", nargs=-1, metavar="[SOURCE]...")
 @click.option("--stream", is_flag=True, help="The source may never end; answer at its pauses.")
 @click.option("--prompt", "prompts", multiple=True, help="A question; may be given repeatedly.")
-@click.option("--session", type=click.Path(path_type=Path), help="File to go on from and save to.")
+@click.option(
+    "--session",
+    type=click.Path(path_type=Path),
+    help="Session file: gone on from if it is there, saved after reading.",
+)
 @click.option("--system", help="Instruction that opens the conversation.")
 @engine_flags
 @click.option("--max-tokens", type=tokens(), help="Longest answer in tokens.")
@@ -69,7 +76,12 @@ Answers go to standard output, all else to standard error."""
 @click.option("--repetition-penalty", type=float, help="Above 1, avoid what was just said.")
 @click.option("--seed", type=int, help="The same seed gives the same answer.")
 @click.option("--stop", multiple=True, help="Text that ends an answer; may be given repeatedly.")
-@click.option("--pause", type=float, help=f"Seconds of silence.  [default: {DEFAULT_PAUSE:g}]")
+@click.option(
+    "--pause",
+    type=float,
+    help="With --stream, answer when nothing came for so many seconds.  "
+    f"[default: {DEFAULT_PAUSE:g}]",
+)
 @click.option("--passages", type=click.IntRange(0, 64), default=DEFAULT_PASSAGES,
               show_default=True,
               help="Most passages read again before a question; 0 for none.")  # fmt: skip
@@ -85,7 +97,7 @@ def run(**values: Any) -> int:
     if stop:
         sampling["stop"] = stop
     options = RunOptions(sampling=sampling, **values)
-    out = printer(sys.stderr, sys.stdout, as_json=options.as_json, quiet=options.quiet)
+    out = printer(drawing(sys.stderr), sys.stdout, as_json=options.as_json, quiet=options.quiet)
     try:
         return _run(options, out)
     except AllMemError as error:
@@ -101,7 +113,9 @@ def _run(options: RunOptions, out: Printer) -> int:
     Sampling(**options.sampling)  # type: ignore[arg-type]  # refuse bad values before loading
     stdin = _binary(sys.stdin)
     names, implied = _names(options, stdin)
-    terminal = None if options.prompts or options.as_json else _terminal("-" in names)
+    terminal = None
+    if not options.prompts and not options.as_json:
+        terminal = open_terminal(stdin_is_taken="-" in names)
     resumed = options.session is not None and options.session.exists()
     _refuse_nothing_to_do(options, names, resumed, terminal)
     if not names and resumed and _piped(stdin):
@@ -164,18 +178,6 @@ def _binary(stream: TextIO) -> BinaryIO:
         return open(os.dup(stream.fileno()), "rb", buffering=0)
     except (OSError, ValueError):
         return stream.buffer
-
-
-def _terminal(stdin_is_document: bool) -> TextIO | None:
-    """Where questions can be typed, or None."""
-    if sys.stdin.isatty() and not stdin_is_document:
-        return sys.stdin
-    if not stdin_is_document or not sys.stderr.isatty():
-        return None
-    try:
-        return open("/dev/tty", encoding="utf-8", errors="replace")
-    except OSError:
-        return None
 
 
 def _refuse_nothing_to_do(

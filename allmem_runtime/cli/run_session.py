@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import TextIO
 
-from allmem_runtime.cli.conversation import Conversation, terminal_lines
+from allmem_runtime.cli.conversation import Conversation
 from allmem_runtime.cli.options import DEFAULT_PAUSE, RunOptions
 from allmem_runtime.cli.prompt_answers import Answerer
 from allmem_runtime.cli.reading import Reader, caught_up
 from allmem_runtime.cli.resume import Part, remaining, unread_part, whole
 from allmem_runtime.cli.signals import Interrupts
+from allmem_runtime.cli.terminal_lines import terminal_lines
 from allmem_runtime.cli.text_failures import TextFailures
 from allmem_runtime.errors import PassagesError, SourceError, StorageError
 from allmem_runtime.model import load

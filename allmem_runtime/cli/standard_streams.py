@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, TextIO, cast
 
 from allmem_runtime.errors import StorageError
+from allmem_runtime.printable import for_terminal
 
 
 def open_closed() -> None:
@@ -38,7 +39,10 @@ def _opened(number: int, mode: str) -> TextIO:
 
 
 def unfailing(stream: TextIO) -> TextIO:
-    """The same stream, which never raises because nobody reads it or its disk is full."""
+    """The same stream, which never raises because nobody reads it or its disk is full.
+
+    All that is written to it is for people, so no control character passes.
+    """
     return cast(TextIO, _UnfailingStream(stream))
 
 
@@ -46,9 +50,14 @@ def telling(stream: TextIO) -> TextIO:
     """The same stream, which says by name that it cannot be written to.
 
     It raises StorageError where the operating system refuses to write, and BrokenPipeError where
-    nobody reads any more.
+    nobody reads any more. A terminal gets no control characters; files and pipes get all.
     """
     return cast(TextIO, _TellingStream(stream))
+
+
+def drawing(stream: TextIO) -> TextIO:
+    """The same stream for who draws on its terminal and makes what is quoted printable himself."""
+    return cast(TextIO, stream.drawing()) if isinstance(stream, _UnfailingStream) else stream
 
 
 class _Stream(io.TextIOBase):
@@ -81,12 +90,25 @@ class _Stream(io.TextIOBase):
 
 
 class _UnfailingStream(_Stream):
-    """Writes while the stream takes anything, and to nowhere once it is closed or full."""
+    """Writes while the stream takes anything, and to nowhere once it is closed or full.
+
+    Args:
+        stream: where text goes.
+        clean: let no control character pass.
+    """
+
+    def __init__(self, stream: TextIO, clean: bool = True) -> None:
+        super().__init__(stream)
+        self._clean = clean
+
+    def drawing(self) -> _UnfailingStream:
+        """One that lets all pass."""
+        return _UnfailingStream(self._stream, clean=False)
 
     def write(self, text: str) -> int:
         """The number of characters, whether anybody gets them or not."""
         with contextlib.suppress(OSError, ValueError):
-            self._stream.write(text)
+            self._stream.write(for_terminal(text) if self._clean else text)
         return len(text)
 
     def flush(self) -> None:
@@ -101,7 +123,8 @@ class _TellingStream(_Stream):
     def write(self, text: str) -> int:
         """The number of characters."""
         with _named():
-            return self._stream.write(text)
+            self._stream.write(for_terminal(text) if self.isatty() else text)
+        return len(text)
 
     def flush(self) -> None:
         """Hand on what a buffer holds."""

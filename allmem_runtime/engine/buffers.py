@@ -8,6 +8,7 @@ import onnxruntime as ort
 from allmem_runtime import spec
 from allmem_runtime.engine.cuda_graph import UNCAPTURED, CapturedStep, run_options
 from allmem_runtime.engine.devices import Device
+from allmem_runtime.engine.mapped import mapped_zeros
 from allmem_runtime.engine.piece_limits import Ids, Logits, piece_length
 from allmem_runtime.engine.tensors import DeviceTensors, on_device
 from allmem_runtime.files.package import Package
@@ -52,7 +53,7 @@ class DeviceBuffers:
         self._position = np.zeros(1, np.int64)
         self._position_value = on_device(self._position, device)
         self._inputs: dict[str, tuple[Ids, ort.OrtValue]] = {}
-        self._row = np.zeros((1, 1, self._vocab), np.float32)
+        self._row = mapped_zeros([((1, 1, self._vocab), "float32")])[0]
         self._row_value = ort.OrtValue.ortvalue_from_numpy(self._row)
         self._at = 0
         self._bindings = [self._bind(i) for i in range(len(self._sets))]

@@ -12,6 +12,7 @@ from allmem_runtime import spec
 from allmem_runtime.engine.device_thread import device_thread
 from allmem_runtime.engine.devices import Device
 from allmem_runtime.engine.failures import ORT_ERRORS
+from allmem_runtime.engine.mapped import mapped_zeros
 from allmem_runtime.state import Tensors
 
 _CANNOT_COPY: tuple[type[Exception], ...] = (TypeError, AttributeError, *ORT_ERRORS)
@@ -38,7 +39,7 @@ class DeviceTensors:
         shared: frozenset[str] = frozenset(),
     ) -> None:
         self.values: dict[str, ort.OrtValue] = {}
-        self.nbytes = 0
+        self.nbytes: int
         self._device = device
         self._thread = device_thread(device.name)
         self._arrays: dict[str, NDArray[Any]] = {}
@@ -47,18 +48,23 @@ class DeviceTensors:
     def _make(
         self, state: spec.StateSpec, lender: DeviceTensors | None, shared: frozenset[str]
     ) -> None:
-        for layer, tensor in state:
-            name = spec.past_name(layer, tensor.name)
-            if lender is not None and name in shared:
+        named = {spec.past_name(layer, tensor.name): tensor for layer, tensor in state}
+        own = {n: t for n, t in named.items() if lender is None or n not in shared}
+        self.nbytes = sum(tensor.nbytes for tensor in own.values())
+        if self._device.name == "cpu":  # the OrtValues then use the memory of the arrays
+            arrays = mapped_zeros([(tensor.shape, tensor.element) for tensor in own.values()])
+            self._arrays = dict(zip(own, arrays, strict=True))
+        for name, tensor in named.items():
+            if name not in own:
+                assert lender is not None
                 self.values[name] = lender.values[name]
                 if name in lender._arrays:
                     self._arrays[name] = lender._arrays[name]
-                continue
-            array = np.zeros(tensor.shape, tensor.element)
-            self.nbytes += tensor.nbytes
-            self.values[name] = on_device(array, self._device)
-            if self._device.name == "cpu":  # the OrtValue then uses the array's memory
-                self._arrays[name] = array
+            elif name in self._arrays:
+                self.values[name] = on_device(self._arrays[name], self._device)
+            else:
+                zeros = np.zeros(tensor.shape, tensor.element)
+                self.values[name] = on_device(zeros, self._device)
 
     def read(self, name: str) -> NDArray[Any]:
         """The tensor as a host array: the memory itself on the CPU, a copy on a GPU."""

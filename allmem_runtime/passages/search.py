@@ -1,7 +1,6 @@
 """From a question to the passages that may hold its answer, and to none where none does.
 
-A word counts by how rare it is in this very text, so no list of stop words of any language is
-needed. A passage fits if it holds a fair share of what is rare in the question.
+A passage fits if it holds a fair share of what is rare in the question, or a name of it.
 """
 
 from __future__ import annotations
@@ -11,32 +10,15 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from allmem_runtime.passages.about_texts import about_texts
 from allmem_runtime.passages.store import Mark, Row, Store
-from allmem_runtime.passages.words import ends_of, expressions, likeness, pairs, sentences, word_of
+from allmem_runtime.passages.weights import Weights, weigh
+from allmem_runtime.passages.words import ends_of, likeness, sentences
 from allmem_runtime.session.kept_text import Passage
 from allmem_runtime.text.places import TextPlace
 
-LEAST_SHARE = 0.25
-"""Share of the question's weight that a passage must hold."""
-
-LEAST_SHARE_OF_WHOLE = 0.5
-"""The same where the question speaks of the text itself: it may well ask for all of it."""
-
-COMMON_SHARE = 0.2
-"""A word in more of the passages than these tells nothing, as long as another is rarer."""
-
-EARLIER = (0.3, 0.15)
-"""What the words of the turns before the question count, the last one first."""
-
-UNSEEN = 0.5
-"""What a word that the text never uses counts, beside the rarest that it does use."""
-
-PAIR = 0.7
-"""What two words count that follow each other in the question and in the text, beside a word."""
-
 NEAR = 0.6
-"""Share of the best passage's score that another must have: what fits far less only distracts."""
+"""Share of the best passage's score that another must have, unless it holds another name that is
+asked for: what fits far less only distracts."""
 
 AGAIN = 280
 """Characters of a passage that are read again: its best sentence and those around it."""
@@ -70,15 +52,17 @@ def search(
     if most < 1 or tokens < 1:
         return []
     last, question = store.last(until), ends_of(question)
-    weights = _weights(store, question, [ends_of(turn) for turn in earlier], last)
-    if not weights:
+    asked = weigh(store, question, [ends_of(turn) for turn in earlier], last)
+    if asked is None:
         return []
+    weights = asked.words
     chosen: list[_Found] = []
     left = tokens
-    ranked = _ranked(store, weights, about_texts(question), last)
-    for number, score in ranked:
-        if score < NEAR * ranked[0][1]:
-            break
+    ranked = _ranked(store, asked, last)
+    named: set[str] = set()
+    for number, score, names in ranked:
+        if score < NEAR * ranked[0][1] and names <= named:
+            continue
         row = store.row(number, until)
         if row is None or not row.text.strip():
             continue
@@ -89,60 +73,38 @@ def search(
         before = row.text[: row.text.find(text)]
         chosen.append(_Found(number, score, _later(row, before, text, count)))
         left -= needed
+        named |= names
         if len(chosen) == most:
             break
     return [_passage(store, group, weights, count) for group in _joined(chosen)]
 
 
-def _weights(store: Store, question: str, earlier: Sequence[str], last: int) -> dict[str, float]:
-    """What each word counts: rare ones much, those that are everywhere nothing.
-
-    Returns:
-        Expressions to weights; none if nothing in the question is rare in the text.
-    """
-    given = dict.fromkeys(expressions(question), 1.0)
-    if not given:
-        return {}
-    for pair in pairs(question):
-        given[pair] = PAIR
-    for turn, factor in zip(reversed(earlier), EARLIER, strict=False):
-        for expression in expressions(turn):
-            given.setdefault(expression, factor)
-    counts = {expression: store.count(expression, last) for expression in given}
-    rare = {e for e, n in counts.items() if n <= max(2.0, COMMON_SHARE * last)}
-    if not any(counts[e] for e in rare):
-        return {}
-    weights = {}
-    for expression, factor in given.items():
-        held = counts[expression]
-        if expression in rare and (held or factor != PAIR):
-            rarity = math.log(1 + (last - held + 0.5) / (held + 0.5))
-            weights[expression] = factor * rarity * (1.0 if held else UNSEEN)
-    return weights
-
-
-def _ranked(
-    store: Store, weights: dict[str, float], speaking: frozenset[str], last: int
-) -> list[tuple[int, float]]:
-    """Numbers of the passages that fit and their scores, the best first.
+def _ranked(store: Store, weights: Weights, last: int) -> list[tuple[int, float, set[str]]]:
+    """The passages that fit, the best first: number, score, and the question's names in it.
 
     Args:
         store: the passages.
         weights: of the question's words.
-        speaking: words that speak of the text itself: a passage does not fit because of them.
         last: number of the last passage.
     """
     scores: dict[int, float] = defaultdict(float)
     held: dict[int, float] = defaultdict(float)
-    for expression, weight in weights.items():
+    names: dict[int, set[str]] = defaultdict(set)
+    for expression, weight in weights.words.items():
         found = store.matches(expression, last)
         # SQLite's BM25 of one word is its own weight for rarity times what the passage gives.
         rarity = max(math.log(max(1e-9, (last - len(found) + 0.5) / (len(found) + 0.5))), 1e-6)
         for number, score in found:
             scores[number] += weight * score / rarity
-            held[number] += 0.0 if word_of(expression) in speaking else weight
-    least = (LEAST_SHARE_OF_WHOLE if speaking else LEAST_SHARE) * sum(weights.values())
-    fitting = [(number, score) for number, score in scores.items() if held[number] >= least]
+            held[number] += 0.0 if expression in weights.silent else weight
+            if expression in weights.names:
+                names[number].add(expression)
+    least = weights.least * (1 - 1e-9)  # sums of the same numbers, in another order
+    fitting = [
+        (number, score, names[number])
+        for number, score in scores.items()
+        if held[number] >= least or names[number]
+    ]
     return sorted(fitting, key=lambda item: (-item[1], item[0]))[:_CANDIDATES]
 
 

@@ -24,6 +24,7 @@ _SENTENCE = re.compile(
     rf"[{_STOP}]*+[\"'”’»)\]」』]*+\n?\s*+"
 )
 _TITLE = re.compile(r"\b[A-Z][a-z]{0,2}\.\s*$")
+_ASKS = re.compile(r"[?？؟][\"'”’»)\]」』]*\s*$")
 _STEM = 4
 _OTHER_ENDING = 0.9
 
@@ -55,6 +56,14 @@ def pairs(text: str) -> list[str]:
     return list(found)[:MAX_WORDS]
 
 
+def asking(text: str) -> tuple[str, str]:
+    """The sentences of a text that ask, and those beside them; all of it where none is alone."""
+    both: dict[bool, list[str]] = {True: [], False: []}
+    for _, part in sentences(text):
+        both[_ASKS.search(part) is not None].append(part)
+    return ("".join(both[True]), "".join(both[False])) if both[True] else (text, "")
+
+
 def ends_of(text: str) -> str:
     """The text, or the two ends of one that is longer than any question."""
     if len(text) <= 2 * _MAX_CHARACTERS:
@@ -69,6 +78,11 @@ def _quoted(word: str) -> str:
 def word_of(expression: str) -> str:
     """The word or words that an expression looks for."""
     return expression.partition(" : ")[2].strip('"')
+
+
+def parts(text: str) -> list[str]:
+    """The words of an expression, without what stands between them."""
+    return _WORD.findall(text)
 
 
 def sentences(text: str) -> Iterator[tuple[int, str]]:

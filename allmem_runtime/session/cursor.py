@@ -9,6 +9,7 @@ import operator
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 
 import numpy as np
 
@@ -45,7 +46,7 @@ class Cursor:
         engine: Engine,
         manifest: Manifest,
         place: Place,
-        lock: threading.Lock,
+        lock: AbstractContextManager[None],
         piece: int,
     ) -> None:
         self.engine = engine

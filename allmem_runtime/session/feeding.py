@@ -73,6 +73,5 @@ class Feeding(SessionState):
                 yield cursor.step(count, range(count)).copy()
 
     def _begin_raw(self, ids: Sequence[int]) -> None:
-        self._cursor.queue(ids)
-        if self._cursor.place.turn == "start" and len(ids):
-            self._cursor.place.turn = "raw"
+        turn = self._cursor.place.turn
+        self._take(ids, "raw" if turn == "start" and len(ids) else turn)

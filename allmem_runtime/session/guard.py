@@ -1,42 +1,59 @@
-"""One caller at a time: who may touch a session's state now, and who must not."""
+"""Who may touch a session's state now, who waits, and who must not."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import TracebackType
 
 from allmem_runtime.errors import SessionStateError
+
+
+class MomentLock:
+    """Held while the state is changed or copied; other threads wait for that moment to pass.
+
+    Within one thread there is nobody to wait for: what a signal handler finds half done is busy.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._inside = False
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        if self._inside:
+            self._lock.release()
+            raise SessionStateError(
+                "The session is busy: this thread is in the middle of a call of it.",
+                "Call again when that has returned, for example not from a signal handler.",
+            )
+        self._inside = True
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._inside = False
+        self._lock.release()
 
 
 class Guard:
     """A lock for moments and a name for the call that is open over many of them.
 
     An iterator that reads or writes is open from its first item until it is exhausted or closed.
-    It takes the lock for each step only, so between two of its items the same thread may save
-    or fork the session; nothing else may move the state on meanwhile.
+    It takes the lock for each step and each change of the session's place only, so between two of
+    those any thread may save or fork the session; nothing else may move the state on meanwhile.
 
     Attributes:
-        lock: held while the state is changed or copied.
+        lock: held while the state is changed or copied, for a step at most.
     """
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = MomentLock()
         self._open = ""
-
-    @contextmanager
-    def moment(self) -> Iterator[None]:
-        """The state for a moment.
-
-        Raises:
-            SessionStateError: another thread is using it.
-        """
-        if not self.lock.acquire(blocking=False):
-            raise _busy(self._open or "another call is running")
-        try:
-            yield
-        finally:
-            self.lock.release()
 
     @contextmanager
     def operation(self, what: str) -> Iterator[None]:
@@ -48,18 +65,18 @@ class Guard:
         Raises:
             SessionStateError: another call has it.
         """
-        with self.moment():
-            if self._open:
-                raise _busy(self._open)
+        self._refuse_if_open()  # without waiting for a step of the call that has it
+        with self.lock:
+            self._refuse_if_open()
             self._open = what
         try:
             yield
         finally:
             self._open = ""
 
-
-def _busy(what: str) -> SessionStateError:
-    return SessionStateError(
-        f"The session is busy: {what}.",
-        "Finish or close that call first; to work on both at once, fork the session.",
-    )
+    def _refuse_if_open(self) -> None:
+        if self._open:
+            raise SessionStateError(
+                f"The session is busy: {self._open}.",
+                "Finish or close that call first, or work on a fork, which can be made meanwhile.",
+            )

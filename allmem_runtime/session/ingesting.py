@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 from allmem_runtime.session.cursor import Cursor
 from allmem_runtime.text.blocks import Block, Blocks
@@ -20,6 +21,7 @@ def ingest(
     cursor: Cursor,
     tokenizer: Tokenizer,
     blocks: Blocks,
+    lock: AbstractContextManager[None],
     leave: Callable[[Block], None],
     taken: Callable[[Segment, int, int], None],
 ) -> Iterator[Progress]:
@@ -32,7 +34,8 @@ def ingest(
         cursor: the state; its source mark says where the source begins.
         tokenizer: of the model.
         blocks: the source.
-        leave: told what was pulled from the source and not taken: at each yield, and all of it
+        lock: held while the place changes, never while the source is waited for.
+        leave: told what was pulled from the source and not taken: with each segment, and all of it
             if the source is left unfinished.
         taken: told each segment; see ``Reading``.
 
@@ -44,30 +47,41 @@ def ingest(
         SessionStateError: a step failed, or the state is not finite any more.
     """
     place = cursor.place
-    reading = Reading(tokenizer, place.source, taken)
+    with lock:
+        reading = Reading(tokenizer, place.source, taken)
     begun, first, checked = time.perf_counter(), place.position, place.position
 
     def progress(paused: bool = False) -> Progress:
-        leave(reading.unread())
         tokens = place.position - first
         rate = tokens / max(time.perf_counter() - begun, 1e-9)
         return Progress(tokens, place.position, rate, place.source.offset, reading.replaced, paused)
 
-    def tokens_of(blocks: Iterable[Block | Pause]) -> Iterator[list[int] | Pause]:
+    def queue(segments: Iterator[list[int]]) -> Iterator[None]:
+        """Whoever forks or saves the session finds a segment taken wholly or not at all."""
+        more = True
+        while more:
+            with lock:
+                tokens = next(segments, None)
+                more = tokens is not None
+                cursor.queue(tokens or ())
+                leave(reading.unread())
+            if more:
+                yield
+
+    def queued() -> Iterator[Pause | None]:
         for block in blocks:
             if isinstance(block, Pause):
                 yield block
             else:
-                yield from reading.push(block)
+                yield from queue(reading.push(block))
         if not cursor.stop.is_set():  # a source that is told to stop may just end
-            yield from reading.finish()
+            yield from queue(reading.finish())
 
     try:
-        for tokens in tokens_of(blocks):
-            if isinstance(tokens, Pause):
+        for pause in queued():
+            if pause is not None:
                 yield progress(paused=True)
                 continue
-            cursor.queue(tokens)
             for _ in cursor.feed(whole=True):
                 yield progress()
             if cursor.stop.is_set():

@@ -1,4 +1,4 @@
-"""A session: a state that reads and answers. One thread at a time."""
+"""A session: a state that reads and answers. One call at a time."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from allmem_runtime.session.kept_text import Passage, Segment
 from allmem_runtime.session.session_state import SessionState
 from allmem_runtime.session.writing import FinishReason, write
 from allmem_runtime.source_mark import RunningDigest, SourceMark
+from allmem_runtime.state import Place
 from allmem_runtime.text.blocks import Block, Blocks
 from allmem_runtime.text.reading import Progress
 from allmem_runtime.text.segments import Segment as TextSegment
@@ -32,8 +33,10 @@ class Session(Feeding):
     """What one reader has in mind.
 
     Reading and answering are iterators: the work is done as they are consumed. While one is
-    open, only ``save``, ``fork``, ``checkpoint``, ``info`` and ``cancel`` may be called. Leaving
-    a loop early is always allowed; tokens that wait to be fed then go first in the next call.
+    open, only ``save``, ``fork``, ``answer``, ``find_passages``, ``checkpoint``, ``info`` and
+    ``cancel`` may be called, by any thread: what copies the state waits for the step that runs.
+    Leaving a loop early is always allowed; tokens that wait to be fed then go first in the next
+    call.
 
     Attributes:
         finish_reason: why the last answer ended: ``end`` (the model's own end token), ``stop``
@@ -118,26 +121,39 @@ class Session(Feeding):
         with self._operation("a source is being read"):
             blocks.begin()  # a source that cannot be read changes nothing
             place = self._cursor.place
-            fresh = new_source or place.source.finished
-            if document:
-                before = self._turns.open_document(place.turn, fresh, system)
-                place.turn = "document"
-            else:
-                before = self._turns.raw(place.turn)
-                place.turn = "raw" if place.turn == "start" else place.turn
-            if fresh:
-                place.source = SourceMark()
-            elif read_before is not None:
-                place.source.running = read_before
-            place.source.finished = False
-            self._leave(b"")
-            self._cursor.queue(before)
+            with self._guard.lock:
+                self._begin(place, document, system, new_source, read_before)
 
             def taken(segment: TextSegment, first: int, tokens: int) -> None:
                 at = place.position + len(place.pending)
                 self._keep(Segment(name, segment.text, first, segment.end, at, tokens))
 
-            yield from ingest(self._cursor, self.model.tokenizer, blocks, self._leave, taken)
+            lock = self._guard.lock
+            yield from ingest(self._cursor, self.model.tokenizer, blocks, lock, self._leave, taken)
+
+    def _begin(
+        self,
+        place: Place,
+        document: bool,
+        system: str | None,
+        new_source: bool,
+        read_before: RunningDigest | None,
+    ) -> None:
+        """Stand before a source, or where its reading stopped."""
+        fresh = new_source or place.source.finished
+        if document:
+            before = self._turns.open_document(place.turn, fresh, system)
+            place.turn = "document"
+        else:
+            before = self._turns.raw(place.turn)
+            place.turn = "raw" if place.turn == "start" else place.turn
+        if fresh:
+            place.source = SourceMark()
+        elif read_before is not None:
+            place.source.running = read_before
+        place.source.finished = False
+        self._leave(b"")
+        self._cursor.queue(before)
 
     def _keep(self, segment: Segment) -> None:
         """Have the text of a segment kept, if anybody keeps it."""
@@ -174,7 +190,7 @@ class Session(Feeding):
 
     def drop_unread(self) -> None:
         """Forget ``unread``, because the source will be given again from ``source_offset`` on."""
-        with self._guard.moment():
+        with self._guard.lock:
             self._leave(b"")
 
     # Answering ---------------------------------------------------------------------------
@@ -247,16 +263,17 @@ class Session(Feeding):
         """
         if self._text is None or most < 1:
             return []
-        place, encode = self._cursor.place, self.model.tokenizer.encode_text
+        encode = self.model.tokenizer.encode_text
         try:
-            return self._text.find(
-                place.text,
-                question,
-                self._earlier,
-                most,
-                int(self.model.manifest.window * PASSAGES_SHARE),
-                lambda text: len(encode(text)),
-            )
+            with self._guard.lock:
+                return self._text.find(
+                    self._cursor.place.text,
+                    question,
+                    self._earlier,
+                    most,
+                    int(self.model.manifest.window * PASSAGES_SHARE),
+                    lambda text: len(encode(text)),
+                )
         except AllMemError as error:
             self.lose_text(error)
             return []
@@ -300,11 +317,9 @@ class Session(Feeding):
             yield from self._stream_with_passages(question, sampling, system)
             return
         with self._operation("a question is being answered"):
-            place = self._cursor.place
-            tokens = self._turns.question(place.turn, question, system)
+            tokens = self._turns.question(self._cursor.place.turn, question, system)
             self._remember()
-            self._cursor.queue(tokens)
-            place.turn = "reply"
+            self._take(tokens, "reply")
             parts: list[str] = []
             try:
                 for text in self._write(sampling, self.model.chat.stop):
@@ -319,8 +334,7 @@ class Session(Feeding):
         """Yield the answer of a fork, and read question and answer, without passages."""
         answer = self._answer(question, self.passages, sampling, system)
         with self._operation("a question is being answered"):
-            place = self._cursor.place
-            tokens = self._turns.question(place.turn, question, system)
+            tokens = self._turns.question(self._cursor.place.turn, question, system)
             self.finish_reason = ""
             self._following = answer
             parts: list[str] = []
@@ -333,9 +347,8 @@ class Session(Feeding):
                 self._following = None
                 if parts or answer.finish_reason:
                     self._remember()
-                    self._cursor.queue(tokens)
-                    self._cursor.queue(self.model.tokenizer.encode_text("".join(parts)))
-                    place.turn = "reply"
+                    said = self.model.tokenizer.encode_text("".join(parts))
+                    self._take([*tokens, *said], "reply")
                     self._note(question, parts)
             for _ in self._cursor.feed():
                 pass
@@ -361,8 +374,7 @@ class Session(Feeding):
             if not tokens and not place.pending:
                 raise UsageError("There is no text to continue.", "Give at least one word.")
             self._remember()
-            self._cursor.queue(tokens)
-            place.turn = "raw" if place.turn == "start" else place.turn
+            self._take(tokens, "raw" if place.turn == "start" else place.turn)
             yield from self._write(sampling, ())
 
     def _write(self, sampling: Sampling | None, stop: tuple[str, ...]) -> Iterator[str]:

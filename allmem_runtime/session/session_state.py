@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -16,7 +16,7 @@ from allmem_runtime.loaded_model import LoadedModel
 from allmem_runtime.session.cursor import Cursor
 from allmem_runtime.session.guard import Guard
 from allmem_runtime.session.kept_text import KeptText
-from allmem_runtime.state import Place
+from allmem_runtime.state import Place, Turn
 
 
 class SessionState:
@@ -91,10 +91,10 @@ class SessionState:
         self._cursor.piece = tokens
 
     def fork(self, *, undo: bool = False) -> Self:
-        """An independent session in the same state."""
-        with self._guard.moment():
+        """An independent session in the same state; any thread may call this at any time."""
+        other = type(self)(self.model, undo=undo)
+        with self._guard.lock:
             self._cursor.check()
-            other = type(self)(self.model, undo=undo)
             other._cursor.piece = self._cursor.piece
             other._cursor.restore(self._cursor.tensors, self._cursor.place)
             other._follow(self)
@@ -107,10 +107,10 @@ class SessionState:
         keep it as private as the document.
 
         Raises:
-            SessionStateError: the session is busy, failed or not finite; nothing was written.
+            SessionStateError: the session failed or is not finite; nothing was written.
             StorageError: writing failed; an older file is unharmed.
         """
-        with self._guard.moment():
+        with self._guard.lock:
             cursor = self._cursor
             cursor.check()
             self._save_text(Path(path))
@@ -166,7 +166,7 @@ class SessionState:
 
     def checkpoint(self) -> None:
         """Keep a copy of the state in memory, to which ``rollback`` returns."""
-        with self._guard.moment():
+        with self._guard.lock:
             self._cursor.check()
             self._checkpoint = self._copy(self._checkpoint)
 
@@ -199,7 +199,7 @@ class SessionState:
 
     def reset(self) -> None:
         """Forget everything and begin again."""
-        with self._guard.operation("the session is being reset"):
+        with self._guard.operation("the session is being reset"), self._guard.lock:
             self._cursor.blank(_new_seed())
             self._checkpoint = self._before = None
             self._forget()
@@ -241,6 +241,12 @@ class SessionState:
             self._cursor.check()
             yield
 
+    def _take(self, tokens: Sequence[int], turn: Turn) -> None:
+        """Queue tokens that belong to a turn; whoever forks or saves finds both or neither."""
+        with self._guard.lock:
+            self._cursor.queue(tokens)
+            self._cursor.place.turn = turn
+
     def _forget(self) -> None:
         """The state is another one now: drop what was said of the last call."""
 
@@ -259,7 +265,7 @@ class SessionState:
         return _Copy(tensors, self._cursor.place.copy())
 
     def _return_to(self, copy: _Copy) -> None:
-        with self._guard.operation("the session is going back"):
+        with self._guard.operation("the session is going back"), self._guard.lock:
             self._cursor.restore(copy.tensors, copy.place)
             self._forget()
 

@@ -15,8 +15,9 @@ class TextPlace:
         character: characters of the source before it.
         token: tokens the session had read before it; exact at the start of an encoded segment,
             in proportion to the characters within one.
-        page: page of a document that has pages, counted from 1; 0 where it has none.
-        chapter: heading it stands under, where the document tells; else empty.
+        page: page of a document that has pages, counted from 1; 0 where it has none, as with all
+            sources that are read today, which are plain text.
+        chapter: heading it stands under, where the document tells; else empty, as today always.
     """
 
     source: str

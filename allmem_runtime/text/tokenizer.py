@@ -7,14 +7,15 @@ one for templates, in which control tokens are recognized. Neither adds tokens o
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import tokenizers
 
 from allmem_runtime.errors import ModelFileError
-from allmem_runtime.text.segments import REPLACEMENT, without_surrogates
+from allmem_runtime.text.decoding import DecoderKind, StreamDecoder
+from allmem_runtime.text.pipeline import steps_of
+from allmem_runtime.text.segments import without_surrogates
 
 MAX_TOKENIZER_BYTES = 1 << 28
 
@@ -27,11 +28,11 @@ class Tokenizer:
 
     def __init__(self, content: str) -> None:
         self._template = _plain(content)
-        added = self._template.get_added_tokens_decoder()
-        self._text = _twin(self._template, added) or _plain(content)
+        self._added = self._template.get_added_tokens_decoder()
+        self._text = _twin(self._template, self._added) or _plain(content)
         self.control: dict[int, str] = {
             number: token.content
-            for number, token in added.items()
+            for number, token in self._added.items()
             if token.special or _CONTROL_FORM.fullmatch(token.content)
         }
         """Control tokens by id."""
@@ -42,6 +43,7 @@ class Tokenizer:
             ]
         )
         self._text.encode_special_tokens = True
+        self._kind = DecoderKind.of(steps_of(self._template, "decoder"))
         self.vocab_size: int = max(self._template.get_vocab().values(), default=-1) + 1
         """One more than the largest token id."""
 
@@ -92,49 +94,19 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of these tokens; control tokens are left out."""
-        stream = self.stream()
-        return "".join([stream.push(token) for token in ids]) + stream.finish()
+        text: str = self._template.decode(list(ids), skip_special_tokens=True)
+        return text
 
     def stream(self) -> StreamDecoder:
         """A decoder for tokens that arrive one by one."""
-        return StreamDecoder(partial(self._template.decode, skip_special_tokens=True))
+        return StreamDecoder(self.decode, self._name, self._kind)
 
-
-class StreamDecoder:
-    """Turns tokens into text as they come; a character over several tokens comes out whole.
-
-    Args:
-        decode: the text of a list of tokens.
-    """
-
-    def __init__(self, decode: Callable[[list[int]], str]) -> None:
-        self._decode = decode
-        # Tokens from the last place but one where the text was complete: decoders strip the
-        # space of the first token they see, so the new ones are never decoded alone.
-        self._tokens: list[int] = []
-        self._complete = 0
-        self._shown = 0
-
-    def push(self, token: int) -> str:
-        """The text that is certain after this token; may be empty."""
-        self._tokens.append(token)
-        text = self._decode(self._tokens)
-        # Only the last character can still change: bytes that do not yet make one.
-        open_end = text.endswith(REPLACEMENT)
-        certain = len(text) - open_end
-        new = text[self._shown : certain]
-        self._shown = max(self._shown, certain)
-        if not open_end:
-            del self._tokens[: self._complete]
-            self._complete = len(self._tokens)
-            self._shown = len(self._decode(self._tokens))
-        return new
-
-    def finish(self) -> str:
-        """What is left: a replacement character if the tokens ended inside a character."""
-        text = self._decode(self._tokens)[self._shown :]
-        self._tokens, self._complete, self._shown = [], 0, 0
-        return text
+    def _name(self, token: int) -> str | None:
+        """The token of an id; None if decoding skips it."""
+        if token in self._added and self._added[token].special:
+            return None
+        name: str | None = self._template.id_to_token(token)
+        return name
 
 
 def _twin(

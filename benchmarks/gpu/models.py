@@ -93,7 +93,7 @@ def make(bench: Bench, shape: str, folder: Path) -> None:
 
 
 def model(bench: Bench, shape: str, marks: tuple[int, ...]) -> None:
-    """One model from its beginning to the last mark, and near against far in turns."""
+    """One model from its beginning to the last mark, and near against far alternately."""
     runtime = importlib.import_module("allmem_runtime")
     if not bench.rehearsal:
         problem = runtime_problem()
@@ -153,7 +153,7 @@ def _measure(
     reading = [read(near.fork(), ahead) / read(session.fork(), ahead) for _ in range(TURNS)]
     report.add(
         SECTION,
-        f"{shape}: {marks[-1]} tokens over {marks[1]}, in turns",
+        f"{shape}: {marks[-1]} tokens over {marks[1]}, alternately",
         **{
             "time of a written token": middle,
             "from": low,

@@ -1,4 +1,4 @@
-"""Times of several ways to do one thing, measured in turns, so that all meet the same machine."""
+"""Times of several ways to do one thing, alternately, so that all meet the same machine."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Stopwatch:
         self._flush: torch.Tensor | None = None
 
     def race(self, contenders: Sequence[Contender], *, capture: bool = True) -> Race:
-        """Measure all that can be measured, in turns.
+        """Measure all that can be measured, alternately.
 
         Args:
             contenders: the ways.

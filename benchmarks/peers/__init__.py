@@ -1,1 +1,1 @@
-"""One model and text on this runtime and on others, in turns: ``python -m benchmarks.peers``."""
+"""One model and text on this runtime and on others, alternately: ``python -m benchmarks.peers``."""

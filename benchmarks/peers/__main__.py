@@ -1,4 +1,4 @@
-"""The same model and text on this runtime and on its best peers, in one run, in turns.
+"""The same model and text on this runtime and on its best peers, in one run, alternately.
 
     python -m benchmarks.peers MODEL FILE.gguf TEXT --minutes 60 --json peers.json --plot peers.png
 
@@ -118,7 +118,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    """Measure everybody in turns, depth by depth."""
+    """Measure everybody alternately, depth by depth."""
     command = parser()
     arguments = command.parse_args(given)
     json_path, plot_path = arguments.json, arguments.plot

@@ -1,4 +1,4 @@
-"""Measure several systems at one depth, in turns."""
+"""Measure several systems at one depth, alternately."""
 
 from __future__ import annotations
 

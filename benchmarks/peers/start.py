@@ -36,7 +36,7 @@ def seconds(who: Contender, plan: Plan, text: Text, deadline: float) -> float:
 def measure(
     contenders: list[Contender], plan: Plan, text: Text, deadline: float, rounds: int = ROUNDS
 ) -> tuple[dict[str, list[float]], dict[str, str]]:
-    """Seconds of each system, round by round, in turns; and why some have none."""
+    """Seconds of each system, round by round, alternately; and why some have none."""
     found: dict[str, list[float]] = {who.name: [] for who in contenders}
     problems: dict[str, str] = {}
     for number in range(rounds + 1):

@@ -145,6 +145,40 @@ def test_earlier_turns_help_and_the_question_counts_more() -> None:
     assert "Penhallow" in best.text
 
 
+def test_each_of_several_things_that_are_asked_for_is_found() -> None:
+    keys = ["calm-otter", "pale-fiddle", "brisk-lantern", "mossy-anvil"]
+    told = [f"One of the delivery codes for {key} is {7 * n}3." for n, key in enumerate(keys, 40)]
+    text = "".join(prose(150, n) + f"{fact}\n\n" for n, fact in enumerate(told)) + prose(150, 9)
+    question = (
+        f"What are all the delivery codes for {', '.join(keys)} mentioned in the provided text?"
+    )
+    found = find(read(text), question, most=4)
+    assert all(any(fact in passage.text for passage in found) for fact in told)
+
+
+INSTRUCTION = "Answer briefly and from the letters alone, without any other words or guesses. "
+
+
+def test_what_stands_beside_the_question_does_not_take_its_place(
+    told: tuple[list[Fact], Reader, str],
+) -> None:
+    asked, _, text = told
+    reader = read(INSTRUCTION + "\n\n" + text)
+    right = [
+        any(fact.text in p.text for p in find(reader, f"{INSTRUCTION}\n\n{fact.question}"))
+        for fact in asked
+    ]
+    assert sum(right) >= 0.9 * len(right)
+
+
+def test_sentences_beside_the_question_still_tell_who_is_meant() -> None:
+    ships = "The Pelican lies off Penhallow.\n\n", "The Merganser lies off Ardmouth.\n\n"
+    reader = read(prose(300) + ships[0] + prose(300, 1) + ships[1] + prose(300, 2))
+    for ship, town in (("Pelican", "Penhallow"), ("Merganser", "Ardmouth")):
+        found = find(reader, f"My uncle sailed on the {ship}. Where does it lie?")
+        assert town in found[0].text
+
+
 def test_of_a_passage_the_best_sentence_and_those_around_it_are_taken() -> None:
     around = "One came before it. The kestrel of Ardmouth nests in the tower. One came after it."
     plain = "Somebody else did something else somewhere else. "

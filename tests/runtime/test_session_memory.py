@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from session_tools import DOCUMENT, read
 
-from allmem_runtime import DeviceError, Model, Sampling
+from allmem_runtime import DeviceError, Model, Sampling, load
 from allmem_runtime.engine import engine
 
 
@@ -38,6 +39,27 @@ def test_thousand_sessions_leave_nothing_behind(toy: Model) -> None:
 
     # A leak of the tensors of one session each would be 14 MB; allocators drift by less than 4.
     assert resident_bytes() - before < 4 << 20
+
+
+@on_linux
+def test_forks_that_were_let_go_give_their_memory_back(make_toy: Callable[..., Path]) -> None:
+    model = load(make_toy(window=1 << 15), device="cpu", operators="portable", threads=1)
+    session = model.session()
+    session.feed([3, 4, 5])
+    session.fork().checkpoint()  # what only the first fork takes
+    before = resident_bytes()
+    forks = [session.fork() for _ in range(20)]
+    for fork in forks[::2]:
+        fork.checkpoint()
+    taken = resident_bytes() - before
+    kept = forks[7]  # between those that go
+    del forks, fork
+    gc.collect()
+    held = resident_bytes() - before
+
+    assert taken > 25 * model.state_bytes
+    assert held < 6 * model.state_bytes, (held, taken)
+    assert kept.position == 3
 
 
 @on_linux

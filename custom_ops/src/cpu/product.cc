@@ -12,17 +12,13 @@ namespace {
 
 constexpr int64_t kTaskBytes = 48 << 10;         // of weights, so that handing out costs little
 constexpr int64_t kFewRowsTaskBytes = 24 << 10;  // no thread waits long for another's last task
-constexpr int64_t kTaskRows = 128;               // their activations stay in the second cache
+constexpr int64_t kTaskRows = (127 / kMostRows + 1) * kMostRows;  // they stay in the second cache
 
 Activations take(Scratch& scratch, const ProductArgs& args) {
-  const int64_t blocks = (args.inputs + kProductBlock - 1) / kProductBlock;
-  const int64_t all = args.rows * blocks;
   Activations x{};
-  x.blocks = blocks;
-  x.numbers = scratch.take<int8_t>(all * kProductBlock);
-  x.scales = scratch.take<float>(all);
-  x.sums = scratch.take<float>(all);
-  x.counts = scratch.take<int32_t>(all);
+  x.blocks = (args.inputs + kProductBlock - 1) / kProductBlock;
+  x.beside = max64(1, min64(args.rows, kMostRows));
+  x.rounded = scratch.take<RoundedBlock>(round_up(args.rows, x.beside) * x.blocks);
   return x;
 }
 

@@ -1,7 +1,9 @@
 // Sums of products of bytes: unsigned weights of 4 or 8 bits with signed activations, four by four.
 //
-// Sums count in whatever is fastest on the target; `total` makes 32-bit sums of them. All of it is
-// integers, so any order of additions gives the same. AVX-VNNI is used where the compiler is
+// Sums count in whatever is fastest on the target; they begin as `first_sums`, and `total` makes 32-bit
+// sums of them. Weights of eight bits stand 128 higher than what they mean, for which `offset` makes
+// up: at first where that is free, at last where it would take a register. All of it is integers, so
+// any order of additions gives the same. AVX-VNNI is used where the compiler is
 // told of it (-march=native); no target of its own is built for it.
 #pragma once
 
@@ -18,7 +20,7 @@ ALLMEM_INLINE Bytes four_alike(const int8_t* p) {
   memcpy(&four, p, 4);
   return _mm512_set1_epi32(four);
 }
-ALLMEM_INLINE Bytes no_sums() { return _mm512_setzero_si512(); }
+ALLMEM_INLINE Bytes all_alike(int32_t x) { return _mm512_set1_epi32(x); }
 ALLMEM_INLINE Bytes low_bits(Bytes x) { return _mm512_and_si512(x, _mm512_set1_epi8(15)); }
 ALLMEM_INLINE Bytes high_bits(Bytes x) { return low_bits(_mm512_srli_epi16(x, 4)); }
 #if defined(__AVX512VNNI__)
@@ -26,11 +28,10 @@ template <int bits>
 ALLMEM_INLINE Bytes add_products(Bytes sums, Bytes weights, const int8_t* x) {
   return _mm512_dpbusd_epi32(sums, weights, four_alike(x));
 }
-// Eight bits stand 128 higher than what they mean; `sum_x` is the sum of all activations met.
 template <int bits>
-ALLMEM_INLINE Bytes total(Bytes sums, int32_t sum_x) {
-  return bits == 4 ? sums : _mm512_sub_epi32(sums, _mm512_set1_epi32(128 * sum_x));
-}
+ALLMEM_INLINE Bytes first_sums(int32_t offset) { return all_alike(bits == 8 ? offset : 0); }
+template <int bits>
+ALLMEM_INLINE Bytes total(Bytes sums, int32_t) { return sums; }
 #else
 // Eight products of 15 by 127 in pairs fill 16 bits; those of bytes are widened at once.
 template <int bits>
@@ -44,9 +45,11 @@ ALLMEM_INLINE Bytes add_products(Bytes sums, Bytes weights, const int8_t* x) {
   return _mm512_add_epi32(sums, _mm512_madd_epi16(_mm512_srli_epi16(weights, 8), odd));
 }
 template <int bits>
-ALLMEM_INLINE Bytes total(Bytes sums, int32_t sum_x) {
+ALLMEM_INLINE Bytes first_sums(int32_t) { return all_alike(0); }
+template <int bits>
+ALLMEM_INLINE Bytes total(Bytes sums, int32_t offset) {
   if constexpr (bits == 4) return _mm512_madd_epi16(sums, _mm512_set1_epi16(1));
-  return _mm512_sub_epi32(sums, _mm512_set1_epi32(128 * sum_x));
+  return _mm512_add_epi32(sums, all_alike(offset));
 }
 #endif
 ALLMEM_INLINE Vector fused(Vector a, Vector b, Vector c) {
@@ -62,7 +65,7 @@ ALLMEM_INLINE Bytes four_alike(const int8_t* p) {
   memcpy(&four, p, 4);
   return _mm256_set1_epi32(four);
 }
-ALLMEM_INLINE Bytes no_sums() { return _mm256_setzero_si256(); }
+ALLMEM_INLINE Bytes all_alike(int32_t x) { return _mm256_set1_epi32(x); }
 ALLMEM_INLINE Bytes low_bits(Bytes x) { return _mm256_and_si256(x, _mm256_set1_epi8(15)); }
 ALLMEM_INLINE Bytes high_bits(Bytes x) { return low_bits(_mm256_srli_epi16(x, 4)); }
 #if defined(__AVXVNNI__)
@@ -71,9 +74,9 @@ ALLMEM_INLINE Bytes add_products(Bytes sums, Bytes weights, const int8_t* x) {
   return _mm256_dpbusd_avx_epi32(sums, weights, four_alike(x));
 }
 template <int bits>
-ALLMEM_INLINE Bytes total(Bytes sums, int32_t sum_x) {
-  return bits == 4 ? sums : _mm256_sub_epi32(sums, _mm256_set1_epi32(128 * sum_x));
-}
+ALLMEM_INLINE Bytes first_sums(int32_t offset) { return all_alike(bits == 8 ? offset : 0); }
+template <int bits>
+ALLMEM_INLINE Bytes total(Bytes sums, int32_t) { return sums; }
 #else
 template <int bits>
 ALLMEM_INLINE Bytes add_products(Bytes sums, Bytes weights, const int8_t* x) {
@@ -86,9 +89,11 @@ ALLMEM_INLINE Bytes add_products(Bytes sums, Bytes weights, const int8_t* x) {
   return _mm256_add_epi32(sums, _mm256_madd_epi16(_mm256_srli_epi16(weights, 8), odd));
 }
 template <int bits>
-ALLMEM_INLINE Bytes total(Bytes sums, int32_t sum_x) {
+ALLMEM_INLINE Bytes first_sums(int32_t) { return all_alike(0); }
+template <int bits>
+ALLMEM_INLINE Bytes total(Bytes sums, int32_t offset) {
   if constexpr (bits == 4) return _mm256_madd_epi16(sums, _mm256_set1_epi16(1));
-  return _mm256_sub_epi32(sums, _mm256_set1_epi32(128 * sum_x));
+  return _mm256_add_epi32(sums, all_alike(offset));
 }
 #endif
 ALLMEM_INLINE Vector fused(Vector a, Vector b, Vector c) {

@@ -9,13 +9,22 @@
 namespace allmem {
 namespace ALLMEM_TARGET {
 
-// Activations of eight bits; x is about scale * number.
+// A block of a row in eight bits: x is about scale * number.
+struct RoundedBlock {
+  int8_t numbers[kProductBlock];
+  float scale, sum;  // the sum is of scale * number
+  int32_t offset;    // what 128 added to every weight adds to the sum of products, negated
+};
+
+// Rounded rows. Those that are multiplied at a time lie side by side, block by block: one address
+// finds all of them, and they are read from memory in order.
 struct Activations {
-  int8_t* numbers;  // [rows, blocks, kProductBlock]
-  float* scales;    // [rows, blocks]
-  float* sums;      // [rows, blocks], scale * sum of numbers
-  int32_t* counts;  // [rows, blocks], sum of numbers
-  int64_t blocks;
+  RoundedBlock* rounded;  // [ceil(rows / beside), blocks, beside]
+  int64_t blocks, beside;
+
+  RoundedBlock* at(int64_t row, int64_t block) const {
+    return rounded + (row / beside * blocks + block) * beside + row % beside;
+  }
 };
 
 namespace {
@@ -28,7 +37,7 @@ float not_a_number() {
 }
 
 // A block that is not finite gets the scale NaN and numbers of 0: its row becomes NaN.
-void round_block(const float* from, int8_t* numbers, float* scale, float* sum, int32_t* count) {
+void round_block(const float* from, RoundedBlock* to) {
   // As integers the sizes of floats keep their order, and compilers find their maximum fast.
   int32_t most_bits = 0;
   for (int i = 0; i < kProductBlock; ++i) {
@@ -43,9 +52,9 @@ void round_block(const float* from, int8_t* numbers, float* scale, float* sum, i
   const float step = most / 127.0f;
   // Below the least normal number the inverse may overflow; such a block counts as zeros.
   if (!finite || step < FLT_MIN) {
-    memset(numbers, 0, kProductBlock);
-    *scale = *sum = finite ? 0.0f : not_a_number();
-    *count = 0;
+    memset(to->numbers, 0, kProductBlock);
+    to->scale = to->sum = finite ? 0.0f : not_a_number();
+    to->offset = 0;
     return;
   }
   const float inverse = 1.0f / step;
@@ -57,12 +66,12 @@ void round_block(const float* from, int8_t* numbers, float* scale, float* sum, i
     memcpy(&whole, &shifted, 4);
     whole -= 0x4b400000;
     whole = whole > 127 ? 127 : whole < -127 ? -127 : whole;
-    numbers[i] = (int8_t)whole;
+    to->numbers[i] = (int8_t)whole;
     total += whole;
   }
-  *scale = step;
-  *sum = step * (float)total;
-  *count = total;
+  to->scale = step;
+  to->sum = step * (float)total;
+  to->offset = -128 * total;
 }
 
 // A block of [x, x_more] from `at` on: where it lies, or in `copy` if it is in two places or has
@@ -81,7 +90,7 @@ const float* joined(const ProductArgs& args, int64_t row, int64_t at, int64_t co
 
 void round_row(const ProductArgs& args, const Activations& x, int64_t row) {
   for (int64_t block = 0; block < x.blocks; ++block) {
-    const int64_t first = block * kProductBlock, at = row * x.blocks + block;
+    const int64_t first = block * kProductBlock;
     const int64_t count = min64(kProductBlock, args.inputs - first);
     float copy[kProductBlock], up_copy[kProductBlock], gated[kProductBlock];
     const float* from = joined(args, row, first, count, copy);
@@ -92,7 +101,7 @@ void round_row(const ProductArgs& args, const Activations& x, int64_t row) {
       }
       from = gated;
     }
-    round_block(from, x.numbers + at * kProductBlock, x.scales + at, x.sums + at, x.counts + at);
+    round_block(from, x.at(row, block));
   }
 }
 

@@ -16,7 +16,7 @@ constexpr int64_t kGroupBytes = 4 * kProductTile;  // of eight bits
 constexpr int64_t kAheadBytes = 1 << 10;  // how early one row asks for its weights,
 #if defined(__AVX512BW__)
 constexpr int kStreams = 4;  // and in how many places at a time it reads them
-constexpr int kMostRows = 8;
+constexpr int kMostRows = 12;
 #else
 constexpr int kStreams = 2;
 constexpr int kMostRows = 4;
@@ -67,15 +67,18 @@ ALLMEM_INLINE void finish(const Work& work, int64_t row, int64_t first,
   }
 }
 
-// Adds a block of `R` rows times the outputs of `parts` vectors. `numbers` are the first row's in
-// the block, and `info` is their place among the scales of activations.
+// Adds a block of `R` rows, which lie side by side in `x`, times the outputs of `parts` vectors.
 template <int R, int parts, int bits>
-ALLMEM_INLINE void add_block(const Activations& x, const uint8_t* weights, const Half* scales,
-                             const int8_t* numbers, int64_t info, Vector (&results)[parts][R]) {
-  Bytes even[R][parts], odd[R][parts];
-  for (int r = 0; r < R; ++r) {
-    for (int p = 0; p < parts; ++p) even[r][p] = odd[r][p] = no_sums();
+ALLMEM_INLINE void add_block(const RoundedBlock* x, const uint8_t* weights, const Half* scales,
+                             Vector (&results)[parts][R]) {
+  Bytes even[R][parts], odd[parts];
+  for (int p = 0; p < parts; ++p) {
+    for (int r = 0; r < R; ++r) even[r][p] = first_sums<bits>(x[r].offset);
+    odd[p] = all_alike(0);
   }
+#if defined(__GNUC__) && !defined(__clang__) && !defined(__AVX512VNNI__)
+#pragma GCC unroll 1  // unrolled, it would want more registers than there are
+#endif
   for (int g = 0; g < kGroups / 2; ++g) {
     for (int p = 0; p < parts; ++p) {
       const uint8_t* const four = weights + g * kGroupBytes + p * kLanes * 4;
@@ -89,42 +92,41 @@ ALLMEM_INLINE void add_block(const Activations& x, const uint8_t* weights, const
         right = load_bytes(four + kGroups / 2 * kGroupBytes);
       }
       for (int r = 0; r < R; ++r) {
-        const int8_t* const row_numbers = numbers + r * x.blocks * kProductBlock + g * 4;
-        even[r][p] = add_products<bits>(even[r][p], left, row_numbers);
-        Bytes& other = R > 1 ? even[r][p] : odd[r][p];
-        other = add_products<bits>(other, right, row_numbers + kProductBlock / 2);
+        const int8_t* const numbers = x[r].numbers + g * 4;
+        even[r][p] = add_products<bits>(even[r][p], left, numbers);
+        Bytes& other = R > 1 ? even[r][p] : odd[p];
+        other = add_products<bits>(other, right, numbers + kProductBlock / 2);
       }
     }
   }
   for (int p = 0; p < parts; ++p) {
     const Vector scale = load(scales + p * kLanes);
     for (int r = 0; r < R; ++r) {
-      const int64_t at = info + r * x.blocks;
-      Bytes sum = total<bits>(even[r][p], bits == 8 ? x.counts[at] : 0);
-      if constexpr (R == 1) sum = (Bytes)((Integers)sum + (Integers)total<bits>(odd[r][p], 0));
+      Bytes sum = total<bits>(even[r][p], x[r].offset);
+      if constexpr (R == 1) sum = (Bytes)((Integers)sum + (Integers)total<bits>(odd[p], 0));
       Vector& result = results[p][r];
-      result = fused(floats_of(sum), scale * splat(x.scales[at]), result);
+      result = fused(floats_of(sum), scale * splat(x[r].scale), result);
       if constexpr (bits == 4) {
-        result = fused(load(scales + kProductTile + p * kLanes), splat(x.sums[at]), result);
+        result = fused(load(scales + kProductTile + p * kLanes), splat(x[r].sum), result);
       }
     }
   }
 }
 
-// `R` rows by the outputs of `parts` vectors of the tile, from vector `part` on.
+// `R` rows that lie side by side, by the outputs of `parts` vectors of the tile, from `part` on.
 template <int R, int parts, int bits>
 ALLMEM_INLINE void tile_rows(const Work& work, int64_t tile, int part, int64_t row) {
-  const Activations& x = work.x;
+  const int64_t blocks = work.x.blocks, beside = R == kMostRows ? R : work.x.beside;
   const uint8_t* weights = work.numbers(tile) + part * kLanes * 4;
   const Half* scales = work.scales(tile) + part * kLanes;
-  const int64_t at = row * x.blocks;
+  const RoundedBlock* x = work.x.at(row, 0);
   Vector results[parts][R];
   for (int p = 0; p < parts; ++p) {
     for (int r = 0; r < R; ++r) results[p][r] = zero();
   }
-  for (int64_t block = 0; block < x.blocks; ++block) {
-    add_block<R, parts, bits>(x, weights, scales, x.numbers + (at + block) * kProductBlock,
-                              at + block, results);
+  for (int64_t block = 0; block < blocks; ++block) {
+    add_block<R, parts, bits>(x, weights, scales, results);
+    x += beside;
     weights += work.block_bytes;
     scales += work.scale_step;
   }
@@ -138,7 +140,8 @@ ALLMEM_INLINE void tile_rows(const Work& work, int64_t tile, int part, int64_t r
 template <int bits>
 void row_of_streams(const Work& work, int64_t tile, int64_t apart, int64_t row) {
   constexpr int all = kProductTile / kLanes;
-  const Activations& x = work.x;
+  const int64_t blocks = work.x.blocks, beside = work.x.beside;
+  const RoundedBlock* x = work.x.at(row, 0);
   const uint8_t* const weights = work.numbers(tile);
   const Half* const scales = work.scales(tile);
   const int64_t weights_apart = work.numbers(tile + apart) - weights;
@@ -149,15 +152,15 @@ void row_of_streams(const Work& work, int64_t tile, int64_t apart, int64_t row) 
   }
   // Tiles lie behind each other, so past the end of one comes the next.
   constexpr int64_t ahead = kAheadBytes / (bits * kProductTile * kProductBlock / 8);
-  for (int64_t block = 0; block < x.blocks; ++block) {
-    const int64_t at = row * x.blocks + block;
+  for (int64_t block = 0; block < blocks; ++block) {
     for (int s = 0; s < kStreams; ++s) {
       const uint8_t* const numbers = weights + s * weights_apart + block * work.block_bytes;
       const Half* const factors = scales + s * scales_apart + block * work.scale_step;
       prefetch_once(numbers + ahead * work.block_bytes, work.block_bytes);
       prefetch_once(factors + ahead * work.scale_step, work.scale_step);
-      add_block<1, all, bits>(x, numbers, factors, x.numbers + at * kProductBlock, at, results[s]);
+      add_block<1, all, bits>(x, numbers, factors, results[s]);
     }
+    x += beside;
   }
   for (int s = 0; s < kStreams; ++s) {
     for (int p = 0; p < all; ++p) {
@@ -179,6 +182,9 @@ void tile_of(const Work& work, int64_t tile, int64_t row) {
 template <int bits>
 void tile_product_rows(const Work& work, int64_t tile, int64_t row, int64_t end) {
   for (; row + kMostRows <= end; row += kMostRows) tile_of<kMostRows, bits>(work, tile, row);
+  if constexpr (kMostRows > 8) {
+    for (; row + 8 <= end; row += 8) tile_of<8, bits>(work, tile, row);
+  }
   if constexpr (kMostRows > 4) {
     for (; row + 4 <= end; row += 4) tile_of<4, bits>(work, tile, row);
   }
@@ -196,8 +202,8 @@ void tile_product_rows(const Work& work, int64_t tile, int64_t row, int64_t end)
     const Half* scales = work.scales(tile);
     float results[kProductTile] = {};
     for (int64_t block = 0; block < x.blocks; ++block) {
-      const int64_t at = row * x.blocks + block;
-      const int8_t* const numbers = x.numbers + at * kProductBlock;
+      const RoundedBlock& rounded = *x.at(row, block);
+      const int8_t* const numbers = rounded.numbers;
       int32_t sums[kProductTile] = {};
       for (int g = 0; g < (bits == 4 ? kGroups / 2 : kGroups); ++g) {
         for (int lane = 0; lane < kProductTile; ++lane) {
@@ -213,10 +219,10 @@ void tile_product_rows(const Work& work, int64_t tile, int64_t row, int64_t end)
         }
       }
       for (int lane = 0; lane < kProductTile; ++lane) {
-        const float scale = half_to_float(scales[lane]) * x.scales[at];
+        const float scale = half_to_float(scales[lane]) * rounded.scale;
         results[lane] = (float)sums[lane] * scale + results[lane];
         if constexpr (bits == 4) {
-          results[lane] = half_to_float(scales[kProductTile + lane]) * x.sums[at] + results[lane];
+          results[lane] = half_to_float(scales[kProductTile + lane]) * rounded.sum + results[lane];
         }
       }
       weights += work.block_bytes;

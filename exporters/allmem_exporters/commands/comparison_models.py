@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from allmem_exporters.onnx.export_options import ExportOptions
+from allmem_runtime.cli.messages import put, say
 from allmem_runtime.cli.option_flags import option_flags, tokens
 from allmem_runtime.cli.shared_options import command
 
@@ -47,7 +48,7 @@ def rows(
         options,
         longest=longest,
         twin=twin,
-        report=lambda line: click.echo(line, err=True),
+        report=say,
     )
     for row in made:
-        click.echo(f"{row.name}={row.folder}{':reset' if row.reset else ''}")
+        put(f"{row.name}={row.folder}{':reset' if row.reset else ''}")

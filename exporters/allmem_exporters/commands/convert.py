@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from allmem_exporters.model.memory_options import MemoryOptions
+from allmem_runtime.cli.messages import put_path, say
 from allmem_runtime.cli.option_flags import option_flags
 from allmem_runtime.cli.shared_options import command, json_flag
 
@@ -48,7 +49,7 @@ def decoder_flags(function: Callable[..., Any]) -> Callable[..., Any]:
     help="A text file on which the memory's keys are whitened and its values scaled.",
 )
 @click.option("--force", is_flag=True, help="Write into a folder that holds other things.")
-@json_flag("Print one JSON object.")
+@json_flag("One JSON object instead of text.")
 def convert(
     source: str,
     out: Path,
@@ -70,7 +71,7 @@ def convert(
     from allmem_exporters.convert.conversion import PROVENANCE_FILE
     from allmem_exporters.convert.conversion import convert as run
 
-    click.echo(f"converting {source}", err=True)
+    say(f"converting {source}")
     text = calibrate.read_text(encoding="utf-8", errors="replace") if calibrate else None
     folder = run(
         source,
@@ -88,8 +89,8 @@ def convert(
     if as_json:
         click.echo(json.dumps({"folder": str(folder), "source": record}))
     else:
-        click.echo(str(folder))
-        click.echo(f"memory: {record['memory']}; weights: {record['dtype']}", err=True)
+        put_path(folder)
+        say(f"memory: {record['memory']}; weights: {record['dtype']}")
 
 
 def _named(chosen: tuple[str, ...], options: MemoryOptions) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from allmem_runtime.cli.messages import draw, put, say
 from allmem_runtime.cli.option_flags import tokens
 from allmem_runtime.cli.shared_options import command, json_flag
 
@@ -23,7 +24,7 @@ from allmem_runtime.cli.shared_options import command, json_flag
 @click.option("--length", type=tokens(64), help="Tokens of a sequence.")
 @click.option("--only", type=click.Choice(["train", "heldout"]), help="Make one split only.")
 @click.option("--force", is_flag=True, help="Replace OUT if it holds training data.")
-@json_flag("Print one JSON object.")
+@json_flag("One JSON object instead of text.")
 def data(
     recipe: Path,
     out: Path,
@@ -53,7 +54,7 @@ def data(
 
     def progress(done: int, total: int, name: str) -> None:
         if terminal and (done % 8 == 0 or done == total):
-            click.echo(f"\r{done:>6} of {total} sequences  {name[:40]:<40}", nl=False, err=True)
+            draw(f"{done:>6} of {total} sequences  {name[:40]}")
 
     tallies = build(
         read,
@@ -74,15 +75,12 @@ def data(
     if as_json:
         click.echo(json.dumps({"folder": str(out), "sources": rows}))
         return
-    click.echo(f"{'source':<16}{'split':<9}{'sequences':>10}{'tokens':>12}{'loss tokens':>13}")
+    put(f"{'source':<16}{'split':<9}{'sequences':>10}{'tokens':>12}{'loss tokens':>13}")
     for row in rows:
-        click.echo(
+        put(
             f"{row['source']:<16}{row['split']:<9}{row['sequences']:>10}{row['tokens']:>12}"
             f"{row['counted']:>13}"
         )
     for (name, split), tally in tallies.items():
         if tally.sequences < tally.wanted:
-            click.echo(
-                f"{name} has material for {tally.sequences} of {tally.wanted} {split} sequences.",
-                err=True,
-            )
+            say(f"{name} has material for {tally.sequences} of {tally.wanted} {split} sequences.")

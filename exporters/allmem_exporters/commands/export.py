@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from allmem_exporters.onnx.export_options import ExportOptions
+from allmem_runtime.cli.messages import say
 from allmem_runtime.cli.option_flags import option_flags
 from allmem_runtime.cli.shared_options import command
 
@@ -23,4 +24,4 @@ def export(checkpoint: Path, out: Path, options: ExportOptions) -> None:
     from allmem_exporters.onnx.export import export as run
 
     logging.disable_progress_bar()
-    run(checkpoint, out, options, report=lambda line: click.echo(line, err=True))
+    run(checkpoint, out, options, report=say)

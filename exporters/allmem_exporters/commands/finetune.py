@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from allmem_runtime.cli.messages import put_path, say
 from allmem_runtime.cli.option_flags import tokens
 from allmem_runtime.cli.shared_options import command, json_flag
 from allmem_runtime.quantities import format_duration
@@ -73,18 +74,20 @@ def finetune(
         lasted.append(step.seconds)
         left = sum(lasted) / len(lasted) * (step.steps - step.number)
         skipped = f"  {step.skipped} skipped" if step.skipped else ""
-        click.echo(
+        say(
             f"step {step.number}/{step.steps}  loss {step.loss:.4f}  {step.tokens:,} tokens  "
-            f"{step.seconds:.1f} s a step  {format_duration(left)} left{skipped}",
-            err=True,
+            f"{step.seconds:.1f} s a step  {format_duration(left)} left{skipped}"
         )
 
     try:
         manifest = run(
             checkpoint, data, out, settings, start=start, device=device, show=show,
-            report=lambda line: click.echo(line, err=True),
+            report=say,
         )  # fmt: skip
     except KeyboardInterrupt:
-        click.echo(f"stopped; the run is kept in {out}, the same command goes on", err=True)
+        say(f"stopped; the run is kept in {out}, the same command goes on")
         raise
-    click.echo(json.dumps(manifest) if as_json else str(out / ADAPTER_FILE))
+    if as_json:
+        click.echo(json.dumps(manifest))
+    else:
+        put_path(out / ADAPTER_FILE)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from allmem_runtime.cli.messages import put_path, say
 from allmem_runtime.cli.option_flags import tokens
 from allmem_runtime.cli.shared_options import command
 
@@ -63,11 +64,9 @@ def heads(
         check_plot(plot)
     logging.disable_progress_bar()
     settings = HeadSettings(shortest, sinks, length, sequences, precision, threads)
-    table = find_heads(
-        checkpoint, data, out, settings, report=lambda line: click.echo(line, err=True)
-    )
+    table = find_heads(checkpoint, data, out, settings, report=say)
     if plot is not None:
         from allmem_exporters.heads.picture import draw
 
         draw(table, plot)
-    click.echo(str(out))
+    put_path(out)

@@ -9,6 +9,7 @@ import click
 from allmem_exporters.commands.convert import decoder_flags
 from allmem_exporters.model.memory_options import MemoryOptions
 from allmem_exporters.onnx.export_options import ExportOptions
+from allmem_runtime.cli.messages import say
 from allmem_runtime.cli.option_flags import option_flags
 from allmem_runtime.cli.shared_options import command
 
@@ -53,5 +54,5 @@ def make(
         seed=seed,
         revision=revision,
         memory=memory,
-        report=lambda line: click.echo(line, err=True),
+        report=say,
     )

@@ -29,7 +29,7 @@ from allmem_exporters.progress import Progress
 from allmem_exporters.quantization.deferred import Storing
 from allmem_exporters.quantization.formats import stored_format
 from allmem_exporters.quantization.store import store
-from allmem_exporters.quantization.stored_format import StoredMatrix
+from allmem_exporters.quantization.stored_format import Carried, StoredMatrix
 from allmem_runtime.config import Manifest
 from allmem_runtime.engine.malloc import give_heap_back, map_large_blocks
 from allmem_runtime.files.atomic import publish_folder
@@ -136,11 +136,8 @@ def export_weights(
         del graph
         gc.collect()
         give_heap_back()
-        if storing.carried:
-            report(
-                f"{storing.carried:,} of {storing.weights:,} weights are carried over exactly as "
-                "the source stores them; the others are rounded anew"
-            )
+        if storing.carried != Carried():
+            report(_carried_over(storing))
         if options.check:
             report("checking against PyTorch (relative RMS differences)")
             validate(
@@ -155,6 +152,16 @@ def export_weights(
             )
     report(f"done: {out}, state {format_bytes(manifest.state.nbytes)} whatever is read")
     return manifest
+
+
+def _carried_over(storing: Storing) -> str:
+    carried, rounded = storing.carried, ""
+    if carried.rounded:
+        rounded = f", {carried.rounded:,} with scales rounded to float16"
+    return (
+        f"{carried.exact:,} of {storing.weights:,} weights are carried over exactly as the source "
+        f"stores them{rounded}; the others are rounded anew"
+    )
 
 
 def put_matrices(

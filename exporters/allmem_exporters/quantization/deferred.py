@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from allmem_exporters.quantization.blocks import Matrix
 from allmem_exporters.quantization.part import Part
-from allmem_exporters.quantization.stored_format import StoredFormat, StoredMatrix
+from allmem_exporters.quantization.stored_format import Carried, StoredFormat, StoredMatrix
 
 _SMALL = 1 << 16
 """Bytes of a part that is kept: it may be asked for long after the others, with the graph."""
@@ -22,8 +22,8 @@ class Storing:
 
     def __init__(self) -> None:
         self._latest: StoredMatrix | None = None
-        self.carried = 0
-        """Weights so far that are exactly those of the source's own blocks."""
+        self.carried = Carried()
+        """Weights so far that the source's own blocks gave."""
         self.weights = 0
         """Weights so far."""
         self._small: dict[tuple[str, str], NDArray[Any]] = {}

@@ -29,9 +29,17 @@ from allmem_exporters.quantization.blocks import (
     row_pieces,
 )
 from allmem_exporters.quantization.interleaved_table import GROUP, look_up, share_views
-from allmem_exporters.quantization.stored_format import Layout, StoredFormat, StoredMatrix
+from allmem_exporters.quantization.stored_format import (
+    Carried,
+    Layout,
+    StoredFormat,
+    StoredMatrix,
+)
 from allmem_ops.reference.product import TILE, interleaved, interleaved_scales, separated
 from allmem_ops.schema import DOMAIN, QUANTIZED_MATMUL
+
+HALF_DIGITS = 2.0**-11
+"""What a value changes at most, relatively, when it is rounded to float16."""
 
 _NORMAL = 2.0**-14
 """The least normal float16. Below it scales are rounded up, so that the ends of a block stay."""
@@ -58,6 +66,10 @@ class QuantizedMatMulFormat(StoredFormat):
     def widen(self, numbers: Tensor, factors: Tensor) -> Tensor:
         """Weights [..., BLOCK] float32 of float32 numbers and factors [..., kinds, 1]."""
 
+    @abstractmethod
+    def rounding_of_factors(self, factors: Tensor) -> Tensor:
+        """What a weight [n] changes at most because factors [n, kinds] were rounded to float16."""
+
     def layout(self, matrix: Matrix | Tensor) -> Layout:
         """See ``StoredFormat``."""
         rows, columns = matrix.shape
@@ -71,13 +83,13 @@ class QuantizedMatMulFormat(StoredFormat):
         """See ``StoredFormat``; a scale or a minimum beyond float16 is an error."""
         (rows, columns), matrix = matrix.shape, as_matrix(matrix)
         numbers, scales = (np.empty(*one) for one in self.layout(matrix).values())
-        carried = 0
+        carried = Carried()
         for first, end in row_pieces(rows, columns, TILE):
             blocks = in_blocks(matrix.rows(first, end))
-            integers, factors, exact = self._store_blocks(
+            integers, factors, found = self._store_blocks(
                 blocks.reshape(-1, BLOCK), matrix.block_factors(first, end)
             )
-            carried += exact * BLOCK
+            carried += found
             if not all(bool(factor.isfinite().all()) for factor in factors):
                 raise ExportError(
                     f"The weight {name!r} reaches {largest_of(matrix):g}: in {self.bits} "
@@ -94,24 +106,26 @@ class QuantizedMatMulFormat(StoredFormat):
 
     def _store_blocks(
         self, blocks: Tensor, given: Tensor | None
-    ) -> tuple[Tensor, list[Tensor], int]:
+    ) -> tuple[Tensor, list[Tensor], Carried]:
         """Numbers and factors of blocks [n, BLOCK], and how many are the source's own.
 
-        Those that come out exactly with the factors ``given`` by the source keep them; only the
-        others are rounded.
+        Those that come out with the factors ``given`` by the source keep its numbers: exactly, or
+        as nearly as factors rounded to float16 make them. Only the others are rounded anew.
         """
         if given is None:
             integers, *factors = self.round_blocks(blocks)
-            return integers, factors, 0
+            return integers, factors, Carried()
         scales, minimums = given.reshape(-1, 2).half().unbind(-1)
         integers, *factors = self.numbers_with(blocks, scales, minimums)
         wide = torch.stack([factor.float() for factor in factors], dim=-1)[..., None]
-        exact = (self.widen(integers.float(), wide) == blocks).all(-1)
-        if not bool(exact.all()):
-            rounded = self.round_blocks(blocks[~exact])
+        error = (self.widen(integers.float(), wide) - blocks).abs().amax(-1)
+        exact, kept = error == 0, error <= self.rounding_of_factors(wide[..., 0])
+        if not bool(kept.all()):
+            rounded = self.round_blocks(blocks[~kept])
             for whole, part in zip((integers, *factors), rounded, strict=True):
-                whole[~exact] = part
-        return integers, factors, int(exact.sum())
+                whole[~kept] = part
+        count = Carried(int(exact.sum()) * BLOCK, int((kept & ~exact).sum()) * BLOCK)
+        return integers, factors, count
 
     def dequantize(self, stored: StoredMatrix, first: int, end: int) -> Tensor:
         """See ``StoredFormat``."""

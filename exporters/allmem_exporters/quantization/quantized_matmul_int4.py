@@ -1,4 +1,7 @@
-"""Four bits for QuantisedMatMul: scale x number + minimum. Holds Q4_1 of GGUF without loss."""
+"""Four bits for QuantisedMatMul: scale x number + minimum.
+
+Holds Q4_1 of GGUF without loss, and Q4_K but for the rounding of its scales and minimums.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,11 @@ from torch import Tensor
 
 from allmem_exporters.quantization import quantized_matmul_int8 as int8
 from allmem_exporters.quantization.blocks import divisor
-from allmem_exporters.quantization.quantized_matmul import QuantizedMatMulFormat, float16_scales
+from allmem_exporters.quantization.quantized_matmul import (
+    HALF_DIGITS,
+    QuantizedMatMulFormat,
+    float16_scales,
+)
 from allmem_exporters.quantization.scale_search import SHRINK
 from allmem_exporters.quantization.stored_format import StoredFormat, StoredMatrix
 
@@ -66,6 +73,10 @@ class QuantizedMatMulInt4(QuantizedMatMulFormat):
     def widen(self, numbers: Tensor, factors: Tensor) -> Tensor:
         """See ``QuantizedMatMulFormat``; the product is exact in float32, the sum rounded once."""
         return numbers.mul_(factors[..., 0, :]).add_(factors[..., 1, :])
+
+    def rounding_of_factors(self, factors: Tensor) -> Tensor:
+        """See ``QuantizedMatMulFormat``."""
+        return (15 * factors[:, 0].abs() + factors[:, 1].abs()) * HALF_DIGITS
 
     def largest_error(self, blocks: Tensor, stored: StoredMatrix) -> Tensor:
         """Half of fifteen steps between the ends, and what float16 takes from scale and minimum."""

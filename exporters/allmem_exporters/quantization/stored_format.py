@@ -24,6 +24,23 @@ ROWS_VIEW = ".rows"
 
 
 @dataclass(frozen=True, slots=True)
+class Carried:
+    """How many weights are not rounded anew.
+
+    Args:
+        exact: those that are exactly the source's.
+        rounded: those with the source's numbers, whose block's scale and minimum are the source's
+            rounded to float16.
+    """
+
+    exact: int = 0
+    rounded: int = 0
+
+    def __add__(self, other: Carried) -> Carried:
+        return Carried(self.exact + other.exact, self.rounded + other.rounded)
+
+
+@dataclass(frozen=True, slots=True)
 class StoredMatrix:
     """A matrix [rows, columns] as it lies in the file of weights.
 
@@ -34,7 +51,7 @@ class StoredMatrix:
         columns: inputs.
         tensors: what is stored by the end of its name: ``numbers`` is stored as NAME.numbers.
             Arrays, or the ``Part``s of ``deferred`` that will be ones.
-        carried: weights that are exactly those of the source's own blocks.
+        carried: weights that the source's own blocks gave.
     """
 
     name: str
@@ -42,7 +59,7 @@ class StoredMatrix:
     rows: int
     columns: int
     tensors: dict[str, Any]
-    carried: int = 0
+    carried: Carried = Carried()
 
     @property
     def nbytes(self) -> int:

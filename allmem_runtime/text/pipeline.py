@@ -1,0 +1,31 @@
+"""What a tokenizer does besides its vocabulary, as data: the steps before and after the model."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import tokenizers
+
+Step = dict[str, Any]
+"""A step as ``tokenizer.json`` has it: its ``type`` and its settings."""
+
+
+def steps_of(tokenizer: tokenizers.Tokenizer, part: str) -> list[Step]:
+    """The steps of a part, such as ``decoder``; sequences within sequences are laid out flat."""
+    value = getattr(tokenizer, part)
+    if value is None:
+        return []
+    shell = tokenizers.Tokenizer(tokenizers.models.BPE())  # without the vocabulary: in no time
+    setattr(shell, part, value)
+    return _flat(json.loads(shell.to_str())[part])
+
+
+_INSIDE = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers", "decoder": "decoders"}
+
+
+def _flat(step: Step) -> list[Step]:
+    if step["type"] != "Sequence":
+        return [step]
+    inside = next(step[name] for name in _INSIDE.values() if name in step)
+    return [deeper for entry in inside for deeper in _flat(entry)]
