@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from allmem_runtime.errors import ModelFileError
-from allmem_runtime.files.strict_json import is_whole, parse_object
 from allmem_runtime.spec import SPEC_VERSION, ElementType, StateSpec
+from allmem_runtime.strict_json import is_whole, parse_object
 
 MAX_MANIFEST_BYTES = 1 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")

@@ -19,9 +19,9 @@ from allmem_runtime.errors import AllMemError, ModelFileError
 from allmem_runtime.files.digest import file_digest
 from allmem_runtime.files.package import Package
 from allmem_runtime.files.record_signature import is_signed
-from allmem_runtime.files.strict_json import parse_object
 from allmem_runtime.files.user_cache import cache_folder
 from allmem_runtime.machine import machine
+from allmem_runtime.strict_json import parse_object
 
 RECORD_FILE = "prepared.json"
 FILES = (spec.GRAPH_FILE, spec.WEIGHTS_FILE)

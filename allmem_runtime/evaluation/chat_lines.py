@@ -16,7 +16,7 @@ from typing import Any
 
 from allmem_runtime.errors import SourceError, UsageError
 from allmem_runtime.evaluation.json_lines import append_line, take_lines
-from allmem_runtime.files.strict_json import parse_json
+from allmem_runtime.strict_json import parse_json
 
 Messages = tuple[tuple[str, str], ...]
 """(role, content) of each."""

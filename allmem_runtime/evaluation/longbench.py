@@ -18,7 +18,7 @@ from allmem_runtime.evaluation.longbench_metrics import (
     f1,
     rouge_l,
 )
-from allmem_runtime.files.strict_json import parse_json
+from allmem_runtime.strict_json import parse_json
 
 # LongBench leaves the chat template out where the prompt itself holds worked examples or code.
 _PLAIN = frozenset({"trec", "triviaqa", "samsum", "lcc", "repobench-p"})

@@ -10,8 +10,8 @@ from pathlib import Path
 from allmem_runtime.errors import UsageError
 from allmem_runtime.files.atomic import USUAL, replace_text
 from allmem_runtime.files.package import Package, open_package
-from allmem_runtime.files.strict_json import parse_json
 from allmem_runtime.spec import DECODER_KEY, WEIGHTS_FILE
+from allmem_runtime.strict_json import parse_json
 
 _RESET = ":reset"
 ROWS_FILE = "rows.json"

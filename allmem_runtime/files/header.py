@@ -19,9 +19,9 @@ from typing import Any, BinaryIO
 
 from allmem_runtime.errors import SessionFileError
 from allmem_runtime.files.position_metadata import place_from_metadata
-from allmem_runtime.files.strict_json import is_whole, parse_object
 from allmem_runtime.spec import BYTES, StateSpec, StateTensor, past_name
 from allmem_runtime.state import Place
+from allmem_runtime.strict_json import is_whole, parse_object
 
 FORMAT = "allmem-session"
 FORMAT_VERSION = 1

@@ -16,7 +16,7 @@ from allmem_runtime.errors import ModelFileError
 from allmem_runtime.files import onnx_scan
 from allmem_runtime.files.containment import leaves_folder
 from allmem_runtime.files.digest import file_digest
-from allmem_runtime.files.strict_json import parse_object
+from allmem_runtime.strict_json import parse_object
 
 MAX_TEXT_FILE_BYTES = 1 << 20
 MAX_TOKENIZER_BYTES = 1 << 28

@@ -7,10 +7,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from allmem_runtime.files.strict_json import parse_json
 from allmem_runtime.generation.sampling import MAX_SEED
 from allmem_runtime.source_mark import SourceMark
 from allmem_runtime.state import RECENT_TOKENS, TURNS, Place
+from allmem_runtime.strict_json import parse_json
 
 MAX_POSITION = 1 << 53
 MAX_UNREAD = 1 << 20

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from allmem_runtime.errors import PassagesBusyError, PassagesError, StorageError
-from allmem_runtime.files.strict_json import is_whole
 from allmem_runtime.passages import schema
 from allmem_runtime.passages.scripts import grams
+from allmem_runtime.strict_json import is_whole
 
 _LOST = "Questions are answered from the state alone; read the document again to have its text."
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from allmem_exporters.errors import ConversionError
 from allmem_runtime.files.containment import leaves_folder
-from allmem_runtime.files.strict_json import read_object
+from allmem_runtime.strict_json import read_object
 
 SHARD_INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"

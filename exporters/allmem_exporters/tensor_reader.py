@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from allmem_exporters.errors import ConversionError
-from allmem_runtime.files.strict_json import is_whole, parse_object
+from allmem_runtime.strict_json import is_whole, parse_object
 
 _TYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from allmem_runtime.errors import MAX_MESSAGE, AllMemError
-from allmem_runtime.files.strict_json import (
+from allmem_runtime.strict_json import (
     is_number,
     is_whole,
     parse_json,
     parse_object,
     read_object,
 )
-from allmem_runtime.files.strict_toml import read_toml
+from allmem_runtime.strict_toml import read_toml
 
 
 @pytest.mark.parametrize(

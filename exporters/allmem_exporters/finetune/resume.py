@@ -15,7 +15,7 @@ from allmem_exporters.model.memory_layer import memory_parameters
 from allmem_exporters.model.modeling import AllMemForCausalLM
 from allmem_exporters.tensor_file import write_tensors
 from allmem_runtime.files.atomic import PRIVATE
-from allmem_runtime.files.strict_json import parse_object
+from allmem_runtime.strict_json import parse_object
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from allmem_exporters.errors import ConfigError
-from allmem_runtime.files.strict_toml import read_toml
+from allmem_runtime.strict_toml import read_toml
 
 STAGES = ("layers", "model")
 PRECISIONS = ("auto", "float32", "bfloat16")

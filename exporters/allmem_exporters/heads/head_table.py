@@ -10,7 +10,7 @@ from typing import Any
 
 from allmem_exporters.errors import ExportError
 from allmem_runtime.files.atomic import USUAL, replace_text
-from allmem_runtime.files.strict_json import is_number, is_whole, read_object
+from allmem_runtime.strict_json import is_number, is_whole, read_object
 
 FORMAT = "allmem-heads"
 VERSION = 1

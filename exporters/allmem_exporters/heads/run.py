@@ -21,8 +21,8 @@ from allmem_exporters.heads.head_table import HeadTable
 from allmem_exporters.model.adapter import base_digest
 from allmem_exporters.model.checkpoint import open_checkpoint
 from allmem_runtime.files.atomic import replace_text
-from allmem_runtime.files.strict_json import parse_json
 from allmem_runtime.quantities import format_duration
+from allmem_runtime.strict_json import parse_json
 
 _LEFT_OUT = ("common",)
 """Kinds without a place to look back to: what they ask for is everywhere."""

@@ -17,7 +17,7 @@ from allmem_exporters.model.memory_layer import MEMORY, memory_parameters
 from allmem_exporters.model.modeling import AllMemForCausalLM
 from allmem_exporters.tensor_file import write_tensors
 from allmem_runtime.files.atomic import USUAL
-from allmem_runtime.files.strict_json import parse_object
+from allmem_runtime.strict_json import parse_object
 
 FORMAT = "allmem-memory-adapter"
 VERSION = 1

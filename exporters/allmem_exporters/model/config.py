@@ -16,8 +16,8 @@ from allmem_exporters.model.families import FAMILIES, Family
 from allmem_exporters.model.memory_options import MemoryOptions
 from allmem_exporters.model.rope_options import check_rope
 from allmem_runtime.config import BOUNDS
-from allmem_runtime.files.strict_json import is_number, is_whole
 from allmem_runtime.options import declared_options
+from allmem_runtime.strict_json import is_number, is_whole
 
 ACTIVATIONS = ("silu", "gelu", "gelu_pytorch_tanh", "relu")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from allmem_exporters.errors import ConfigError
 from allmem_runtime.config import BOUNDS
-from allmem_runtime.files.strict_json import is_number, is_whole
+from allmem_runtime.strict_json import is_number, is_whole
 
 ROPE_KINDS = ("default", "linear", "llama3", "yarn")
 

@@ -33,9 +33,9 @@ from allmem_exporters.quantization.stored_format import Carried, StoredMatrix
 from allmem_runtime.config import Manifest
 from allmem_runtime.engine.malloc import give_heap_back, map_large_blocks
 from allmem_runtime.files.atomic import publish_folder
-from allmem_runtime.files.strict_json import is_whole
 from allmem_runtime.options import from_keywords
 from allmem_runtime.quantities import format_bytes
+from allmem_runtime.strict_json import is_whole
 
 
 def export(

@@ -18,7 +18,6 @@ from allmem_exporters.tokenizer_file import named_failure, read_tokenizer
 from allmem_ops.schema import ATTENTION_BY_HEAD, DOMAIN, KNOWN
 from allmem_runtime.config import Backbone, FileRecord, Manifest, Memory
 from allmem_runtime.files.digest import file_digest
-from allmem_runtime.files.strict_json import is_whole
 from allmem_runtime.spec import (
     CHAT_TEMPLATE_FILE,
     DECODER_KEY,
@@ -29,6 +28,7 @@ from allmem_runtime.spec import (
     TOKENIZER_FILE,
     WEIGHTS_FILE,
 )
+from allmem_runtime.strict_json import is_whole
 
 PROVENANCE_FILE = "provenance.json"
 SMALL_TENSOR = 1024

@@ -18,8 +18,8 @@ from allmem_exporters.onnx.export_options import ExportOptions
 from allmem_exporters.optimum import registry as optimum  # noqa: F401  (registers the model type)
 from allmem_exporters.optimum.arguments import options_of
 from allmem_runtime.errors import AllMemError
-from allmem_runtime.files.strict_json import read_object
 from allmem_runtime.options import from_keywords
+from allmem_runtime.strict_json import read_object
 
 
 def is_checkpoint(source: Path) -> bool:

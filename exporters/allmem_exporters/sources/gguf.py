@@ -24,7 +24,7 @@ from allmem_exporters.sources.gguf_blocks import block_factors
 from allmem_exporters.sources.gguf_file import GgufFile
 from allmem_exporters.tensor_reader import Entry
 from allmem_exporters.tokenizer_file import named_failure
-from allmem_runtime.files.strict_json import is_number, is_whole
+from allmem_runtime.strict_json import is_number, is_whole
 
 _WHOLE_MODEL = {
     "token_embd.weight": "model.embed_tokens.weight",

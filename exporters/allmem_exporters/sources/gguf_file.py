@@ -18,7 +18,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize
 from numpy.typing import NDArray
 
 from allmem_exporters.errors import ConversionError
-from allmem_runtime.files.strict_json import is_whole
+from allmem_runtime.strict_json import is_whole
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)

@@ -11,7 +11,7 @@ from allmem_exporters.errors import DataError
 from allmem_exporters.finetune.data.sequence import Sequence
 from allmem_exporters.finetune.data.splits import split_of
 from allmem_exporters.finetune.data.tokens import Tokens
-from allmem_runtime.files.strict_json import parse_json
+from allmem_runtime.strict_json import parse_json
 
 ROLES = ("system", "user", "assistant")
 

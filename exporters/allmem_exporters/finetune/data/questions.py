@@ -17,7 +17,7 @@ from allmem_exporters.errors import DataError
 from allmem_exporters.finetune.data.documents import Document
 from allmem_exporters.finetune.data.sequence import HELDOUT, SPLITS, TRAIN
 from allmem_exporters.finetune.data.splits import split_of
-from allmem_runtime.files.strict_json import parse_json
+from allmem_runtime.strict_json import parse_json
 
 RESERVED = 500
 """Questions that RULER asks by default."""

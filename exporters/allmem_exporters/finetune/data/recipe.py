@@ -11,7 +11,7 @@ from typing import Any
 from allmem_exporters.errors import DataError
 from allmem_exporters.finetune.data.questions import RESERVED
 from allmem_exporters.finetune.data.sequence import HELDOUT, TRAIN
-from allmem_runtime.files.strict_toml import read_toml
+from allmem_runtime.strict_toml import read_toml
 
 _TOP = {"checkpoint": str, "length": int, "seed": int, "heldout": float, "sequences": int,
         "heldout_sequences": int, "source": list}  # fmt: skip

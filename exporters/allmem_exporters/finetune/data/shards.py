@@ -18,7 +18,7 @@ from allmem_exporters.finetune.data.shard_format import (
     VERSION,
 )
 from allmem_runtime.files.digest import file_digest
-from allmem_runtime.files.strict_json import read_object
+from allmem_runtime.strict_json import read_object
 
 _AGAIN = "Make it again with `allmem data`."
 _MAX_INDEX_BYTES = 1 << 30

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from allmem_exporters.errors import DataError
 from allmem_exporters.finetune.data.shard_format import tokenizer_digest
-from allmem_runtime.files.strict_json import read_object
+from allmem_runtime.strict_json import read_object
 
 Message = Mapping[str, str]
 
