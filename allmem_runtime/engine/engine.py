@@ -44,6 +44,7 @@ from allmem_runtime.errors import (
 from allmem_runtime.files.package import Package
 from allmem_runtime.files.signature import Argument, check_signature
 from allmem_runtime.quantities import format_bytes
+from allmem_runtime.spec import past_name
 
 log = logging.getLogger(__name__)
 
@@ -279,10 +280,13 @@ class Engine:
 
     def _check_room(self) -> None:
         """Refuse a state that the memory cannot hold: filling it would end other programs."""
-        needed, free = self.package.manifest.state.nbytes, available_memory()
+        state, free = self.package.manifest.state, available_memory()
+        shared = self.package.scan.in_place if self.operators == "native" else frozenset[str]()
+        alone = sum(t.nbytes for layer, t in state if past_name(layer, t.name) not in shared)
+        needed = state.nbytes + alone  # of those a second set takes turns with the first
         if self.device.name == "cpu" and free is not None and needed > free:
             raise DeviceError(
-                f"There is no room for a session: its state takes {format_bytes(needed)}, and "
+                f"There is no room for a session: it takes {format_bytes(needed)}, and "
                 f"{format_bytes(free)} of memory are available.",
                 "Close other programs, or export the model again with a smaller --window.",
             )
