@@ -1,4 +1,4 @@
-"""Which CPU this is: for what was measured on one and would be wrong on another."""
+"""Which CPU this is, for what was measured on one and would be wrong on another; and its memory."""
 
 from __future__ import annotations
 
@@ -69,3 +69,16 @@ def cores(folder: Path = Path("/sys/devices/system/cpu")) -> int:
         except OSError:
             return len(allowed)
     return len(found)
+
+
+def available_memory(path: Path = Path("/proc/meminfo")) -> int | None:
+    """Bytes that can be taken without swapping; None on systems that do not tell as Linux does."""
+    try:
+        text = path.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            return int(value.split()[0]) * 1024
+    return None

@@ -120,11 +120,11 @@ def memory_work(name: str, tokens: int, heads: int, dim: int, loss: str, aim: fl
 
 
 def works(only: str) -> Iterator[Work]:
-    """Qwen3-0.6B has 16 and 8 heads of 128, SmolLM2-135M 9 and 3 of 64."""
+    """Heads of SmolLM2-135M (9/3 x 64), Qwen2.5-0.5B (14/2), Qwen3-0.6B (16/8 x 128), Llama-8B."""
     caches = ("float16", "float32", "int8")
     if only in ("", "attention"):
         for cache in caches:
-            for heads, dim in ((9, 3), 64), ((16, 8), 128):
+            for heads, dim in ((9, 3), 64), ((14, 2), 64), ((16, 8), 128), ((32, 8), 128):
                 name = f"attention, 256 tokens, {heads[0]}/{heads[1]} x {dim}, {cache}"
                 yield attention_work(name, 256, *heads, dim, cache, 2048, 0.5)
         yield attention_work(
@@ -132,15 +132,17 @@ def works(only: str) -> Iterator[Work]:
         )
     if only in ("", "memory"):
         for loss in ("neg_dot", "l2"):
-            for count, dim in (8, 64), (3, 64), (8, 128):
+            for count, dim in (2, 64), (3, 64), (8, 64), (8, 128):
                 name = f"memory, 256 tokens, {count} x {dim}, {loss}"
                 yield memory_work(name, 256, count, dim, loss, 0.6)
         yield memory_work("memory, 64 tokens, 3 x 64, neg_dot", 64, 3, 64, "neg_dot", 0)
     if only in ("", "attention"):
         for cache in caches:
-            for heads, dim, window in ((9, 3), 64, 1024), ((16, 8), 128, 4096):
+            for heads, dim, window in (
+                ((9, 3), 64, 1024), ((14, 2), 64, 1024), ((16, 8), 128, 4096), ((32, 8), 128, 1024)
+            ):  # fmt: skip
                 name = f"attention, 1 token, {heads[0]}/{heads[1]} x {dim}, {cache}"
                 yield attention_work(name, 1, *heads, dim, cache, window, 0.7)
     if only in ("", "memory"):
-        for count, dim in (3, 64), (8, 64), (8, 128):
+        for count, dim in (2, 64), (3, 64), (8, 64), (8, 128):
             yield memory_work(f"memory, 1 token, {count} x {dim}", 1, count, dim, "neg_dot", 0.7)

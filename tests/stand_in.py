@@ -60,7 +60,6 @@ def graph(state: spec.StateSpec, salt: int) -> onnx.GraphProto:
         "ones": np.array([1], np.int64),
         "zero": np.array(0, np.int64),
         "seven": np.array([7], np.int64),
-        "axis1": np.array(1, np.int64),
         "flat": np.array([-1], np.int64),
         "fits": np.zeros(CHUNK + 1, np.int64),
         "embedding": (np.arange(VOCAB, dtype=np.int64) * 29 + salt) % PRIME,
@@ -85,7 +84,12 @@ def graph(state: spec.StateSpec, salt: int) -> onnx.GraphProto:
     node("Gather", ["embedding", "input_ids"], "embedded")
     node("Mul", ["embedded", "place_weight"], "weighted")
     node("Add", ["weighted", "guard"], "guarded")
-    node("CumSum", ["guarded", "axis1"], "running")
+    node("Unsqueeze", ["offsets", "ones"], "later")
+    node("GreaterOrEqual", ["later", "offsets"], "earlier")  # [time, time]
+    node("Where", ["earlier", "guarded", "zero"], "so_far")
+    node("ReduceSum", ["so_far", "axis1_list"], "sums", keepdims=0)
+    node("Unsqueeze", ["sums", "zeros"], "running")
+    constants["zeros"] = np.array([0], np.int64)
     node("ReduceSum", ["guarded", "axis1_list"], "total", keepdims=0)
     constants["axis1_list"] = np.array([1], np.int64)
 

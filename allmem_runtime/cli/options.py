@@ -31,6 +31,7 @@ class RunOptions:
         pause: seconds that make a pause of a stream.
         passages: most passages of the text that are read again before a question.
         text: keep the text of what is read, and use what was kept.
+        meter: tell after the reading how much of it the state still holds.
         as_json: events on stdout.
         quiet: answers and errors only.
     """
@@ -46,6 +47,7 @@ class RunOptions:
     pause: float | None
     passages: int
     text: bool
+    meter: bool
     as_json: bool
     quiet: bool
 
@@ -63,6 +65,12 @@ class RunOptions:
                 raise UsageError(
                     f"--pause is {self.pause}.", "It is a number of seconds from 0.05 to 86400."
                 )
+        if self.meter and not self.text:
+            raise UsageError(
+                "--meter needs the text, and --no-text keeps none.", "Leave one of them out."
+            )
+        if self.meter and self.quiet and not self.as_json:
+            raise UsageError("--quiet leaves out what --meter tells.", "Leave one of them out.")
         if self.sources.count("-") > 1:
             raise UsageError("Standard input is named twice.", "It can be read once.")
         if "" in self.sources:

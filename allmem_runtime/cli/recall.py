@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from allmem_runtime.cli.messages import put
+from allmem_runtime.cli.messages import put, put_json
 from allmem_runtime.cli.options import DEFAULT_PASSAGES
-from allmem_runtime.cli.shared_options import command, engine_flags, json_flag, model_argument
+from allmem_runtime.cli.shared_options import (
+    command,
+    engine_flags,
+    json_flag,
+    model_argument,
+    plot_file_option,
+)
 from allmem_runtime.engine.options import EngineOptions
-
-_BAR = 20
 
 
 @command()
@@ -24,33 +27,36 @@ _BAR = 20
               type=click.IntRange(1, 64), help="Most passages read again for a probe.")  # fmt: skip
 @engine_flags
 @json_flag()
+@plot_file_option("Draw the shares by distance (needs matplotlib).")
 def recall(
-    model: Path, session: Path, each: int, passages: int, engine: EngineOptions, as_json: bool
-) -> None:
+    model: Path, session: Path, each: int, passages: int, engine: EngineOptions, as_json: bool,
+    plot_path: Path | None,
+) -> None:  # fmt: skip
     """Tell how much of what SESSION has read MODEL's state still holds, by distance.
 
     Probes are made of the text that is kept beside the session: beginnings of sentences up to a
     name or number that occurs once. A copy of the session goes on from each, with the state alone
     and with passages read again. They are chosen by the text, not by what the model can answer.
     """
-    from allmem_runtime.evaluation.recall import as_values, measure, sentence
+    from allmem_runtime.evaluation.recall import Recall, measure
+    from allmem_runtime.evaluation.recall_report import HEAD, as_values, line, plot, sentence
     from allmem_runtime.model import load
 
+    if plot_path is not None:
+        from allmem_runtime.plotting import check_plot
+
+        check_plot(plot_path)
     opened = load(model, engine).open(session, undo=False)
-    rows = []
+    rows: list[Recall] = []
     for row in measure(opened, each, passages):
+        if not rows and not as_json:
+            put(HEAD)
         rows.append(row)
-        if as_json:
-            continue
-        if len(rows) == 1:
-            put(f"{'tokens back':>22}   state alone {'':{_BAR}}   with passages")
-        reach = f"{row.least:,} to {row.most:,}" if row.most else f"{row.least:,} and more"
-        full = round(_BAR * row.state / row.probes) if row.probes else 0
-        put(
-            f"{reach:>22}   {row.state:>4} of {row.probes:<4} "
-            f"{'█' * full}{'░' * (_BAR - full)}   {row.passages:>4} of {row.probes}"
-        )
+        if not as_json:
+            put(line(row))
+    if plot_path is not None:
+        plot(rows, plot_path)
     if as_json:
-        click.echo(json.dumps({"rows": as_values(rows), "sentence": sentence(rows)}, indent=2))
+        put_json({"rows": as_values(rows), "sentence": sentence(rows)})
     else:
         put(sentence(rows))

@@ -87,6 +87,8 @@ Answers go to standard output, all else to standard error."""
               help="Most passages read again before a question; 0 for none.")  # fmt: skip
 @click.option("--text/--no-text", default=True, show_default=True,
               help="Keep what is read as text too, and find passages in it.")  # fmt: skip
+@click.option("--meter", is_flag=True,
+              help="After reading, tell how much of it the state still holds.")  # fmt: skip
 @json_flag("One JSON event a line on standard output.")
 @click.option("--quiet", is_flag=True, help="Nothing but answers and errors.")
 def run(**values: Any) -> int:
@@ -136,6 +138,8 @@ def _run(options: RunOptions, out: Printer) -> int:
             finished = work.read(sources, may_be_empty=implied)
         if not finished and interrupts.last == signal.SIGINT and _endless(options, sources):
             interrupts.rearm()
+        if options.meter:
+            work.meter()
         work.answer()
     if terminal is not None and not interrupts.requested:
         work.chat(terminal)

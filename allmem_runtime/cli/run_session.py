@@ -6,14 +6,16 @@ import dataclasses
 from typing import TextIO
 
 from allmem_runtime.cli.conversation import Conversation
-from allmem_runtime.cli.options import DEFAULT_PAUSE, RunOptions
+from allmem_runtime.cli.options import DEFAULT_PASSAGES, DEFAULT_PAUSE, RunOptions
 from allmem_runtime.cli.prompt_answers import Answerer
 from allmem_runtime.cli.reading import Reader, caught_up
 from allmem_runtime.cli.resume import Part, remaining, unread_part, whole
 from allmem_runtime.cli.signals import Interrupts
 from allmem_runtime.cli.terminal_lines import terminal_lines
 from allmem_runtime.cli.text_failures import TextFailures
-from allmem_runtime.errors import PassagesError, SourceError, StorageError
+from allmem_runtime.errors import PassagesError, SourceError, StorageError, UsageError
+from allmem_runtime.evaluation import recall_report
+from allmem_runtime.evaluation.recall import DEFAULT_PROBES, Recall, measure
 from allmem_runtime.model import load
 from allmem_runtime.progress import Printer
 from allmem_runtime.quantities import format_bytes
@@ -152,6 +154,25 @@ class Work:
         except StorageError as error:
             self.unsaved = error
             self._out.notice(f"What was read is not saved: {error}")
+
+    def meter(self) -> None:
+        """Tell how much of what was read the state still holds, unless Ctrl-C came."""
+        session, options = self._session, self._options
+        rows: list[Recall] = []
+        try:
+            for row in measure(session, DEFAULT_PROBES, options.passages or DEFAULT_PASSAGES):
+                if not rows:
+                    self._out.notice(recall_report.HEAD)
+                rows.append(row)
+                self._out.notice(recall_report.line(row))
+                if self._interrupts.requested:
+                    return
+        except (UsageError, PassagesError) as error:
+            self._out.notice(f"Nothing is metered. {error}")
+            return
+        told = recall_report.sentence(rows)
+        self._out.notice(told)
+        self._out.event("recall", rows=recall_report.as_values(rows), sentence=told)
 
     def answer(self) -> None:
         """Answer the prompts, unless Ctrl-C came."""

@@ -1,4 +1,7 @@
-"""Ctrl-C and its like: the first ends the running work at its next boundary, a second at once."""
+"""Ctrl-C and its like: the first ends the running work at its next boundary, a second at once.
+
+The second does so even inside a step that never ends, see ``unnoticed_signals.py``.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from allmem_runtime.cli.exit_codes import exit_code_of
+from allmem_runtime.cli.unnoticed_signals import UnnoticedSignals
 
 ENDING = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -41,6 +45,7 @@ class Interrupts:
         self._signals = signals
         self._on_first = list(on_first)
         self._before: dict[int, Any] = {}
+        self._unnoticed: UnnoticedSignals | None = None
 
     @contextmanager
     def also(self, on_first: Callable[[], None]) -> Iterator[None]:
@@ -66,6 +71,8 @@ class Interrupts:
                 # One that is ignored stays so: nohup and shells in the background want that.
                 if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:
                     self._before[number] = signal.signal(number, self._handle)
+            self._unnoticed = UnnoticedSignals(lambda: self.requested)
+            self._unnoticed.start()
         return self
 
     def __exit__(
@@ -74,10 +81,14 @@ class Interrupts:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._unnoticed is not None:
+            self._unnoticed.stop()
         for number, before in self._before.items():
             signal.signal(number, before)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._unnoticed is not None:
+            self._unnoticed.noticed()
         if self.requested:
             # Files are replaced atomically, so there is nothing to clean up that matters.
             os._exit(exit_code_of(number))

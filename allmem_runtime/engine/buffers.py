@@ -10,6 +10,7 @@ from allmem_runtime.engine.cuda_graph import UNCAPTURED, CapturedStep, run_optio
 from allmem_runtime.engine.devices import Device
 from allmem_runtime.engine.mapped import mapped_zeros
 from allmem_runtime.engine.piece_limits import Ids, Logits, piece_length
+from allmem_runtime.engine.state_room import check_room
 from allmem_runtime.engine.tensors import DeviceTensors, on_device
 from allmem_runtime.files.package import Package
 from allmem_runtime.state import zero
@@ -45,9 +46,11 @@ class DeviceBuffers:
         self._vocab = package.manifest.backbone.vocab_size
         self._longest = piece_length(package.manifest)
         self._device = device
-        self._sets = [DeviceTensors(self._state, device)]
         shared = package.scan.in_place if in_place else frozenset[str]()
-        if any(spec.past_name(layer, t.name) not in shared for layer, t in self._state):
+        twice = [t for layer, t in self._state if spec.past_name(layer, t.name) not in shared]
+        check_room(package, device, self._state.nbytes + sum(t.nbytes for t in twice))
+        self._sets = [DeviceTensors(self._state, device)]
+        if twice:
             self._sets.append(DeviceTensors(self._state, device, self._sets[0], shared))
         self.nbytes = sum(tensors.nbytes for tensors in self._sets)
         self._position = np.zeros(1, np.int64)

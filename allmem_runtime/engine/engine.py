@@ -11,7 +11,6 @@ import onnxruntime as ort
 
 from allmem_ops.library import LibraryInfo
 from allmem_ops.schema import QUANTIZED_MATMUL
-from allmem_runtime.available_memory import available_memory
 from allmem_runtime.engine import prepared
 from allmem_runtime.engine.buffers import DeviceBuffers
 from allmem_runtime.engine.device_thread import device_thread
@@ -43,8 +42,6 @@ from allmem_runtime.errors import (
 )
 from allmem_runtime.files.package import Package
 from allmem_runtime.files.signature import Argument, check_signature
-from allmem_runtime.quantities import format_bytes
-from allmem_runtime.spec import past_name
 
 log = logging.getLogger(__name__)
 
@@ -269,7 +266,6 @@ class Engine:
             self._idle.append(buffers)
 
     def _new_buffers(self) -> DeviceBuffers:
-        self._check_room()
         return DeviceBuffers(
             self._session,
             self.package,
@@ -277,19 +273,6 @@ class Engine:
             in_place=self.operators == "native",
             graphs=self.cuda_graph,
         )
-
-    def _check_room(self) -> None:
-        """Refuse a state that the memory cannot hold: filling it would end other programs."""
-        state, free = self.package.manifest.state, available_memory()
-        shared = self.package.scan.in_place if self.operators == "native" else frozenset[str]()
-        alone = sum(t.nbytes for layer, t in state if past_name(layer, t.name) not in shared)
-        needed = state.nbytes + alone  # of those a second set takes turns with the first
-        if self.device.name == "cpu" and free is not None and needed > free:
-            raise DeviceError(
-                f"There is no room for a session: it takes {format_bytes(needed)}, and "
-                f"{format_bytes(free)} of memory are available.",
-                "Close other programs, or export the model again with a smaller --window.",
-            )
 
     def run(self, buffers: DeviceBuffers, ids: Ids, position: int, rows: Ids) -> Logits:
         """Feed one piece.

@@ -8,6 +8,7 @@ from pathlib import Path
 from allmem_runtime.engine.options import EngineOptions
 from allmem_runtime.evaluation.rows import Group
 from allmem_runtime.files.package import Package
+from allmem_runtime.machine import available_memory
 from allmem_runtime.model import Model, load
 
 BLOCK = 8
@@ -27,7 +28,7 @@ class Models:
 
     def __init__(self, options: EngineOptions, room: int | None = None) -> None:
         self._options = options
-        self._room = free_memory() // 2 if room is None else room
+        self._room = (available_memory() or _UNKNOWN_ROOM) // 2 if room is None else room
         self._kept: dict[Path, tuple[Model, int]] = {}
 
     def get(self, package: Package) -> Model:
@@ -47,19 +48,6 @@ class Models:
             return True
         on_card = any(model.device.name != "cpu" for model, _ in self._kept.values())
         return not on_card and sum(_bytes(group.package) for group in groups) <= self._room
-
-
-def free_memory(path: Path = Path("/proc/meminfo")) -> int:
-    """Bytes that can be taken without swapping; a cautious guess on other systems than Linux."""
-    try:
-        text = path.read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return _UNKNOWN_ROOM
-    for line in text.splitlines():
-        name, _, value = line.partition(":")
-        if name == "MemAvailable":
-            return int(value.split()[0]) * 1024
-    return _UNKNOWN_ROOM
 
 
 def _bytes(package: Package) -> int:

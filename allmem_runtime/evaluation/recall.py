@@ -6,10 +6,8 @@ it. What it writes first is right if it is the rare word that follows in the tex
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from allmem_runtime.errors import UsageError
 from allmem_runtime.generation.sampling import Sampling
@@ -17,6 +15,9 @@ from allmem_runtime.passages.keeping import Text
 from allmem_runtime.passages.probes import Probe, probes
 from allmem_runtime.session.session import Session
 from allmem_runtime.text.turns import SEPARATOR
+
+DEFAULT_PROBES = 20
+"""Most for each range of distances."""
 
 _SPARE_TOKENS = 2
 """Written beyond the answer's own: its first token may begin with a space."""
@@ -90,39 +91,3 @@ def _is_right(session: Session, probe: Probe, most: int) -> bool:
             pass
     written = "".join(fork.generate(SEPARATOR + probe.before.strip(), sampling=sampling))
     return written.strip().startswith(probe.answer)
-
-
-def as_values(rows: Sequence[Recall]) -> list[dict[str, Any]]:
-    """The rows as values that JSON knows, shares with their standard errors."""
-    return [
-        {
-            **asdict(row),
-            "state_share": _share(row.state, row.probes),
-            "state_error": _error(row.state, row.probes),
-            "passages_share": _share(row.passages, row.probes),
-            "passages_error": _error(row.passages, row.probes),
-        }
-        for row in rows
-    ]
-
-
-def _share(right: int, asked: int) -> float | None:
-    return right / asked if asked else None
-
-
-def _error(right: int, asked: int) -> float | None:
-    """Standard error of a share."""
-    return math.sqrt(right * (asked - right) / asked**3) if asked else None
-
-
-def sentence(rows: Sequence[Recall]) -> str:
-    """All of it in one sentence."""
-    near = rows[0]
-    far = rows[1:]
-    asked, state, passages = (
-        sum(getattr(row, name) for row in far) for name in ("probes", "state", "passages")
-    )
-    return (
-        f"Up to {near.most or near.least:,} tokens back: {near.state} of {near.probes}; farther: "
-        f"{state} of {asked}; with passages: {passages + near.passages} of {asked + near.probes}."
-    )

@@ -16,10 +16,15 @@ from allmem_runtime.errors import ModelFileError
 from allmem_runtime.files import onnx_scan
 from allmem_runtime.files.containment import leaves_folder
 from allmem_runtime.files.digest import file_digest
+from allmem_runtime.quantities import format_bytes
 from allmem_runtime.strict_json import parse_object
 
 MAX_TEXT_FILE_BYTES = 1 << 20
 MAX_TOKENIZER_BYTES = 1 << 28
+SMALL_STATE_BYTES = 1 << 30
+STATE_PER_BYTE = 1024
+"""A state above the small one may have this many bytes for each byte of the folder's files: that of
+SmolLM2-135M in 4 bits with a window of a million tokens would have about 300."""
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}\Z")
 _REMEDY = "Export the model again, or fetch an intact copy."
 
@@ -111,6 +116,7 @@ def open_package(path: str | Path) -> Package:
     _check_copy(graph.parent / spec.MANIFEST_FILE, manifest)
     for name, record in manifest.files.items():
         _check_file(graph.parent / name, record.bytes)
+    _check_state(graph, manifest)
     for name, reach in scan.external.items():
         _check_external(graph, name, reach, manifest)
     if spec.TOKENIZER_FILE not in manifest.files:
@@ -165,6 +171,18 @@ def _check_copy(path: Path, manifest: Manifest) -> None:
                 f"{str(there)[:200]}.",
                 f"Both come from one export; the files were mixed. {_REMEDY}",
             )
+
+
+def _check_state(graph: Path, manifest: Manifest) -> None:
+    """A folder of some kilobytes does not ask for all memory there is."""
+    files = sum(record.bytes for record in manifest.files.values())
+    most = max(SMALL_STATE_BYTES, STATE_PER_BYTE * files)
+    if manifest.state.nbytes > most:
+        raise ModelFileError(
+            f"{graph} wants a state of {format_bytes(manifest.state.nbytes)} beside "
+            f"{format_bytes(files)} of files; at most {format_bytes(most)} are allowed.",
+            "No export of a trained model is like that: do not open this one.",
+        )
 
 
 def _check_external(graph: Path, name: str, reach: int, manifest: Manifest) -> None:

@@ -41,7 +41,8 @@ class Session(Feeding):
     Attributes:
         finish_reason: why the last answer ended: ``end`` (the model's own end token), ``stop``
             (a stop string), ``length``, ``cancelled``; empty if there was none, or it was left.
-        passages: what was read again for the last answer of ``ask`` or ``stream``.
+        passages: what was read again for the last answer of ``ask`` or ``stream``, in the order of
+            ``Answer.passages``.
     """
 
     def __init__(self, model: LoadedModel, *, undo: bool = True) -> None:
@@ -250,7 +251,7 @@ class Session(Feeding):
             cancelled.set()
             fork.cancel()
 
-        return Answer(found, pieces(), cancel, lambda: fork.position)
+        return Answer(question, found, pieces(), cancel, lambda: fork.position)
 
     def find_passages(self, question: str, most: int = DEFAULT_PASSAGES) -> list[Passage]:
         """The passages that fit a question, the best first; none where no text is kept.
@@ -342,7 +343,7 @@ class Session(Feeding):
                 for text in answer:
                     parts.append(text)
                     yield text
-                self.finish_reason = answer.finish_reason
+                self.finish_reason, self.passages = answer.finish_reason, answer.passages
             finally:
                 self._following = None
                 if parts or answer.finish_reason:

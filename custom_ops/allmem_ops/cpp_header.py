@@ -79,7 +79,8 @@ def _operator(prefix: str, operator: Operator) -> Iterator[str]:
     yield _attributes(prefix, operator)
     if operator.sizes:
         yield _struct(f"{prefix}Sizes", [("int64_t", name) for name in operator.sizes])
-        yield _names(prefix, operator.inputs)
+        yield _names(f"{prefix}Input", operator.inputs)
+        yield _names(f"{prefix}Output", operator.outputs)
         yield _arguments(prefix, operator)
 
 
@@ -98,7 +99,7 @@ def _struct(name: str, members: list[tuple[str, str]], *more: str) -> str:
 
 def _names(prefix: str, tensors: tuple[Tensor, ...]) -> str:
     names = "".join(f'    "{tensor.name}",\n' for tensor in tensors)
-    return f"constexpr const char* k{prefix}InputNames[] = {{\n{names}}};"
+    return f"constexpr const char* k{prefix}Names[] = {{\n{names}}};"
 
 
 def _attributes(prefix: str, operator: Operator) -> str:

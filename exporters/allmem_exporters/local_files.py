@@ -14,7 +14,7 @@ from allmem_runtime.files.containment import leaves_folder
 from allmem_runtime.strict_json import read_object
 
 SHARD_INDEX = "model.safetensors.index.json"
-_SINGLE = "model.safetensors"
+SINGLE_FILE = "model.safetensors"
 _CODE = ("auto_map", "custom_pipelines", "trust_remote_code")
 _KERNELS = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal",
             "experts_implementation", "_experts_implementation", "kernel_config",
@@ -99,7 +99,7 @@ def weight_files(folder: Path) -> list[Path]:
         ConversionError: there are none, the index names one that is not in the folder, or they are
             pickled.
     """
-    single = file_in(folder, _SINGLE)
+    single = file_in(folder, SINGLE_FILE)
     if single is not None:
         return [single]
     index = json_in(folder, SHARD_INDEX)

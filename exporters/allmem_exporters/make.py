@@ -12,12 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from allmem_exporters.convert.calibrated_weights import calibrated, refuse_trained
 from allmem_exporters.convert.conversion import (
     open_conversion,
     write_generation_settings,
     write_record,
 )
 from allmem_exporters.model.memory_options import MemoryOptions
+from allmem_exporters.model.weights import ModelWeights
 from allmem_exporters.onnx.export import export_weights
 from allmem_exporters.onnx.export_options import ExportOptions
 from allmem_exporters.onnx.package_writer import check_destination
@@ -36,6 +38,7 @@ def make(
     dtype: str | None = None,
     revision: str | None = None,
     memory: str | os.PathLike[str] | None = None,
+    calibration_text: str | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> Manifest:
     """Convert a pretrained decoder and export it.
@@ -50,6 +53,7 @@ def make(
             ``bfloat16``; None for the source's own.
         revision: branch, tag or commit on the hub.
         memory: an adapter made by ``finetune``, instead of fresh memories.
+        calibration_text: a text to which fresh memories are fitted, see ``convert``.
         report: is told what happens, a line at a time.
 
     Returns:
@@ -63,6 +67,7 @@ def make(
     """
     options, export_options = options or MemoryOptions(), export_options or ExportOptions()
     stored_format(export_options.storage, export_options.matmul_kernel)  # refused first
+    refuse_trained(memory, calibration_text)
     map_large_blocks()
     out = Path(out)
     check_destination(out, force=export_options.force)
@@ -86,7 +91,12 @@ def make(
         texts = Path(made)
         opened.write_texts(texts)
         write_generation_settings(weights.config, texts)
-        write_record(opened, weights, adapter, texts, seed, calibrated=False)
+        fitted = calibration_text is not None
+        write_record(opened, weights, adapter, texts, seed, calibrated=fitted)
+        converted: ModelWeights = weights
+        if calibration_text is not None:
+            report("calibrating")
+            converted = calibrated(weights, texts, calibration_text)
         gc.collect()
         give_heap_back()  # reading a vocabulary takes and frees a gibibyte in small parts
-        return export_weights(weights, texts, out, export_options, report=report)
+        return export_weights(converted, texts, out, export_options, report=report)

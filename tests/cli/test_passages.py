@@ -60,6 +60,45 @@ def test_places_are_told_after_the_answer(command: Command, toy_dir: Path, book:
     assert [path.name for path in book.parent.iterdir()] == ["book.txt"]
 
 
+def test_meter_tells_after_the_reading_what_is_held(
+    command: Command, toy_dir: Path, book: Path
+) -> None:
+    counts = "".join(f"On this day the keeper counted {n}{n}0 ships.\n\n" for n in range(61, 90))
+    book.write_text(book.read_text() + counts)
+    result = command("allmem-run", toy_dir, book, "--prompt", QUESTION, "--meter", *SHORT)
+    told = result.err.index("From its state alone, it told ")
+    assert result.err.index("tokens back") < told < result.err.index(f"> {QUESTION}")
+    plain = command("allmem-run", toy_dir, book, "--prompt", QUESTION, *SHORT)
+    assert (result.out, "From its state" in plain.err) == (plain.out, False)
+    (event,) = command("allmem-run", toy_dir, book, "--prompt", QUESTION, "--meter", "--json",
+                       *SHORT).of("recall")  # fmt: skip
+    assert event["sentence"] in result.err.replace("\n", " ")
+    assert sum(row["probes"] for row in event["rows"]) > 0
+
+
+def test_meter_without_a_text_says_why_there_is_nothing(
+    command: Command, toy_dir: Path, book: Path
+) -> None:
+    asked = ["--prompt", QUESTION, "--meter", *SHORT]
+    result = command("allmem-run", toy_dir, "-", *asked, stdin=book.read_bytes())
+    assert result.code == 0
+    assert "Nothing is metered" in result.err
+    for flag, hint in (("--no-text", "--no-text keeps none"), ("--quiet", "--quiet leaves out")):
+        refused = command("allmem-run", toy_dir, book, *asked, flag)
+        assert refused.code == 2
+        assert hint in refused.err
+
+
+def test_signs_that_steer_a_terminal_are_not_told(
+    command: Command, toy_dir: Path, book: Path
+) -> None:
+    steering = "Mrs. Quell hid \u202ethe spare\x1b[2J key\x07 inside \x9b31mthe blue teapot."
+    book.write_text(book.read_text().replace(SENTENCE, steering))
+    result = command("allmem-run", toy_dir, book, "--prompt", QUESTION, *SHORT)
+    assert "  book.txt:119  Mrs. Quell hid " in result.err and "blue teapot.\n" in result.err
+    assert not set("\x1b\x07\x9b\u202e") & set(result.err)
+
+
 def test_json_carries_the_passages(command: Command, toy_dir: Path, book: Path) -> None:
     result = command(
         "allmem-run", toy_dir, book, "--prompt", QUESTION, "--passages", 1, "--json", *SHORT

@@ -12,9 +12,11 @@ from checkpoints import write_folder, write_gguf
 from gguf import GGMLQuantizationType as Kind
 from hostile.fuzz.formats._gguf_parts import Field, Parts, put_together, taken_apart
 
+from allmem_exporters.convert.conversion import convert
 from allmem_exporters.errors import ConversionError
 from allmem_exporters.make import make
 from allmem_exporters.model.memory_options import MemoryOptions
+from allmem_exporters.optimum.command import run as optimum
 from allmem_exporters.sources import open_source
 from allmem_exporters.sources.gguf_file import GgufFile
 from allmem_exporters.tensor_reader import TensorFile
@@ -86,14 +88,17 @@ def test_shard_cut_after_it_was_opened_is_refused_by_tensor(tmp_path: Path) -> N
         opened.tensor(last)
 
 
-def test_missing_shard_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["make", "convert", "optimum-cli"])
+def test_missing_shard_is_named(tmp_path: Path, way: str) -> None:
+    commands = {"make": make, "convert": convert, "optimum-cli": optimum}
     pretrained = write_folder(tmp_path / "source")
     (tmp_path / "source" / "model.safetensors").unlink()
     pretrained.save_pretrained(tmp_path / "source", max_shard_size="60KB")
     gone = sorted((tmp_path / "source").glob("model-*.safetensors"))[1]
     gone.unlink()
     with pytest.raises(ConversionError, match=f"{gone.name} is missing"):
-        make(tmp_path / "source", tmp_path / "out", MEMORY)
+        commands[way](tmp_path / "source", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture

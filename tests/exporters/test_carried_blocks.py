@@ -70,3 +70,14 @@ def test_q4_k_keeps_its_numbers(tmp_path: Path) -> None:
     error, before = ((one.dequantize() - weights).square().mean().sqrt() for one in (kept, anew))
     assert error / weights.square().mean().sqrt() < 2**-11, "what float16 takes from the factors"
     assert error < before / 10
+
+
+def test_q4_k_in_eight_bits_is_rounded_anew(tmp_path: Path) -> None:
+    write_q4_k(tmp_path / "file.gguf")
+    matrix = Stored(tmp_path / "file.gguf")
+    found, anew = (
+        stored_format("int8").quantize(one, "w") for one in (matrix, matrix.rows(0, ROWS))
+    )
+    assert found.carried.rounded == 0
+    errors = ((one.dequantize() - matrix.rows(0, ROWS)).abs() for one in (found, anew))
+    assert bool((next(errors) <= next(errors)).all()), "a block that is not rounded anew is exact"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from allmem_exporters import AllMemForCausalLM, ConfigError, ConversionError
 from allmem_exporters.convert.conversion import convert
+from allmem_exporters.convert.weights_file import write_weights
+from allmem_exporters.onnx.export import export
 
 MEMORY: dict[str, Any] = {"window": 32, "sinks": 4, "chunk": 16, "mem_width": 16}
 
@@ -89,6 +92,38 @@ def test_sharded_weights_are_read(tmp_path: Path) -> None:
     out = convert(tmp_path / "pretrained", tmp_path / "out", **MEMORY)
     written = load_file(out / "model.safetensors")
     assert torch.equal(written["model.norm.weight"], pretrained.model.norm.weight)
+
+
+def test_checkpoint_beyond_a_shard_is_written_in_shards_that_export_reads(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = convert(source, tmp_path / "whole", **MEMORY)
+    export(whole, tmp_path / "of one", check=False)
+    monkeypatch.setitem(write_weights.__kwdefaults__, "most", 60_000)
+    shards = convert(source, tmp_path / "whole", **MEMORY)
+    index = json.loads((shards / "model.safetensors.index.json").read_text())
+    files = sorted(path.name for path in shards.glob("*.safetensors"))
+    assert files == sorted(set(index["weight_map"].values())) and len(files) > 2
+    assert files[0] == f"model-00001-of-{len(files):05}.safetensors"
+    sizes = [sum(t.nbytes for t in load_file(shards / file).values()) for file in files]
+    assert max(sizes) <= 60_000 and index["metadata"]["total_size"] == sum(sizes)
+    export(shards, tmp_path / "of many", check=False)
+    one, many = (tmp_path / name / "model.onnx.data" for name in ("of one", "of many"))
+    assert one.read_bytes() == many.read_bytes()
+    assert AllMemForCausalLM.from_pretrained(shards).config.num_hidden_layers == 2
+    monkeypatch.undo()
+    convert(source, shards, **MEMORY)
+    assert [path.name for path in shards.glob("model*")] == ["model.safetensors"], "none is left"
+
+
+def test_full_disk_is_told_before_weights_are_written(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=1 << 10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(ConversionError, match=r"takes .* KiB; the disk of .* has 1.0 KiB free"):
+        convert(source, tmp_path / "out", **MEMORY)
+    assert not (tmp_path / "out").exists()
 
 
 def with_weights(change: str, source: Path) -> None:

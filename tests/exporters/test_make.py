@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from gguf import GGMLQuantizationType as Kind
 
 from allmem_exporters.convert.conversion import convert, open_conversion
-from allmem_exporters.errors import ConversionError, ExportError
+from allmem_exporters.errors import ConfigError, ConversionError, ExportError
 from allmem_exporters.make import make
 from allmem_exporters.model.memory_options import MemoryOptions
 from allmem_exporters.onnx.export import export
@@ -60,6 +60,21 @@ def test_half_precision_source_gives_what_its_checkpoint_gives(tmp_path: Path) -
     options = ExportOptions(weights="int8", check=False)
     make(source, tmp_path / "in one", MEMORY, options, dtype="bfloat16")
     assert files_of(tmp_path / "in one") == files_of(tmp_path / "in two")
+
+
+def test_making_calibrates_as_a_conversion_does(tmp_path: Path) -> None:
+    source = tmp_path / "pretrained"
+    write_folder(source)
+    text = "the thing that the other thing thought " * 12
+    checkpoint = convert(source, tmp_path / "checkpoint", MEMORY, calibration_text=text)
+    export(checkpoint, tmp_path / "in two", check=False)
+    options = ExportOptions(check=False)
+    make(source, tmp_path / "in one", MEMORY, options, calibration_text=text)
+    assert files_of(tmp_path / "in one") == files_of(tmp_path / "in two")
+    make(source, tmp_path / "plain", MEMORY, options)
+    assert files_of(tmp_path / "in one") != files_of(tmp_path / "plain")
+    with pytest.raises(ConfigError, match="Trained memories are not calibrated"):
+        make(source, tmp_path / "out", MEMORY, memory="adapter", calibration_text=text)
 
 
 def test_options_of_the_export_count_more(tmp_path: Path) -> None:
@@ -162,6 +177,8 @@ def test_command_makes_a_model(tmp_path: Path) -> None:
     write_gguf(tmp_path / "tiny.gguf")
     out = tmp_path / "model"
     arguments = ["--window", "32", "--chunk", "16", "--mem-width", "16", "--weights", "int8"]
+    arguments += ["--set", "conv_act=none", "--no-check"]
     result = CliRunner().invoke(command, [str(tmp_path / "tiny.gguf"), str(out), *arguments])
     assert result.exit_code == 0, result.output
     assert json.loads((out / MANIFEST_FILE).read_text())["weights"] == "int8"
+    assert b"silu_qk" not in (out / "model.onnx").read_bytes(), "what --set chose"

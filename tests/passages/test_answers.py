@@ -13,6 +13,9 @@ from allmem_runtime import Answer, Model, Sampling, Session
 from allmem_runtime.passages.schema import beside
 from allmem_runtime.session import session as session_module
 from allmem_runtime.session import writing
+from allmem_runtime.session.answered_from import answered_from
+from allmem_runtime.session.kept_text import Passage
+from allmem_runtime.text.places import TextPlace
 
 SHORT = Sampling(max_tokens=5)
 FILLER = "".join(
@@ -76,11 +79,56 @@ def test_passages_stand_in_the_order_from_good_to_best(toy: Model) -> None:
     session = read(toy.session(text=True), TWO)
     with fed_tokens() as tokens:
         answer = session.answer(QUESTION, sampling=SHORT)
+        found = answer.passages
         assert answer.text is not None
     fed = text_of(toy, tokens)
-    places = [fed.index(passage.text) for passage in answer.passages]
+    places = [fed.index(passage.text) for passage in found]
     assert len(places) > 1
     assert places == sorted(places, reverse=True)
+
+
+def test_the_passage_that_the_answer_came_from_is_told_first(
+    toy: Model, says: Callable[[str], None]
+) -> None:
+    session = read(toy.session(text=True), TWO)
+    for answer, told in (("She never told.", "never told"), ("In the teapot.", "teapot")):
+        says(answer)
+        written = session.answer(QUESTION)
+        before = written.passages
+        assert written.text == answer
+        assert told in written.passages[0].text
+        assert sorted(map(id, written.passages)) == sorted(map(id, before))
+        says(answer)
+        asked = session.fork()
+        assert asked.ask(QUESTION, passages=3) == answer
+        assert told in asked.passages[0].text
+
+
+def place(text: str) -> Passage:
+    where = TextPlace("book.txt", 1, 0, 0)
+    return Passage(where, text, 1.0, 1, text, where)
+
+
+@pytest.mark.parametrize(
+    ("answer", "first"),
+    [
+        ("Extension 4711.", 2),
+        ("Call Wren at 4711!", 2),  # all three hold Wren
+        ("WREN IS AT 4712", 1),
+        ("Wren", 0),  # nothing tells them apart
+        ("I do not know.", 0),
+        ("", 0),
+        ("内線は四七一一です", 3),
+    ],
+)
+def test_words_of_an_answer_point_at_where_it_came_from(answer: str, first: int) -> None:
+    passages = [place(text) for text in (
+        "Wren keeps bees.", "Wren's old extension was 4712.", "Wren has extension 4711.",
+        "レンの内線は四七一一。Wren",
+    )]  # fmt: skip
+    found = answered_from(passages, "What is Wren's extension?", answer)
+    assert found[0] is passages[first]
+    assert sorted(map(id, found)) == sorted(map(id, passages))
 
 
 def test_answer_is_streamed_and_then_whole(toy: Model, says: Callable[[str], None]) -> None:
@@ -282,3 +330,14 @@ def test_state_is_the_same_with_and_without_the_text(toy: Model) -> None:
 def test_answer_and_passage_are_public(toy: Model) -> None:
     answer = reader(toy).answer(QUESTION)
     assert isinstance(answer, Answer)
+
+
+@pytest.mark.parametrize("question", ["", " ", "\n", "\0", "?", "\u202e", "\x1b[2J"])
+def test_a_question_without_a_word_is_answered_by_the_state_alone(
+    toy: Model, question: str
+) -> None:
+    session = reader(toy)
+    answer = session.answer(question, sampling=SHORT)
+    assert answer.passages == ()
+    assert isinstance(answer.text, str)
+    assert session.text_failure == ""

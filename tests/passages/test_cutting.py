@@ -31,6 +31,13 @@ CHINESE = (
     "灯塔的看守人每天晚上都写日志。他从来没有错过一次！洪水那年，阿贝尔医生带着两箱书从大陆来了。"
     * 40
 )
+JAPANESE = (
+    "灯台守は毎晩日誌を書いた。「一度も忘れたことはない」と彼は言った。洪水の年、医者が来た！" * 40
+)
+TABLE = "| name | town | number |\n|---|---|---|\n" + "".join(
+    f"| Keeper {n} of the northern light | Ardmouth, upper town | {n * 37} |\n" for n in range(60)
+)
+TABS = "".join(f"keeper {n}\tArdmouth\t{n * 37}\t2024-03-{n % 28 + 1:02d}\n" for n in range(90))
 THAI = "ผู้ดูแลประภาคารเขียนบันทึกทุกคืน เขาไม่เคยพลาดสักครั้ง ปีที่น้ำท่วม หมอมาจากแผ่นดินใหญ่ " * 30
 
 
@@ -41,6 +48,7 @@ def cut(text: str, pieces: list[str] | None = None) -> list[Cut]:
 
 
 TEXTS = {
+    "Japanese": JAPANESE, "table": TABLE, "tabs": TABS,
     "prose": PROSE, "wrapped": WRAPPED, "log": LOG, "code": CODE, "Chinese": CHINESE, "Thai": THAI,
     "one line": "x" * 5000, "spaces": " " * 5000, "line ends": "\n" * 5000, "short": "One.", "": "",
 }  # fmt: skip
@@ -105,8 +113,8 @@ def test_paragraphs_stay_whole_where_they_fit() -> None:
     assert all(passage.endswith("!\n\n") for passage in ends(PROSE))
 
 
-def test_logs_and_code_are_cut_between_lines() -> None:
-    for text in (LOG, CODE):
+def test_logs_code_and_tables_are_cut_between_lines() -> None:
+    for text in (LOG, CODE, TABLE, TABS):
         assert all(passage.endswith("\n") for passage in ends(text))
 
 
@@ -120,10 +128,20 @@ def test_a_heading_stays_with_its_text() -> None:
 
 
 def test_scripts_without_spaces_are_cut_at_their_own_signs() -> None:
-    assert all(passage.endswith(("。", "！")) for passage in ends(CHINESE))
+    for text in (CHINESE, JAPANESE):
+        assert all(passage.endswith(("。", "！", "」")) for passage in ends(text))
+        assert max(len(passage) for passage in ends(text)) <= LONGEST // 2
     assert all(passage.endswith(" ") for passage in ends(THAI))
 
 
 def test_no_character_is_parted_from_its_marks() -> None:
     for passage in cut("e\u0301" * 4000)[1:]:
         assert passage.text.startswith("e")
+
+
+def test_a_line_of_a_million_characters_is_cut_like_any_other() -> None:
+    line = "y" * 999_999 + "\n" + PROSE
+    cuts = cut(line)
+    assert "".join(passage.text for passage in cuts) == line
+    assert max(len(passage.text) for passage in cuts) <= LONGEST
+    assert [passage.line for passage in cuts[:2000]] == [1] * 2000

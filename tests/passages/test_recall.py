@@ -11,7 +11,8 @@ from session_tools import assert_same, read
 
 from allmem_runtime import Model, Session, UsageError
 from allmem_runtime.evaluation import recall
-from allmem_runtime.evaluation.recall import Recall, as_values, measure, sentence
+from allmem_runtime.evaluation.recall import Recall, measure
+from allmem_runtime.evaluation.recall_report import as_values, plot, sentence
 from allmem_runtime.passages.keeping import Text
 from allmem_runtime.passages.probes import probes
 from allmem_runtime.session import session as session_module
@@ -95,8 +96,10 @@ def test_shares_have_their_standard_errors() -> None:
     assert near["state_error"] == pytest.approx((0.85 * 0.15 / 20) ** 0.5)
     assert far["passages_share"] == 0.95
     assert sentence(rows) == (
-        "Up to 900 tokens back: 17 of 20; farther: 1 of 20; with passages: 39 of 40."
+        "From its state alone, it told 17 of 20 (85 ± 8 %) of what it read up to 900 tokens back, "
+        "and 1 of 20 (5 ± 5 %) of what lies farther; with passages 39 of 40 (98 ± 2 %) of all."
     )
+    assert "0 of 0 of what lies farther" in sentence(rows[:1])
     assert as_values([Recall(0, 900, 0, 0, 0)])[0]["state_share"] is None
 
 
@@ -115,12 +118,25 @@ def test_command_tells_a_curve_and_a_sentence(
     flags = ["--probes", "2", "--device", "cpu", "--operators", "portable", "--threads", "1"]
     command.main([str(toy_dir), str(path), *flags], standalone_mode=False)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1].startswith("Up to 57 tokens back: ")
+    assert "of what it read up to 57 tokens back" in lines[-1]
     command.main([str(toy_dir), str(path), *flags, "--json"], standalone_mode=False)
     values = json.loads(capsys.readouterr().out)
     assert len(values["rows"]) == len(lines) - 2
     assert values["sentence"] == lines[-1]
+    pictured = [*flags, "--plot", str(tmp_path / "recall.png")]
+    command.main([str(toy_dir), str(path), *pictured], standalone_mode=False)
+    assert (tmp_path / "recall.png").read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().out.splitlines() == lines
     path.with_name("s.allmem.passages").unlink()
     with pytest.raises(UsageError, match="not kept"):
         command.main([str(toy_dir), str(path), *flags], standalone_mode=False)
     assert capsys.readouterr().out == ""
+
+
+def test_picture_leaves_out_ranges_without_a_probe(tmp_path: Path) -> None:
+    path = tmp_path / "recall.svg"
+    plot(
+        [Recall(0, 900, 20, 17, 20), Recall(900, 3600, 0, 0, 0), Recall(3600, None, 4, 0, 4)], path
+    )
+    assert path.read_text().count("probes") >= 1
+    assert "900 to 3,600" not in path.read_text()

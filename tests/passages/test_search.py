@@ -117,7 +117,10 @@ def test_nothing_is_found_for_no_passages_or_no_room(told: tuple[list[Fact], Rea
 @pytest.mark.parametrize(
     "question",
     ["What is this about?", "What is the text about?", "Summarize the text.", "Give a summary.",
-     "What is the main topic of the document?", "Worum geht es in dem Text?", "总结全文的主题"],
+     "What is the main topic of the document?", "Summarize it in two sentences. What is it about?",
+     "What are the main points? Answer in one paragraph.", "Give me a short overview, please.",
+     "Quel est le thème du texte ?", "¿De qué trata el texto?", "この文章の要約は？", "สรุปข้อความนี้",
+     "Worum geht es in dem Text?", "总结全文的主题"],
 )  # fmt: skip
 def test_questions_about_the_whole_get_no_passage(
     told: tuple[list[Fact], Reader, str], question: str

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from session_tools import DOCUMENT, read
 
-from allmem_runtime import DeviceError, Model, Sampling, load
-from allmem_runtime.engine import engine
+from allmem_runtime import Model, Sampling, load
 
 
 def resident_bytes() -> int:
@@ -82,14 +81,3 @@ def test_session_tells_its_constant_size(toy: Model) -> None:
 
     assert session.info()["state_bytes"] == first["state_bytes"] == toy.state_bytes
     assert session.info()["memory_bytes"] == first["memory_bytes"]
-
-
-def test_state_that_memory_cannot_hold_is_told_before_it_is_taken(
-    toy: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(engine, "available_memory", lambda: 2 * toy.state_bytes - 1)
-    with pytest.raises(DeviceError, match="it takes .* of memory are available") as told:
-        toy.session()
-    assert "--window" in told.value.hint
-    monkeypatch.setattr(engine, "available_memory", lambda: None)
-    toy.session()

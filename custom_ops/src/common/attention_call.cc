@@ -8,7 +8,20 @@ namespace allmem {
 
 static constexpr char kName[] = "SlidingWindowAttention";
 
-AttentionAttributes read_attention(const OrtApi& api, const OrtKernelInfo* info) {
+// One text for the input and the output: `there` says whether the node has it.
+static void check_scale(Element cache, bool there, const char* what, const char* name) {
+  if (there == (cache == Element::kInt8)) return;
+  const char* const element = element_text(onnx_type(cache));
+  throw InvalidArgument(
+      there ? text(kName, ": past_key is ", element, " and there is an ", what, " ", name,
+                   "; only int8 has scales")
+            : text(kName, ": past_key is ", element, ", and the ", what, " ", name, " is missing"));
+}
+
+AttentionAttributes read_attention(const OrtApi& api, const OrtKernelInfo* info, Element cache) {
+  check_scale(cache, has_input(api, info, kPastScale), "input", kAttentionInputNames[kPastScale]);
+  check_scale(cache, has_output(api, info, kPresentScale), "output",
+              kAttentionOutputNames[kPresentScale]);
   return AttentionAttributes::read(Attributes(api, info, kName));
 }
 
@@ -105,17 +118,15 @@ AttentionCall::AttentionCall(const OrtApi& api, OrtKernelContext* context,
       attributes_(attributes),
       activation_(activation),
       cache_(cache) {
-  for (size_t i = 0; i < kPastScale; ++i) {
-    inputs_[i] = inputs.read(context, i, kAttentionInputNames[i]);
+  const size_t count = cache == Element::kInt8 ? kAttentionInputs : kPastScale;
+  for (size_t i = 0; i < count; ++i) {
+    inputs_[i] = inputs.read(context, i, kName, kAttentionInputNames[i]);
   }
-  const bool scaled = has_input(api, context, kPastScale);
-  if (scaled != (cache == Element::kInt8)) {
-    throw InvalidArgument(text(kName, ": past_key is ", element_text(onnx_type(cache)),
-                               scaled ? " and there is an input past_scale; only int8 has scales"
-                                      : ", and the input past_scale is missing"));
-  }
-  if (scaled) inputs_[kPastScale] = inputs.read(context, kPastScale, kAttentionInputNames[kPastScale]);
   sizes_ = check(attributes, inputs_, onnx_type(activation), onnx_type(cache));
+}
+
+void* AttentionCall::open(size_t output, const Shape& shape) const {
+  return open_output(api_, context_, output, kName, kAttentionOutputNames[output], shape);
 }
 
 }  // namespace allmem

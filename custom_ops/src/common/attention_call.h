@@ -8,7 +8,9 @@
 
 namespace allmem {
 
-AttentionAttributes read_attention(const OrtApi& api, const OrtKernelInfo* info);
+// Throws InvalidArgument if an attribute is wrong, or if the node does not have the scales beside
+// int8, or has them beside anything else.
+AttentionAttributes read_attention(const OrtApi& api, const OrtKernelInfo* info, Element cache);
 
 enum AttentionInput : size_t {
   kAttentionQkv,
@@ -21,7 +23,7 @@ enum AttentionInput : size_t {
   kPastScale,
   kAttentionInputs,
 };
-constexpr size_t kAttentionOutputs = 4;
+constexpr size_t kPresentScale = 3;
 
 // What the table says of inputs and outputs, the last of each being there only beside int8.
 OperatorDescription attention_description(const char* provider,
@@ -44,6 +46,8 @@ class AttentionCall {
   void fill(AttentionFields<Activation, Position>& args) const;
 
  private:
+  void* open(size_t output, const Shape& shape) const;
+
   const OrtApi& api_;
   OrtKernelContext* const context_;
   const AttentionAttributes& attributes_;
@@ -65,13 +69,12 @@ void AttentionCall::fill(AttentionFields<Activation, Position>& args) const {
   args.past_key = inputs_[kPastKey].data;
   args.past_value = inputs_[kPastValue].data;
   const Shape joined = {sizes_.batch, sizes_.time, sizes_.query_heads * sizes_.head_dim};
-  args.output = static_cast<Activation*>(open_output(api_, context_, 0, joined));
-  args.present_key = open_output(api_, context_, 1, inputs_[kPastKey].shape);
-  args.present_value = open_output(api_, context_, 2, inputs_[kPastValue].shape);
+  args.output = static_cast<Activation*>(open(0, joined));
+  args.present_key = open(1, inputs_[kPastKey].shape);
+  args.present_value = open(2, inputs_[kPastValue].shape);
   if (cache_ != Element::kInt8) return;
   args.past_scale = static_cast<const float*>(inputs_[kPastScale].data);
-  args.present_scale =
-      static_cast<float*>(open_output(api_, context_, 3, inputs_[kPastScale].shape));
+  args.present_scale = static_cast<float*>(open(kPresentScale, inputs_[kPastScale].shape));
 }
 
 }  // namespace allmem

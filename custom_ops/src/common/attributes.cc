@@ -99,6 +99,14 @@ std::string Attributes::read_text(const char* name) const {
   return value;
 }
 
+// A text of a graph as it may stand in a message: of one line, and short.
+static std::string shown(const std::string& value) {
+  constexpr size_t kMost = 40;
+  std::string out = value.substr(0, kMost);
+  for (char& letter : out) letter = letter < ' ' || letter > '~' ? '?' : letter;
+  return value.size() > kMost ? out + "..." : out;
+}
+
 int Attributes::choice(const char* name, std::initializer_list<const char*> choices) const {
   const Kind kind = kind_of(name);
   if (kind == Kind::kMissing) return 0;
@@ -111,7 +119,7 @@ int Attributes::choice(const char* name, std::initializer_list<const char*> choi
     allowed += (index++ ? ", " : "") + std::string(candidate);
   }
   throw InvalidArgument(
-      text(operator_, ": attribute '", name, "' is '", value, "'; allowed: ", allowed));
+      text(operator_, ": attribute '", name, "' is '", shown(value), "'; allowed: ", allowed));
 }
 
 }  // namespace allmem

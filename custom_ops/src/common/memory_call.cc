@@ -63,9 +63,13 @@ MemoryCall::MemoryCall(const OrtApi& api, OrtKernelContext* context, const NodeI
                        const MemoryAttributes& attributes, Element activation)
     : api_(api), context_(context), attributes_(attributes), activation_(activation) {
   for (size_t i = 0; i < kMemoryInputs; ++i) {
-    inputs_[i] = inputs.read(context, i, kMemoryInputNames[i]);
+    inputs_[i] = inputs.read(context, i, kName, kMemoryInputNames[i]);
   }
   sizes_ = check(inputs_, onnx_type(activation));
+}
+
+void* MemoryCall::open(size_t output, const Shape& shape) const {
+  return open_output(api_, context_, output, kName, kMemoryOutputNames[output], shape);
 }
 
 void MemoryCall::check_chunk(int64_t position) const {

@@ -49,8 +49,9 @@ class MemoryCall {
   const float* floats(MemoryInput input) const {
     return static_cast<const float*>(inputs_[input].data);
   }
+  void* open(size_t output, const Shape& shape) const;
   float* open_state(size_t output, MemoryInput past) const {
-    return static_cast<float*>(open_output(api_, context_, output, inputs_[past].shape));
+    return static_cast<float*>(open(output, inputs_[past].shape));
   }
 
   const OrtApi& api_;
@@ -78,7 +79,7 @@ void MemoryCall::fill(MemoryFields<Activation, Position>& args) const {
   args.past_momentum_sum = floats(kPastMomentumSum);
   args.past_conv_tail = floats(kPastConvTail);
   const Shape joined = {sizes_.batch, sizes_.time, sizes_.heads * sizes_.memory_dim};
-  args.output = static_cast<Activation*>(open_output(api_, context_, 0, joined));
+  args.output = static_cast<Activation*>(open(0, joined));
   args.present_weights = open_state(1, kPastWeights);
   args.present_momentum = open_state(2, kPastMomentum);
   args.present_gradient = open_state(3, kPastGradient);

@@ -90,6 +90,13 @@ constexpr const char* kAttentionInputNames[] = {
     "past_scale",
 };
 
+constexpr const char* kAttentionOutputNames[] = {
+    "output",
+    "present_key",
+    "present_value",
+    "present_scale",
+};
+
 template <typename Activation, typename Position>
 struct AttentionFields : AttentionSizes, AttentionAttributes {
   Element activation;
@@ -243,6 +250,15 @@ constexpr const char* kMemoryInputNames[] = {
     "past_gradient",
     "past_momentum_sum",
     "past_conv_tail",
+};
+
+constexpr const char* kMemoryOutputNames[] = {
+    "output",
+    "present_weights",
+    "present_momentum",
+    "present_gradient",
+    "present_momentum_sum",
+    "present_conv_tail",
 };
 
 template <typename Activation, typename Position>

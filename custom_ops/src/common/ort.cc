@@ -68,11 +68,20 @@ Element element_of(ONNXTensorElementDataType type) {
   }
 }
 
+bool has_input(const OrtApi& api, const OrtKernelInfo* info, size_t index) {
+  size_t count = 0;
+  require(api, api.KernelInfo_GetInputCount(info, &count));
+  if (index >= count) return false;
+  size_t size = 0;  // of the name and its end; what is left out has an empty name
+  require(api, api.KernelInfo_GetInputName(info, index, nullptr, &size));
+  return size > 1;
+}
+
 bool has_output(const OrtApi& api, const OrtKernelInfo* info, size_t index) {
   size_t count = 0;
   require(api, api.KernelInfo_GetOutputCount(info, &count));
   if (index >= count) return false;
-  size_t size = 0;  // of the name and its end; an output left out has an empty name
+  size_t size = 0;
   require(api, api.KernelInfo_GetOutputName(info, index, nullptr, &size));
   return size > 1;
 }
@@ -86,7 +95,48 @@ bool has_input(const OrtApi& api, const OrtKernelContext* context, size_t index)
   return value != nullptr;
 }
 
-static InputTensor look_up(const OrtApi& api, const OrtValue* value, const char* name) {
+// An empty tensor needs no memory, however long its other axes are. Within this bound no product of
+// its axes, nor of a few sizes of two inputs, overflows.
+constexpr int64_t kMostNumbers = int64_t{1} << 46;
+
+static void check_size(const char* op, const InputTensor& input) {
+  int64_t numbers = 1;
+  for (size_t i = 0; i < input.shape.size(); ++i) {
+    const int64_t length = input.shape[i] > 1 ? input.shape[i] : 1;
+    if (length > kMostNumbers / numbers) {
+      throw InvalidArgument(text(op, ": input ", input.name, " has shape ", shape_text(input.shape),
+                                 "; no memory holds axes of this length"));
+    }
+    numbers *= length;
+  }
+}
+
+static uintptr_t size_of(ONNXTensorElementDataType type) {
+  switch (type) {
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64:
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE:
+      return 8;
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT:
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32:
+      return 4;
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16:
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16:
+      return 2;
+    default:
+      return 1;
+  }
+}
+
+static void check_address(const char* op, const InputTensor& input) {
+  const uintptr_t step = size_of(input.element);
+  if (reinterpret_cast<uintptr_t>(input.data) % step != 0) {
+    throw InvalidArgument(text(op, ": input ", input.name, " lies at an address that is no multiple ",
+                               "of ", step, ", the size of ", element_text(input.element)));
+  }
+}
+
+static InputTensor look_up(const OrtApi& api, const OrtValue* value, const char* op,
+                           const char* name) {
   InputTensor input{};
   input.name = name;
   OrtTensorTypeAndShapeInfo* info = nullptr;
@@ -102,11 +152,14 @@ static InputTensor look_up(const OrtApi& api, const OrtValue* value, const char*
   require(api, status);
   if (axes > Shape::kMostAxes) {
     throw InvalidArgument(
-        text("input ", name, " has ", axes, " axes; at most ", Shape::kMostAxes, " are possible"));
+        text(op, ": input ", name, " has ", axes, " axes; at most ", Shape::kMostAxes,
+             " are possible"));
   }
+  check_size(op, input);
   void* data = nullptr;  // the interface has no getter for const data
   require(api, api.GetTensorMutableData(const_cast<OrtValue*>(value), &data));
   input.data = data;
+  check_address(op, input);
   return input;
 }
 
@@ -120,29 +173,37 @@ NodeInputs::NodeInputs(const OrtApi& api, const OrtKernelInfo* info, size_t coun
     require(api, api.KernelInfoGetConstantInput_tensor(info, i, &constant, &value));
     if (!constant || value == nullptr) continue;
     try {
-      weights_[i] = look_up(api, value, "");
+      weights_[i] = look_up(api, value, "", "");
     } catch (const InvalidArgument&) {
       // It is looked up, and refused by its name, when the node is called.
     }
   }
 }
 
-InputTensor NodeInputs::read(const OrtKernelContext* context, size_t index,
+InputTensor NodeInputs::read(const OrtKernelContext* context, size_t index, const char* op,
                              const char* name) const {
   if (index < weights_.size() && weights_[index].data != nullptr) {
     InputTensor weight = weights_[index];
     weight.name = name;
     return weight;
   }
+  if (!has_input(api_, context, index)) {
+    throw InvalidArgument(text(op, ": the input ", name, " is missing"));
+  }
   const OrtValue* value = nullptr;
   require(api_, api_.KernelContext_GetInput(context, index, &value));
-  if (value == nullptr) throw InvalidArgument(text("input ", name, " is missing"));
-  return look_up(api_, value, name);
+  return look_up(api_, value, op, name);
 }
 
-void* open_output(const OrtApi& api, OrtKernelContext* context, size_t index, const Shape& shape) {
+void* open_output(const OrtApi& api, OrtKernelContext* context, size_t index, const char* op,
+                  const char* name, const Shape& shape) {
   OrtValue* value = nullptr;
-  require(api, api.KernelContext_GetOutput(context, index, shape.data(), shape.size(), &value));
+  size_t count = 0;
+  require(api, api.KernelContext_GetOutputCount(context, &count));
+  if (index < count) {
+    require(api, api.KernelContext_GetOutput(context, index, shape.data(), shape.size(), &value));
+  }
+  if (value == nullptr) throw InvalidArgument(text(op, ": the output ", name, " is missing"));
   void* data = nullptr;
   require(api, api.GetTensorMutableData(value, &data));
   return data;

@@ -68,7 +68,8 @@ struct InputTensor {
   ONNXTensorElementDataType element;
 };
 
-// Whether the node, of which no run has begun, has this optional output.
+// Whether the node, of which no run has begun, has this optional input or output.
+bool has_input(const OrtApi& api, const OrtKernelInfo* info, size_t index);
 bool has_output(const OrtApi& api, const OrtKernelInfo* info, size_t index);
 
 // Whether the node has this optional input.
@@ -82,16 +83,20 @@ class NodeInputs {
   // Looks up those of the first `count` inputs that are weights. For nodes of the CPU.
   NodeInputs(const OrtApi& api, const OrtKernelInfo* info, size_t count);
 
-  // Throws InvalidArgument if the input is missing; `name` is what it is called in texts.
-  InputTensor read(const OrtKernelContext* context, size_t index, const char* name) const;
+  // Throws InvalidArgument if the input is missing, is larger than any memory, or lies where its
+  // numbers cannot be read; `op` and `name` are what operator and input are called in texts.
+  InputTensor read(const OrtKernelContext* context, size_t index, const char* op,
+                   const char* name) const;
 
  private:
   const OrtApi& api_;
   std::vector<InputTensor> weights_;  // without data where an input is none
 };
 
-// Allocates (or fetches the bound) output and returns its memory.
-void* open_output(const OrtApi& api, OrtKernelContext* context, size_t index, const Shape& shape);
+// Allocates (or fetches the bound) output and returns its memory; throws InvalidArgument if the node
+// does not have it.
+void* open_output(const OrtApi& api, OrtKernelContext* context, size_t index, const char* op,
+                  const char* name, const Shape& shape);
 
 // Memory from the runtime's own allocator, for the length of one call.
 class ScratchBuffer {

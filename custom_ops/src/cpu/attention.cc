@@ -131,13 +131,29 @@ static void run(const AttentionArgs& args, const Parallel& parallel, void* scrat
   }
 }
 
+// A piece without tokens leaves the cache as it was. Its sizes are no guide to anything: an input
+// without numbers may have any.
+static void keep_cache(const AttentionArgs& args) {
+  const auto keep = [](const void* past, void* present, int64_t bytes) {
+    if (past != present) memcpy(present, past, (size_t)bytes);
+  };
+  const int64_t rows = ring_at(args, args.batch * args.kv_heads).row;
+  const int64_t size = args.cache == Element::kInt8 ? 1 : args.cache == Element::kFloat32 ? 4 : 2;
+  keep(args.past_key, args.present_key, rows * args.head_dim * size);
+  keep(args.past_value, args.present_value, rows * args.head_dim * size);
+  if (size == 1) keep(args.past_scale, args.present_scale, 2 * rows * (int64_t)sizeof(float));
+}
+
 size_t attention_scratch(const AttentionArgs& args, int workers) {
+  if (args.batch == 0 || args.time == 0) return 0;
   if (args.cache == Element::kInt8) return scratch_for<int8_t>(args, workers);
   return args.cache == Element::kFloat32 ? scratch_for<float>(args, workers)
                                          : scratch_for<Half>(args, workers);
 }
 
 void attention(const AttentionArgs& args, const Parallel& parallel, void* scratch) {
+  if (args.batch == 0) return;
+  if (args.time == 0) return keep_cache(args);
   if (args.cache == Element::kFloat32) {
     run<float>(args, parallel, scratch);
   } else if (args.cache == Element::kInt8) {

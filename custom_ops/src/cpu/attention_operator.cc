@@ -13,7 +13,7 @@ class AttentionKernel : public CpuKernelBase {
  public:
   AttentionKernel(const OrtApi& api, const OrtKernelInfo* info, Element activation, Element cache)
       : CpuKernelBase(api, info, kAttentionInputs),
-        attributes_(read_attention(api, info)),
+        attributes_(read_attention(api, info, cache)),
         activation_(activation),
         cache_(cache) {}
 

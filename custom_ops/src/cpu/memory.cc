@@ -161,10 +161,12 @@ void shift_tail(const MemoryArgs& args) {
 }
 
 size_t memory_scratch(const MemoryArgs& args, int workers) {
+  if (args.batch == 0) return 0;  // then the time may be any number
   return args.time == 1 ? token_scratch(args, workers) : piece_scratch(args, workers);
 }
 
 void memory(const MemoryArgs& args, const Parallel& parallel, void* scratch) {
+  if (args.batch == 0) return;
   if (args.time == 1) {
     token(args, parallel, scratch);
   } else {

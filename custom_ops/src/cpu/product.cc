@@ -25,6 +25,7 @@ Activations take(Scratch& scratch, const ProductArgs& args) {
 }  // namespace
 
 size_t product_scratch(const ProductArgs& args, int) {
+  if (args.rows == 0) return 0;
   Scratch scratch(nullptr);
   take(scratch, args);
   return scratch.used();

@@ -44,9 +44,9 @@ class ProductKernel : public CpuKernelBase {
   }
 
   void compute(OrtKernelContext* context) override {
-    const InputTensor x = inputs_.read(context, kX, "x");
-    const InputTensor numbers = inputs_.read(context, kNumbers, "numbers");
-    const InputTensor scales = inputs_.read(context, kScales, "scales");
+    const InputTensor x = inputs_.read(context, kX, kName, "x");
+    const InputTensor numbers = inputs_.read(context, kNumbers, kName, "numbers");
+    const InputTensor scales = inputs_.read(context, kScales, kName, "scales");
     ProductArgs args{};
     static_cast<ProductAttributes&>(args) = attributes_;
     const bool split = args.first_width > 0;
@@ -55,7 +55,7 @@ class ProductKernel : public CpuKernelBase {
     args.x = static_cast<const float*>(x.data);
     int64_t row_width = args.x_width;
     if (has_input(api_, context, kXMore)) {
-      const InputTensor more = inputs_.read(context, kXMore, "x_more");
+      const InputTensor more = inputs_.read(context, kXMore, kName, "x_more");
       Shape wanted = x.shape;
       wanted.back() = -1;
       check_input(kName, more, kFloat, wanted, "[..., more], as x is but for the last axis,");
@@ -81,16 +81,17 @@ class ProductKernel : public CpuKernelBase {
     args.numbers = static_cast<const uint8_t*>(numbers.data);
     args.scales = scales.data;
     if (has_input(api_, context, kBias)) {
-      const InputTensor bias = inputs_.read(context, kBias, "bias");
+      const InputTensor bias = inputs_.read(context, kBias, kName, "bias");
       check_input(kName, bias, kFloat, {args.width}, "[width]");
       args.bias = static_cast<const float*>(bias.data);
     }
     Shape shape = x.shape;
     shape.back() = args.first_width;
-    args.output = static_cast<float*>(open_output(api_, context, kY, shape));
+    args.output = static_cast<float*>(open_output(api_, context, kY, kName, "y", shape));
     if (split) {
       shape.back() = args.width - args.first_width;
-      args.output_more = static_cast<float*>(open_output(api_, context, kYMore, shape));
+      args.output_more =
+          static_cast<float*>(open_output(api_, context, kYMore, kName, "y_more", shape));
     }
     launch(context, args, kernels_->product_scratch, kernels_->product, {}, args.rows * args.width);
   }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from allmem_exporters.commands.convert import decoder_flags
-from allmem_exporters.model.memory_options import MemoryOptions
+from allmem_exporters.commands.conversion_flags import conversion_flags
 from allmem_exporters.onnx.export_options import ExportOptions
 from allmem_runtime.cli.messages import say
 from allmem_runtime.cli.option_flags import option_flags
@@ -17,23 +17,13 @@ from allmem_runtime.cli.shared_options import command
 @command()
 @click.argument("source")
 @click.argument("out", type=click.Path(path_type=Path))
-@option_flags(MemoryOptions)
-@decoder_flags
+@conversion_flags
 @option_flags(
     ExportOptions,
     "export_options",
     without=("window", "sinks", "chunk", "kv_cache_dtype", "memory"),
 )
-def make(
-    source: str,
-    out: Path,
-    dtype: str | None,
-    seed: int,
-    revision: str | None,
-    memory: Path | None,
-    options: MemoryOptions,
-    export_options: ExportOptions,
-) -> None:
+def make(source: str, out: Path, conversion: dict[str, Any], export_options: ExportOptions) -> None:
     """Make a model folder in OUT from SOURCE: convert and export in one go.
 
     SOURCE is a GGUF file, a folder with config.json and safetensors, or owner/model on the hub.
@@ -48,11 +38,7 @@ def make(
     run(
         source,
         out,
-        options,
-        export_options,
-        dtype=dtype,
-        seed=seed,
-        revision=revision,
-        memory=memory,
+        export_options=export_options,
         report=say,
+        **conversion,
     )

@@ -9,8 +9,6 @@ the shared mean that a softmax ignores as well.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,24 +16,21 @@ from torch.nn import functional
 from allmem_exporters.model.layers import exact
 from allmem_exporters.model.memory_layer import Memory
 
-if TYPE_CHECKING:
-    from allmem_exporters.model.modeling import AllMemForCausalLM
-
 RIDGE = 1e-3
 """Added to a covariance, relative to its mean diagonal: a short text does not span every key."""
 
 
 @torch.no_grad()
-def calibrate(model: AllMemForCausalLM, input_ids: Tensor) -> None:
-    """Whiten the keys of every memory and scale its values to a root mean square of 1.
+def calibrate(memory: Memory, stream: Tensor) -> None:
+    """Whiten the keys of a memory and scale its values to a root mean square of 1.
 
     Args:
-        model: the projections of its memories are changed in place.
-        input_ids: [1, time], a text of the kind the model reads, a thousand tokens or more.
+        memory: its projections are changed in place.
+        stream: [1, time, hidden_size], the normed token stream of its layer on a text of the kind
+            the model reads, a thousand tokens or more.
     """
-    for memory, stream in _streams(model, input_ids):
-        whiten_keys(memory, stream)
-        scale_values(memory, stream)
+    whiten_keys(memory, stream)
+    scale_values(memory, stream)
 
 
 @torch.no_grad()
@@ -86,23 +81,6 @@ def scale_values(memory: Memory, stream: Tensor) -> None:
     memory.v_proj.weight.mul_(wide[:, None])
     if not memory.config.out_norm:
         memory.o_proj.weight.div_(wide)
-
-
-def _streams(model: AllMemForCausalLM, input_ids: Tensor) -> list[tuple[Memory, Tensor]]:
-    """Each memory with the normed token stream [1, time, hidden_size] of its layer."""
-    streams: dict[int, Tensor] = {}
-    hooks = [
-        layer.input_layernorm.register_forward_hook(
-            lambda _module, _inputs, output, index=index: streams.__setitem__(index, output)
-        )
-        for index, layer in enumerate(model.model.layers)
-    ]
-    try:
-        model(input_ids, logit_index=torch.zeros(0, dtype=torch.int64))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return [(layer.allmem, streams[index]) for index, layer in enumerate(model.model.layers)]
 
 
 def _unit_scale(mixed: Tensor, activation: str) -> Tensor:

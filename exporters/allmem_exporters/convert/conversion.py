@@ -5,25 +5,30 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
-from allmem_exporters.convert.calibrate import calibrate
+from allmem_exporters.convert.calibrated_weights import (
+    CalibratedWeights,
+    calibrated,
+    refuse_trained,
+)
 from allmem_exporters.convert.converted_weights import (
     ConvertedWeights,
     check_entries,
     exact_type,
     refuse_other_head,
 )
-from allmem_exporters.convert.weights_file import write_weights_file
+from allmem_exporters.convert.weights_file import bytes_of, write_weights
 from allmem_exporters.errors import ConfigError, ConversionError
+from allmem_exporters.local_files import SHARD_INDEX, SINGLE_FILE
 from allmem_exporters.model.adapter import Adapter
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.model.initialize import initialize_memories
@@ -35,11 +40,14 @@ from allmem_exporters.tensor_reader import Entry
 from allmem_runtime.files.atomic import storage_errors, sync, sync_folder
 from allmem_runtime.files.temporary import temporary_folder
 from allmem_runtime.options import from_keywords
+from allmem_runtime.quantities import format_bytes
 
 logger = logging.getLogger(__name__)
 
 PROVENANCE_FILE = "provenance.json"
-CALIBRATION_TOKENS = 2048
+_REPLACED = (SINGLE_FILE, SHARD_INDEX, "model-[0-9]*-of-[0-9]*.safetensors",
+             "chat_template.jinja", "special_tokens_map.json")  # fmt: skip
+"""Files that an earlier conversion may have left and a later one does not write."""
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -82,11 +90,7 @@ def convert(
         ConfigError: an option is unknown or out of range.
     """
     options = from_keywords(MemoryOptions, given, ConfigError, options)
-    if memory is not None and calibration_text is not None:
-        raise ConfigError(
-            "Trained memories are not calibrated: it would undo what their values learned.",
-            "Leave the calibration text out, or the adapter.",
-        )
+    refuse_trained(memory, calibration_text)
     folder = Path(out)
     check_destination(folder, force)
     opened, weights, adapter = open_conversion(
@@ -103,9 +107,7 @@ def convert(
         if calibration_text is None:
             _write(weights, stage)
         else:
-            model = _in_memory(weights)
-            _calibrate(model, stage, calibration_text)
-            _save(model, stage)
+            _write(calibrated(weights, stage, calibration_text), stage)
         write_record(opened, weights, adapter, stage, seed, calibrated=calibration_text is not None)
         _publish(stage, folder)
     return folder
@@ -264,27 +266,6 @@ def _put(model: nn.Module, name: str, parameter: nn.Parameter) -> None:
     setattr(model.get_submodule(owner), leaf, parameter)
 
 
-def _in_memory(weights: ConvertedWeights) -> AllMemForCausalLM:
-    """The whole model."""
-    with torch.device("meta"):
-        model = AllMemForCausalLM(weights.config)
-    for name, _ in list(model.named_parameters()):
-        _put(model, name, nn.Parameter(weights.tensor(name)))
-    model.tie_weights()
-    model.eval()
-    return model
-
-
-def _calibrate(model: AllMemForCausalLM, folder: Path, text: str) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=False
-    )
-    tokens = tokenizer(text, add_special_tokens=False)["input_ids"][:CALIBRATION_TOKENS]
-    if not tokens:
-        raise ConversionError("The calibration text is empty.", "Give some paragraphs of text.")
-    calibrate(model, torch.tensor([tokens]))
-
-
 def write_generation_settings(config: AllMemConfig, folder: Path) -> None:
     """Write generation_config.json from the configuration, unless the source had one."""
     path = folder / "generation_config.json"
@@ -314,18 +295,8 @@ def check_destination(folder: Path, force: bool) -> None:
         )
 
 
-def _save(model: AllMemForCausalLM, folder: Path) -> None:
-    """Write config.json and model.safetensors, without a copy of the weights."""
-    model.config.architectures = [type(model).__name__]
-    model.config.save_pretrained(folder)
-    weights = dict(model.named_parameters())  # a tied head appears once, as its embedding
-    file = folder / "model.safetensors"
-    save_file({name: p.detach() for name, p in weights.items()}, file, metadata={"format": "pt"})
-    file.chmod((folder / "config.json").stat().st_mode)  # safetensors makes it private
-
-
-def _write(weights: ConvertedWeights, folder: Path) -> None:
-    """The same as ``_save``, one weight at a time."""
+def _write(weights: ConvertedWeights | CalibratedWeights, folder: Path) -> None:
+    """Write configuration and weights, one weight at a time; a tied head is its embedding."""
     with torch.device("meta"):
         model = AllMemForCausalLM(weights.config)
     weights.config.architectures = [type(model).__name__]
@@ -343,7 +314,20 @@ def _write(weights: ConvertedWeights, folder: Path) -> None:
         for piece in Table(weights, name).pieces():
             yield weights.rows(name, *piece)
 
-    write_weights_file(folder / "model.safetensors", sizes, read)
+    _check_disk(sum(bytes_of(sizes, name) for name in sizes), folder)
+    write_weights(folder, sizes, read)
+
+
+def _check_disk(needed: int, folder: Path) -> None:
+    """Refuse to begin what the disk has no room for."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise ConversionError(
+            f"The checkpoint takes {format_bytes(needed)}; the disk of {folder.parent} has "
+            f"{format_bytes(free)} free.",
+            "Make room, name another folder, or store fewer bits: --dtype bfloat16 takes half of "
+            "float32. `allmem make` needs no checkpoint at all.",
+        )
 
 
 def _publish(stage: Path, folder: Path) -> None:
@@ -355,7 +339,9 @@ def _publish(stage: Path, folder: Path) -> None:
     files = sorted(stage.iterdir(), key=lambda f: f.name in ("config.json", PROVENANCE_FILE))
     for file in files:
         os.replace(file, folder / file.name)
-    for stale in ("chat_template.jinja", "special_tokens_map.json"):
-        if not any(file.name == stale for file in files) and (folder / stale).is_file():
-            (folder / stale).unlink()
+    written = {file.name for file in files}
+    for pattern in _REPLACED:
+        for stale in folder.glob(pattern):
+            if stale.name not in written and stale.is_file():
+                stale.unlink()
     sync(folder)

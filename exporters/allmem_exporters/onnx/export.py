@@ -20,7 +20,7 @@ from allmem_exporters.model.weights import ChangedWeights, ModelWeights, decoder
 from allmem_exporters.onnx.export_options import ExportOptions
 from allmem_exporters.onnx.ir_utils import set_values
 from allmem_exporters.onnx.package_writer import check_destination, write_folder
-from allmem_exporters.onnx.room import check_disk, check_memory, needed_memory
+from allmem_exporters.onnx.room import check_disk, check_memory
 from allmem_exporters.onnx.sample_text import text_length
 from allmem_exporters.onnx.trace import trace
 from allmem_exporters.onnx.validate import validate
@@ -108,11 +108,11 @@ def export_weights(
         budget = options.state_budget
         config.windows = windows_by_head(options.windows, config, decoder, budget, report)
         config.window = max(max(layer) for layer in config.windows)
-    table = config.vocab_size * config.hidden_size * (1 if options.storage[:3] == "int" else 4)
-    tokens = text_length(config, options.check_tokens) if options.check else None
     check_memory(
-        needed_memory(config, table_bytes=table, tokens=tokens),
-        "Close other programs" + (", or leave the check out with --no-check." if tokens else "."),
+        config,
+        storage=options.storage,
+        matmul_kernel=options.matmul_kernel,
+        tokens=text_length(config, options.check_tokens) if options.check else None,
     )
     if options.memory != "enabled":
         weights = ChangedWeights(weights, partial(restrain_layer, memory=options.memory))

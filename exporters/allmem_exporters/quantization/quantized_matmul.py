@@ -66,9 +66,13 @@ class QuantizedMatMulFormat(StoredFormat):
     def widen(self, numbers: Tensor, factors: Tensor) -> Tensor:
         """Weights [..., BLOCK] float32 of float32 numbers and factors [..., kinds, 1]."""
 
-    @abstractmethod
     def rounding_of_factors(self, factors: Tensor) -> Tensor:
-        """What a weight [n] changes at most because factors [n, kinds] were rounded to float16."""
+        """What weights [n] may differ by, because factors [n, kinds] were rounded to float16.
+
+        Nothing, unless a format has a kind of the source's blocks for which this is better than
+        rounding the weights anew.
+        """
+        return torch.zeros(len(factors))
 
     def layout(self, matrix: Matrix | Tensor) -> Layout:
         """See ``StoredFormat``."""

@@ -5,11 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from allmem_exporters.quantization.quantized_matmul import (
-    HALF_DIGITS,
-    QuantizedMatMulFormat,
-    float16_scales,
-)
+from allmem_exporters.quantization.quantized_matmul import QuantizedMatMulFormat, float16_scales
 from allmem_exporters.quantization.scale_search import levels_of, symmetric
 from allmem_exporters.quantization.stored_format import StoredMatrix
 
@@ -34,10 +30,6 @@ class QuantizedMatMulInt8(QuantizedMatMulFormat):
     def widen(self, numbers: Tensor, factors: Tensor) -> Tensor:
         """See ``QuantizedMatMulFormat``."""
         return numbers.sub_(128).mul_(factors[..., 0, :])
-
-    def rounding_of_factors(self, factors: Tensor) -> Tensor:
-        """See ``QuantizedMatMulFormat``."""
-        return 127 * factors[:, 0].abs() * HALF_DIGITS
 
     def largest_error(self, blocks: Tensor, stored: StoredMatrix) -> Tensor:
         """Half a step, where the largest weight is 127 steps; scales have eleven digits."""

@@ -59,6 +59,7 @@ class GgufSource:
         self.file = file
         self.name = file.name
         self.opened = GgufFile(file)
+        self._refuse_part()
         self.architecture = self._text("general.architecture")
         if self.architecture not in FAMILIES:
             raise ConversionError(
@@ -83,6 +84,17 @@ class GgufSource:
         for key, field in (("licence", "general.license"), ("model", "general.name")):
             if value := self._value(field, ""):
                 self.provenance[key] = str(value)[:1000]
+
+    def _refuse_part(self) -> None:
+        parts, number = self._value("split.count", 0), self._value("split.no", 0)
+        for key, value in (("split.count", parts), ("split.no", number)):
+            if not is_whole(value, 0, 1 << 16):
+                raise self._odd(key, value, "an integer from 0 on")
+        if parts > 1:
+            raise ConversionError(
+                f"{self.name} is part {number + 1} of {parts} of a model.",
+                "Join the parts with llama.cpp (llama-gguf-split --merge) and name the whole file.",
+            )
 
     def _value(self, key: str, default: Any = None) -> Any:
         if key in self.opened.fields:

@@ -17,7 +17,7 @@ class AttentionKernel : public Kernel {
  public:
   AttentionKernel(const OrtApi& api, const OrtKernelInfo* info, Element activation, Element cache)
       : api_(api),
-        attributes_(read_attention(api, info)),
+        attributes_(read_attention(api, info, cache)),
         activation_(activation),
         cache_(cache) {}
 
