@@ -233,7 +233,7 @@ class _Walk:
             )
         if top and domain == OPERATOR_DOMAIN:
             found.ours.add(number)
-            found.operators.update(record.get("op_type", []))
+            found.operators.add(record.get("op_type", [""])[0])
         for name in record.get("input", []):
             # Nodes of subgraphs count as consumers too: they read names of the graph around them.
             found.consumers.setdefault(name, []).append(number)

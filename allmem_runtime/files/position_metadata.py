@@ -10,6 +10,7 @@ from typing import Any
 from allmem_runtime.generation.sampling import MAX_SEED
 from allmem_runtime.source_mark import SourceMark
 from allmem_runtime.state import MAX_LEAD, RECENT_TOKENS, TURNS, Place
+from allmem_runtime.strict_json import parse_json
 
 MAX_POSITION = 1 << 53
 MAX_UNREAD = 1 << 20
@@ -63,8 +64,8 @@ def place_from_metadata(metadata: Mapping[str, str], vocab_size: int) -> Place:
     def parsed(key: str) -> Any:
         value = text(key)
         try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
+            return parse_json(value)
+        except ValueError:
             raise ValueError(f"{key} is not valid") from None
 
     def ids(key: str) -> list[int]:

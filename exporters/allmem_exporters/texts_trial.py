@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from allmem_exporters.errors import ExportError
-from allmem_exporters.local_files import file_in
+from allmem_exporters.local_files import file_in, json_in
 from allmem_exporters.model.config import AllMemConfig
 from allmem_runtime.errors import AllMemError, ModelFileError
 from allmem_runtime.spec import CHAT_TEMPLATE_FILE, GENERATION_FILE, TOKENIZER_FILE
+from allmem_runtime.strict_json import is_whole
 from allmem_runtime.text.tokenizer import read_tokenizer
 from allmem_runtime.text.trial import Candidate, tried
 
@@ -51,11 +51,10 @@ def try_texts(
 def end_tokens(config: AllMemConfig, generation: Path) -> tuple[int, ...]:
     """What ends an answer, by the model's generation settings and its configuration."""
     found: list[Any] = [config.eos_token_id]
-    if generation.is_file():
-        found.append(json.loads(generation.read_text(encoding="utf-8")).get("eos_token_id"))
+    found.append((json_in(generation.parent, generation.name) or {}).get("eos_token_id"))
     tokens: dict[int, None] = {}
     for entry in found:
         for token in entry if isinstance(entry, list) else [entry]:
-            if isinstance(token, int) and 0 <= token < config.vocab_size:
+            if is_whole(token, 0, config.vocab_size - 1):
                 tokens[token] = None
     return tuple(tokens)

@@ -14,13 +14,9 @@ from allmem_exporters.model.checkpoint import CheckpointWeights
 from allmem_exporters.model.state import state_spec
 from allmem_exporters.onnx import room
 from allmem_exporters.onnx.export import export
-from allmem_exporters.onnx.room import (
-    available_memory,
-    check_memory,
-    file_bytes,
-    needed_memory,
-)
+from allmem_exporters.onnx.room import check_memory, file_bytes, needed_memory
 from allmem_exporters.progress import Progress
+from allmem_runtime.machine import available_memory
 
 Usage = namedtuple("Usage", "total used free")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ import onnx_ir as ir
 from allmem_exporters.ablation.memory_ablation import restrain_layer
 from allmem_exporters.errors import ExportError
 from allmem_exporters.heads.windows import windows_by_head
+from allmem_exporters.local_files import json_in
 from allmem_exporters.model.checkpoint import CheckpointWeights
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.model.weights import ChangedWeights, ModelWeights, decoder_digest
@@ -36,6 +36,7 @@ from allmem_runtime.engine.malloc import give_heap_back, map_large_blocks
 from allmem_runtime.files.atomic import publish_folder
 from allmem_runtime.options import from_keywords
 from allmem_runtime.quantities import format_bytes
+from allmem_runtime.strict_json import is_whole
 
 
 def export(
@@ -195,6 +196,7 @@ def _changes(checkpoint: Path, options: ExportOptions) -> dict[str, Any]:
     if options.window is not None:
         changes["windows"] = None  # one for all
     if options.window is not None and options.chunk is None:
-        kept = json.loads((checkpoint / "config.json").read_text(encoding="utf-8")).get("chunk")
-        changes["chunk"] = min(kept or AllMemConfig.chunk, options.window)
+        kept = (json_in(checkpoint, "config.json") or {}).get("chunk")
+        known = kept if is_whole(kept, 1, options.window) else AllMemConfig.chunk
+        changes["chunk"] = min(known, options.window)
     return changes

@@ -13,6 +13,7 @@ from allmem_exporters.errors import ExportError
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.model.state import state_spec
 from allmem_exporters.model.weights import empty_layer
+from allmem_runtime.machine import available_memory
 from allmem_runtime.quantities import format_bytes
 
 _BESIDE = 64 << 20
@@ -115,16 +116,6 @@ def check_memory(
 
 def _tables(config: AllMemConfig) -> int:
     return 1 if config.tie_word_embeddings else 2
-
-
-def available_memory() -> int | None:
-    """Bytes that programs can still take; None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        found = dict(line.split(":", 1) for line in lines)
-        return int(found["MemAvailable"].split()[0]) << 10
-    except (OSError, ValueError, KeyError):
-        return None
 
 
 def peak_memory() -> int:
