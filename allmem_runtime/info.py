@@ -15,7 +15,10 @@ from allmem_runtime.files.package import Package, open_package
 from allmem_runtime.files.snapshot import read_header
 from allmem_runtime.passages.files import text_info
 from allmem_runtime.printable import printable
-from allmem_runtime.quantities import format_bytes, format_tokens
+from allmem_runtime.quantities import counted, format_bytes, format_tokens
+
+MOST_SOURCES = 20
+"""Sources of a session that are told to people; JSON has them all."""
 
 FULL_ATTENTION_LENGTHS = (37_000, 128_000, 1_000_000)
 """Texts, in tokens, for which the cache of full attention is told beside the state."""
@@ -137,15 +140,16 @@ def model_lines(info: dict[str, Any]) -> Iterator[str]:
     yield (
         f"decoder    {shape['model_type']}, {shape['layers']} layers of {shape['hidden_size']}, "
         f"{shape['query_heads']} query and {shape['kv_heads']} key/value heads of "
-        f"{shape['head_dim']}, {shape['vocab_size']:,} tokens, trained on texts of "
+        f"{shape['head_dim']}, {counted(shape['vocab_size'], 'token')}, trained on texts of "
         f"{shape['trained_context']:,}"
     )
     if shape["windows"]:
         yield from _window_lines(shape["windows"])
     yield (
-        f"reading    the last {shape['window']:,} tokens and the first {shape['sinks']:,} exactly, "
+        f"reading    the last {counted(shape['window'], 'token')} and the first "
+        f"{shape['sinks']:,} exactly, "
         f"the rest through a memory of {shape['memory_heads']} x {shape['memory_hidden']} units a "
-        f"layer, renewed every {shape['chunk']:,} tokens"
+        f"layer, renewed every {counted(shape['chunk'], 'token')}"
     )
     weights = info["weights"]
     yield (
@@ -193,9 +197,18 @@ def session_info(path: str | Path) -> dict[str, Any]:
         "source": {
             "read_bytes": place.source.offset,
             "finished": place.source.finished,
-            "digest": place.source.digest or None,
-            "digest_bytes": place.source.digest_bytes,
+            "digest": place.source.head or None,
+            "digest_bytes": place.source.head_bytes,
         },
+        "sources": [
+            {
+                "name": mark.name or None,
+                "read_bytes": mark.offset,
+                "finished": mark.finished,
+                "digest": mark.digest or None,
+            }
+            for mark in place.sources
+        ],
         "text": text_info(Path(path)),
         "inside": {
             "tensors": len(header.tensors),
@@ -209,17 +222,21 @@ def session_info(path: str | Path) -> dict[str, Any]:
 
 def session_lines(info: dict[str, Any]) -> Iterator[str]:
     """The same for people, as lines."""
-    model, source, inside = info["model"], info["source"], info["inside"]
+    model, inside = info["model"], info["inside"]
     yield f"session    {info['digest'][:12]}, saved {printable(str(info['created']))}"
     yield f"parent     {info['parent'][:12] if info['parent'] else 'none'}"
     yield f"model      {printable(model['name'])} ({printable(model['digest'][:12])})"
-    yield f"position   {info['position']:,} tokens"
-    read = f"{source['read_bytes']:,} bytes of the last source"
-    yield f"source     {read}, {'read to its end' if source['finished'] else 'not yet finished'}"
+    yield f"position   {counted(info['position'], 'token')}"
+    if len(info["sources"]) > MOST_SOURCES:
+        yield f"sources    {counted(len(info['sources']), 'source')}, of which the last are"
+    for row in info["sources"][-MOST_SOURCES:]:
+        read = f"{printable(row['name'] or 'unnamed')}, {counted(row['read_bytes'], 'byte')}"
+        yield f"source     {read}, {'read to its end' if row['finished'] else 'not yet finished'}"
     yield (
-        f"inside     {inside['tensors']} tensors, {format_bytes(inside['tensor_bytes'])}; "
-        f"the ids of the last {inside['recent_tokens']} tokens and of {inside['pending_tokens']} "
-        "that wait"
+        f"inside     {counted(inside['tensors'], 'tensor')}, "
+        f"{format_bytes(inside['tensor_bytes'])}; "
+        f"the ids of the last {counted(inside['recent_tokens'], 'token')} "
+        f"and of {inside['pending_tokens']} that wait"
     )
     yield (
         "           no text, but the state is made of what was read and can give parts of it away"
@@ -232,10 +249,6 @@ def session_lines(info: dict[str, Any]) -> Iterator[str]:
     else:
         yield (
             f"text       {printable(text['path'])}, {format_bytes(text['bytes'])}: "
-            f"{text['characters']:,} characters in {_counted(text['passages'], 'passage')} of "
-            f"{_counted(len(text['sources']), 'source')}"
+            f"{counted(text['characters'], 'character')} in "
+            f"{counted(text['passages'], 'passage')} of {counted(len(text['sources']), 'source')}"
         )
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun if count == 1 else noun + 's'}"

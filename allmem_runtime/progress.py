@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TextIO
 
 from allmem_runtime.printable import printable
-from allmem_runtime.quantities import format_bytes, format_duration
+from allmem_runtime.quantities import counted, format_bytes, format_duration
 
 _BAR_CELLS = 14
 _TERMINAL_SECONDS = 0.1
@@ -209,19 +209,19 @@ def line(reading: Reading, *, bar: bool = False) -> str:
     name = _short(printable(reading.name), 32)
     parts = []
     if reading.share is None:
-        parts.append(f"{format_bytes(reading.read_bytes)}, {reading.tokens:,} tokens")
+        parts.append(f"{format_bytes(reading.read_bytes)}, {counted(reading.tokens, 'token')}")
     else:
         filled = int(reading.share * _BAR_CELLS)
         drawing = "█" * filled + "░" * (_BAR_CELLS - filled) + " " if bar else ""
         parts.append(f"{drawing}{int(reading.share * 100):3d} %")
         if not bar:
-            parts.append(f"{reading.tokens:,} tokens")
+            parts.append(counted(reading.tokens, "token"))
     parts.append(f"{reading.tokens_per_second:,.0f} tok/s")
     if reading.seconds_left is not None and reading.share != 1.0:
         parts.append(f"{format_duration(reading.seconds_left)} left")
     parts.append(f"state {format_bytes(reading.state_bytes)} (constant)")
     if reading.replaced:
-        parts.append(f"{reading.replaced:,} invalid bytes replaced")
+        parts.append(f"{counted(reading.replaced, 'invalid byte')} replaced")
     return f"{name}   " + "   ".join(parts)
 
 

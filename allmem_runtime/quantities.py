@@ -57,6 +57,17 @@ def format_tokens(count: int) -> str:
     return str(count)
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """A number of things: ``1 token``, ``2,048 tokens``.
+
+    Args:
+        count: how many.
+        noun: one of them.
+        plural: several, where an s does not do.
+    """
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
 def parse_bytes(text: str, what: str = "The size") -> int:
     """Bytes from what was typed: ``4GiB``, ``4GB``, ``512m``, or a plain number of bytes.
 

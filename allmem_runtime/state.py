@@ -52,7 +52,9 @@ class Place:
         lead: spaces and line ends behind those, to be encoded together with the text that follows.
         recent: the last tokens fed, at most ``RECENT_TOKENS``.
         seed: of the random numbers; with the position it fixes every draw.
-        source: how far the current document was read.
+        source: how far the current source was read.
+        earlier: the sources that were read before it, in the order in which each was last read;
+            to be treated as immutable.
         unread: what was pulled from the current document and not read yet: text as bytes, or
             token ids; to be treated as immutable.
         text: digest of the text that was kept of what was read; empty if none was.
@@ -66,6 +68,7 @@ class Place:
     recent: list[int] = field(default_factory=list)
     seed: int = 0
     source: SourceMark = field(default_factory=SourceMark)
+    earlier: tuple[SourceMark, ...] = ()
     unread: bytes | list[int] = b""
     text: str = ""
     parent: str = ""
@@ -78,6 +81,38 @@ class Place:
             recent=list(self.recent),
             source=self.source.copy(),
         )
+
+    @property
+    def sources(self) -> tuple[SourceMark, ...]:
+        """All sources of which something was read, or is about to be; the current one is last."""
+        begun = self.source.offset or not self.source.finished
+        return (*self.earlier, self.source) if begun else self.earlier
+
+    def begin_source(self, name: str, location: str) -> bool:
+        """Begin another source; returns whether something was read, or is to be, before it."""
+        before = self.source
+        self._note_current()
+        self.source = SourceMark(name, location)
+        # Of a source that was left before its first byte, the session has read nothing.
+        return before.finished or before.offset > 0
+
+    def go_on(self, mark: SourceMark) -> bool:
+        """Go on with one of ``sources``; returns whether it is another one than the current."""
+        if mark == self.source:
+            self.source = mark
+            return False
+        earlier = list(self.earlier)
+        if mark in earlier:
+            earlier.remove(mark)
+        self.earlier = tuple(earlier)
+        self._note_current()
+        self.source = mark
+        return True
+
+    def _note_current(self) -> None:
+        """The current source becomes an earlier one, if anything of it was read."""
+        if self.source.offset:
+            self.earlier = (*self.earlier, dataclasses.replace(self.source, running=None))
 
     def advance(self, count: int) -> None:
         """The first ``count`` pending tokens were fed."""

@@ -7,16 +7,17 @@ from pathlib import Path
 import click
 
 from allmem_runtime.cli.messages import put, say
-from allmem_runtime.cli.option_flags import tokens
+from allmem_runtime.cli.option_flags import FilePath, tokens
 from allmem_runtime.cli.shared_options import command, engine_flags, model_argument
 from allmem_runtime.engine.options import EngineOptions
 from allmem_runtime.errors import StorageError, UsageError
+from allmem_runtime.quantities import counted
 
 
 @command()
 @model_argument
-@click.argument("prompts", type=click.Path(path_type=Path))
-@click.argument("output", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("prompts", type=FilePath())
+@click.argument("output", type=FilePath(dir_okay=False))
 @click.option("--temperature", default=0.0, show_default=True,
               help="0 takes the most probable token every time.")  # fmt: skip
 @click.option(
@@ -77,11 +78,11 @@ def answer(
             say(line)
 
     tally = answer_prompts(opened, asked, file, sampling, longest=longest, say=tell)
-    said = f"{tally.answered} answers written to {output}"
+    said = f"{counted(tally.answered, 'answer')} written to {output}"
     if tally.there:
         said += f", {tally.there} were there already"
     if tally.too_long:
-        said += f", {tally.too_long} prompts longer than --longest left out"
+        said += f", {counted(tally.too_long, 'prompt')} longer than --longest left out"
     if tally.cut:
         said += f"; {tally.cut} ended at --max-tokens"
     put(said)

@@ -14,7 +14,7 @@ import click
 
 from allmem_runtime.cli.exit_codes import INTERRUPTED, OK
 from allmem_runtime.cli.messages import draw, put, say
-from allmem_runtime.cli.option_flags import token_list, tokens
+from allmem_runtime.cli.option_flags import FilePath, token_list, tokens
 from allmem_runtime.cli.shared_options import (
     check_folder_of,
     command,
@@ -25,6 +25,7 @@ from allmem_runtime.cli.shared_options import (
 )
 from allmem_runtime.cli.signals import Interrupts
 from allmem_runtime.engine.options import EngineOptions
+from allmem_runtime.quantities import counted
 
 if TYPE_CHECKING:
     from allmem_runtime.bench.measure import Meter
@@ -85,12 +86,10 @@ class BenchOptions:
     type=click.IntRange(1, 1000),
     help="Figures of each kind; the median and both ends are told.",
 )
-@click.option(
-    "--text", type=click.Path(path_type=Path), help="Read this.  [default: Python's manual]"
-)
+@click.option("--text", type=FilePath(), help="Read this.  [default: Python's manual]")
 @click.option(
     "--keep",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FilePath(file_okay=False),
     metavar="FOLDER",
     help="Keep readings here, and use them again.",
 )
@@ -163,7 +162,8 @@ class _Run:
         for notice in model.engine.notices:
             say(notice)
         if max(self._depths) + max(self._prompts) > len(self._text.ids):
-            say(f"{self._text.name} has {len(self._text.ids):,} tokens and is read repeatedly.")
+            count = counted(len(self._text.ids), "token")
+            say(f"{self._text.name} has {count} and is read repeatedly.")
         code = OK
         try:
             put(report.heading(self._prompts))

@@ -8,14 +8,14 @@ from pathlib import Path
 import click
 
 from allmem_runtime.cli.messages import say
-from allmem_runtime.cli.prompt_answers import show, tell_if_cut, tell_places
+from allmem_runtime.cli.prompt_answers import show, tell_ending, tell_places
 from allmem_runtime.cli.signals import Interrupts
 from allmem_runtime.cli.text_failures import TextFailures
 from allmem_runtime.errors import AllMemError, StorageError
 from allmem_runtime.files.header import read_header
 from allmem_runtime.files.session_lock import saving_alone
 from allmem_runtime.generation.sampling import Sampling
-from allmem_runtime.quantities import format_bytes
+from allmem_runtime.quantities import counted, format_bytes
 from allmem_runtime.session.session import Session
 
 HELP = """\
@@ -108,6 +108,7 @@ class Conversation:
 
     def _ask(self, question: str) -> None:
         before = self._session.position
+        parts = []
         with Interrupts(self._session.cancel):
             for text in self._session.stream(
                 question,
@@ -115,9 +116,10 @@ class Conversation:
                 sampling=self._sampling,
                 system=self._system,
             ):
+                parts.append(text)
                 show(text)
         click.echo()
-        tell_if_cut(self._session.finish_reason, self._sampling)
+        tell_ending("".join(parts), self._session.finish_reason, self._sampling)
         self._failures.look(self._session)
         if self._passages and self._session.text is not None:
             tell_places(self._session.passages)
@@ -149,7 +151,7 @@ class Conversation:
         info = self._session.info()
         say(
             f"{info['model']} on {info['device']}, {info['operators']} operators; "
-            f"{info['position']:,} tokens read; "
+            f"{counted(info['position'], 'token')} read; "
             f"state {format_bytes(info['state_bytes'])} (constant). "
             f"{info['device_reason']}"
         )

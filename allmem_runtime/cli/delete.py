@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from allmem_runtime.cli.messages import say
+from allmem_runtime.cli.option_flags import FilePath
 from allmem_runtime.cli.shared_options import command
 from allmem_runtime.errors import StorageError
 from allmem_runtime.files.header import read_header
@@ -16,7 +17,7 @@ from allmem_runtime.passages.files import delete_text
 
 
 @command()
-@click.argument("sessions", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("sessions", nargs=-1, required=True, type=FilePath())
 def delete(sessions: tuple[Path, ...]) -> None:
     """Delete saved SESSIONS and the text that was kept of what they have read.
 

@@ -10,11 +10,12 @@ import click
 
 from allmem_runtime.cli.exit_codes import ERROR, OK
 from allmem_runtime.cli.messages import put
+from allmem_runtime.cli.option_flags import FilePath
 from allmem_runtime.cli.shared_options import command, json_flag
 
 
 @command()
-@click.argument("model", required=False, type=click.Path(path_type=Path))
+@click.argument("model", required=False, type=FilePath())
 @json_flag("One JSON object instead of lines.")
 def doctor(model: Path | None, as_json: bool) -> int:
     """Check the runtime, the devices and the operators; with MODEL, that model too.

@@ -22,7 +22,7 @@ from allmem_runtime.cli.evaluate_options import (
     tell_unfinished,
 )
 from allmem_runtime.cli.lazy_group import LazyCommand, LazyGroup
-from allmem_runtime.cli.option_flags import token_list, tokens
+from allmem_runtime.cli.option_flags import FilePath, token_list, tokens
 from allmem_runtime.cli.shared_options import HELP_NAMES
 from allmem_runtime.errors import UsageError
 from allmem_runtime.evaluation import ruler_package
@@ -110,7 +110,7 @@ def perplexity(
 @_LENGTHS
 @click.option("--depths", default=5, show_default=True, type=click.IntRange(1),
               help="Needles in each document, evenly from its beginning to its end.")  # fmt: skip
-@click.option("--haystack", type=click.Path(dir_okay=False, path_type=Path),
+@click.option("--haystack", type=FilePath(dir_okay=False),
               help="Text to hide the needles in; made up otherwise.")  # fmt: skip
 @prompt_options
 @common_options(samples=10)
@@ -206,9 +206,9 @@ def ruler(
 
 @evaluate.command(context_settings=HELP_NAMES)
 @click.argument("arguments", nargs=-1, required=True, metavar="ROW… FILE.jsonl…")
-@click.option("--prompts", type=click.Path(dir_okay=False, path_type=Path),
+@click.option("--prompts", type=FilePath(dir_okay=False),
               help="LongBench's dataset2prompt.json; plain prompts of ours otherwise.")  # fmt: skip
-@click.option("--answer-tokens", type=click.Path(dir_okay=False, path_type=Path),
+@click.option("--answer-tokens", type=FilePath(dir_okay=False),
               help="LongBench's dataset2maxlen.json; else 64, and 512 for summaries.")  # fmt: skip
 @click.option("--longest", type=tokens(), help="Leave contexts with more tokens out, such as 8k.")
 @prompt_options

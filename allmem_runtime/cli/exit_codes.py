@@ -57,7 +57,7 @@ def _code(command: click.Command, name: str, arguments: list[str] | None) -> int
             click.echo(error.format_message(), err=True)
             return USAGE
         path = error.ctx.command_path if error.ctx else name
-        return _fail(path, f"{error.format_message()} Try `{path} --help`.", USAGE)
+        return _fail(name, f"{error.format_message()} Try `{path} --help`.", USAGE)
     except click.ClickException as error:
         return _fail(name, error.format_message(), ERROR)
     except ModuleNotFoundError as error:

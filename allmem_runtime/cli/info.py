@@ -8,14 +8,15 @@ import click
 
 from allmem_runtime import flops
 from allmem_runtime.cli.messages import put, put_json
+from allmem_runtime.cli.option_flags import FilePath
 from allmem_runtime.cli.shared_options import command, json_flag
-from allmem_runtime.errors import UsageError
+from allmem_runtime.errors import SessionFileError, UsageError
 from allmem_runtime.files.package import open_package
 from allmem_runtime.info import is_session, model_info, model_lines, session_info, session_lines
 
 
 @command()
-@click.argument("path", type=click.Path(path_type=Path), metavar="MODEL|SESSION", required=False)
+@click.argument("path", type=FilePath(), metavar="MODEL|SESSION", required=False)
 @json_flag()
 @click.option("--flops", "work", is_flag=True, help="Operations per token instead, of a model.")
 @click.option(
@@ -41,6 +42,11 @@ def info(path: Path | None, as_json: bool, work: bool, shape: str | None) -> Non
         lines = flops.lines(values)
     elif path is None:
         raise UsageError("There is nothing to describe.", "Name a model, a session or a --shape.")
+    elif not path.exists():
+        raise SessionFileError(
+            f"There is no {path}.",
+            "Name a model folder, the model.onnx in one, or a saved session.",
+        )
     elif is_session(path):
         if work:
             raise UsageError("--flops is for models.", "Name the session's model.")

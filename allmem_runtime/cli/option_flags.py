@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any
 
 import click
@@ -35,6 +36,23 @@ class ParsedType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
             return self._parse(value)
         except UsageError as error:
             self.fail(str(error), param, ctx)
+
+
+class FilePath(click.Path):
+    """A path; an empty text, which would stand for the current folder, is none.
+
+    Args:
+        **checks: as of ``click.Path``.
+    """
+
+    def __init__(self, **checks: Any) -> None:
+        super().__init__(path_type=Path, **checks)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; an empty one ends the command."""
+        if value == "":
+            self.fail("A path is empty. Name a file or folder.", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def tokens(least: int = 1, most: int = MAX_TOKENS) -> ParsedType:

@@ -6,10 +6,16 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from allmem_runtime.engine.options import EngineOptions
 from allmem_runtime.errors import StorageError, UsageError
 from allmem_runtime.files.links import followed
+
+OnChange = Literal["stop", "read", "skip"]
+ON_CHANGE = get_args(OnChange)
+"""What to do about a source that was changed since it was read: stop before anything is read, read
+it anew behind all that was read, or go on without it."""
 
 DEFAULT_PAUSE = 2.0
 DEFAULT_PASSAGES = 3
@@ -28,6 +34,8 @@ class RunOptions:
         system: instruction that opens the conversation.
         engine: where and how the model runs.
         sampling: the sampling options that were given, by the names of ``Sampling``.
+        encoding: of the sources; None to find out.
+        changed: what to do about sources that were changed since they were read.
         pause: seconds that make a pause of a stream.
         passages: most passages of the text that are read again before a question.
         text: keep the text of what is read, and use what was kept.
@@ -44,6 +52,8 @@ class RunOptions:
     system: str | None
     engine: EngineOptions
     sampling: dict[str, object]
+    encoding: str | None
+    changed: OnChange
     pause: float | None
     passages: int
     text: bool

@@ -15,6 +15,7 @@ from allmem_runtime.cli.text_failures import TextFailures
 from allmem_runtime.generation.sampling import Sampling
 from allmem_runtime.printable import for_terminal
 from allmem_runtime.progress import Printer
+from allmem_runtime.quantities import counted
 from allmem_runtime.session.kept_text import Passage
 from allmem_runtime.session.session import Session
 from allmem_runtime.session.writing import FinishReason
@@ -88,7 +89,7 @@ class Answerer:
         if not self._as_json:
             click.echo()
             if not self._quiet:
-                tell_if_cut(answer.finish_reason, self._sampling)
+                tell_ending("".join(parts), answer.finish_reason, self._sampling)
                 if self._passages and session.text is not None:
                     tell_places(answer.passages)
         self._printer.event(
@@ -115,10 +116,13 @@ def tell_places(passages: Sequence[Passage]) -> None:
         say(f"  {passage.sentence_place}  {sentence}")
 
 
-def tell_if_cut(reason: FinishReason, sampling: Sampling) -> None:
-    """Say on stderr that an answer ended because it was long enough, not because it was done."""
+def tell_ending(text: str, reason: FinishReason, sampling: Sampling) -> None:
+    """Say on stderr that an answer is empty, or ended because it was long enough, not done."""
+    if not text.strip() and reason != "cancelled":
+        say("(the answer is empty: the model ended it before any word)")
     if reason == "length":
-        say(f"(cut after {sampling.max_tokens} tokens; --max-tokens allows more)")
+        most = counted(sampling.max_tokens, "token")
+        say(f"(cut after {most}; --max-tokens allows more)")
 
 
 def show(text: str) -> None:

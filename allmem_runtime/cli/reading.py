@@ -76,9 +76,10 @@ class Reader:
             steps = self._session.ingest(
                 pieces,
                 system=system,
-                new_source=part.new,
-                read_before=part.read_before,
+                new_source=part.mark is None,
+                mark=part.mark,
                 name=part.source.name,
+                location=part.source.location,
             )
             try:
                 self._follow(stack.enter_context(closing(steps)), total, on_pause)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from allmem_runtime.cli.messages import put, put_json
+from allmem_runtime.cli.option_flags import FilePath
 from allmem_runtime.cli.options import DEFAULT_PASSAGES
 from allmem_runtime.cli.shared_options import (
     command,
@@ -20,7 +21,7 @@ from allmem_runtime.engine.options import EngineOptions
 
 @command()
 @model_argument
-@click.argument("session", type=click.Path(path_type=Path))
+@click.argument("session", type=FilePath())
 @click.option("--probes", "each", default=20, show_default=True, type=click.IntRange(1, 1000),
               help="Most for each range of distances.")  # fmt: skip
 @click.option("--passages", default=DEFAULT_PASSAGES, show_default=True,

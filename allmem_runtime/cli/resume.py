@@ -1,21 +1,35 @@
-"""Finds out how much of the sources a session has read, so that only the rest is read."""
+"""Finds out what of the sources is still to be read, says so, and asks what to do where it must."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import chain
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
 
+from allmem_runtime.cli.options import OnChange
+from allmem_runtime.config import BOUNDS
 from allmem_runtime.errors import SourceError
-from allmem_runtime.source_mark import RunningDigest, SourceMark
+from allmem_runtime.files.header import read_header
+from allmem_runtime.quantities import counted
+from allmem_runtime.source_mark import SourceMark
 from allmem_runtime.text.blocks import Block
-from allmem_runtime.text.sources import Source
-
-_REMEDY = (
-    "Give the source as it was, or read it anew into another --session file; what is new can "
-    "also be piped in with `--stream -`."
+from allmem_runtime.text.recognition import Found, What, recognize
+from allmem_runtime.text.sources import (
+    STANDARD_INPUT,
+    EmptySourceError,
+    MissingSourceError,
+    Source,
+    location,
+    open_source,
 )
+
+_CHOICE = (
+    "Read it anew, behind what was read of it, with `--changed read`, go on without it with "
+    "`--changed skip`, or name another --session file."
+)
+_NAMES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,161 +38,219 @@ class Part:
 
     Attributes:
         source: what to read.
-        pieces: its bytes from ``start`` on.
-        start: bytes read before.
-        new: whether the session has read nothing of it.
-        read_before: digest of the bytes read before, complete once the first piece came.
+        pieces: its bytes that were not read.
+        mark: what was read of it before; None if nothing was.
     """
 
     source: Source
     pieces: Iterator[bytes]
-    start: int
-    new: bool
-    read_before: RunningDigest | None = None
+    mark: SourceMark | None = None
+
+    @property
+    def start(self) -> int:
+        """Bytes that were read before."""
+        return self.mark.offset if self.mark else 0
 
 
-def whole(source: Source) -> Part:
-    """The source from its start."""
-    return Part(source, source.pieces(), 0, new=True)
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be read, and what a person should know of it.
+
+    Attributes:
+        parts: in the order of reading.
+        found: all sources that were looked for.
+        notices: one sentence each.
+    """
+
+    parts: list[Part]
+    found: list[Found] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
 
 
-def unread_part(unread: Block, mark: SourceMark) -> Part:
-    """What an earlier reading had pulled from a stream and left unread: the stream's end.
+def open_sources(
+    names: Sequence[str],
+    stdin: BinaryIO,
+    session: Path | None,
+    tell: Callable[[str], None],
+    encoding: str = "",
+) -> list[Source]:
+    """Open sources by name; one that a session knows may have become empty, or be gone.
 
     Args:
-        unread: text as bytes; token ids come from no command.
-        mark: how far the session read that stream.
+        names: paths, or ``-``.
+        stdin: standard input.
+        session: the saved session, or None.
+        tell: told which empty files are left out, and what is not in UTF-8.
+        encoding: of the sources; by default what each seems to be in.
+
+    Raises:
+        SourceError: one cannot be read, or all are empty.
+        SessionFileError: the session cannot be read.
     """
-    data = bytes(unread)
-    source = Source("what had arrived before", mark.offset + len(data))
-    return Part(source, iter([data]), mark.offset, new=False)
+    marks = read_header(session).place(BOUNDS["vocab_size"][1]).sources if session else ()
+    known = {mark.location for mark in marks if mark.location}
+    sources, empty = [], []
+    for name in names:
+        try:
+            sources.append(open_source(name, stdin, encoding, tell))
+        except (EmptySourceError, MissingSourceError) as error:
+            if (where := location(Path(name))) in known:
+                gone = isinstance(error, MissingSourceError)
+                path = Path(name)
+                sources.append(Source(path.name, 0, path=path, location=where, missing=gone))
+            elif isinstance(error, EmptySourceError):
+                empty.append(error)
+            else:
+                raise
+    if empty and not sources:
+        raise empty[0]
+    for nothing in empty:
+        tell(left_out(nothing))
+    return sources
 
 
-def remaining(sources: list[Source], mark: SourceMark) -> list[Part]:
-    """The parts of the sources that a session has not read.
-
-    The session knows the beginning of the source it read last. That source is looked for; those
-    before it count as read. What was read of it is read again, to see that nothing changed: a file
-    here, a stream as it comes.
+def plan(
+    sources: Sequence[Source],
+    marks: Sequence[SourceMark],
+    unread: Block = b"",
+    *,
+    on_change: OnChange = "stop",
+    live: bool = False,
+) -> Plan:
+    """What of the sources a session has not read.
 
     Args:
         sources: in the order of reading.
-        mark: how far the session read its last source.
+        marks: what the session knows, the current source last.
+        unread: what an earlier reading had pulled from the current source and left.
+        on_change: what to do about a source that was changed, or is gone before its end.
+        live: streams give new text, whatever was read before.
 
     Raises:
-        SourceError: the source was changed, or the session stopped inside one that is not there.
+        SourceError: a source was changed, or the one that the session stopped in is not among
+            these, and nobody said what to do; or a source cannot be read.
     """
-    if not mark.digest_bytes:
-        # Stopped before the first byte: the session expects that source still.
-        first = [Part(source, source.pieces(), 0, new=mark.finished) for source in sources[:1]]
-        return [*first, *(whole(source) for source in sources[1:])]
-    # A stream can be read once: what was looked at goes before the rest.
-    heads: dict[int, Iterator[bytes]] = {}
-    for index, source in enumerate(sources):
-        if source.stream is None:
-            found = _file_begins(source, mark)
-        else:
-            found, heads[index] = _stream_begins(source, mark)
-        if found:
-            later = [whole(later) for later in sources[index + 1 :]]
-            return [*_rest(source, heads.get(index), mark), *later]
-    if not mark.finished:
-        raise SourceError(
-            f"The session stopped after {mark.offset:,} bytes of a source that is not among these, "
-            "or that was changed.",
-            _REMEDY,
-        )
-    return [
-        Part(source, heads[index], 0, new=True) if index in heads else whole(source)
-        for index, source in enumerate(sources)
-    ]
-
-
-def _rest(source: Source, head: Iterator[bytes] | None, mark: SourceMark) -> list[Part]:
-    """The rest of the source that was recognized; none if it was read to its end."""
-    if not mark.finished:
-        if head is not None:
-            read = hashlib.sha256()
-            pieces = _after(head, source, mark, read)
-            return [Part(source, pieces, mark.offset, new=False, read_before=read)]
-        assert source.size is not None
-        if source.size < mark.offset:
-            raise _changed(source, mark, source.size)
-        return [
-            Part(
-                source,
-                source.pieces(mark.offset),
-                mark.offset,
-                new=False,
-                read_before=_same(source, mark, source.digest(mark.offset)),
+    notices: list[str] = []
+    found = []
+    for source in _each_once(sources, notices):
+        if live and source.stream is not None:
+            found.append(Found(source, "new", source.pieces()))
+            continue
+        try:
+            found.append(recognize(source, marks))
+        except EmptySourceError as error:
+            if len(sources) == 1:
+                raise
+            notices.append(left_out(error))
+    parts = []
+    current = marks[-1] if marks and not marks[-1].finished else None
+    if current is not None and not _among(current, found):
+        stream = not current.location and bool(current.name or unread or live)
+        if current.offset and not stream and on_change != "skip":
+            raise _stopped_elsewhere(current)
+        if unread and stream:
+            parts.append(_unread_part(unread, current))
+    for item in found:
+        if item.what == "changed" and on_change == "stop":
+            raise SourceError(
+                f"{item.source.name} was changed since it was read: {item.why}.", _CHOICE
             )
-        ]
-    if head is not None:
-        size, read = 0, hashlib.sha256()
-        for piece in head:
-            size += len(piece)
-            read.update(piece)
-        if size != mark.offset:
-            raise _changed(source, mark, size)
-        _same(source, mark, read)
-        return []
-    if source.size != mark.offset:
-        raise _changed(source, mark, source.size)
-    _same(source, mark, source.digest(mark.offset))
-    return []
+        if item.what == "gone" and item.mark and not item.mark.finished and on_change != "skip":
+            raise SourceError(
+                f"{item.source.name} is gone, and was not read to its end.",
+                "Put it back, or go on without its rest with `--changed skip`.",
+            )
+        if item.what == "changed" and on_change == "read":
+            parts.append(Part(item.source, item.pieces))
+        elif item.what in ("new", "grown", "unfinished"):
+            parts.append(Part(item.source, item.pieces, item.mark))
+    return Plan(parts, found, [*notices, *_notices(found, marks, on_change)])
 
 
-def _file_begins(source: Source, mark: SourceMark) -> bool:
-    assert source.size is not None
-    if source.size < mark.digest_bytes:
-        return False
-    return source.digest(mark.digest_bytes).hexdigest() == mark.digest
+def left_out(error: EmptySourceError) -> str:
+    """What to tell of an empty source among others."""
+    return f"{error.message.rstrip('.')}; left out."
 
 
-def _stream_begins(source: Source, mark: SourceMark) -> tuple[bool, Iterator[bytes]]:
-    """Whether a stream begins like the source that was read, and the stream from its start."""
-    pieces = source.pieces()
-    head: list[bytes] = []
-    size = 0
-    while size < mark.digest_bytes and (piece := next(pieces, b"")):
-        head.append(piece)
-        size += len(piece)
-    digest = hashlib.sha256(b"".join(head)[: mark.digest_bytes]).hexdigest()
-    return digest == mark.digest and size >= mark.digest_bytes, chain(head, pieces)
+def _each_once(sources: Sequence[Source], notices: list[str]) -> Iterator[Source]:
+    """The sources without files that are named again."""
+    seen = set()
+    for source in sources:
+        if source.location in seen:
+            notices.append(f"{source.name} is named twice; it is read once.")
+        else:
+            yield source
+        if source.location:
+            seen.add(source.location)
 
 
-def _after(
-    pieces: Iterator[bytes], source: Source, mark: SourceMark, read: RunningDigest
-) -> Iterator[bytes]:
-    """What follows the bytes that were read, once these turn out to be the same."""
-    left = mark.offset
-    while left:
-        piece = next(pieces, b"")
-        if not piece:
-            raise _changed(source, mark, mark.offset - left)
-        read.update(piece[:left])
-        rest, left = piece[left:], max(0, left - len(piece))
-        if not left:
-            _same(source, mark, read)
-            if rest:
-                yield rest
-    yield from pieces
+def _unread_part(unread: Block, mark: SourceMark) -> Part:
+    """What an earlier reading had pulled from a stream and left unread: the stream's end."""
+    data = bytes(unread)  # token ids come from no command
+    source = Source(mark.name or STANDARD_INPUT, mark.offset + len(data))
+    return Part(source, iter([data]), mark)
 
 
-def _same(source: Source, mark: SourceMark, read: RunningDigest) -> RunningDigest:
-    """The digest of what was read, if it is the one that the session knows."""
-    if mark.read_digest and read.hexdigest() != mark.read_digest:
-        raise SourceError(
-            f"{source.name} was changed since it was read: its first {mark.offset:,} bytes are not "
-            "those that the session read.",
-            _REMEDY,
+def _stopped_elsewhere(mark: SourceMark) -> SourceError:
+    if mark.name:
+        return SourceError(
+            f"{mark.name} was read up to byte {mark.offset:,}, not to its end, and is not among "
+            "these sources.",
+            "Name it too, or go on without its rest with `--changed skip`.",
         )
-    return read
-
-
-def _changed(source: Source, mark: SourceMark, size: int | None) -> SourceError:
     return SourceError(
-        f"{source.name} was changed since it was read: the session read {mark.offset:,} bytes of "
-        f"it, now it has {size:,}.",
-        _REMEDY,
+        f"The session stopped after {counted(mark.offset, 'byte')} of a source that is not among "
+        "these, or that was changed.",
+        "Name it as it was, go on without its rest with `--changed skip`, or name another "
+        "--session file.",
     )
+
+
+_SENTENCES: dict[What, tuple[str, str]] = {
+    "unchanged": ("was read before.", "were read before."),
+    "gone": ("is gone; what was read of it stays.", "are gone; what was read of them stays."),
+}
+
+
+def _notices(
+    found: Sequence[Found], marks: Sequence[SourceMark], on_change: OnChange
+) -> Iterator[str]:
+    """What is not simply read from its start, one sentence for each kind or source."""
+    if not marks:
+        return
+    for what, sentences in _SENTENCES.items():
+        names = [item.source.name for item in found if item.what == what]
+        if names:
+            yield f"{_listed(names)} {sentences[len(names) > 1]}"
+    for item in found:
+        at = f"going on at byte {item.mark.offset:,}." if item.mark else ""
+        if item.what == "grown":
+            yield f"{item.source.name} has grown: {at}"
+        elif item.what == "unfinished":
+            yield f"{item.source.name}: {at}"
+        elif item.what == "changed":
+            done = "read anew" if on_change == "read" else "left out"
+            yield f"{item.source.name} was changed since it was read ({item.why}): {done}."
+    kinds = Counter(item.what for item in found)
+    if kinds["new"]:
+        yield f"{counted(kinds['new'], 'new source')} added to what was read before."
+    if any(item.mark for item in found):
+        absent = [mark.name for mark in marks if mark.name and not _among(mark, found)]
+        if absent:
+            listed = _listed(list(dict.fromkeys(absent)))
+            yield f"Not among these: {listed}; what was read stays."
+
+
+def _among(mark: SourceMark, found: Sequence[Found]) -> bool:
+    """Whether a source that was read is one of those that were given."""
+    return any(
+        item.mark is not None and (item.mark == mark or item.mark.location == mark.location != "")
+        for item in found
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first names, and how many more."""
+    if len(names) <= _NAMES + 1:
+        return ", ".join(names)
+    return f"{', '.join(names[:_NAMES])} and {len(names) - _NAMES:,} more"

@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
-import stat
 import sys
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 import click
 
 from allmem_runtime.cli.exit_codes import OK, exit_code_of
-from allmem_runtime.cli.option_flags import tokens
-from allmem_runtime.cli.options import DEFAULT_PASSAGES, DEFAULT_PAUSE, RunOptions
+from allmem_runtime.cli.option_flags import FilePath, ParsedType, tokens
+from allmem_runtime.cli.options import DEFAULT_PASSAGES, DEFAULT_PAUSE, ON_CHANGE, RunOptions
 from allmem_runtime.cli.shared_options import command, engine_flags, json_flag, model_argument
 from allmem_runtime.cli.signals import ENDING, Interrupts
+from allmem_runtime.cli.standard_input import announced, has_text, unbuffered, was_given
 from allmem_runtime.cli.standard_streams import drawing
 from allmem_runtime.cli.terminal_lines import open_terminal
 from allmem_runtime.engine.threads import no_blas_threads
 from allmem_runtime.errors import AllMemError, SessionFileError, UsageError
 from allmem_runtime.files.session_lock import saving_alone
 from allmem_runtime.progress import Printer, printer
-from allmem_runtime.text.sources import Source, open_source
+from allmem_runtime.text.encodings import checked_encoding
+from allmem_runtime.text.sources import Source
 
 _SAMPLING = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
 
 _HELP = """Read SOURCES one after the other, then answer.
 
-A SOURCE is a text or Markdown file in UTF-8, or - for standard input, which is also read
-when something is piped in and neither a SOURCE nor a saved session is named. Text is read chunk by
-chunk; the state has the same size after a million tokens as after one.
+A SOURCE is a text or Markdown file, or - for standard input, which is also read when something is
+piped in and neither a SOURCE nor a saved session is named. A file that somebody has begun to read,
+as in a loop of `while read`, is left alone; in a loop over a pipe, name a SOURCE or give
+`< /dev/null`. Text is read chunk by chunk; the state has the same size after a million tokens as
+after one.
 
 Each --prompt is answered on a copy of what was read, so questions never disturb the reading.
 Without --prompt, a terminal gets a chat; what is said there is kept until you leave, and
@@ -40,7 +41,10 @@ longer if you /save it. A pasted text is one question, however many lines it has
 begins a new line, and /help tells the rest.
 
 With --session the state is saved after reading and after Ctrl-C. The same command goes on where
-it stopped; with other sources it reads those too.
+it stopped; with other sources it reads those too. Each source is known by its path and by what was
+read of it: an unchanged one is not read again, of one that grew the rest is read, and one that was
+changed, or is gone before its end, ends the command unless --changed says what to do. What was read
+stays: a source that is read anew is added.
 
 What is read is also kept as text, beside the --session file as FILE.passages, or in a temporary
 file. Before a question, the passages that fit it are read again, and the places where they stand
@@ -63,7 +67,7 @@ Answers go to standard output, all else to standard error."""
 @click.option("--prompt", "prompts", multiple=True, help="A question; may be given repeatedly.")
 @click.option(
     "--session",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Session file: gone on from if it is there, saved after reading.",
 )
 @click.option("--system", help="Instruction that opens the conversation.")
@@ -76,6 +80,11 @@ Answers go to standard output, all else to standard error."""
 @click.option("--repetition-penalty", type=float, help="Above 1, avoid what was just said.")
 @click.option("--seed", type=int, help="The same seed gives the same answer.")
 @click.option("--stop", multiple=True, help="Text that ends an answer; may be given repeatedly.")
+@click.option("--encoding", type=ParsedType(checked_encoding, "NAME"),
+              help="Of the sources.  [default: UTF-8, or what their bytes tell]")  # fmt: skip
+@click.option("--changed", type=click.Choice(ON_CHANGE), default="stop", show_default=True,
+              help="A source that was changed since it was read, or is gone before its end: stop, "
+              "read it anew, or skip it.")  # fmt: skip
 @click.option(
     "--pause",
     type=float,
@@ -109,20 +118,24 @@ def run(**values: Any) -> int:
 
 def _run(options: RunOptions, out: Printer) -> int:
     no_blas_threads()
+    from allmem_runtime.cli.resume import open_sources
     from allmem_runtime.generation.sampling import Sampling
 
     options.check()
     Sampling(**options.sampling)  # type: ignore[arg-type]  # refuse bad values before loading
-    stdin = _binary(sys.stdin)
+    stdin = unbuffered(sys.stdin)
     names, implied = _names(options, stdin)
     terminal = None
     if not options.prompts and not options.as_json:
         terminal = open_terminal(stdin_is_taken="-" in names)
     resumed = options.session is not None and options.session.exists()
     _refuse_nothing_to_do(options, names, resumed, terminal)
-    if not names and resumed and _piped(stdin):
-        out.notice(f"Standard input is not read: {options.session} exists. Name - to read it too.")
-    sources = [open_source(name, stdin) for name in names]
+    if "-" not in names and has_text(stdin):
+        why = "sources are named" if names else f"{options.session} exists"
+        out.notice(f"Standard input is not read: {why}. Name - to read it too.")
+    stdin = announced(stdin, out.notice)
+    session = options.session if resumed else None
+    sources = open_sources(names, stdin, session, out.notice, options.encoding or "")
 
     # ONNX Runtime takes a moment to load; a wrong option should not have to wait for it.
     from allmem_runtime.cli.run_session import Work
@@ -161,27 +174,7 @@ def _names(options: RunOptions, stdin: BinaryIO) -> tuple[list[str], bool]:
     if options.stream:
         return ["-"], False
     saved = options.session is not None and options.session.exists()
-    return (["-"], True) if _piped(stdin) and not saved else ([], False)
-
-
-def _piped(stdin: BinaryIO) -> bool:
-    """Whether standard input is a pipe or a file: somebody gave it on purpose."""
-    try:
-        mode = os.fstat(stdin.fileno()).st_mode
-    except (OSError, ValueError):
-        return False
-    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
-
-
-def _binary(stream: TextIO) -> BinaryIO:
-    """Standard input without a buffer.
-
-    A thread that waits inside Python's own buffer would abort the interpreter when it exits.
-    """
-    try:
-        return open(os.dup(stream.fileno()), "rb", buffering=0)
-    except (OSError, ValueError):
-        return stream.buffer
+    return (["-"], True) if was_given(stdin) and not saved else ([], False)
 
 
 def _refuse_nothing_to_do(

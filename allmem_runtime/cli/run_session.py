@@ -9,7 +9,7 @@ from allmem_runtime.cli.conversation import Conversation
 from allmem_runtime.cli.options import DEFAULT_PASSAGES, DEFAULT_PAUSE, RunOptions
 from allmem_runtime.cli.prompt_answers import Answerer
 from allmem_runtime.cli.reading import Reader, caught_up
-from allmem_runtime.cli.resume import Part, remaining, unread_part, whole
+from allmem_runtime.cli.resume import Part, plan
 from allmem_runtime.cli.signals import Interrupts
 from allmem_runtime.cli.terminal_lines import terminal_lines
 from allmem_runtime.cli.text_failures import TextFailures
@@ -118,7 +118,7 @@ class Work:
                 "with --no-text.",
             )
         reader = Reader(session, self._out, self._interrupts, self._options.session)
-        before = session.position, session.pending, session.unread
+        before = _standing(session)
         finished = False
         failure: Exception | None = None
         try:
@@ -126,7 +126,7 @@ class Work:
         except (SourceError, StorageError, BrokenPipeError) as error:
             failure = error  # the latter two: nobody takes the answers at a pause
         self._failures.look(session)
-        if (session.position, session.pending, session.unread) != before:
+        if _standing(session) != before:
             self._save(reader)
         elif failure:
             raise failure
@@ -207,20 +207,26 @@ class Work:
                     "end; name it again to read the rest."
                 )
             return []
-        if self._options.stream and any(source.stream is not None for source in sources):
-            earlier = [unread_part(session.unread, session.source)] if session.unread else []
-            return [*earlier, *(whole(source) for source in sources)]
-        parts = remaining(sources, session.source)
-        for source in sources[: len(sources) - len(parts)]:
-            self._out.notice(f"{source.name} was read before.")
-        if parts and not parts[0].new:
-            self._out.notice(
-                f"{parts[0].source.name}: going on at byte {parts[0].start:,}, "
-                f"token {session.position:,}."
-            )
-        elif parts and session.position:
-            self._out.notice(f"Added to the {session.position:,} tokens read before.")
-        return parts
+        found = plan(
+            sources,
+            session.sources,
+            session.unread,
+            on_change=self._options.changed,
+            live=self._options.stream,
+        )
+        for notice in found.notices:
+            self._out.notice(notice)
+        if session.sources:
+            states = [
+                {
+                    "source": item.source.name,
+                    "state": item.what,
+                    "read_bytes": item.mark.offset if item.mark else 0,
+                }
+                for item in found.found
+            ]
+            self._out.event("sources", sources=states)
+        return found.parts
 
     def _tell_text_failure(self, failure: str) -> None:
         self._out.notice(failure)
@@ -240,3 +246,8 @@ class Work:
             self._out.notice("Stopped. The same command goes on from here.")
         else:
             self._out.notice("Stopped. With --session FILE the reading could go on later.")
+
+
+def _standing(session: Session) -> tuple[object, ...]:
+    """What differs where something was read."""
+    return session.position, session.pending, session.unread, session.sources

@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from allmem_runtime.cli.option_flags import Decorator, option_flags
+from allmem_runtime.cli.option_flags import Decorator, FilePath, option_flags
 from allmem_runtime.engine.options import EngineOptions
 from allmem_runtime.errors import StorageError
 
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 
-model_argument = click.argument("model", type=click.Path(path_type=Path))
+model_argument = click.argument("model", type=FilePath())
 
 
 def command(help: str | None = None) -> Callable[[Callable[..., Any]], click.Command]:
@@ -33,13 +33,13 @@ def json_flag(help: str = "One JSON object instead of text.") -> Decorator:
 
 def json_file_option(help: str) -> Decorator:
     """``--json FILE`` of commands that measure; the function gets ``json_path``."""
-    file = click.Path(dir_okay=False, path_type=Path)
+    file = FilePath(dir_okay=False)
     return click.option("--json", "json_path", type=file, help=help)
 
 
 def plot_file_option(help: str) -> Decorator:
     """``--plot FILE`` of commands that measure; the function gets ``plot_path``."""
-    file = click.Path(dir_okay=False, path_type=Path)
+    file = FilePath(dir_okay=False)
     return click.option("--plot", "plot_path", type=file, help=help)
 
 

@@ -13,6 +13,7 @@ from allmem_runtime.errors import SourceError, UsageError
 from allmem_runtime.evaluation.chat_lines import AnswerFile, Messages, Prompt
 from allmem_runtime.generation.sampling import Sampling
 from allmem_runtime.model import Model
+from allmem_runtime.quantities import counted
 from allmem_runtime.session.session import Session
 from allmem_runtime.text.turns import Turns
 
@@ -114,7 +115,7 @@ def answer_prompts(
         tally.answered += 1
         tally.cut += session.finish_reason == "length"
         say(
-            f"[{number}/{len(prompts)}] line {prompt.line}: {len(ids):,} tokens read, {written} "
-            f"written ({time.perf_counter() - begun:.1f} s)"
+            f"[{number}/{len(prompts)}] line {prompt.line}: {counted(len(ids), 'token')} read, "
+            f"{written} written ({time.perf_counter() - begun:.1f} s)"
         )
     return tally

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -26,12 +27,15 @@ from allmem_runtime.files.header import (
 _COPY_BYTES = 1 << 20
 
 
-def fork_file(source: Path, target: Path) -> str:
+def fork_file(
+    source: Path, target: Path, beside: Callable[[Header], None] = lambda header: None
+) -> str:
     """Copy a session file; ``target`` is written whole or not at all.
 
     Args:
         source: a session file; it is left as it is.
         target: the copy; its parent is the digest of ``source``.
+        beside: called with what is copied before ``target`` is written, to copy what belongs to it.
 
     Returns:
         The digest of the copy.
@@ -41,6 +45,7 @@ def fork_file(source: Path, target: Path) -> str:
         StorageError: writing failed.
     """
     with open_saved(source) as (header, old):
+        beside(header)
         metadata = {
             **header.metadata,
             "parent": header.digest,

@@ -7,20 +7,24 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from allmem_runtime.files.source_metadata import (
+    metadata_digest,
+    source_from_metadata,
+    source_to_metadata,
+    sources_from_metadata,
+    sources_to_metadata,
+)
 from allmem_runtime.generation.sampling import MAX_SEED
-from allmem_runtime.source_mark import SourceMark
 from allmem_runtime.state import MAX_LEAD, RECENT_TOKENS, TURNS, Place
 from allmem_runtime.strict_json import parse_json
 
 MAX_POSITION = 1 << 53
 MAX_UNREAD = 1 << 20
 """Bytes or token ids that are kept unread in a file; whoever gave more at once still has them."""
-_HEXADECIMAL = frozenset("0123456789abcdef")
 
 
 def place_to_metadata(place: Place) -> dict[str, str]:
     """Texts by key; the parent is not among them, for it depends on the file."""
-    source = place.source
     unread = place.unread if len(place.unread) <= MAX_UNREAD else b""
     return {
         **({"unread": _unread_to_text(unread)} if unread else {}),
@@ -31,11 +35,8 @@ def place_to_metadata(place: Place) -> dict[str, str]:
         "seed": str(place.seed),
         "pending": json.dumps(place.pending),
         "recent": json.dumps(place.recent),
-        "source_offset": str(source.offset),
-        "source_finished": json.dumps(source.finished),
-        "source_digest": source.digest,
-        "source_digest_bytes": str(source.digest_bytes),
-        "source_read_digest": source.read_digest,
+        **source_to_metadata(place.source),
+        **sources_to_metadata(place.earlier),
     }
 
 
@@ -86,11 +87,6 @@ def place_from_metadata(metadata: Mapping[str, str], vocab_size: int) -> Place:
         except ValueError:
             raise ValueError("unread is neither Base64 nor a list of token ids") from None
 
-    def digest(key: str, value: str) -> str:
-        if len(value) not in (0, 64) or not _HEXADECIMAL.issuperset(value):
-            raise ValueError(f"{key} is no SHA-256")
-        return value
-
     def lead() -> str:
         value = metadata.get("lead", "")
         if value and not (value.isspace() and len(value) <= MAX_LEAD):
@@ -100,9 +96,6 @@ def place_from_metadata(metadata: Mapping[str, str], vocab_size: int) -> Place:
     turn = text("turn")
     if turn not in TURNS:
         raise ValueError(f"turn is {turn[:40]!r}; allowed: {', '.join(TURNS)}")
-    finished = parsed("source_finished")
-    if not isinstance(finished, bool):
-        raise ValueError("source_finished is neither true nor false")
     recent = ids("recent")
     if len(recent) > RECENT_TOKENS:
         raise ValueError(f"recent holds {len(recent)} ids; at most {RECENT_TOKENS} are kept")
@@ -114,15 +107,9 @@ def place_from_metadata(metadata: Mapping[str, str], vocab_size: int) -> Place:
         recent=recent,
         seed=number("seed", MAX_SEED),
         unread=unread(),
-        text=digest("text_digest", metadata.get("text_digest", "")),
-        source=SourceMark(
-            offset=number("source_offset", MAX_POSITION),
-            finished=finished,
-            digest=digest("source_digest", text("source_digest")),
-            digest_bytes=number("source_digest_bytes", MAX_POSITION),
-            # Files of earlier versions have none.
-            read_digest=digest("source_read_digest", metadata.get("source_read_digest", "")),
-        ),
+        text=metadata_digest("text_digest", metadata.get("text_digest", "")),
+        source=source_from_metadata(metadata),
+        earlier=sources_from_metadata(metadata),
     )
 
 

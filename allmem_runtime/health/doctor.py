@@ -29,7 +29,7 @@ from allmem_runtime.errors import AllMemError
 from allmem_runtime.files.package import open_package
 from allmem_runtime.health.selfcheck import TOLERANCE, operator_error, relative_error
 from allmem_runtime.model import load
-from allmem_runtime.quantities import format_bytes
+from allmem_runtime.quantities import counted, format_bytes
 
 Status = Literal["ok", "warn", "fail"]
 _CPU = Device("cpu", 0, "")
@@ -134,7 +134,9 @@ def _model(path: Path) -> Iterator[Check]:
         text = "The quick brown fox jumps over the lazy dog. 0123456789 " * 2
         for operators in ("portable", "native"):
             try:
-                loaded = load(path, device="cpu", operators=operators)
+                # Weights are prepared for the operators that are used otherwise, the native ones.
+                native = operators == "native"
+                loaded = load(path, device="cpu", operators=operators, prepared=native)
             except AllMemError as error:
                 yield Check(f"model, {operators}", "warn", str(error))
                 continue
@@ -146,7 +148,9 @@ def _model(path: Path) -> Iterator[Check]:
             yield Check(
                 f"model, {operators}",
                 "ok" if finite else "fail",
-                f"{len(ids)} tokens read" if finite else "gives logits that are not finite",
+                f"{counted(len(ids), 'token')} read"
+                if finite
+                else "gives logits that are not finite",
             )
     except AllMemError as error:
         yield Check("model", "fail", str(error))
@@ -170,7 +174,7 @@ def _python() -> str:
 def _processor() -> str:
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    text = f"{cores} cores"
+    text = counted(cores, "core")
     features = _features()
     if features:
         text += f" with {features}"

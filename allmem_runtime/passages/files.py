@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -36,19 +37,21 @@ def text_info(session: Path) -> dict[str, Any] | None:
     return values
 
 
-def copy_text(session: Path, target: Path) -> str:
+def copy_text(session: Path, target: Path, at: str) -> str:
     """Copy the text beside a session to beside another one.
+
+    Args:
+        session: whose text is copied.
+        target: the other one.
+        at: where the session stands in its text; empty where it has none.
 
     Returns:
         Why there is none to copy; empty if it was copied, or the session has none.
-
-    Raises:
-        SessionFileError: not a session file, or damaged.
     """
-    at = _digest(session)
     try:
         if at:
-            Text.beside(session, at).save(at, target)
+            with closing(Text.beside(session, at)) as text:
+                text.save(at, target)
     except (PassagesError, StorageError) as error:
         return str(error)
     return ""

@@ -85,6 +85,11 @@ class Text:
         other._below, other._head = list(self._below), self._head
         return other
 
+    def close(self) -> None:
+        """Leave its file; what was saved stays."""
+        if self._store is not None:
+            self._store.close()
+
     @property
     def nbytes(self) -> int:
         """Bytes of the tables."""
@@ -95,11 +100,13 @@ class Text:
         """Add an encoded segment; see ``KeptText``."""
         store = self._own(at)
         head = self._head
-        if segment.first_byte == 0 or not head.source:
+        if segment.first_byte == 0 or segment.begins or not head.source:
+            name = without_surrogates(segment.source)
+            start, line = self._end_of(name, segment.first_byte)
             self._rows += self._placed(self._cutter.rest())
-            head = Mark(source=head.source + 1, digest=head.digest)
-            self._names.append((head.source, without_surrogates(segment.source)))
-            self._cutter, self._spans = Cutter(), []
+            head = Mark(source=head.source + 1, digest=head.digest, characters=start)
+            self._names.append((head.source, name))
+            self._cutter, self._spans = Cutter(start, line), []
         mark = Mark(
             source=head.source,
             bytes=segment.end_byte,
@@ -254,6 +261,22 @@ class Text:
         self._store.write(self._names, self._marks, rows, self._tail, self._base)
         self._base, self._tail = self._head, (self._head.source, self._cutter.start)
         self._names, self._marks, self._rows, self._held = [], [], [], 0
+
+    def _end_of(self, name: str, end: int) -> tuple[int, int]:
+        """Characters and line at which an earlier reading of a source ended, to go on from there.
+
+        Args:
+            name: of the source.
+            end: bytes of it that were read. Where nothing is known of them, the count begins anew.
+        """
+        mark = None
+        if end and self._store is not None:
+            self._flush()
+            mark = self._store.end_of(name, end, self._head)
+        if mark is None or self._store is None:
+            return 0, 1
+        *_, last = self._store.rows(mark, mark.source, max(0, mark.characters - LOOK))
+        return mark.characters, last.line + last.text.count("\n")
 
     def _placed(self, cuts: Sequence[Cut]) -> list[Row]:
         """Passages of the source that is being read, with their token offsets."""

@@ -38,16 +38,24 @@ def is_sound(store: Store, until: Mark) -> bool:
     """
     rows = store.rows(until)
     held, source, before, line = "", 0, "", 1
+    last = Mark()
+    ends: dict[tuple[str, int], set[int]] = {}  # lines by name of a source and characters of it
     for mark in store.marks(until):
-        if mark.source != source:
-            if held or mark.start:
+        begins = mark.source != source
+        if begins:
+            if held:
                 return False
+            ends.setdefault((store.source(source), last.characters), set()).add(line)
             source, line = mark.source, 1
         size = mark.characters - mark.start
         while len(held) < size:
             row = next(rows, None)
             at = mark.start + len(held)
-            if row is None or (row.source, row.start, row.line) != (source, at, line):
+            if row is None:
+                return False
+            if begins and at == mark.start > 0:  # what was read of it before ended on such a line
+                line = row.line if row.line in ends.get((store.source(source), at), ()) else 0
+            if (row.source, row.start, row.line) != (source, at, line):
                 return False
             if row.token != token_at(mark, at) or not row.text:
                 return False
@@ -57,5 +65,5 @@ def is_sound(store: Store, until: Mark) -> bool:
         name = store.source(source)
         if chained(store.identity, before, name, mark, own).digest != mark.digest:
             return False
-        before = mark.digest
+        before, last = mark.digest, mark
     return before == until.digest and not held and next(rows, None) is None

@@ -210,6 +210,23 @@ class Store:
             ).fetchone()
         return None if row is None else self._mark(row)
 
+    def end_of(self, name: str, end: int, until: Mark) -> Mark | None:
+        """The mark at which the last reading of a source ended; None if there is none.
+
+        Args:
+            name: of the source.
+            end: bytes of it that were read.
+            until: the last mark that counts.
+        """
+        with self._reading():
+            row = self._connection.execute(
+                "SELECT m.source, m.bytes, m.start, m.characters, m.first, m.tokens, m.digest "
+                "FROM mark AS m JOIN source AS s ON s.id = m.source "
+                "WHERE s.name = ? AND m.bytes = ? AND m.id <= ? ORDER BY m.id DESC LIMIT 1",
+                (name, end, self._number(until)),
+            ).fetchone()
+        return None if row is None else Mark(*row)
+
     def marks(self, until: Mark, source: int = 0, characters: int = -1) -> Iterator[Mark]:
         """Marks in order up to ``until``, it included.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
@@ -50,14 +51,22 @@ def ingest(
         SessionStateError: a step failed, or the state is not finite any more.
     """
     place = cursor.place
+    fed = _Fed(place.position + len(place.pending), place.source.offset)
+
+    def told(segment: Segment, first_byte: int, count: int, before: int) -> None:
+        taken(segment, first_byte, count, before)
+        fed.taken(place.position + len(place.pending) + before + count, segment.end)
+
     with lock:
-        reading = Reading(tokenizer, place.source, taken, lead)
+        reading = Reading(tokenizer, place.source, told, lead)
     begun, first, checked = time.perf_counter(), place.position, place.position
 
     def progress(paused: bool = False) -> Progress:
         tokens = place.position - first
         rate = tokens / max(time.perf_counter() - begun, 1e-9)
-        return Progress(tokens, place.position, rate, place.source.offset, reading.replaced, paused)
+        return Progress(
+            tokens, place.position, rate, fed.bytes(place.position), reading.replaced, paused
+        )
 
     def queue(segments: Iterator[list[int]]) -> Iterator[None]:
         """Whoever forks or saves the session finds a segment taken wholly or not at all."""
@@ -101,3 +110,32 @@ def ingest(
         yield progress()
     cursor.check_memory()
     yield progress()
+
+
+class _Fed:
+    """How many bytes of a source the tokens that were fed stand for.
+
+    Segments are encoded well before their tokens are fed: a short source is encoded whole before
+    its first piece.
+
+    Args:
+        position: where the session stands once all is fed that it has taken before.
+        count: bytes of the source up to there.
+    """
+
+    def __init__(self, position: int, count: int) -> None:
+        self._last = (position, count)
+        self._ahead: deque[tuple[int, int]] = deque()
+
+    def taken(self, position: int, count: int) -> None:
+        """A segment was encoded: where the session and the source stand at its end."""
+        self._ahead.append((position, count))
+
+    def bytes(self, position: int) -> int:
+        """Bytes up to a position; within a segment, in proportion to its tokens."""
+        while self._ahead and self._ahead[0][0] <= position:
+            self._last = self._ahead.popleft()
+        if not self._ahead or position <= self._last[0]:
+            return self._last[1]
+        (start, first), (end, last) = self._last, self._ahead[0]
+        return first + (last - first) * (position - start) // (end - start)

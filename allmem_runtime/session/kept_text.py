@@ -17,10 +17,12 @@ class Segment:
     Args:
         source: name of the source, without its folder; empty where it has none.
         text: at least one character.
-        first_byte: bytes of the source before it; 0 begins another source.
+        first_byte: bytes of the source before it; 0 begins a source.
         end_byte: bytes of the source up to its end.
         token: tokens the session had read before it.
         tokens: its own tokens.
+        begins: whether another source was read before it, so that it begins one, or goes on with
+            an earlier one behind ``first_byte``.
     """
 
     source: str
@@ -29,6 +31,7 @@ class Segment:
     end_byte: int
     token: int
     tokens: int
+    begins: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from allmem_runtime.session.ingesting import ingest
 from allmem_runtime.session.kept_text import Passage, Segment
 from allmem_runtime.session.session_state import SessionState
 from allmem_runtime.session.writing import FinishReason, write
-from allmem_runtime.source_mark import RunningDigest, SourceMark
+from allmem_runtime.source_mark import SourceMark
 from allmem_runtime.state import Place
 from allmem_runtime.text.blocks import Block, Blocks
 from allmem_runtime.text.parts import After
@@ -80,8 +80,9 @@ class Session(Feeding):
         document: bool = True,
         system: str | None = None,
         new_source: bool = False,
-        read_before: RunningDigest | None = None,
+        mark: SourceMark | None = None,
         name: str = "",
+        location: str = "",
     ) -> Generator[Progress, None, None]:
         """Read a source to its end, yielding after each piece.
 
@@ -95,10 +96,12 @@ class Session(Feeding):
                 outside any conversation.
             system: instruction that opens the conversation.
             new_source: this is another source, even though the last one was not finished.
-            read_before: SHA-256 of the source up to ``source_offset``, taken anew after the session
-                was opened from a file; goes on with the reading, so that what was read by then
-                can be recognized too. It may still grow until the first bytes come.
-            name: what to call the source where a place in it is told.
+            mark: one of ``sources``, to go on behind what was read of it: give the bytes from its
+                offset on. Its running digest, taken anew after the session was opened from a
+                file, goes on with the reading, so that what was read by then can be recognized
+                too; it may still grow until the first bytes come.
+            name: what to call a new source, where a place in it is told and in ``sources``.
+            location: what names the path of a new source, to recognize it by.
 
         Raises:
             UsageError: the source is of no known kind, or an argument does not fit.
@@ -109,7 +112,8 @@ class Session(Feeding):
             raise UsageError(
                 "Plain text takes no system text.", "Leave one of the two arguments out."
             )
-        return self._ingest(Blocks(source), document, system, new_source, read_before, name)
+        begun = SourceMark(name, location)
+        return self._ingest(Blocks(source), document, system, new_source, mark, begun)
 
     def _ingest(
         self,
@@ -117,18 +121,24 @@ class Session(Feeding):
         document: bool,
         system: str | None,
         new_source: bool,
-        read_before: RunningDigest | None,
-        name: str,
+        mark: SourceMark | None,
+        begun: SourceMark,
     ) -> Generator[Progress, None, None]:
         with self._operation("a source is being read"):
             blocks.begin()  # a source that cannot be read changes nothing
             place = self._cursor.place
             with self._guard.lock:
-                self._begin(place, document, system, new_source, read_before)
+                if mark is None and not new_source and not place.source.finished:
+                    mark = place.source
+                first_segment = self._begin(place, document, system, mark, begun)
+            called = place.source.name or begun.name
 
             def taken(segment: TextSegment, first: int, tokens: int, before: int) -> None:
+                nonlocal first_segment
                 at = place.position + len(place.pending) + before
-                self._keep(Segment(name, segment.text, first, segment.end, at, tokens))
+                text, end = segment.text, segment.end
+                self._keep(Segment(called, text, first, end, at, tokens, begins=first_segment))
+                first_segment = False
 
             yield from ingest(
                 self._cursor,
@@ -151,27 +161,27 @@ class Session(Feeding):
         place: Place,
         document: bool,
         system: str | None,
-        new_source: bool,
-        read_before: RunningDigest | None,
-    ) -> None:
-        """Stand before a source, or where its reading stopped."""
-        fresh = new_source or place.source.finished
+        mark: SourceMark | None,
+        begun: SourceMark,
+    ) -> bool:
+        """Stand before a source, or where its reading stopped; whether another came before it."""
+        if mark is None:
+            other = place.begin_source(begun.name, begun.location)
+        else:
+            other = place.go_on(mark.copy())
         if document:
-            before, lead = self._turns.open_document(place.turn, not fresh, system)
+            before, lead = self._turns.open_document(place.turn, not other, system)
             place.turn = "document"
         else:
             before, lead = self._turns.raw(place.turn), ""
             place.turn = "raw" if place.turn == "start" else place.turn
-        if fresh:
-            place.source = SourceMark()
-        elif read_before is not None:
-            place.source.running = read_before
         place.source.finished = False
         self._leave(b"")
         self._cursor.queue(before)
         if lead:
             self._cursor.queue(self.model.tokenizer.encode_text(*self._lead()))
             place.lead = lead
+        return other
 
     def _keep(self, segment: Segment) -> None:
         """Have the text of a segment kept, if anybody keeps it."""
@@ -205,6 +215,14 @@ class Session(Feeding):
         continued with this first. It is saved with the session and goes to its forks.
         """
         return self._cursor.place.unread
+
+    @property
+    def sources(self) -> tuple[SourceMark, ...]:
+        """All sources that were read, how far, and what they can be recognized by.
+
+        The current one is last; the others come in the order in which each was last read.
+        """
+        return tuple(mark.copy() for mark in self._cursor.place.sources)
 
     def drop_unread(self) -> None:
         """Forget ``unread``, because the source will be given again from ``source_offset`` on."""

@@ -5,7 +5,6 @@ It knows nothing of models or states. Memory is bounded by one block and one seg
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -16,9 +15,6 @@ from allmem_runtime.text.parts import After
 from allmem_runtime.text.segments import Segment, Segmenter, Utf8Reader
 from allmem_runtime.text.tokenizer import Tokenizer
 
-DIGEST_BYTES = 1 << 16
-"""Bytes at the start of a source that tell it from others."""
-
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -28,7 +24,8 @@ class Progress:
         tokens: tokens fed by this call.
         position: tokens fed since the session began.
         tokens_per_second: of this call so far.
-        source_bytes: bytes of the source encoded so far, those of earlier calls included.
+        source_bytes: bytes of the source whose tokens were fed, those of earlier calls included;
+            within a segment, in proportion.
         replaced: U+FFFD that stand for invalid bytes, in this call.
         paused: the source says that nothing came for a while; the reading goes on when the next
             item is asked for. What waits for the end of its segment is the session's ``unread``.
@@ -70,10 +67,8 @@ class Reading:
         self._segmenter = Segmenter(self._reader, tokenizer.joins)
         self._held = bytearray()  # bytes from mark.offset on
         self._kind: type[Block] | None = None  # a source gives text or ids, not both
-        self._hash = hashlib.sha256() if mark.offset == 0 else None
-        if self._hash:
-            mark.digest, mark.digest_bytes = "", 0
-            mark.running = hashlib.sha256()
+        if not mark.offset:
+            mark.begin()
 
     @property
     def replaced(self) -> int:
@@ -94,7 +89,6 @@ class Reading:
         if isinstance(block, list):
             yield [*self._tokenizer.encode_text(*self._before()), *block]
             return
-        self._digest(block)
         self._held += block
         yield from self._taken(self._segmenter.push(self._reader.push(block)))
 
@@ -126,11 +120,3 @@ class Reading:
             return "", "text"
         self._begun = True
         return self._lead()
-
-    def _digest(self, block: bytes) -> None:
-        mark = self._mark
-        room = DIGEST_BYTES - mark.digest_bytes
-        if self._hash is not None and room > 0:
-            part = block[:room]
-            self._hash.update(part)
-            mark.digest, mark.digest_bytes = self._hash.hexdigest(), mark.digest_bytes + len(part)

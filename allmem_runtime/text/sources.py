@@ -1,71 +1,42 @@
-"""Where text comes from: a file, or standard input, as pieces of bytes.
+"""Where text comes from: a file, or standard input, as pieces of bytes in UTF-8.
 
-It refuses what is not text with a remedy, and knows nothing of characters or tokens.
+It refuses what is not text with a remedy, and knows nothing of tokens.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO
 
 from allmem_runtime.errors import SourceError
+from allmem_runtime.quantities import counted
 from allmem_runtime.source_mark import RunningDigest
 from allmem_runtime.text.blocks import read_blocks
+from allmem_runtime.text.encodings import UTF_8, Survey, transcoded
+from allmem_runtime.text.kinds import check_controls, check_kind
 
 STREAM_BYTES = 1 << 14
 """Most that is pulled from a stream at once; what is pulled when the reading ends is kept."""
-HEAD_BYTES = 1 << 16
-MAX_INVALID_SHARE = 0.1
-"""A first block with a larger share of invalid bytes is not UTF-8 text.
+STANDARD_INPUT = "standard input"
 
-A European text in Latin-1 stays below it and is read with replacements; one in a Cyrillic or
-Asian encoding is far above.
-"""
 
-# (first bytes, what it is)
-_MAGIC: tuple[tuple[bytes, str], ...] = (
-    (b"%PDF-", "a PDF document"),
-    (b"PK\x03\x04", "an archive, an EPUB book or an office document"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"\xfd7zXZ", "an xz archive"),
-    (b"BZh", "a bzip2 archive"),
-    (b"\xd0\xcf\x11\xe0", "an office document"),
-    (b"{\\rtf", "an RTF document"),
-)
-_EXTENSIONS = {
-    ".pdf": "a PDF document",
-    ".epub": "an EPUB book",
-    ".mobi": "an e-book",
-    ".azw3": "an e-book",
-    ".htm": "an HTML page",
-    ".html": "an HTML page",
-    ".xhtml": "an HTML page",
-    ".doc": "an office document",
-    ".docx": "an office document",
-    ".odt": "an office document",
-    ".rtf": "an RTF document",
-    ".gz": "a gzip archive",
-    ".zip": "an archive",
-}
-_CONVERT = {
-    "a PDF document": "Convert it to text first, for example with `pdftotext FILE -`.",
-    "a gzip archive": "Unpack it and pipe it in, for example `zcat FILE | allmem-run MODEL -`.",
-    "an xz archive": "Unpack it and pipe it in, for example `xzcat FILE | allmem-run MODEL -`.",
-    "a bzip2 archive": "Unpack it and pipe it in, for example `bzcat FILE | allmem-run MODEL -`.",
-    "an archive": "Unpack it and give the text files in it.",
-}
-_CONVERT_OTHER = "Convert it to text first, for example with `pandoc -t plain FILE`."
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
-_RECODE = "Convert it to UTF-8 first, for example with `iconv -f {} -t UTF-8 FILE`."
+def _nobody(text: str) -> None:
+    """Told what nobody wants to know."""
 
 
 class EmptySourceError(SourceError):
     """A source that ended before it began."""
+
+
+class MissingSourceError(SourceError):
+    """A file that is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +48,20 @@ class Source:
         size: bytes in all, or None where the end is not known.
         path: the file, or None for a stream that can be read once.
         stream: the stream, or None for a file.
+        location: what names the path of a file; see ``location``.
+        missing: there is no such file any more.
+        encoding: of its bytes. All else counts the bytes it has in UTF-8.
+        tell: told in which encoding a stream is taken, if it is not UTF-8.
     """
 
     name: str
     size: int | None
     path: Path | None = None
     stream: BinaryIO | None = None
+    location: str = ""
+    missing: bool = False
+    encoding: str = ""
+    tell: Callable[[str], None] = _nobody
 
     def pieces(self, start: int = 0) -> Iterator[bytes]:
         """The bytes from ``start`` on, in pieces; a stream is read up to there and dropped.
@@ -91,13 +70,21 @@ class Source:
             SourceError: the file cannot be read, or is shorter than ``start``.
         """
         if self.stream is not None:
-            return _skip(
-                checked(read_blocks(self.stream, self.name, STREAM_BYTES), self.name),
-                start,
-                self.name,
-            )
+            return _skip(self._stream_pieces(self.stream), start, self.name)
         assert self.path is not None
-        return self._file_pieces(self.path, start)
+        if self.encoding in ("", UTF_8):
+            return self._file_pieces(self.path, start)
+        return _skip(transcoded(self._file_pieces(self.path, 0), self.encoding), start, self.name)
+
+    def _stream_pieces(self, stream: BinaryIO) -> Iterator[bytes]:
+        """The bytes in UTF-8, once the first were seen to be text."""
+        pieces = read_blocks(stream, self.name, STREAM_BYTES)
+        first = list(islice(pieces, 1))
+        encoding = _encoding_of(first, self.name, self.encoding)
+        if encoding != UTF_8 and not self.encoding:
+            self.tell(chosen(self.name, encoding))
+        pieces = chain(first, pieces)
+        yield from pieces if encoding == UTF_8 else transcoded(pieces, encoding)
 
     def _file_pieces(self, path: Path, start: int) -> Iterator[bytes]:
         try:
@@ -111,11 +98,11 @@ class Source:
                     read += len(piece)
                     yield piece
         except OSError as error:
-            raise _unreadable(self.name, error) from None
+            raise SourceError(*_unreadable(self.name, error)) from None
         if read < size:
             raise SourceError(
-                f"{self.name} lost its end while it was read: it had {size:,} bytes, and now there "
-                f"is nothing after {read:,}.",
+                f"{self.name} lost its end while it was read: it had {counted(size, 'byte')}, and "
+                f"now there is nothing after {read:,}.",
                 "Give it once it is whole; a session has kept what was read.",
             )
 
@@ -137,15 +124,28 @@ class Source:
         return hasher
 
 
-def open_source(name: str, stdin: BinaryIO) -> Source:
+def location(path: Path) -> str:
+    """Sixteen digits that name a path without telling it."""
+    return hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]
+
+
+def open_source(
+    name: str, stdin: BinaryIO, encoding: str = "", tell: Callable[[str], None] = _nobody
+) -> Source:
     """A file by its path, or standard input for ``-``.
+
+    Args:
+        name: the path.
+        stdin: standard input.
+        encoding: of its bytes; by default what they seem to be in.
+        tell: told which encoding that is, if it is not UTF-8.
 
     Raises:
         SourceError: missing, a directory, unreadable, empty, or not text; the hint says what to
             do about it.
     """
     if name == "-":
-        return Source("standard input", None, stream=stdin)
+        return Source(STANDARD_INPUT, None, stream=stdin, encoding=encoding, tell=tell)
     path = Path(name)
     try:
         status = path.stat()
@@ -155,65 +155,61 @@ def open_source(name: str, stdin: BinaryIO) -> Source:
             )
         if not stat.S_ISREG(status.st_mode):
             # A named pipe or terminal: it can be read once and has no size.
-            return Source(path.name, None, stream=path.open("rb", buffering=0))
+            stream = path.open("rb", buffering=0)
+            return Source(path.name, None, stream=stream, encoding=encoding, tell=tell)
         with path.open("rb") as file:
-            head = file.read(HEAD_BYTES)
+            found = _encoding_of(read_blocks(file, path.name), path.name, encoding)
+    except FileNotFoundError as error:
+        raise MissingSourceError(*_unreadable(name, error)) from None
     except (OSError, ValueError) as error:
-        raise _unreadable(name, error) from None
-    if not head:
-        raise EmptySourceError(f"{name} is empty.", "Give a file with text in it.")
-    check_text(head, path.name)
-    return Source(path.name, status.st_size, path=path)
+        raise SourceError(*_unreadable(name, error)) from None
+    where = location(path)
+    if found == UTF_8:
+        return Source(path.name, status.st_size, path=path, location=where)
+    source = Source(path.name, None, path=path, location=where, encoding=found)
+    if not encoding:
+        tell(chosen(path.name, found))
+    return dataclasses.replace(source, size=sum(len(piece) for piece in source.pieces()))
 
 
-def check_text(head: bytes, name: str) -> None:
-    """Refuse what is not UTF-8 text.
+def chosen(name: str, encoding: str) -> str:
+    """What to tell of a source that is not in UTF-8."""
+    return f"{name} is not in UTF-8; it is read as {encoding}. --encoding NAME overrules that."
+
+
+def _encoding_of(pieces: Iterable[bytes], name: str, wanted: str) -> str:
+    """The encoding of a text.
 
     Args:
-        head: the first bytes, up to ``HEAD_BYTES``.
+        pieces: its bytes; all of them are looked at.
         name: file name; its extension counts too.
+        wanted: what it is read as in any case; empty to find out.
 
     Raises:
-        SourceError: says what it seems to be and how to make text of it.
+        SourceError: it is not text, or in no encoding that is known.
     """
-    kind = next((kind for magic, kind in _MAGIC if head.startswith(magic)), None)
-    start = head[:512].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if start.startswith((b"<!doctype html", b"<html")):
-        kind = "an HTML page"
-    kind = kind or _EXTENSIONS.get(Path(name).suffix.lower())
-    if kind:
-        raise SourceError(f"{name} is {kind}, not text.", _CONVERT.get(kind, _CONVERT_OTHER))
-    if head.startswith(_UTF16):
-        raise SourceError(f"{name} is text in UTF-16.", _RECODE.format("UTF-16"))
-    if b"\0" in head:
+    survey, first = Survey(), True
+    for piece in pieces:
+        if first:
+            check_kind(piece, name)
+        survey.push(piece)
+        if first:
+            wide = survey.wide()
+            head = b"".join(transcoded([piece], wanted or wide)) if wanted or wide else piece
+            check_kind(head, name)
+            check_controls(head, name)
+        if wanted or (first and wide):
+            return wanted or wide
+        first = False
+    if first:
+        raise EmptySourceError(f"{name} is empty.", "Give a source with text in it.")
+    encoding = survey.encoding()
+    if not encoding:
         raise SourceError(
-            f"{name} holds zero bytes; it is no text.", "Give a text or Markdown file in UTF-8."
+            f"{name} is not UTF-8, and its encoding is not known.",
+            "Name it with --encoding, such as `--encoding gb18030`.",
         )
-    if invalid_share(head) > MAX_INVALID_SHARE:
-        raise SourceError(
-            f"{name} is not UTF-8: {invalid_share(head):.0%} of its beginning is invalid.",
-            _RECODE.format("ENCODING"),
-        )
-
-
-def invalid_share(data: bytes) -> float:
-    """The share of bytes that belong to no character."""
-    valid = len(data.decode("utf-8", "ignore").encode("utf-8"))
-    return (len(data) - valid) / len(data) if data else 0.0
-
-
-def checked(pieces: Iterator[bytes], name: str) -> Iterator[bytes]:
-    """The same pieces, once the first was seen to be text.
-
-    Raises:
-        SourceError: the first piece is not text, or there is none.
-    """
-    first = next(pieces, b"")
-    if not first:
-        raise EmptySourceError(f"{name} is empty.", "Pipe text in, or name a file.")
-    check_text(first, name)
-    yield first
-    yield from pieces
+    return encoding
 
 
 def _skip(pieces: Iterator[bytes], count: int, name: str) -> Iterator[bytes]:
@@ -234,6 +230,6 @@ def _shorter(name: str, start: int) -> SourceError:
     )
 
 
-def _unreadable(name: str, error: OSError | ValueError) -> SourceError:
+def _unreadable(name: str, error: OSError | ValueError) -> tuple[str, str]:
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return SourceError(f"Cannot read {name}: {reason}.", "Check the path and its permissions.")
+    return f"Cannot read {name}: {reason}.", "Check the path and its permissions."

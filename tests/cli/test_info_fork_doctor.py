@@ -12,6 +12,7 @@ import pytest
 from commands import TEXT, Command
 
 from allmem_runtime.files import snapshot
+from allmem_runtime.passages.store import Store
 
 SHORT = ("--device", "cpu", "--operators", "portable", "--max-tokens", 4)
 
@@ -103,6 +104,54 @@ def test_info_of_anything_else_is_an_error(command: Command, path: str, tmp_path
     assert (result.code, result.out) == (1, "")
     assert result.err.startswith("allmem: error: ")
     assert result.err.count("\n") == 1
+
+
+def test_where_neither_model_nor_session_is_the_hint_names_both(
+    command: Command, tmp_path: Path
+) -> None:
+    err = command("allmem", "info", tmp_path / "read.allmem").err
+    assert "There is no" in err and "model folder" in err and "saved session" in err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["fork", "none", "--as", "x"], ["fork", "--nope"], ["fork", "a"], ["info"]]
+)
+def test_every_error_of_a_command_begins_alike(command: Command, arguments: list[str]) -> None:
+    err = command("allmem", *arguments).err
+    assert err.startswith("allmem: error: ") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["info", ""], ["fork", "", "--as", "x"], ["fork", "a", "--as", ""], ["run", "", "a.txt"],
+     ["run", "m", "a.txt", "--session", ""], ["doctor", ""], ["export", "", "x"]],
+)  # fmt: skip
+def test_an_empty_path_is_refused_and_not_taken_for_this_folder(
+    command: Command, arguments: list[str]
+) -> None:
+    result = command("allmem", *arguments)
+    assert result.code == 2 and "path is empty" in result.err
+
+
+def test_a_fork_is_of_one_state_and_its_text_though_the_session_is_replaced_meanwhile(
+    command: Command, session: Path, tiny_model_dir: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    more, fork, old = tmp_path / "more.txt", tmp_path / "fork.allmem", session.read_bytes()
+    more.write_text(TEXT * 5)
+    backup = Store.copy
+
+    def replaced_before(store: Store, path: Path) -> Store:
+        copy = backup(store, path)
+        command("allmem-run", tiny_model_dir, more, "--session", session, *SHORT)
+        return copy
+
+    monkeypatch.setattr(Store, "copy", replaced_before)
+    assert command("allmem", "fork", session, "--as", fork).code == 0
+    assert session.read_bytes() != old
+    info = json.loads(command("allmem", "info", fork, "--json").out)
+    assert (info["text"]["failure"], info["text"]["sources"]) == ("", ["Größe.txt"])
+    assert [row["name"] for row in info["sources"]] == ["Größe.txt"]
 
 
 def test_a_fork_is_the_same_state_with_its_parent_noted(

@@ -29,7 +29,9 @@ def model(tiny_model_dir: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_model_dir, tmp_path / "model"))
 
 
-def test_starts_with_and_without_are_measured_and_told(command: Command, model: Path) -> None:
+def test_starts_with_and_without_are_measured_and_told(
+    command: Command, model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     result = command("allmem", "prepare", model)
 
     assert result.code == 0, result.err
@@ -38,6 +40,8 @@ def test_starts_with_and_without_are_measured_and_told(command: Command, model: 
     for how in ("exported", "prepared"):
         assert " s (" in lines[how] and lines[how].count("MiB") == 2
     assert command("allmem", "info", model).out.count(str(model / "prepared")) == 1
+    command("allmem", "doctor", model)  # whose other operators need no weights of their own
+    assert "prepared weights" not in caplog.text
 
 
 def test_json_holds_every_start(command: Command, model: Path) -> None:

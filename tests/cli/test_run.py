@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from commands import TEXT, Command, finished, process
 
+from allmem_runtime.cli.prompt_answers import tell_ending
 from allmem_runtime.files import snapshot
+from allmem_runtime.generation.sampling import Sampling
 
 SHORT = ("--max-tokens", 6, "--device", "cpu", "--operators", "portable")
 EVENTS: dict[str, set[str]] = {
@@ -30,6 +32,7 @@ EVENTS: dict[str, set[str]] = {
         "seconds", "passages",
     },
     "text_failure": {"message"},
+    "sources": {"sources"},
     "pause": {"position"},
     "interrupted": {"position"},
     "error": {"message", "hint", "exit_code"},
@@ -86,6 +89,28 @@ def test_json_gives_one_event_a_line_of_the_documented_form(
     assert result.of("saved")[0]["bytes"] == (tmp_path / "s.allmem").stat().st_size
 
 
+def test_an_empty_answer_and_one_that_was_cut_are_told(capfd: pytest.CaptureFixture[str]) -> None:
+    tell_ending(" \n", "end", Sampling())
+    assert "the answer is empty" in capfd.readouterr().err
+    tell_ending("word", "end", Sampling())
+    assert capfd.readouterr().err == ""
+    tell_ending("word", "length", Sampling(max_tokens=1))
+    assert capfd.readouterr().err == "(cut after 1 token; --max-tokens allows more)\n"
+
+
+def test_another_encoding_is_told_and_can_be_overruled(
+    command: Command, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("船库的钥匙挂在走廊里，在钟的后面。\n".encode("gb18030") * 20)
+    result = command("allmem-run", tiny_model_dir, path, *SHORT)
+    assert "a.txt is not in UTF-8; it is read as gb18030" in result.err
+    forced = command("allmem-run", tiny_model_dir, path, "--encoding", "utf-8", *SHORT)
+    assert "invalid bytes replaced" in forced.err and "gb18030" not in forced.err
+    refused = command("allmem-run", tiny_model_dir, path, "--encoding", "klingon", *SHORT)
+    assert refused.code == 2 and "There is no encoding 'klingon'" in refused.err
+
+
 def test_a_question_does_not_change_what_was_read(
     command: Command, tiny_model_dir: Path, document: Path, tmp_path: Path
 ) -> None:
@@ -124,22 +149,67 @@ def test_more_sources_are_added_to_a_session(
     assert tensors(step) == tensors(once)
 
 
-@pytest.mark.parametrize(
-    "text", [TEXT * 841, TEXT * 839 + TEXT.upper()], ids=["longer", "its end, no byte longer"]
-)
 def test_a_source_that_was_changed_is_refused_and_the_session_kept(
-    command: Command, tiny_model_dir: Path, document: Path, tmp_path: Path, text: str
+    command: Command, tiny_model_dir: Path, document: Path, tmp_path: Path
 ) -> None:
     document.write_text(TEXT * 840, encoding="utf-8")  # more than its beginning is recognized by
     session = tmp_path / "s.allmem"
     command("allmem-run", tiny_model_dir, document, "--session", session, *SHORT)
     written = session.read_bytes()
-    document.write_text(text, encoding="utf-8")
+    document.write_text(TEXT * 839 + TEXT.upper(), encoding="utf-8")  # its end, no byte longer
     result = command("allmem-run", tiny_model_dir, document, "--session", session, *SHORT)
     assert result.code == 1
     assert "was changed since it was read" in result.err
     assert "--session" in result.err
     assert session.read_bytes() == written
+    arguments = (tiny_model_dir, document, "--session", session, "--json", *SHORT)
+    skipped = command("allmem-run", *arguments, "--changed", "skip")
+    assert skipped.of("read") == [] and skipped.of("sources")[0]["sources"][0]["state"] == "changed"
+    anew = command("allmem-run", *arguments, "--changed", "read")
+    assert [event["source"] for event in anew.of("read")] == [document.name]
+    assert command("allmem-run", *arguments).of("read") == []
+    assert len(json.loads(command("allmem", "info", session, "--json").out)["sources"]) == 2
+
+
+def test_each_of_several_sources_is_known_when_the_command_comes_again(
+    command: Command, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    session, once = tmp_path / "s.allmem", tmp_path / "once.allmem"
+    for name in "acd":
+        (tmp_path / f"{name}.txt").write_text(f"# Text {name}\n" * 30)
+    arguments = ("--session", session, "--json", *SHORT)
+    paths = [tmp_path / f"{name}.txt" for name in "abcd"]
+    command("allmem-run", tiny_model_dir, paths[0], paths[2], paths[3], *arguments)
+    paths[1].write_text("# Text b\n" * 30)
+    with paths[0].open("a") as file:
+        file.write("More of a.\n")
+    paths[3].unlink()
+    result = command("allmem-run", tiny_model_dir, *paths, *arguments)
+    assert result.code == 0, result.err
+    states = {row["source"]: row["state"] for row in result.of("sources")[0]["sources"]}
+    assert states == {"a.txt": "grown", "b.txt": "new", "c.txt": "unchanged", "d.txt": "gone"}
+    assert [event["source"] for event in result.of("read")] == ["a.txt", "b.txt"]
+    told = " ".join(event["text"] for event in result.of("notice"))
+    for words in ("c.txt was read before", "a.txt has grown", "d.txt is gone"):
+        assert words in told
+    forked = tmp_path / "fork.allmem"
+    assert command("allmem", "fork", session, "--as", forked).code == 0
+    again = command("allmem-run", tiny_model_dir, *paths, "--session", forked, "--json", *SHORT)
+    assert again.of("read") == []
+    out = command("allmem", "info", session).out
+    assert "a.txt, 281 bytes, read to its end" in out and "d.txt, 270 bytes" in out
+    assert str(tmp_path) not in session.read_bytes().decode("latin-1")
+    command("allmem-run", tiny_model_dir, *paths[:3], "--session", once, *SHORT)
+    assert len(json.loads(command("allmem", "info", once, "--json").out)["sources"]) == 3
+
+
+def test_an_empty_file_among_others_is_named_and_left_out(
+    command: Command, tiny_model_dir: Path, document: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty.txt").touch()
+    result = command("allmem-run", tiny_model_dir, tmp_path / "empty.txt", document, *SHORT)
+    assert result.code == 0 and "empty.txt is empty; left out." in result.err
+    assert f"read {document.name}" in result.err
 
 
 def test_standard_input_is_a_source_and_is_recognized_again(

@@ -279,6 +279,27 @@ def test_interrupted_reading_goes_on_in_session_and_text_alike(toy: Model, tmp_p
     assert again.answer(question).passages == uninterrupted.answer(question).passages != ()
 
 
+def test_text_behind_what_was_read_has_its_place_though_another_was_read_between(
+    toy: Model, tmp_path: Path
+) -> None:
+    path = tmp_path / "s.allmem"
+    session = read(toy.session(text=path), BOOK, name="book.txt")
+    known = session.source
+    read(session, "Old Mr. Lind sold the boat.", name="other.txt")
+    session.save(path)
+    again = toy.open(path)
+    read(again, "\nThe zeppelin landed in Bergen.\n", mark=known)
+    again.save(path)
+
+    opened = toy.open(path)
+    assert opened.text_failure == ""
+    (passage, *_) = opened.find_passages("Where did the zeppelin land?", 1)
+    assert str(passage.sentence_place) == f"book.txt:{BOOK.count(chr(10)) + 2}"
+    assert passage.sentence_place.character == len(BOOK) + 1
+    (passage, *_) = opened.find_passages("What did Mr. Lind sell?", 1)
+    assert str(passage.place) == "other.txt:1"
+
+
 def test_missing_and_changed_text_is_told_and_the_state_answers(toy: Model, tmp_path: Path) -> None:
     path = tmp_path / "s.allmem"
     session = read(toy.session(text=path), BOOK)
@@ -313,10 +334,10 @@ def test_text_that_cannot_be_written_ends_no_reading(
 ) -> None:
     path = tmp_path / "s.allmem"
     beside(path).write_text("some notes of mine, no text of a session; " * 4)
-    session = read(toy.session(text=path), BOOK)
+    session = read(toy.session(text=path), BOOK, name="book.txt")
     assert "in the way" in session.text_failure
     session.save(path)
-    assert_same(toy.open(path), read(toy.session(), BOOK))
+    assert_same(toy.open(path), read(toy.session(), BOOK, name="book.txt"))
     assert session.answer(QUESTION, sampling=SHORT).passages == ()
 
 
@@ -324,7 +345,7 @@ def test_state_is_the_same_with_and_without_the_text(toy: Model) -> None:
     kept = reader(toy)
     assert kept.text_digest
     kept._cursor.place.text = ""
-    assert_same(kept, read(toy.session(), BOOK))
+    assert_same(kept, read(toy.session(), BOOK, name="book.txt"))
 
 
 def test_answer_and_passage_are_public(toy: Model) -> None:

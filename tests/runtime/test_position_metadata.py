@@ -12,6 +12,11 @@ from allmem_runtime.files.position_metadata import (
     place_from_metadata,
     place_to_metadata,
 )
+from allmem_runtime.files.source_metadata import (
+    MAX_SOURCES_CHARACTERS,
+    sources_from_metadata,
+    sources_to_metadata,
+)
 from allmem_runtime.source_mark import SourceMark
 from allmem_runtime.state import Place
 
@@ -23,7 +28,17 @@ PLACE = Place(
     recent=[4, 5],
     seed=99,
     source=SourceMark(
-        offset=777, finished=False, digest="a" * 64, digest_bytes=777, read_digest="b" * 64
+        "b.txt",
+        "f" * 16,
+        offset=777,
+        finished=False,
+        digest="b" * 64,
+        head="a" * 64,
+        head_bytes=777,
+    ),
+    earlier=(
+        SourceMark("Größe \udc80.txt", "0" * 16, 90_000, True, "c" * 64, "d" * 64, 1 << 16),
+        SourceMark("standard input", offset=5, digest="e" * 64, head="e" * 64, head_bytes=5),
     ),
 )
 
@@ -74,6 +89,13 @@ def test_a_text_that_was_given_whole_is_not_kept_for_its_owner() -> None:
         ("source_digest", "A" * 64),
         ("source_digest", "ab"),
         ("source_digest_bytes", "-5"),
+        ("source_digest_bytes", "1.5"),
+        ("source_name", "x" * 256),
+        ("source_location", "f" * 64),
+        ("sources", "{}"),
+        ("sources", "[1]"),
+        ("sources", '[{"name": "a"}]'),
+        ("sources", "[" * 100_000),
         ("source_read_digest", "b" * 63),
     ],
 )
@@ -85,14 +107,32 @@ def test_impossible_place_is_refused_by_its_key(key: str, value: str) -> None:
 def test_a_file_of_an_earlier_version_does_not_know_the_digest_of_what_was_read() -> None:
     metadata = place_to_metadata(PLACE)
     del metadata["source_read_digest"]
-    assert place_from_metadata(metadata, 330).source.read_digest == ""
+    assert place_from_metadata(metadata, 330).source.digest == ""
 
 
-@pytest.mark.parametrize(
-    "key", sorted(place_to_metadata(PLACE).keys() - {"source_read_digest", "lead"})
-)
+OPTIONAL = {"lead", "source_read_digest", "source_name", "source_location", "sources"}
+
+
+@pytest.mark.parametrize("key", sorted(place_to_metadata(PLACE).keys() - OPTIONAL))
 def test_missing_key_is_named(key: str) -> None:
     metadata = place_to_metadata(PLACE)
     del metadata[key]
     with pytest.raises(ValueError, match=f"{key} is missing"):
         place_from_metadata(metadata, 330)
+
+
+def test_a_file_of_an_earlier_version_knows_its_last_source_without_a_name() -> None:
+    metadata = place_to_metadata(PLACE)
+    for key in ("source_name", "source_location", "sources"):
+        del metadata[key]
+    place = place_from_metadata(metadata, 330)
+    assert (place.source.name, place.source.offset, place.earlier) == ("", 777, ())
+
+
+def test_of_more_sources_than_a_header_holds_the_oldest_are_forgotten() -> None:
+    mark = SourceMark("n" * 255, "0" * 16, 90_000, True, "c" * 64, "d" * 64, 1 << 16)
+    earlier = tuple(dataclasses.replace(mark, offset=number) for number in range(40_000))
+    metadata = sources_to_metadata(earlier)
+    assert len(metadata["sources"]) <= MAX_SOURCES_CHARACTERS
+    kept = sources_from_metadata(metadata)
+    assert kept == earlier[-len(kept) :] and 20_000 < len(kept) < 40_000

@@ -6,6 +6,7 @@ import pytest
 
 from allmem_runtime import UsageError
 from allmem_runtime.quantities import (
+    counted,
     format_bytes,
     format_duration,
     format_tokens,
@@ -81,3 +82,9 @@ def test_times_are_short(seconds: float, text: str) -> None:
 )  # fmt: skip
 def test_sizes_are_short(count: int, text: str) -> None:
     assert format_bytes(count) == text
+
+
+def test_one_thing_is_not_told_as_several() -> None:
+    told = [counted(count, "token") for count in (0, 1, 2048)]
+    assert told == ["0 tokens", "1 token", "2,048 tokens"]
+    assert [counted(count, "entry", "entries") for count in (1, 2)] == ["1 entry", "2 entries"]

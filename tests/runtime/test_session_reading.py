@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from session_tools import DOCUMENT, assert_same, fed_tokens, read
 
 from allmem_runtime import Model, SourceError, UsageError, load
+from allmem_runtime.source_mark import HEAD_BYTES
 from allmem_runtime.text.pause import PAUSE
-from allmem_runtime.text.reading import DIGEST_BYTES
 
 BYTES = DOCUMENT.encode()
 lasting = settings(
@@ -115,13 +115,13 @@ def test_reading_resumed_from_a_file_equals_uninterrupted_reading(
     file = io.BytesIO(BYTES)
     file.seek(restored.source_offset)
     with fed_tokens() as tokens:
-        read(restored, file, read_before=sha256(BYTES[: restored.source_offset]))
+        mark = restored.source
+        mark.running = sha256(BYTES[: restored.source_offset])
+        read(restored, file, mark=mark)
 
     whole = read(model.session(), BYTES)
-    assert restored.source.read_digest == whole.source.read_digest
+    assert restored.source.digest == whole.source.digest
     assert len(tokens) == whole.position - session.position
-    assert restored.source.digest == session.source.digest
-    restored._cursor.place.source = whole.source  # the prefix known of an interrupted source
     assert_same(restored, whole)
 
 
@@ -139,9 +139,7 @@ def test_pipe_is_continued_with_what_was_pulled_but_not_taken(toy: Model, block:
 
     read(session, list(rest()))
 
-    whole = read(toy.session(), BYTES)
-    session._cursor.place.source = whole.source
-    assert_same(session, whole)
+    assert_same(session, read(toy.session(), BYTES))
 
 
 def test_reading_stopped_for_a_question_goes_on_in_a_new_turn(toy: Model) -> None:
@@ -191,12 +189,55 @@ def test_unfinished_source_can_be_given_up_for_another(toy: Model) -> None:
     assert session.source_offset == len("Second")
 
 
+def test_progress_counts_what_was_fed_and_not_what_waits(toy: Model) -> None:
+    session = toy.session()
+    session.piece = 16
+    steps = list(session.ingest(BYTES[:1500]))
+    counts = [step.source_bytes for step in steps]
+    assert counts == sorted(counts) and counts[0] < 100 and counts[-1] == 1500
+    assert [count for count in counts[:-2] if count == 1500] == []
+
+
+def test_sources_are_known_by_name_and_gone_on_with(toy: Model, tmp_path: Path) -> None:
+    session = toy.session()
+    for _ in session.ingest(BYTES, name="a.txt", location="a" * 16):
+        break
+    stopped = session.source
+    read(session, "Second", new_source=True, name="b.txt")
+    session.save(tmp_path / "s.allmem")
+    restored = toy.open(tmp_path / "s.allmem")
+    assert restored.sources == session.sources
+    assert [(mark.name, mark.finished) for mark in restored.sources] == [
+        ("a.txt", False),
+        ("b.txt", True),
+    ]
+
+    stopped.running = sha256(BYTES[: stopped.offset])
+    with fed_tokens() as tokens:
+        read(restored, BYTES[stopped.offset :], mark=stopped)
+    assert toy.tokenizer.decode(tokens).startswith("\n\n")  # set apart from the other source
+    assert [(mark.name, mark.offset) for mark in restored.sources] == [
+        ("b.txt", len("Second")),
+        ("a.txt", len(BYTES)),
+    ]
+    assert restored.source.digest == sha256(BYTES).hexdigest()
+    assert restored.source.location == "a" * 16
+
+
+def test_what_was_appended_to_the_last_source_follows_without_a_gap(toy: Model) -> None:
+    session = read(toy.session(), "First. ", name="a.txt")
+    with fed_tokens() as tokens:
+        read(session, "More", mark=session.source)
+    assert toy.tokenizer.decode(tokens) == "More"
+    assert session.source.digest == sha256(b"First. More").hexdigest()
+
+
 def test_source_is_recognized_by_its_first_bytes(toy: Model) -> None:
     data = BYTES * 10
     mark = read(toy.session(), cut(data, [5, 70_000])).source
 
-    assert mark.digest_bytes == DIGEST_BYTES
-    assert mark.digest == sha256(data[:DIGEST_BYTES]).hexdigest()
+    assert mark.head_bytes == HEAD_BYTES
+    assert mark.head == sha256(data[:HEAD_BYTES]).hexdigest()
 
 
 def test_each_fork_knows_the_digest_of_what_it_read_itself(toy: Model) -> None:
@@ -208,8 +249,8 @@ def test_each_fork_knows_the_digest_of_what_it_read_itself(toy: Model) -> None:
     read(fork, other)
     read(session, BYTES[offset:])
 
-    assert session.source.read_digest == sha256(BYTES).hexdigest()
-    assert fork.source.read_digest == sha256(BYTES[:offset] + other).hexdigest()
+    assert session.source.digest == sha256(BYTES).hexdigest()
+    assert fork.source.digest == sha256(BYTES[:offset] + other).hexdigest()
 
 
 def test_without_its_beginning_the_digest_of_a_source_is_unknown(
@@ -220,10 +261,10 @@ def test_without_its_beginning_the_digest_of_a_source_is_unknown(
         break
     session.save(tmp_path / "half.allmem")
     restored = toy.open(tmp_path / "half.allmem")
-    assert restored.source.read_digest == sha256(BYTES[: restored.source_offset]).hexdigest()
+    assert restored.source.digest == sha256(BYTES[: restored.source_offset]).hexdigest()
 
     read(restored, BYTES[restored.source_offset :])
-    assert restored.source.read_digest == ""
+    assert restored.source.digest == ""
 
 
 def test_control_tokens_in_a_document_are_plain_text(toy: Model) -> None:

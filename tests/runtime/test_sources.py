@@ -61,6 +61,12 @@ def test_the_digest_is_of_the_beginning(tmp_path: Path) -> None:
         source.digest(150001)
 
 
+XHTML = (
+    b'<?xml version="1.0" encoding="utf-8"?>\n<!-- a page -->\n'
+    b'<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Strict//EN" "">\n<html><p>Text</p></html>'
+)
+
+
 @pytest.mark.parametrize(
     ("name", "data", "says", "remedy"),
     [
@@ -71,10 +77,12 @@ def test_the_digest_is_of_the_beginning(tmp_path: Path) -> None:
         pytest.param("a", b"\xef\xbb\xbf \n<!DOCTYPE html><p>", "HTML", "pandoc", id="HTML"),
         pytest.param("a.htm", b"text", "HTML", "pandoc", id="HTML by name"),
         pytest.param("a.log.gz", b"\x1f\x8b\x08", "gzip", "zcat", id="gzip"),
-        pytest.param("a.txt", "täglich".encode("utf-16"), "UTF-16", "iconv", id="UTF-16"),
-        pytest.param("a.txt", b"abc\x00def", "zero bytes", "UTF-8", id="zero byte"),
-        pytest.param("a.txt", "Привет, мир".encode("cp1251"), "not UTF-8", "iconv", id="cp1251"),
-        pytest.param("a.bin", bytes(range(1, 256)), "not UTF-8", "iconv", id="binary"),
+        pytest.param("a", XHTML, "HTML", "pandoc", id="XHTML"),
+        pytest.param("a.txt", XHTML.decode().encode("utf-16"), "HTML", "pandoc", id="wide XHTML"),
+        pytest.param("a.txt", b"\x89PNG\r\n\x1a\nno more", "picture", "text", id="PNG"),
+        pytest.param("a.txt", b"abc\x00def", "zero bytes", "--encoding", id="zero byte"),
+        pytest.param("a.bin", bytes(range(1, 256)), "control", "--encoding", id="binary"),
+        pytest.param("a.txt", b"x\x01" * 40, "control", "--encoding", id="control characters"),
     ],
 )
 def test_what_is_not_text_is_refused_with_a_remedy(
@@ -86,8 +94,59 @@ def test_what_is_not_text_is_refused_with_a_remedy(
     assert name in caught.value.message
 
 
-def test_latin_1_text_of_a_european_language_is_read(tmp_path: Path) -> None:
-    data = "Die Größe des Bootshauses überrascht. ".encode("latin-1")
+TEXTS = {
+    "cp1252": "Die Größe des Bootshauses überrascht. Müßig saß der Förster am Fluß.\n",
+    "cp1251": "Привет, мир. Никто не видел ключей с мая, и собака тоже пропала.\n",
+    "gb18030": "船库的钥匙挂在走廊里，在钟的后面。自五月以来没有人去过那里。\n",
+    "cp932": "ボート小屋の鍵は、時計の後ろの廊下に掛かっています。五月から誰もいません。\n",
+    "utf-16": "Die Größe des Bootshauses.\n",
+    "utf-16-le": "Die Größe des Bootshauses.\n",
+    "utf-16-be": "船库的钥匙挂在走廊里。\n",
+    "utf-32": "Die Größe des Bootshauses.\n",
+    "utf-32-le": "Die Größe des Bootshauses.\n",
+}
+
+
+@pytest.mark.parametrize("encoding", TEXTS)
+def test_text_in_another_encoding_is_read_and_it_is_said_in_which(
+    encoding: str, tmp_path: Path
+) -> None:
+    text = TEXTS[encoding] * 30
+    told: list[str] = []
+    path = written(tmp_path, "a.txt", text.encode(encoding))
+    source = open_source(path, NO_INPUT, tell=told.append)
+    expected = text.encode()
+    assert b"".join(source.pieces()) == expected
+    assert source.size == len(expected)
+    assert b"".join(source.pieces(101)) == expected[101:]  # as an interrupted reading goes on
+    assert source.digest(101).hexdigest() == hashlib.sha256(expected[:101]).hexdigest()
+    (notice,) = told
+    assert notice.startswith("a.txt is not in UTF-8; it is read as ") and "--encoding" in notice
+
+    piped = open_source("-", io.BytesIO(text.encode(encoding)), tell=told.append)
+    assert b"".join(piped.pieces()) == expected
+    assert told[1].startswith("standard input is not in UTF-8")
+
+
+@pytest.mark.parametrize("encoding", ["gb18030", "cp1252"])
+def test_what_is_not_ascii_may_come_late(encoding: str, tmp_path: Path) -> None:
+    text = "Nothing but plain letters here.\n" * 4096 + TEXTS[encoding] * 30
+    source = open_source(written(tmp_path, "a.txt", text.encode(encoding)), NO_INPUT)
+    assert b"".join(source.pieces()).decode() == text
+
+
+def test_an_encoding_that_is_named_overrules_what_the_bytes_tell(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.txt", "Größe".encode("cp1252"))
+    told: list[str] = []
+    forced = open_source(path, NO_INPUT, "cp1251", told.append)
+    assert b"".join(forced.pieces()).decode() == "Größe".encode("cp1252").decode("cp1251")
+    raw = open_source(path, NO_INPUT, "utf-8", told.append)
+    assert b"".join(raw.pieces()) == "Größe".encode("cp1252")
+    assert told == []
+
+
+def test_damaged_utf_8_stays_utf_8(tmp_path: Path) -> None:
+    data = (TEXTS["cp1251"] * 20).encode().replace("мая".encode(), b"\xff\xfe", 3)
     assert b"".join(open_source(written(tmp_path, "a", data), NO_INPUT).pieces()) == data
 
 

@@ -8,13 +8,13 @@ import click
 
 from allmem_exporters.onnx.export_options import ExportOptions
 from allmem_runtime.cli.messages import put, say
-from allmem_runtime.cli.option_flags import option_flags, tokens
+from allmem_runtime.cli.option_flags import FilePath, option_flags, tokens
 from allmem_runtime.cli.shared_options import command
 
 
 @command()
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=FilePath())
+@click.argument("folder", type=FilePath())
 @click.option(
     "--longest",
     type=tokens(),
@@ -24,7 +24,7 @@ from allmem_runtime.cli.shared_options import command
 )
 @click.option(
     "--twin",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Checkpoint with memories trained by --no-writes, for one more row.",
 )
 @option_flags(ExportOptions, without=("memory", "check", "check_tokens"))

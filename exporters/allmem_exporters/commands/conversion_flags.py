@@ -12,7 +12,7 @@ import click
 
 from allmem_exporters.errors import ConfigError
 from allmem_exporters.model.memory_options import MemoryOptions
-from allmem_runtime.cli.option_flags import option_flags
+from allmem_runtime.cli.option_flags import FilePath, option_flags
 from allmem_runtime.options import from_keywords
 
 _FLAGS = (
@@ -28,12 +28,12 @@ _FLAGS = (
     click.option("--revision", help="Branch, tag or commit on the hub."),
     click.option(
         "--memory",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        type=FilePath(exists=True, dir_okay=False),
         help="A memory adapter made by `allmem finetune`.",
     ),
     click.option(
         "--calibrate",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        type=FilePath(exists=True, dir_okay=False),
         help="A text file on which the memory's keys are whitened and its values scaled.",
     ),
 )

@@ -10,12 +10,13 @@ import click
 
 from allmem_exporters.commands.conversion_flags import conversion_flags
 from allmem_runtime.cli.messages import put_path, say
+from allmem_runtime.cli.option_flags import FilePath
 from allmem_runtime.cli.shared_options import command, json_flag
 
 
 @command()
 @click.argument("source")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=FilePath())
 @conversion_flags
 @click.option("--force", is_flag=True, help="Write into a folder that holds other things.")
 @json_flag("One JSON object instead of text.")

@@ -9,16 +9,16 @@ from pathlib import Path
 import click
 
 from allmem_runtime.cli.messages import draw, put, say
-from allmem_runtime.cli.option_flags import tokens
+from allmem_runtime.cli.option_flags import FilePath, tokens
 from allmem_runtime.cli.shared_options import command, json_flag
 
 
 @command()
-@click.argument("recipe", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("recipe", type=FilePath())
+@click.argument("out", type=FilePath())
 @click.option(
     "--checkpoint",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Folder with the tokenizer and chat template; by default the recipe's.",
 )
 @click.option("--length", type=tokens(64), help="Tokens of a sequence.")

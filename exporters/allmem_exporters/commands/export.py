@@ -8,13 +8,13 @@ import click
 
 from allmem_exporters.onnx.export_options import ExportOptions
 from allmem_runtime.cli.messages import say
-from allmem_runtime.cli.option_flags import option_flags
+from allmem_runtime.cli.option_flags import FilePath, option_flags
 from allmem_runtime.cli.shared_options import command
 
 
 @command()
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=FilePath())
+@click.argument("out", type=FilePath())
 @option_flags(ExportOptions)
 def export(checkpoint: Path, out: Path, options: ExportOptions) -> None:
     """Export CHECKPOINT (made by `allmem convert`) to ONNX in the folder OUT."""

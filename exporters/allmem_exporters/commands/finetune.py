@@ -9,19 +9,19 @@ from typing import Any
 import click
 
 from allmem_runtime.cli.messages import put_path, say
-from allmem_runtime.cli.option_flags import tokens
+from allmem_runtime.cli.option_flags import FilePath, tokens
 from allmem_runtime.cli.shared_options import command, json_flag
 from allmem_runtime.quantities import format_duration
 
 
 @command()
-@click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("checkpoint", type=FilePath(exists=True, file_okay=False))
+@click.argument("data", type=FilePath(exists=True, file_okay=False))
+@click.argument("out", type=FilePath(file_okay=False))
 @click.option(
     "--settings",
     "settings_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FilePath(exists=True, dir_okay=False),
     help="A TOML file; options given here win over it.",
 )
 @click.option("--stage", help="layers or model.  [default: model]")
@@ -33,7 +33,7 @@ from allmem_runtime.quantities import format_duration
 @click.option("--writes/--no-writes", default=None, help="Train the twin that never writes.")
 @click.option(
     "--start",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FilePath(exists=True, dir_okay=False),
     help="Begin with this adapter.",
 )
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)

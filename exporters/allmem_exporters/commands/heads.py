@@ -7,14 +7,14 @@ from pathlib import Path
 import click
 
 from allmem_runtime.cli.messages import put_path, say
-from allmem_runtime.cli.option_flags import tokens
+from allmem_runtime.cli.option_flags import FilePath, tokens
 from allmem_runtime.cli.shared_options import command
 
 
 @command()
-@click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("checkpoint", type=FilePath(exists=True, file_okay=False))
+@click.argument("data", type=FilePath(exists=True, file_okay=False))
+@click.argument("out", type=FilePath(dir_okay=False))
 @click.option(
     "--shortest", type=tokens(), default=256, show_default=True, help="Window of every head."
 )
@@ -34,7 +34,7 @@ from allmem_runtime.cli.shared_options import command
     show_default=True,
     help="Of the decoder's products; bfloat16 is faster where the CPU has it.",
 )
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="A heat map as PNG.")
+@click.option("--plot", type=FilePath(dir_okay=False), help="A heat map as PNG.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads.")
 def heads(
     checkpoint: Path,

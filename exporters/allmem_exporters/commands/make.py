@@ -10,13 +10,13 @@ import click
 from allmem_exporters.commands.conversion_flags import conversion_flags
 from allmem_exporters.onnx.export_options import ExportOptions
 from allmem_runtime.cli.messages import say
-from allmem_runtime.cli.option_flags import option_flags
+from allmem_runtime.cli.option_flags import FilePath, option_flags
 from allmem_runtime.cli.shared_options import command
 
 
 @command()
 @click.argument("source")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=FilePath())
 @conversion_flags
 @option_flags(
     ExportOptions,
