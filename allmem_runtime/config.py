@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 from allmem_runtime.errors import ModelFileError
 from allmem_runtime.spec import SPEC_VERSION, ElementType, StateSpec
+from allmem_runtime.strict_json import is_whole, parse_object
 
 MAX_MANIFEST_BYTES = 1 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
@@ -153,11 +154,9 @@ class _Reader:
         if len(text.encode("utf-8", "replace")) > MAX_MANIFEST_BYTES:
             raise self.fail(f"the manifest is larger than {MAX_MANIFEST_BYTES} bytes")
         try:
-            data = json.loads(text, object_pairs_hook=self.unique, parse_constant=self.not_a_number)
-        except (ValueError, RecursionError) as error:
+            data = parse_object(text)
+        except ValueError as error:
             raise self.fail(f"not a JSON manifest ({error})") from None
-        if not isinstance(data, dict):
-            raise self.fail(f"the manifest is a {type(data).__name__}, not an object")
         version = data.get("spec_version")
         if version != SPEC_VERSION:
             raise ModelFileError(
@@ -203,17 +202,6 @@ class _Reader:
         self.relations(manifest)
         return manifest
 
-    def unique(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result = dict(pairs)
-        if len(result) != len(pairs):
-            names = [name for name, _ in pairs]
-            repeated = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"the key {repeated!r} is there twice")
-        return result
-
-    def not_a_number(self, constant: str) -> Any:
-        raise ValueError(f"{constant} is not a number JSON knows")
-
     def keys(self, data: dict[str, Any], kind: type, prefix: str) -> None:
         known = {f.name for f in dataclasses.fields(kind)}
         for name in data:
@@ -231,7 +219,7 @@ class _Reader:
 
     def number(self, data: dict[str, Any], key: str, name: str) -> int:
         value, (low, high) = data[key], BOUNDS[name]
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        if not is_whole(value, low, high):
             raise self.fail(f"{name} is {value!r}; it must be an integer {low} to {high}")
         return value
 
@@ -274,7 +262,7 @@ class _Reader:
     def operators(self, data: dict[str, Any]) -> dict[str, int]:
         value = self.table(data, "operators")
         for name, version in value.items():
-            if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+            if not is_whole(version, 1, 1 << 16):
                 raise self.fail(f"operators.{name} is {version!r}; it must be a version number")
         return value
 
@@ -286,7 +274,7 @@ class _Reader:
                 f"{key} is {str(value)[:80]!r}; it must be a list of up to 64 token ids"
             )
         for token in value:
-            if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < limit:
+            if not is_whole(token, 0, limit - 1):
                 raise self.fail(f"{key} holds {token!r}; token ids are 0 to {limit - 1}")
         return tuple(value)
 
@@ -298,7 +286,7 @@ class _Reader:
             if not isinstance(record, dict) or set(record) != {"bytes", "sha256"}:
                 raise self.fail(f"files.{name} must hold bytes and sha256")
             size, digest = record["bytes"], record["sha256"]
-            if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 1 << 44:
+            if not is_whole(size, 0, 1 << 44):
                 raise self.fail(f"files.{name}.bytes is {size!r}; it must be a file size")
             if not isinstance(digest, str) or not _SHA256.match(digest):
                 raise self.fail(f"files.{name}.sha256 is not 64 lower-case hexadecimal digits")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+MAX_MESSAGE = 1000
+"""Characters; a message quotes values of files, which may be as long as their writers like."""
+
 
 class AllMemError(Exception):
     """Base of all errors of this project.
 
     Args:
-        message: what happened, naming the file, option or value.
+        message: what happened, naming the file, option or value; the middle of a long one is left
+            out.
         hint: what to do next, a full sentence; empty if there is nothing to advise.
     """
 
     exit_code = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
+        message, hint = _shortened(message), _shortened(hint)
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -65,3 +70,9 @@ class PassagesError(AllMemError):
 
 class PassagesBusyError(PassagesError):
     """The text beside a session is locked or cannot be opened now; it may be sound."""
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= MAX_MESSAGE:
+        return text
+    return f"{text[: MAX_MESSAGE * 3 // 4]} … {text[-MAX_MESSAGE // 4 :]}"

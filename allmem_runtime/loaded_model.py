@@ -15,8 +15,8 @@ from allmem_runtime.errors import ModelFileError, UsageError
 from allmem_runtime.files.package import Package
 from allmem_runtime.generation.sampling import Sampling
 from allmem_runtime.spec import GENERATION_FILE
-from allmem_runtime.text.chat import ChatTemplate
-from allmem_runtime.text.tokenizer import Tokenizer
+from allmem_runtime.text.tokenizer import Tokenizer, read_tokenizer
+from allmem_runtime.text.trial import Candidate, tried
 
 _DRAWING = ("temperature", "top_k", "top_p", "min_p")
 
@@ -32,15 +32,24 @@ class Texts:
     """
 
     def __init__(self, package: Package) -> None:
-        self.tokenizer = Tokenizer.from_file(package.tokenizer)
-        vocab = package.manifest.backbone.vocab_size
+        manifest = package.manifest
+        content = read_tokenizer(package.tokenizer)
+        self.chat = tried(
+            Candidate(
+                content,
+                package.chat_template,
+                manifest.begin_tokens,
+                manifest.end_tokens,
+                package.folder,
+            )
+        )
+        self.tokenizer = Tokenizer.from_content(content, package.tokenizer)
+        vocab = manifest.backbone.vocab_size
         if self.tokenizer.vocab_size > vocab:
             raise ModelFileError(
                 f"{package.tokenizer} knows {self.tokenizer.vocab_size} tokens, the model {vocab}.",
                 "Tokenizer and graph come from different models: export the model again.",
             )
-        control = _control_tokens(package.manifest, self.tokenizer)
-        self.chat = ChatTemplate.from_model(package.chat_template, control)
         self.sampling = default_sampling(package.generation, str(package.folder / GENERATION_FILE))
 
 
@@ -101,16 +110,6 @@ class LoadedModel:
         """Most tokens that can be fed at once."""
         # A GPU took its memory for the usual length before there was any state.
         return self.manifest.chunk if self.device.name == "cpu" else piece_length(self.manifest)
-
-
-def _control_tokens(manifest: Manifest, tokenizer: Tokenizer) -> dict[str, str]:
-    """The control tokens templates ask for by name."""
-    names = {"bos_token": manifest.begin_tokens, "eos_token": manifest.end_tokens}
-    return {
-        name: tokenizer.control[ids[0]]
-        for name, ids in names.items()
-        if ids and ids[0] in tokenizer.control
-    }
 
 
 def default_sampling(generation: dict[str, Any], origin: str) -> Sampling:

@@ -19,6 +19,9 @@ from allmem_runtime.spec import StateSpec, past_name
 RECENT_TOKENS = 64
 """Tokens remembered by id, for the repetition penalty."""
 
+MAX_LEAD = 64
+"""Most characters that wait to be encoded together with what follows."""
+
 Turn = Literal["start", "raw", "document", "reply"]
 """What the last token fed belongs to: nothing yet, text outside any conversation, an open turn of
 the user that holds a document, or an answer."""
@@ -46,6 +49,7 @@ class Place:
         position: tokens fed since the beginning.
         turn: what the last token belongs to.
         pending: tokens that belong to the text but were not fed yet; they go first.
+        lead: spaces and line ends behind those, to be encoded together with the text that follows.
         recent: the last tokens fed, at most ``RECENT_TOKENS``.
         seed: of the random numbers; with the position it fixes every draw.
         source: how far the current source was read.
@@ -60,6 +64,7 @@ class Place:
     position: int = 0
     turn: Turn = "start"
     pending: list[int] = field(default_factory=list)
+    lead: str = ""
     recent: list[int] = field(default_factory=list)
     seed: int = 0
     source: SourceMark = field(default_factory=SourceMark)

@@ -6,7 +6,9 @@ Also what pytest-xdist needs: one thread a worker, and a summary that counts in 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,10 @@ if _WORKER:
     # Workers share the cores; the libraries read this when they are loaded, which is later.
     for _library in ("OMP", "OPENBLAS", "MKL"):
         os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+# What a run finds out of tokenizers and templates is for this run, and no user's cache is touched.
+_RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(os.getpid())
+_CACHE = Path(tempfile.gettempdir()) / f"allmem-tests-{os.getuid()}-{_RUN}"
+os.environ["ALLMEM_CACHE"] = str(_CACHE)
 
 
 def pytest_configure() -> None:
@@ -77,6 +83,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """A worker tells the process that prints the summary what it was not given to run."""
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["deselected"] = _deselected
+    else:
+        shutil.rmtree(_CACHE, ignore_errors=True)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -60,7 +60,6 @@ def graph(state: spec.StateSpec, salt: int) -> onnx.GraphProto:
         "ones": np.array([1], np.int64),
         "zero": np.array(0, np.int64),
         "seven": np.array([7], np.int64),
-        "axis1": np.array(1, np.int64),
         "flat": np.array([-1], np.int64),
         "fits": np.zeros(CHUNK + 1, np.int64),
         "embedding": (np.arange(VOCAB, dtype=np.int64) * 29 + salt) % PRIME,
@@ -85,7 +84,12 @@ def graph(state: spec.StateSpec, salt: int) -> onnx.GraphProto:
     node("Gather", ["embedding", "input_ids"], "embedded")
     node("Mul", ["embedded", "place_weight"], "weighted")
     node("Add", ["weighted", "guard"], "guarded")
-    node("CumSum", ["guarded", "axis1"], "running")
+    node("Unsqueeze", ["offsets", "ones"], "later")
+    node("GreaterOrEqual", ["later", "offsets"], "earlier")  # [time, time]
+    node("Where", ["earlier", "guarded", "zero"], "so_far")
+    node("ReduceSum", ["so_far", "axis1_list"], "sums", keepdims=0)
+    node("Unsqueeze", ["sums", "zeros"], "running")
+    constants["zeros"] = np.array([0], np.int64)
     node("ReduceSum", ["guarded", "axis1_list"], "total", keepdims=0)
     constants["axis1_list"] = np.array([1], np.int64)
 
@@ -131,17 +135,17 @@ def write(
     *,
     salt: int = 0,
     name: str = "stand-in",
-    template: bool = True,
+    template: bool | str = True,
     window: int = WINDOW,
 ) -> Path:
-    """Write the toy model into ``folder`` and return it."""
+    """Write the toy model, with its own chat template or another, into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {
         spec.TOKENIZER_FILE: byte_level_json().encode(),
         spec.GENERATION_FILE: json.dumps({"eos_token_id": 2, "max_length": 20}).encode(),
     }
     if template:
-        files[spec.CHAT_TEMPLATE_FILE] = TEMPLATE.encode()
+        files[spec.CHAT_TEMPLATE_FILE] = (TEMPLATE if template is True else template).encode()
     state = manifest({}, window=window).state
     model = helper.make_model(
         graph(state, salt), ir_version=10, opset_imports=[helper.make_opsetid("", 21)]

@@ -84,6 +84,11 @@ class Work:
         if self._system is not None and self._session.info()["turn"] != "start":
             out.notice("--system opened the conversation when the session began; not given again.")
             self._system = None
+        if self._system is not None and not model.chat.has_system:
+            out.notice(
+                "This model's chat template has no place for a system text; --system opens the "
+                "first user turn instead."
+            )
         self._answerer = Answerer(
             options.prompts,
             self._sampling,

@@ -21,6 +21,7 @@ from allmem_runtime.files.package import Package
 from allmem_runtime.files.record_signature import is_signed
 from allmem_runtime.files.user_cache import cache_folder
 from allmem_runtime.machine import machine
+from allmem_runtime.strict_json import parse_object
 
 RECORD_FILE = "prepared.json"
 FILES = (spec.GRAPH_FILE, spec.WEIGHTS_FILE)
@@ -188,10 +189,8 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         if path.is_symlink():
             return None
         with path.open("rb") as file:
-            data = json.loads(file.read(_MAX_RECORD_BYTES))
-    except (OSError, ValueError, RecursionError):
-        return None
-    if not isinstance(data, dict):
+            data = parse_object(file.read(_MAX_RECORD_BYTES))
+    except (OSError, ValueError):
         return None
     given = data.pop("seal", None)
     return data if is_signed(data, given) else None

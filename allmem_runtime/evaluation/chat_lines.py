@@ -16,6 +16,7 @@ from typing import Any
 
 from allmem_runtime.errors import SourceError, UsageError
 from allmem_runtime.evaluation.json_lines import append_line, take_lines
+from allmem_runtime.strict_json import parse_json
 
 Messages = tuple[tuple[str, str], ...]
 """(role, content) of each."""
@@ -65,7 +66,7 @@ def read_prompts(path: Path) -> Iterator[Prompt]:
 def _asked(line: str, where: str) -> Messages:
     hint = 'A line is {"messages": [{"role": "user", "content": "…"}, …]}.'
     try:
-        value: Any = json.loads(line)
+        value: Any = parse_json(line)
     except ValueError as error:
         raise SourceError(f"{where}: not JSON ({error}).", hint) from None
     listed = value.get("messages") if isinstance(value, dict) else None
@@ -135,7 +136,7 @@ class AnswerFile:
 
     def _take(self, number: int, line: bytes) -> None:
         try:
-            record = json.loads(line)
+            record = parse_json(line)
             key, by = record[PROMPT], record[BY]
             if not isinstance(key, str) or not isinstance(by, dict):
                 raise TypeError

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from allmem_runtime.model import Model
-from allmem_runtime.text.chat import ChatTemplate, Part
+from allmem_runtime.text.chat import ChatTemplate
+from allmem_runtime.text.parts import Part
 from allmem_runtime.text.tokenizer import Tokenizer
 
 PrefixIn = Literal["assistant", "user"]
@@ -94,47 +95,33 @@ class Encoder:
 
     def document(self, item: Item) -> list[int]:
         """Everything up to the end of the document."""
-        return [*self._opening(item), *self._tokenizer.encode_text(item.document)]
+        chat = self._style.chat and not item.plain
+        opening = self._chat.opening(None) if chat else []
+        return self._begun([*opening, Part(item.document, control=False)])
 
     def question(self, item: Item, question: Question) -> list[int]:
         """Everything from the question up to where the model goes on; never empty."""
-        encode = self._tokenizer.encode_text
+        asked, prefix, closing = question.text, question.prefix, self._chat.closing()
         if item.plain or not self._style.chat:
-            ids = encode(question.text + question.prefix)
+            parts = [Part(asked + prefix, control=False)]
         elif self._style.prefix_in == "user":
-            ids = [*encode(question.text + question.prefix), *self._closing()]
+            parts = [Part(asked + prefix, control=False), *closing]
         else:
             # The template ends with a line break or a space of its own.
-            ids = [*encode(question.text), *self._closing(), *encode(question.prefix.lstrip())]
-        return ids
+            answer = Part(prefix.lstrip(), control=False)
+            parts = [Part(asked, control=False), *closing, answer]
+        return self._tokenizer.encode_parts(parts, "text")
 
     def overhead(self) -> int:
         """Tokens the template adds to a prompt."""
         if not self._style.chat:
             return len(self._begin)
-        return len(self._chat_opening()) + len(self._closing())
+        closing = self._tokenizer.encode_parts(self._chat.closing(), "text")
+        return len(self._begun(self._chat.opening(None))) + len(closing)
 
-    def _opening(self, item: Item) -> list[int]:
-        if item.plain or not self._style.chat:
-            return list(self._begin)
-        return self._chat_opening()
-
-    def _chat_opening(self) -> list[int]:
-        opening = self._parts(self._chat.opening(None))
+    def _begun(self, parts: Sequence[Part]) -> list[int]:
+        """Tokens of a prompt's beginning."""
+        ids = self._tokenizer.encode_parts(parts)
         # Some templates write the first tokens themselves.
-        begun = opening[: len(self._begin)] == self._begin
-        return opening if begun else [*self._begin, *opening]
-
-    def _closing(self) -> list[int]:
-        return self._parts(self._chat.closing())
-
-    def _parts(self, parts: Sequence[Part]) -> list[int]:
-        return [
-            token
-            for part in parts
-            for token in (
-                self._tokenizer.encode_template(part.text)
-                if part.control
-                else self._tokenizer.encode_text(part.text)
-            )
-        ]
+        begun = ids[: len(self._begin)] == self._begin
+        return ids if begun else [*self._begin, *ids]

@@ -5,7 +5,6 @@ Prompts are the benchmark's own if its table of prompts is given, else plain one
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from allmem_runtime.evaluation.longbench_metrics import (
     f1,
     rouge_l,
 )
+from allmem_runtime.strict_json import parse_json
 
 # LongBench leaves the chat template out where the prompt itself holds worked examples or code.
 _PLAIN = frozenset({"trec", "triviaqa", "samsum", "lcc", "repobench-p"})
@@ -133,7 +133,7 @@ def read_table(path: Path, kind: type) -> dict[str, Any]:
         SourceError: it is none.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
         if not all(isinstance(value, kind) for value in values.values()):
             raise ValueError(f"its values must be {kind.__name__}")
     except (OSError, ValueError, AttributeError) as error:
@@ -177,7 +177,7 @@ def _default(task: str) -> str:
 
 def _checked(where: str, line: str) -> Record:
     try:
-        record = json.loads(line)
+        record = parse_json(line)
         texts = [record["context"], record["input"], record["dataset"], *record["answers"]]
         if not record["answers"] or not all(isinstance(text, str) for text in texts):
             raise TypeError

@@ -54,7 +54,7 @@ def prompt_ids(model: Model, messages: Messages) -> list[int]:
     system = texts.pop(0)[1] if texts[0][0] == "system" else None
     ids = turns.question("start", texts[0][1], system)
     for (_, answer), (_, question) in zip(texts[1::2], texts[2::2], strict=True):
-        ids += [*model.tokenizer.encode_text(answer), *turns.question("reply", question, None)]
+        ids += [*turns.answer(answer), *turns.question("reply", question, None)]
     return ids
 
 

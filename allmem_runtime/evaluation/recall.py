@@ -14,7 +14,7 @@ from allmem_runtime.generation.sampling import Sampling
 from allmem_runtime.passages.keeping import Text
 from allmem_runtime.passages.probes import Probe, probes
 from allmem_runtime.session.session import Session
-from allmem_runtime.text.turns import SEPARATOR
+from allmem_runtime.text.chat import SEPARATOR
 
 DEFAULT_PROBES = 20
 """Most for each range of distances."""

@@ -11,6 +11,7 @@ from allmem_runtime.errors import UsageError
 from allmem_runtime.files.atomic import USUAL, replace_text
 from allmem_runtime.files.package import Package, open_package
 from allmem_runtime.spec import DECODER_KEY, WEIGHTS_FILE
+from allmem_runtime.strict_json import parse_json
 
 _RESET = ":reset"
 ROWS_FILE = "rows.json"
@@ -99,7 +100,7 @@ def read_rows(folder: Path) -> list[Row]:
             "`allmem eval rows`.",
         )
     try:
-        listed = json.loads(path.read_text(encoding="utf-8"))
+        listed = parse_json(path.read_text(encoding="utf-8"))
         if listed["format"] != _ROWS_FORMAT:
             raise ValueError
         return [

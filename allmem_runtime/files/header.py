@@ -21,11 +21,13 @@ from allmem_runtime.errors import SessionFileError
 from allmem_runtime.files.position_metadata import place_from_metadata
 from allmem_runtime.spec import BYTES, StateSpec, StateTensor, past_name
 from allmem_runtime.state import Place
+from allmem_runtime.strict_json import is_whole, parse_object
 
 FORMAT = "allmem-session"
 FORMAT_VERSION = 1
 MAX_HEADER_BYTES = 1 << 25
 LENGTH_BYTES = 8
+_MOST_BYTES = 1 << 48  # more than any file has
 BROKEN = "The file is damaged or incomplete: use another copy, or read the document again."
 _NO_SESSION = "Name a file that was saved as a session; if this is one, it is damaged."
 _TYPES = {"float32": "F32", "float16": "F16", "int8": "I8"}
@@ -200,7 +202,7 @@ def header_digest(metadata: dict[str, str], table: dict[str, dict[str, Any]]) ->
 
 def _parse(path: Path, header: bytes) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
     try:
-        data = json.loads(header)
+        data = parse_object(header)
         metadata = data.pop("__metadata__")
         if metadata["format"] != FORMAT:
             raise SessionFileError(f"{path} is no session file.", _NO_SESSION)
@@ -215,19 +217,26 @@ def _parse(path: Path, header: bytes) -> tuple[dict[str, str], dict[str, dict[st
         if not texts or not canonical or header_digest(metadata, data) != metadata["digest"]:
             raise SessionFileError(f"{path}: its header was changed.", BROKEN)
         for row in data.values():
-            start, end = row["data_offsets"]
-            if row["dtype"] not in _TYPES.values() or not 0 <= start <= end:
-                raise ValueError("a tensor is out of bounds")
-            if math.prod(row["shape"]) * _SIZES[row["dtype"]] != end - start:
-                raise ValueError("a tensor's size is not that of its shape")
-        if not isinstance(json.loads(metadata["tensors"]), dict):
-            raise ValueError("the digests are no table")
+            _check_row(row)
+        for key in ("tensors", "operators"):
+            parse_object(metadata[key])
         needed = ("model_name", "model_digest", "tokenizer_digest", "state_digest", "operators")
         if missing := [key for key in needed if key not in metadata]:
             raise ValueError(f"{missing[0]} is missing")
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise SessionFileError(f"{path} has no valid header ({error}).", BROKEN) from None
     return metadata, data
+
+
+def _check_row(row: Any) -> None:
+    """A tensor's entry holds a known type, sizes, and the range of bytes that these take."""
+    shape, place = row["shape"], row["data_offsets"]
+    if set(row) != {"dtype", "shape", "data_offsets"} or len(place) != 2 or len(shape) > 8:
+        raise ValueError("a tensor's entry is none")
+    if not all(is_whole(number, 0, _MOST_BYTES) for number in (*shape, *place)):
+        raise ValueError("a tensor is out of bounds")
+    if math.prod(shape) * _SIZES[row["dtype"]] != place[1] - place[0]:
+        raise ValueError("a tensor's size is not that of its shape")
 
 
 def _short(digest: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from allmem_runtime.errors import ModelFileError
+from allmem_runtime.files.graph_operators import ALLOWED, OPERATOR_DOMAIN
 from allmem_runtime.files.onnx_fields import BYTES, FIELDS
 from allmem_runtime.files.protobuf import Fields, WireError
 
@@ -22,10 +23,8 @@ MAX_FIELDS = 4_000_000  # bounds the time of the walk
 MAX_NAME_BYTES = 1 << 12
 MAX_METADATA_BYTES = 1 << 21
 
-OPERATOR_DOMAIN = "ai.allmem"
-ALLOWED_DOMAINS = frozenset({"", "ai.onnx", "com.microsoft", OPERATOR_DOMAIN})
-
 _EXTERNAL = frozenset({"location", "offset", "length", "checksum"})
+_ONLY_OURS = "Open only models that `allmem export` wrote."
 _REMEDY = "Export the model again, or fetch an intact copy."
 
 
@@ -224,10 +223,17 @@ class _Walk:
         found.nodes += 1
         if found.nodes > MAX_NODES:
             self.fail(f"it has more than {MAX_NODES} nodes")
-        domain = self.domain(f"node {record.get('op_type', [''])[0][:200]}", record)
+        operator = record.get("op_type", [""])[0]
+        domain = self.domain(f"node {operator[:200]}", record)
+        if operator not in ALLOWED[domain]:
+            raise ModelFileError(
+                f"{self.path}: it has a node of the operator {operator[:200]!r} of the domain "
+                f"{domain!r}, which no export holds.",
+                _ONLY_OURS,
+            )
         if top and domain == OPERATOR_DOMAIN:
             found.ours.add(number)
-            found.operators.update(record.get("op_type", []))
+            found.operators.add(record.get("op_type", [""])[0])
         for name in record.get("input", []):
             # Nodes of subgraphs count as consumers too: they read names of the graph around them.
             found.consumers.setdefault(name, []).append(number)
@@ -237,12 +243,12 @@ class _Walk:
 
     def domain(self, what: str, record: dict[str, list[str]]) -> str:
         domain = record.get("domain", [""])[0]
-        if domain not in ALLOWED_DOMAINS:
+        if domain not in ALLOWED:
             raise ModelFileError(
                 f"{self.path}: {what} is of the operator domain {domain[:200]!r}; allowed: "
-                + ", ".join(sorted(repr(name) for name in ALLOWED_DOMAINS))
+                + ", ".join(sorted(repr(name) for name in ALLOWED))
                 + ".",
-                "Open only models that `allmem export` wrote.",
+                _ONLY_OURS,
             )
         return domain
 

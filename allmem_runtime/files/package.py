@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import stat
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from allmem_runtime.files import onnx_scan
 from allmem_runtime.files.containment import leaves_folder
 from allmem_runtime.files.digest import file_digest
 from allmem_runtime.quantities import format_bytes
+from allmem_runtime.strict_json import parse_object
 
 MAX_TEXT_FILE_BYTES = 1 << 20
 MAX_TOKENIZER_BYTES = 1 << 28
@@ -77,12 +77,9 @@ class Package:
         if not _present(path):
             return {}
         try:
-            data = json.loads(_read_text(path, MAX_TEXT_FILE_BYTES))
-        except (ValueError, RecursionError) as error:
+            return parse_object(_read_text(path, MAX_TEXT_FILE_BYTES))
+        except ValueError as error:
             raise ModelFileError(f"{path} is not JSON ({error}).", _REMEDY) from None
-        if not isinstance(data, dict):
-            raise ModelFileError(f"{path} holds a {type(data).__name__}, not an object.", _REMEDY)
-        return data
 
     def verify(self) -> None:
         """Read every file named in the manifest and compare its SHA-256.

@@ -15,7 +15,8 @@ from allmem_runtime.files.source_metadata import (
     sources_to_metadata,
 )
 from allmem_runtime.generation.sampling import MAX_SEED
-from allmem_runtime.state import RECENT_TOKENS, TURNS, Place
+from allmem_runtime.state import MAX_LEAD, RECENT_TOKENS, TURNS, Place
+from allmem_runtime.strict_json import parse_json
 
 MAX_POSITION = 1 << 53
 MAX_UNREAD = 1 << 20
@@ -27,6 +28,7 @@ def place_to_metadata(place: Place) -> dict[str, str]:
     unread = place.unread if len(place.unread) <= MAX_UNREAD else b""
     return {
         **({"unread": _unread_to_text(unread)} if unread else {}),
+        **({"lead": place.lead} if place.lead else {}),
         **({"text_digest": place.text} if place.text else {}),
         "position": str(place.position),
         "turn": place.turn,
@@ -63,8 +65,8 @@ def place_from_metadata(metadata: Mapping[str, str], vocab_size: int) -> Place:
     def parsed(key: str) -> Any:
         value = text(key)
         try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
+            return parse_json(value)
+        except ValueError:
             raise ValueError(f"{key} is not valid") from None
 
     def ids(key: str) -> list[int]:
@@ -85,6 +87,12 @@ def place_from_metadata(metadata: Mapping[str, str], vocab_size: int) -> Place:
         except ValueError:
             raise ValueError("unread is neither Base64 nor a list of token ids") from None
 
+    def lead() -> str:
+        value = metadata.get("lead", "")
+        if value and not (value.isspace() and len(value) <= MAX_LEAD):
+            raise ValueError(f"lead is {value[:40]!r}; it must be up to {MAX_LEAD} spaces")
+        return value
+
     turn = text("turn")
     if turn not in TURNS:
         raise ValueError(f"turn is {turn[:40]!r}; allowed: {', '.join(TURNS)}")
@@ -95,6 +103,7 @@ def place_from_metadata(metadata: Mapping[str, str], vocab_size: int) -> Place:
         position=number("position", MAX_POSITION),
         turn=next(known for known in TURNS if known == turn),
         pending=ids("pending"),
+        lead=lead(),
         recent=recent,
         seed=number("seed", MAX_SEED),
         unread=unread(),

@@ -52,7 +52,7 @@ def check_signature(
     ):
         found = {a.name: (a.type, a.shape) for a in arguments}
         for name in [*wanted, *(name for name in found if name not in wanted)]:
-            problem = _problem(wanted.get(name), found.get(name))
+            problem = _problem(wanted.get(name), found.get(name), strict=what == "input")
             if problem:
                 raise ModelFileError(
                     f"{package.graph}: the {what} {name!r} {problem}.",
@@ -61,17 +61,25 @@ def check_signature(
 
 
 def _problem(
-    wanted: tuple[str, tuple[int | None, ...]] | None, found: tuple[str, tuple[Any, ...]] | None
+    wanted: tuple[str, tuple[int | None, ...]] | None,
+    found: tuple[str, tuple[Any, ...]] | None,
+    *,
+    strict: bool,
 ) -> str | None:
+    """What is wrong with an argument; nothing if it is None.
+
+    Sizes of inputs are numbers wherever the contract has some: the state is as large as the
+    manifest says, and only the graph can vouch for that. Those of outputs may be names, where
+    nobody has inferred them.
+    """
     if found is None:
         return "is missing"
     if wanted is None:
         return "is unknown to this runtime"
     if wanted[0] != found[0]:
         return f"is {found[0]}, the manifest says {wanted[0]}"
-    # A symbolic dimension of the graph fits everything; a number must be the manifest's.
     fits = len(wanted[1]) == len(found[1]) and all(
-        not isinstance(have, int) or want == have
+        want == have if isinstance(have, int) else want is None or not strict
         for want, have in zip(wanted[1], found[1], strict=True)
     )
     return None if fits else f"has the shape {list(found[1])}, the manifest says {list(wanted[1])}"

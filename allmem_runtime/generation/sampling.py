@@ -89,12 +89,14 @@ class Sampling:
 def _check(name: str, value: Any) -> None:
     low, high, low_allowed, whole = _RANGES[name]
     allowed = (int,) if whole else (int, float)
-    right = isinstance(value, allowed) and not isinstance(value, bool) and math.isfinite(value)
+    right = isinstance(value, allowed) and not isinstance(value, bool)
+    # An integer may be larger than any float.
+    right = right and (isinstance(value, int) or math.isfinite(value))
     if not right or not low <= value <= high or (value == low and not low_allowed):
         kind = "an integer" if whole else "a number"
         least = f"from {low:g} to" if low_allowed else f"above {low:g} and at most"
         most = f"{high:,}" if whole else f"{high:g}"
-        raise UsageError(f"{name} is {value!r}.", f"It must be {kind} {least} {most}.")
+        raise UsageError(f"{name} is {value!r:.80}.", f"It must be {kind} {least} {most}.")
 
 
 def pick(

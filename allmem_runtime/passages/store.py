@@ -20,9 +20,11 @@ from typing import Any
 from allmem_runtime.errors import PassagesBusyError, PassagesError, StorageError
 from allmem_runtime.passages import schema
 from allmem_runtime.passages.scripts import grams
+from allmem_runtime.strict_json import is_whole
 
 _LOST = "Questions are answered from the state alone; read the document again to have its text."
 
+_MOST = 1 << 62
 _BUSY = "Until it can be used, questions are answered from the state alone."
 
 
@@ -206,7 +208,7 @@ class Store:
                 "WHERE digest = ?",
                 (digest,),
             ).fetchone()
-        return None if row is None else Mark(*row)
+        return None if row is None else self._mark(row)
 
     def end_of(self, name: str, end: int, until: Mark) -> Mark | None:
         """The mark at which the last reading of a source ended; None if there is none.
@@ -240,7 +242,7 @@ class Store:
                 (self._number(until), source, characters),
             )
             for row in rows:
-                yield Mark(*row)
+                yield self._mark(row)
 
     def rows(self, until: Mark, source: int = 0, start: int = 0) -> Iterator[Row]:
         """Passages in order from a character of a source on, up to a mark and cut there."""
@@ -251,7 +253,7 @@ class Store:
                 (source, start, until.source, until.characters),
             )
             for row in found:
-                yield _until(Row(*row), until)
+                yield _until(self._row(row), until)
 
     def row(self, number: int, until: Mark) -> Row | None:
         """One passage by its number, cut at a mark; None if there is none before it."""
@@ -261,7 +263,7 @@ class Store:
                 "WHERE id = ? AND (source, start) < (?, ?)",
                 (number, until.source, until.characters),
             ).fetchone()
-        return None if found is None else _until(Row(*found), until)
+        return None if found is None else _until(self._row(found), until)
 
     def source(self, number: int) -> str:
         """Name of a source."""
@@ -269,12 +271,13 @@ class Store:
             found = self._connection.execute(
                 "SELECT name FROM source WHERE id = ?", (number,)
             ).fetchone()
-        return found[0] if found else ""
+        return str(found[0]) if found else ""
 
     def sources(self) -> list[tuple[int, str]]:
         """Numbers and names of all sources."""
         with self._reading():
-            return self._connection.execute("SELECT id, name FROM source ORDER BY id").fetchall()
+            rows = self._connection.execute("SELECT id, name FROM source ORDER BY id")
+            return [(number, str(name)) for number, name in rows]
 
     def last(self, until: Mark) -> int:
         """Number of the last passage that begins before a mark; 0 if there is none."""
@@ -307,6 +310,21 @@ class Store:
         with self._reading():
             pages = self._one("PRAGMA page_count")[0]
             return int(pages * self._one("PRAGMA page_size")[0])
+
+    def _mark(self, row: tuple[Any, ...]) -> Mark:
+        *places, digest = row
+        self._check(places, digest)
+        return Mark(*row)
+
+    def _row(self, row: tuple[Any, ...]) -> Row:
+        *places, text = row
+        self._check(places, text)
+        return Row(*row)
+
+    def _check(self, places: list[Any], text: Any) -> None:
+        """SQLite keeps values of any type in a column; ours are places and texts."""
+        if not isinstance(text, str) or not all(is_whole(place, 0, _MOST) for place in places):
+            raise PassagesError(f"The text {self.path or 'of the session'} is damaged.", _LOST)
 
     def _one(self, statement: str, *values: object) -> tuple[Any, ...]:
         row: tuple[Any, ...] = self._connection.execute(statement, values).fetchone()

@@ -73,5 +73,7 @@ class Feeding(SessionState):
                 yield cursor.step(count, range(count)).copy()
 
     def _begin_raw(self, ids: Sequence[int]) -> None:
-        turn = self._cursor.place.turn
-        self._take(ids, "raw" if turn == "start" and len(ids) else turn)
+        place = self._cursor.place
+        lead = self.model.tokenizer.encode_text(place.lead, "text")
+        turn = place.turn
+        self._take([*lead, *ids], "raw" if turn == "start" and len(ids) else turn)

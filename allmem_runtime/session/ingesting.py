@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 
 from allmem_runtime.session.cursor import Cursor
 from allmem_runtime.text.blocks import Block, Blocks
+from allmem_runtime.text.parts import After
 from allmem_runtime.text.pause import Pause
 from allmem_runtime.text.reading import Progress, Reading
 from allmem_runtime.text.segments import Segment
@@ -24,7 +25,8 @@ def ingest(
     blocks: Blocks,
     lock: AbstractContextManager[None],
     leave: Callable[[Block], None],
-    taken: Callable[[Segment, int, int], None],
+    taken: Callable[[Segment, int, int, int], None],
+    lead: Callable[[], tuple[str, After]],
 ) -> Iterator[Progress]:
     """Read to the end of the source, or until told to stop.
 
@@ -39,6 +41,7 @@ def ingest(
         leave: told what was pulled from the source and not taken: with each segment, and all of it
             if the source is left unfinished.
         taken: told each segment; see ``Reading``.
+        lead: text that goes before the source; see ``Reading``.
 
     Yields:
         Progress after each piece, at each pause of the source, and once more at the end.
@@ -50,12 +53,12 @@ def ingest(
     place = cursor.place
     fed = _Fed(place.position + len(place.pending), place.source.offset)
 
-    def told(segment: Segment, first_byte: int, count: int) -> None:
-        taken(segment, first_byte, count)
-        fed.taken(place.position + len(place.pending) + count, segment.end)
+    def told(segment: Segment, first_byte: int, count: int, before: int) -> None:
+        taken(segment, first_byte, count, before)
+        fed.taken(place.position + len(place.pending) + before + count, segment.end)
 
     with lock:
-        reading = Reading(tokenizer, place.source, told)
+        reading = Reading(tokenizer, place.source, told, lead)
     begun, first, checked = time.perf_counter(), place.position, place.position
 
     def progress(paused: bool = False) -> Progress:

@@ -18,6 +18,7 @@ from allmem_runtime.session.writing import FinishReason, write
 from allmem_runtime.source_mark import SourceMark
 from allmem_runtime.state import Place
 from allmem_runtime.text.blocks import Block, Blocks
+from allmem_runtime.text.parts import After
 from allmem_runtime.text.reading import Progress
 from allmem_runtime.text.segments import Segment as TextSegment
 from allmem_runtime.text.turns import Turns
@@ -132,15 +133,28 @@ class Session(Feeding):
                 first_segment = self._begin(place, document, system, mark, begun)
             called = place.source.name or begun.name
 
-            def taken(segment: TextSegment, first: int, tokens: int) -> None:
+            def taken(segment: TextSegment, first: int, tokens: int, before: int) -> None:
                 nonlocal first_segment
-                at = place.position + len(place.pending)
+                at = place.position + len(place.pending) + before
                 text, end = segment.text, segment.end
                 self._keep(Segment(called, text, first, end, at, tokens, begins=first_segment))
                 first_segment = False
 
-            lock = self._guard.lock
-            yield from ingest(self._cursor, self.model.tokenizer, blocks, lock, self._leave, taken)
+            yield from ingest(
+                self._cursor,
+                self.model.tokenizer,
+                blocks,
+                self._guard.lock,
+                self._leave,
+                taken,
+                self._lead,
+            )
+
+    def _lead(self) -> tuple[str, After]:
+        """Text that waits to be encoded together with what follows, and what stands before it."""
+        place = self._cursor.place
+        lead, place.lead = place.lead, ""
+        return lead, self._turns.behind(place.turn, [*place.recent, *place.pending])
 
     def _begin(
         self,
@@ -156,14 +170,17 @@ class Session(Feeding):
         else:
             other = place.go_on(mark.copy())
         if document:
-            before = self._turns.open_document(place.turn, other, system)
+            before, lead = self._turns.open_document(place.turn, not other, system)
             place.turn = "document"
         else:
-            before = self._turns.raw(place.turn)
+            before, lead = self._turns.raw(place.turn), ""
             place.turn = "raw" if place.turn == "start" else place.turn
         place.source.finished = False
         self._leave(b"")
         self._cursor.queue(before)
+        if lead:
+            self._cursor.queue(self.model.tokenizer.encode_text(*self._lead()))
+            place.lead = lead
         return other
 
     def _keep(self, segment: Segment) -> None:
@@ -336,7 +353,8 @@ class Session(Feeding):
             yield from self._stream_with_passages(question, sampling, system)
             return
         with self._operation("a question is being answered"):
-            tokens = self._turns.question(self._cursor.place.turn, question, system)
+            place = self._cursor.place
+            tokens = self._turns.question(place.turn, question, system, place.lead)
             self._remember()
             self._take(tokens, "reply")
             parts: list[str] = []
@@ -353,7 +371,8 @@ class Session(Feeding):
         """Yield the answer of a fork, and read question and answer, without passages."""
         answer = self._answer(question, self.passages, sampling, system)
         with self._operation("a question is being answered"):
-            tokens = self._turns.question(self._cursor.place.turn, question, system)
+            place = self._cursor.place
+            tokens = self._turns.question(place.turn, question, system, place.lead)
             self.finish_reason = ""
             self._following = answer
             parts: list[str] = []
@@ -366,7 +385,7 @@ class Session(Feeding):
                 self._following = None
                 if parts or answer.finish_reason:
                     self._remember()
-                    said = self.model.tokenizer.encode_text("".join(parts))
+                    said = self._turns.answer("".join(parts))
                     self._take([*tokens, *said], "reply")
                     self._note(question, parts)
             for _ in self._cursor.feed():
@@ -389,7 +408,9 @@ class Session(Feeding):
         """
         with self._operation("text is being written"):
             place = self._cursor.place
-            tokens = [*self._turns.raw(place.turn), *self.model.tokenizer.encode_text(text)]
+            after = self._turns.behind(place.turn, [*place.recent, *place.pending])
+            tokens = self.model.tokenizer.encode_text(place.lead + text, after)
+            tokens = [*self._turns.raw(place.turn), *tokens]
             if not tokens and not place.pending:
                 raise UsageError("There is no text to continue.", "Give at least one word.")
             self._remember()

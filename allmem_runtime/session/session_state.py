@@ -245,6 +245,7 @@ class SessionState:
         """Queue tokens that belong to a turn; whoever forks or saves finds both or neither."""
         with self._guard.lock:
             self._cursor.queue(tokens)
+            self._cursor.place.lead = ""  # it is among the tokens
             self._cursor.place.turn = turn
 
     def _forget(self) -> None:

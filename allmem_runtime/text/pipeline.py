@@ -21,6 +21,13 @@ def steps_of(tokenizer: tokenizers.Tokenizer, part: str) -> list[Step]:
     return _flat(json.loads(shell.to_str())[part])
 
 
+def with_steps(tokenizer: tokenizers.Tokenizer, part: str, steps: list[Step]) -> None:
+    """Have ``tokenizer`` use other steps for a part; there is at least one."""
+    shell = json.loads(tokenizers.Tokenizer(tokenizers.models.BPE()).to_str())
+    shell[part] = {"type": "Sequence", _INSIDE[part]: steps}
+    setattr(tokenizer, part, getattr(tokenizers.Tokenizer.from_str(json.dumps(shell)), part))
+
+
 _INSIDE = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers", "decoder": "decoders"}
 
 

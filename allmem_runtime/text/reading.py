@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from allmem_runtime.errors import UsageError
 from allmem_runtime.source_mark import SourceMark
 from allmem_runtime.text.blocks import Block
+from allmem_runtime.text.parts import After
 from allmem_runtime.text.segments import Segment, Segmenter, Utf8Reader
 from allmem_runtime.text.tokenizer import Tokenizer
 
@@ -42,23 +43,28 @@ class Reading:
     """Encodes one source, or the rest of one, segment by segment.
 
     Args:
-        tokenizer: encodes each segment on its own.
+        tokenizer: encodes each segment as what it is in the whole.
         mark: how far the source was read before; kept up to date.
-        taken: told each segment, the bytes of the source before it, and its tokens, right before
-            the tokens are handed out.
+        taken: told each segment, the bytes of the source before it, its tokens, and those handed
+            out with them that go before, right before the tokens are handed out.
+        lead: asked once, before the first tokens: text to encode together with them, and what
+            stands before that.
     """
 
     def __init__(
         self,
         tokenizer: Tokenizer,
         mark: SourceMark,
-        taken: Callable[[Segment, int, int], None] = lambda segment, first, tokens: None,
+        taken: Callable[[Segment, int, int, int], None] = lambda *told: None,
+        lead: Callable[[], tuple[str, After]] = lambda: ("", "start"),
     ) -> None:
         self._tokenizer = tokenizer
         self._told = taken
+        self._lead = lead
+        self._begun = False
         self._mark = mark
         self._reader = Utf8Reader(mark.offset)
-        self._segmenter = Segmenter(self._reader)
+        self._segmenter = Segmenter(self._reader, tokenizer.joins)
         self._held = bytearray()  # bytes from mark.offset on
         self._kind: type[Block] | None = None  # a source gives text or ids, not both
         if not mark.offset:
@@ -81,7 +87,7 @@ class Reading:
             )
         self._kind = type(block)
         if isinstance(block, list):
-            yield block
+            yield [*self._tokenizer.encode_text(*self._before()), *block]
             return
         self._held += block
         yield from self._taken(self._segmenter.push(self._reader.push(block)))
@@ -97,10 +103,20 @@ class Reading:
 
     def _taken(self, segments: Iterable[Segment]) -> Iterator[list[int]]:
         for segment in segments:
-            tokens = self._tokenizer.encode_text(segment.text)
+            lead, after = self._before()
+            tokens = self._tokenizer.encode_text(lead + segment.text, after)
+            own = self._tokenizer.encode_text(segment.text, "text") if lead else tokens
+            before = max(0, len(tokens) - len(own))
             first = self._mark.offset
             count = segment.end - first
             self._mark.advance(bytes(self._held[:count]))
             del self._held[:count]
-            self._told(segment, first, len(tokens))
+            self._told(segment, first, len(tokens) - before, before)
             yield tokens
+
+    def _before(self) -> tuple[str, After]:
+        """Text to encode together with the next, and what stands before that."""
+        if self._begun:
+            return "", "text"
+        self._begun = True
+        return self._lead()

@@ -1,13 +1,14 @@
 """Bytes to text, and text to segments that are encoded one by one.
 
-Both depend on the text alone: feeding the same source byte by byte or in one piece gives the
-same segments. It knows nothing of tokens.
+Both depend on the text and the tokenizer alone: feeding the same source byte by byte or in one
+piece gives the same segments.
 """
 
 from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 SEGMENT_CHARACTERS = 2048
@@ -18,6 +19,10 @@ _REPLACEMENT_BYTES = 3
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # An error copies the bytes being decoded; short windows keep damaged input linear in time.
 _WINDOW = 4096
+_AROUND = 64
+"""Characters on either side of a cut that tell whether tokens lie across it."""
+_TRIES = 16
+"""Most places of one kind that are tried."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -114,17 +119,24 @@ class Segment:
 class Segmenter:
     """Cuts a text after the last line end, else before the last space, else hard.
 
+    Where tokens would lie across the cut, the next such place before it is taken, if there is one.
     A cut is decided by the ``SEGMENT_CHARACTERS`` characters since the previous cut and by
     nothing else, so reading can stop at any segment and go on there later.
 
     Args:
         reader: where the text comes from, so that ``Segment.end`` counts the bytes the source
             really has; without one, the UTF-8 length of the text is counted.
+        joins: whether a text may be cut between two others; see ``Tokenizer.joins``.
     """
 
-    def __init__(self, reader: Utf8Reader | None = None) -> None:
+    def __init__(
+        self,
+        reader: Utf8Reader | None = None,
+        joins: Callable[[str, str], bool] = lambda before, after: True,
+    ) -> None:
         self._corrections = reader.corrections if reader else deque[tuple[int, int]]()
         self._end = reader.start if reader else 0
+        self._joins = joins
         self._characters = 0
         self._buffer = ""
 
@@ -145,12 +157,12 @@ class Segmenter:
         return [self._segment(text)] if text else []
 
     def _cut(self, start: int) -> int:
-        stop = start + SEGMENT_CHARACTERS
-        line_end = self._buffer.rfind("\n", start, stop)
-        if line_end >= 0:
-            return line_end + 1
-        space = self._buffer.rfind(" ", start + 1, stop)
-        return space if space > 0 else stop
+        text = self._buffer[start : start + SEGMENT_CHARACTERS]
+        places = list(_places(text))
+        for place in places:
+            if self._joins(text[max(0, place - _AROUND) : place], text[place : place + _AROUND]):
+                return start + place
+        return start + places[0]
 
     def _segment(self, text: str) -> Segment:
         self._characters += len(text)
@@ -158,3 +170,21 @@ class Segmenter:
         while self._corrections and self._corrections[0][0] < self._characters:
             self._end += self._corrections.popleft()[1]
         return Segment(text, self._end)
+
+
+def _places(text: str) -> Iterator[int]:
+    """Where a text may be cut, the best place first."""
+    yield from _backwards(text, "\n", 1)
+    yield from _backwards(text, " ", 0)
+    yield from _backwards(text, "\n", 0)
+    yield from range(len(text), max(0, len(text) - _TRIES), -1)
+
+
+def _backwards(text: str, mark: str, behind: int) -> Iterator[int]:
+    """The last places right before or right ``behind`` a mark."""
+    at = len(text)
+    for _ in range(_TRIES):
+        at = text.rfind(mark, 1 - behind, at)
+        if at < 0:
+            return
+        yield at + behind

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
 from functools import reduce
 from types import FrameType
 from typing import Any
@@ -26,6 +25,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 from allmem_runtime.errors import ModelFileError
+from allmem_runtime.text.chat import REMEDY, Refused, Render
+from allmem_runtime.text.dates import written_now
 
 MAX_TEMPLATE_CHARACTERS = 1 << 17
 MAX_OUTPUT_CHARACTERS = 1 << 20
@@ -39,18 +40,31 @@ _REFUSED_TEXT_METHODS = {
     "center", "encode", "expandtabs", "format", "format_map", "ljust", "rjust", "translate",
     "zfill",
 }  # fmt: skip
-_REASONS = (
-    jinja2.TemplateError,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RecursionError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-)
+
+
+def chat_render(template: Template, control: Mapping[str, str]) -> Render:
+    """What a template makes of messages, up to where an answer begins.
+
+    Thinking aloud is switched off in templates that know the switch ``enable_thinking``.
+
+    Args:
+        template: to render.
+        control: control tokens by the names templates use, such as ``bos_token``.
+    """
+
+    def render(messages: list[dict[str, str]]) -> str:
+        return template.render(
+            {
+                **control,
+                "messages": messages,
+                "add_generation_prompt": True,
+                "enable_thinking": False,
+                "tools": None,
+                "documents": None,
+            }
+        )
+
+    return render
 
 
 class TemplateLimit(jinja2.TemplateError):
@@ -60,6 +74,9 @@ class TemplateLimit(jinja2.TemplateError):
 class Template:
     """A compiled chat template.
 
+    Attributes:
+        dates: what it was told of the time, by the form it asked for.
+
     Raises:
         ModelFileError: too long, or not a Jinja template.
     """
@@ -67,12 +84,18 @@ class Template:
     def __init__(self, source: str) -> None:
         if len(source) > MAX_TEMPLATE_CHARACTERS:
             raise _failure(f"has {len(source)} characters, more than {MAX_TEMPLATE_CHARACTERS}")
+        self.dates: dict[str, str] = {}
         environment = _Environment()
+        environment.globals["strftime_now"] = self._now
         try:
             with _time_limit():
                 self._template = environment.from_string(source)
-        except _REASONS as error:
+        except Exception as error:  # a program from a stranger raises what it likes
             raise _failure(f"is not valid: {_describe(error)}") from None
+
+    def _now(self, form: str) -> str:
+        self.dates[form] = written_now(form)
+        return self.dates[form]
 
     def render(self, variables: Mapping[str, Any]) -> str:
         """The text of the template with these variables.
@@ -88,8 +111,12 @@ class Template:
                     size += len(part)
                     _bounded(size)
                     parts.append(part)
-        except _REASONS as error:
+        except (TemplateLimit, SecurityError, MemoryError) as error:
             raise _failure(f"failed: {_describe(error)}") from None
+        except Exception as error:  # a program from a stranger raises what it likes
+            raise Refused(
+                f"The model's chat template failed: {_describe(error)}.", REMEDY
+            ) from None
         return "".join(parts)
 
 
@@ -109,7 +136,7 @@ class _Environment(ImmutableSandboxedEnvironment):
             del self.filters[name]
         self.filters.update(tojson=_tojson, string=_string, join=_join, replace=_replace)
         del self.globals["lipsum"]
-        self.globals.update(raise_exception=_raise_exception, strftime_now=_strftime_now)
+        self.globals.update(raise_exception=_raise_exception)
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)
@@ -241,12 +268,6 @@ def _raise_exception(message: Any) -> None:
     raise jinja2.TemplateError(_string(message))
 
 
-def _strftime_now(format: str) -> str:
-    if any(character.isdigit() for character in format) or len(format) > 256:
-        raise SecurityError("a width in a time format is refused")
-    return datetime.now().strftime(format)
-
-
 @contextmanager
 def _time_limit() -> Iterator[None]:
     """Raise inside Python code of this thread after ``MAX_SECONDS`` of its processor time."""
@@ -266,12 +287,11 @@ def _time_limit() -> Iterator[None]:
 
 
 def _describe(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return "it takes too much memory"
     text = str(error).strip().split("\n")[0][:200].rstrip(".")
     return text if isinstance(error, jinja2.TemplateError) and text else f"{type(error).__name__}"
 
 
 def _failure(what: str) -> ModelFileError:
-    return ModelFileError(
-        f"The model's chat template {what}.",
-        "Replace chat_template.jinja in the model folder, or export the model again.",
-    )
+    return ModelFileError(f"The model's chat template {what}.", REMEDY)

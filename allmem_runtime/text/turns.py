@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from allmem_runtime.errors import UsageError
-from allmem_runtime.state import Turn
-from allmem_runtime.text.chat import ChatTemplate, Part
+from allmem_runtime.state import MAX_LEAD, Turn
+from allmem_runtime.text.chat import SEPARATOR, ChatTemplate
+from allmem_runtime.text.parts import After, Part
 from allmem_runtime.text.tokenizer import Tokenizer
 
-SEPARATOR = "\n\n"
-"""Between two documents of one turn, and between a document and the question."""
-
 MAX_QUESTION_CHARACTERS = 1 << 18
+_ANY_WORD = "The"
 
 
 class Turns:
@@ -29,22 +28,35 @@ class Turns:
         self._chat = chat
         self._begin = list(begin)
 
-    def open_document(self, turn: Turn, finished: bool, system: str | None) -> list[int]:
+    def open_document(self, turn: Turn, begun: bool, system: str | None) -> tuple[list[int], str]:
         """What goes before a document.
 
         Args:
             turn: where the session stands.
-            finished: whether an earlier document of the open turn was read to its end; if not,
-                this is the rest of it.
+            begun: whether this is the rest of a document.
             system: instruction that opens a conversation.
+
+        Returns:
+            Tokens, and text to encode together with the document.
         """
         if turn == "document":
             _no_system(system)
-            return self._tokenizer.encode_text(SEPARATOR) if finished else []
-        return self._open_turn(turn, system)
+            return [], "" if begun else SEPARATOR
+        parts = self._open_turn(turn, system)
+        ids, text, after = self._tokenizer.open_parts(parts, _behind(turn))
+        lead = self._lead(text)
+        text = text.removesuffix(lead)
+        ids += self._tokenizer.encode_text(text, after)
+        return [*self._begun(turn, parts), *ids], lead
 
-    def question(self, turn: Turn, question: str, system: str | None) -> list[int]:
+    def question(self, turn: Turn, question: str, system: str | None, lead: str = "") -> list[int]:
         """A question and all around it, up to where the answer begins.
+
+        Args:
+            turn: where the session stands.
+            question: of the user.
+            system: instruction that opens a conversation.
+            lead: text that waits to be encoded together with what follows.
 
         Raises:
             UsageError: the question is too long, or the system text comes too late.
@@ -57,36 +69,56 @@ class Turns:
             )
         if turn == "document":
             _no_system(system)
-            before, question = [], SEPARATOR + question
+            before = [Part(SEPARATOR, control=False)]
         else:
             before = self._open_turn(turn, system)
-        return [
-            *before,
-            *self._tokenizer.encode_text(question),
-            *self._encode(self._chat.closing()),
-        ]
+        asked = Part(question, control=False)
+        parts = [Part(lead, control=False), *before, asked, *self._chat.closing()]
+        return [*self._begun(turn, before), *self._tokenizer.encode_parts(parts, _behind(turn))]
+
+    def answer(self, answer: str) -> list[int]:
+        """An answer as it stands in a conversation, behind its question."""
+        _, text, after = self._tokenizer.open_parts(self._chat.closing(), "text")
+        return self._tokenizer.encode_parts(self._chat.answered(answer), "text" if text else after)
 
     def raw(self, turn: Turn) -> list[int]:
-        """What goes before text outside any conversation."""
+        """Tokens before text outside any conversation."""
         return list(self._begin) if turn == "start" else []
 
-    def _open_turn(self, turn: Turn, system: str | None) -> list[int]:
+    def behind(self, turn: Turn, tokens: Sequence[int]) -> After:
+        """What stands before text that is encoded next.
+
+        Args:
+            turn: where the session stands.
+            tokens: the last ones of all that was read or waits to be fed.
+        """
+        if not tokens or (turn == "raw" and list(tokens) == self._begin):
+            return "start"
+        return "control" if tokens[-1] in self._tokenizer.control else "text"
+
+    def _open_turn(self, turn: Turn, system: str | None) -> list[Part]:
         if turn == "reply":
             _no_system(system)
-            return self._encode(self._chat.between())
-        opening = self._encode(self._chat.opening(system))
-        # Some templates write the first tokens themselves.
-        begun = turn != "start" or opening[: len(self._begin)] == self._begin
-        return opening if begun else [*self._begin, *opening]
+            return self._chat.between()
+        return self._chat.opening(system)
 
-    def _encode(self, parts: Sequence[Part]) -> list[int]:
-        ids: list[int] = []
-        for part in parts:
-            if part.control:
-                ids += self._tokenizer.encode_template(part.text)
-            else:
-                ids += self._tokenizer.encode_text(part.text)
-        return ids
+    def _lead(self, text: str) -> str:
+        """The spaces at the end of a text, where they are better encoded with what follows."""
+        rest = text.rstrip()
+        lead = text[len(rest) :][-MAX_LEAD:]
+        apart = not text or self._tokenizer.joins(text[: -len(lead) or None], lead + _ANY_WORD)
+        return lead if apart else ""
+
+    def _begun(self, turn: Turn, parts: Sequence[Part]) -> list[int]:
+        """The tokens every text begins with, where the template does not write them itself."""
+        if turn != "start":
+            return []
+        opening = self._tokenizer.encode_parts(parts)
+        return [] if opening[: len(self._begin)] == self._begin else list(self._begin)
+
+
+def _behind(turn: Turn) -> After:
+    return "start" if turn == "start" else "text"
 
 
 def _no_system(system: str | None) -> None:

@@ -9,11 +9,16 @@ from collections.abc import Sequence
 from allmem_runtime.evaluation.numbers import Mean
 from allmem_runtime.passages.scripts import grams
 
+_STEM = 5
+"""Letters of an accepted answer that may go on, as words do in other forms."""
+
 
 def is_right(answer: str, accepted: Sequence[str]) -> bool:
     """Whether any accepted answer stands in an answer, at word boundaries, in any case.
 
-    A number is not right within a longer one: 12 is neither in 120 nor in 12.5 or 3,12.
+    A number is not right within a longer one: 12 is neither in 120 nor in 12.5 or 3,12. An accepted
+    answer of five letters or more may be the beginning of a word, so that "divorce" is in
+    "divorced".
     """
     said = _plain(answer)
     return any(_stands(_plain(text), said) for text in accepted)
@@ -25,6 +30,8 @@ def _stands(text: str, said: str) -> bool:
     if grams(text):  # a script without spaces has no boundaries to look for
         return text in said
     begin = r"(?<!\w)" + (r"(?<!\d[.,])" if text[0].isdigit() else "") if _wordy(text[0]) else ""
+    if len(text) >= _STEM and text[-1].isalpha():
+        return re.search(begin + re.escape(text), said) is not None
     end = r"(?!\w)" + (r"(?![.,]\d)" if text[-1].isdigit() else "") if _wordy(text[-1]) else ""
     return re.search(begin + re.escape(text) + end, said) is not None
 

@@ -5,22 +5,23 @@ It knows nothing of models; sources and checkpoints use it.
 
 from __future__ import annotations
 
-import json
+import re
 from pathlib import Path
 from typing import Any
 
 from allmem_exporters.errors import ConversionError
 from allmem_runtime.files.containment import leaves_folder
+from allmem_runtime.strict_json import read_object
 
 SHARD_INDEX = "model.safetensors.index.json"
 SINGLE_FILE = "model.safetensors"
-_MAX_JSON_BYTES = 256 << 20
 _CODE = ("auto_map", "custom_pipelines", "trust_remote_code")
 _KERNELS = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal",
             "experts_implementation", "_experts_implementation", "kernel_config",
             "use_kernels")  # fmt: skip
 _OWN_KERNELS = (None, False, "", "eager", "sdpa", "flash_attention_2", "flex_attention")
 _INTACT = "Fetch an intact copy."
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}\Z")
 
 
 def file_in(folder: Path, name: str) -> Path | None:
@@ -59,14 +60,9 @@ def json_in(folder: Path, name: str) -> dict[str, Any] | None:
     if path is None:
         return None
     try:
-        if path.stat().st_size > _MAX_JSON_BYTES:
-            raise ConversionError(f"{path} is larger than {_MAX_JSON_BYTES >> 20} MiB.", _INTACT)
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return read_object(path)
+    except (OSError, ValueError) as error:
         raise ConversionError(f"{path} is not JSON ({error}).", _INTACT) from None
-    if not isinstance(values, dict):
-        raise ConversionError(f"{path} is no object.", _INTACT)
-    return values
 
 
 def refuse_code(values: dict[str, Any], path: Path) -> None:
@@ -114,12 +110,12 @@ def weight_files(folder: Path) -> list[Path]:
             "with transformers' save_pretrained.",
         )
     places = index.get("weight_map")
-    names = set(places.values()) if isinstance(places, dict) else set()
+    names = list(places.values()) if isinstance(places, dict) else []
     if not names or not all(isinstance(name, str) for name in names):
         raise ConversionError(f"{folder / SHARD_INDEX} names no files of weights.", _INTACT)
     found = []
-    for name in sorted(names):
-        if Path(name).name != name:
+    for name in sorted(set(names)):
+        if not _PLAIN_NAME.match(name):
             raise ConversionError(
                 f"{folder / SHARD_INDEX} names {name!r}, which is no plain file name.", _INTACT
             )

@@ -6,7 +6,6 @@ part of the file stays in memory once the copy is gone, as it would with a mappi
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from allmem_exporters.errors import ConversionError
+from allmem_runtime.strict_json import is_whole, parse_object
 
 _TYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -25,6 +25,7 @@ _TYPES = {
     "F8_E5M2": torch.float8_e5m2,
 }  # fmt: skip
 _MAX_HEADER = 256 << 20
+_MOST_DIMENSIONS = 16
 _LENGTH = 8
 """Bytes before the header: its size."""
 
@@ -115,20 +116,19 @@ class TensorFile:
                     f"the header would be {length:,} bytes long, the file is {size:,}"
                 )
             try:
-                header = json.loads(file.read(length))
-                assert isinstance(header, dict)
-            except (ValueError, AssertionError, RecursionError) as error:
+                header = parse_object(file.read(length))
+            except ValueError as error:
                 raise self._damaged(f"its header is no JSON object ({error})") from None
         header.pop("__metadata__", None)
         return {
-            str(name): self._entry(str(name), value, _LENGTH + length, size)
-            for name, value in header.items()
+            name: self._entry(name, value, _LENGTH + length, size) for name, value in header.items()
         }
 
     def _entry(self, name: str, value: Any, base: int, size: int) -> Entry:
         try:
             kind, shape, (start, end) = value["dtype"], value["shape"], value["data_offsets"]
-            whole = all(isinstance(n, int) and n >= 0 for n in (*shape, start, end))
+            whole = isinstance(kind, str) and len(shape) <= _MOST_DIMENSIONS
+            whole &= all(is_whole(number, 0, 1 << 62) for number in (*shape, start, end))
         except (TypeError, KeyError, ValueError):
             whole = False
         if not whole:

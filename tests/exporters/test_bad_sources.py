@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 from checkpoints import write_folder, write_gguf
 from gguf import GGMLQuantizationType as Kind
+from hostile.fuzz.formats._gguf_parts import Field, Parts, put_together, taken_apart
 
+from allmem_exporters.convert.conversion import convert
 from allmem_exporters.errors import ConversionError
 from allmem_exporters.make import make
 from allmem_exporters.model.memory_options import MemoryOptions
+from allmem_exporters.optimum.command import run as optimum
 from allmem_exporters.sources import open_source
 from allmem_exporters.sources.gguf_file import GgufFile
 from allmem_exporters.tensor_reader import TensorFile
@@ -85,14 +88,17 @@ def test_shard_cut_after_it_was_opened_is_refused_by_tensor(tmp_path: Path) -> N
         opened.tensor(last)
 
 
-def test_missing_shard_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["make", "convert", "optimum-cli"])
+def test_missing_shard_is_named(tmp_path: Path, way: str) -> None:
+    commands = {"make": make, "convert": convert, "optimum-cli": optimum}
     pretrained = write_folder(tmp_path / "source")
     (tmp_path / "source" / "model.safetensors").unlink()
     pretrained.save_pretrained(tmp_path / "source", max_shard_size="60KB")
     gone = sorted((tmp_path / "source").glob("model-*.safetensors"))[1]
     gone.unlink()
     with pytest.raises(ConversionError, match=f"{gone.name} is missing"):
-        make(tmp_path / "source", tmp_path / "out", MEMORY)
+        commands[way](tmp_path / "source", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture
@@ -170,3 +176,100 @@ def test_no_cut_of_a_header_reaches_anything_but_an_error(gguf: Path) -> None:
         gguf.write_bytes(whole[:length])
         with pytest.raises(ConversionError, match=r"tiny\.gguf"):
             open_source(str(gguf))
+
+
+# Metadata of other types than they must be -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("llama.attention.head_count", "four", "must be an integer from 1 on"),
+        ("llama.attention.head_count", 0, "must be an integer from 1 on"),
+        ("llama.rope.scaling.type", 7, "must be a text"),
+        ("llama.attention.sliding_window", "wide", "must be an integer from 0 on"),
+        ("tokenizer.ggml.bos_token_id", "one", "must be the id of a token"),
+        ("tokenizer.ggml.add_bos_token", 1, "must be true or false"),
+        ("tokenizer.ggml.scores", "x", "must be a list of float"),
+        ("general.alignment", "x", "its alignment is 'x'"),
+    ],
+)
+def test_gguf_metadata_of_another_type_is_refused_by_key(
+    tmp_path: Path, key: str, value: object, said: str
+) -> None:
+    file = tmp_path / "tiny.gguf"
+    write_gguf(file)
+    parts = taken_apart(file.read_bytes())
+    parts.fields = [field for field in parts.fields if field.key.decode() != key]
+    text = str(value).encode()
+    kind, data = (4, struct.pack("<I", value)) if isinstance(value, int) else (8, b"")
+    parts.fields.append(Field(key.encode(), kind, data or struct.pack("<Q", len(text)) + text))
+    file.write_bytes(put_together(parts))
+    with pytest.raises(ConversionError, match=rf"tiny\.gguf.*{said}"):
+        make(file, tmp_path / "out", MEMORY)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda parts: parts.fields.append(parts.fields[3]), "twice"),
+        (lambda parts: setattr(parts.tensors[0], "sizes", [0, 4]), "is empty"),
+        (
+            lambda parts: setattr(parts.tensors[-1], "name", "blk.\u0661.attn_q.weight".encode()),
+            "has no counterpart",
+        ),
+    ],
+    ids=["key twice", "empty tensor", "other digits"],
+)
+def test_gguf_that_readers_could_take_for_another_is_refused(
+    tmp_path: Path, change: Callable[[Parts], None], said: str
+) -> None:
+    file = tmp_path / "tiny.gguf"
+    write_gguf(file)
+    parts = taken_apart(file.read_bytes())
+    change(parts)
+    file.write_bytes(put_together(parts))
+    with pytest.raises(ConversionError, match=rf"tiny\.gguf.*{said}"):
+        make(file, tmp_path / "out", MEMORY)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"num_hidden_layers": 1 << 40}, "num_hidden_layers is 1099511627776; it must be"),
+        ({"num_attention_heads": 0}, "num_attention_heads is 0; it must be"),
+        ({"hidden_size": "48"}, "hidden_size is '48'; it must be"),
+        ({"vocab_size": 97.0}, r"vocab_size is 97\.0; it must be"),
+        ({"model_type": ["llama"]}, "its model_type is"),
+        ({"rope_parameters": 5}, "rope_parameters is 5; it must be an object"),
+        ({"rope_parameters": {"rope_theta": True}}, "rope_theta is True; allowed are"),
+        ({"rope_parameters": {"rope_type": "linear"}}, "factor is missing"),
+        (
+            {"rope_parameters": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0,
+                                 "high_freq_factor": 4.0}},
+            "it must be below",
+        ),
+        ({"layer_types": 5}, "config.json cannot be read"),
+        ({"hidden_act": {"a": 1}}, "config.json cannot be read"),
+    ],
+)  # fmt: skip
+def test_configuration_of_other_types_is_refused_by_key(
+    tmp_path: Path, values: dict[str, object], said: str
+) -> None:
+    write_folder(tmp_path / "source")
+    path = tmp_path / "source" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    with pytest.raises(ConversionError, match=said):
+        open_source(str(tmp_path / "source"))
+
+
+@pytest.mark.parametrize(
+    "places", [[1], {"a": ["x"]}, {"a": {}}, {"a": ".."}, {"a": "\0"}, {"a": "x" * 5000}]
+)
+def test_index_that_names_no_files_is_refused(tmp_path: Path, places: object) -> None:
+    write_folder(tmp_path / "source")
+    (tmp_path / "source" / "model.safetensors").unlink()
+    index = tmp_path / "source" / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": places}))
+    with pytest.raises(ConversionError, match=r"index\.json names"):
+        open_source(str(tmp_path / "source"))

@@ -70,8 +70,18 @@ def test_digits_are_split_as_the_file_says(tmp_path: Path, split: str, tokens: l
         ({"extra_fields": {"llama.attention.sliding_window": 8}}, "sliding window"),
         ({"extra_fields": {"llama.rope.dimension_count": 6}}, "6 rotated coordinates"),
         ({"split": "deepseek-coder"}, "deepseek-coder"),
+        ({"extra_fields": {"split.no": 1, "split.count": 3}}, r"tiny\.gguf is part 2 of 3"),
     ],
-    ids=["rope tensor", "unknown tensor", "unknown layer", "scaling", "window", "partial", "split"],
+    ids=[
+        "rope tensor",
+        "unknown tensor",
+        "unknown layer",
+        "scaling",
+        "window",
+        "partial",
+        "split",
+        "part",
+    ],
 )
 def test_what_gguf_cannot_say_here_is_refused(
     tmp_path: Path, options: dict[str, object], named: str

@@ -161,12 +161,15 @@ def run(folder: Path, recipe: str, name: str = "other.toml") -> DataError:
         ("seed = 1\n", "lists no sources"),
         ('[[source]]\nkind = "squid"\n', "line 2: kind is 'squid'.*mean 'squad'"),
         ('[[source]]\nkind = "squad"\n', "line 2: .* needs file"),
+        ('[[source]]\nkind = ["text"]\n', r"line 2: kind is \['text'\]"),
+        ("a = " + "[" * 5000, "is not valid TOML: it is nested too deeply"),
         ('[[source]]\nkind = "common"\nfile = "a"\n', "line 3: unknown key 'file'"),
         ('[[source]]\nkind = "needle"\n', "line 2: needle needs prose"),
         ('[[source]]\nkind = "text"\nof = ["a"]\n', "line 3: of names 'a'"),
         ('[[source]]\nkind = "common"\n[[source]]\nkind = "common"\n', "two sources are named"),
     ],
-    ids=["misspelt", "type", "range", "syntax", "none", "kind", "file", "foreign key", "haystack",
+    ids=["misspelt", "type", "range", "syntax", "none", "kind", "file", "kind is a list",
+         "deep", "foreign key", "haystack",
          "of", "names"],
 )  # fmt: skip
 def test_a_faulty_recipe_is_told_with_its_line(folder: Path, recipe: str, message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -134,6 +135,8 @@ def test_damage_is_named(tmp_path: Path) -> None:
         ({"version": 99}, "has version 99"),
         ({"tokens": "many"}, "no valid 'tokens'"),
         ({"token_type": "int8"}, "token_type is 'int8'"),
+        ({"token_type": ["uint16"]}, "no valid 'token_type'"),
+        ({"tokens": True}, "no valid 'tokens'"),
         ({"sequences": [{"start": 0}]}, "sequence 0 is not valid"),
         (
             {
@@ -144,7 +147,7 @@ def test_damage_is_named(tmp_path: Path) -> None:
             "outside the 23 tokens",
         ),
     ],
-    ids=["format", "version", "tokens", "type", "entry", "range"],
+    ids=["format", "version", "tokens", "type", "list", "truth", "entry", "range"],
 )
 def test_a_wrong_index_is_named(tmp_path: Path, change: dict[str, object], message: str) -> None:
     path = write(tmp_path / "data") / "index.json"
@@ -156,3 +159,24 @@ def test_a_wrong_index_is_named(tmp_path: Path, change: dict[str, object], messa
 def test_a_folder_without_data_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"index\.json is missing"):
         Shards(tmp_path)
+
+
+def test_token_that_is_none_of_the_vocabulary_is_named(tmp_path: Path) -> None:
+    """Its digest is right: whoever wrote the tokens wrote the index too."""
+    folder = write(tmp_path / "data")
+    tokens = bytearray((folder / "tokens.bin").read_bytes())
+    tokens[1::2] = b"\xff" * len(tokens[1::2])
+    (folder / "tokens.bin").write_bytes(tokens)
+    index = json.loads((folder / "index.json").read_text())
+    index["sha256"]["tokens.bin"] = hashlib.sha256(tokens).hexdigest()
+    (folder / "index.json").write_text(json.dumps(index))
+    shards = Shards(folder)
+    with pytest.raises(DataError, match=r"tokens\.bin holds the token 65\d+; .*below 100"):
+        shards[0]
+
+
+def test_index_that_is_nested_without_end_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "data") / "index.json"
+    path.write_text("[" * 100_000)
+    with pytest.raises(DataError, match=r"index\.json cannot be read: it is nested too deeply"):
+        Shards(tmp_path / "data")

@@ -10,10 +10,13 @@ import pytest
 from tiny import tiny_config, write_tiny_checkpoint
 
 from allmem_exporters.errors import ExportError
+from allmem_exporters.model.checkpoint import CheckpointWeights
+from allmem_exporters.model.state import state_spec
 from allmem_exporters.onnx import room
 from allmem_exporters.onnx.export import export
-from allmem_exporters.onnx.room import available_memory, needed_memory
+from allmem_exporters.onnx.room import check_memory, file_bytes, needed_memory
 from allmem_exporters.progress import Progress
+from allmem_runtime.machine import available_memory
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -39,18 +42,42 @@ def test_too_little_memory_is_told_before_the_work(
     lines: list[str] = []
     with pytest.raises(ExportError, match=r"takes .* of memory; 100 MiB are available") as told:
         export(checkpoint, tmp_path / "model", report=lines.append)
-    assert "--no-check" in told.value.hint
+    assert told.value.hint == "Close other programs."
     assert "tracing" not in lines
 
 
-def test_memory_grows_with_a_layer_and_not_with_their_number() -> None:
-    def needed(**changes: object) -> int:
-        return needed_memory(tiny_config(**changes), table_bytes=0, tokens=100)
+def test_what_would_fit_is_told_with_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config(num_hidden_layers=40)
+    ways = {"storage": "int4", "laid_out": False}
+    for tokens, said in ((100, "--weights int4"), (None, "--weights int4 --no-check")):
+        least = needed_memory(config, **ways, tokens=tokens)
+        monkeypatch.setattr(room, "available_memory", lambda least=least: least)
+        with pytest.raises(ExportError) as told:
+            check_memory(config, storage="float32", matmul_kernel=None, tokens=100)
+        assert f"export with {said}, which takes" in told.value.hint
+    check_memory(config, storage="int4", matmul_kernel=None, tokens=None)
+
+
+def test_memory_grows_with_a_layer_and_only_for_the_check_with_their_number() -> None:
+    def needed(tokens: int | None = None, **changes: object) -> int:
+        config = tiny_config(**changes)
+        return needed_memory(config, storage="int8", laid_out=False, tokens=tokens)
 
     assert needed(num_hidden_layers=2) == needed(num_hidden_layers=40)
     assert needed(intermediate_size=4800) > needed(intermediate_size=48)
+    few, many = (needed(100, num_hidden_layers=n) for n in (2, 40))
+    two, forty = (tiny_config(num_hidden_layers=n) for n in (2, 40))
+    states = state_spec(forty).nbytes - state_spec(two).nbytes
+    assert many - few == 2 * states + file_bytes(forty, "int8") - file_bytes(two, "int8")
     found = available_memory()
     assert found is None or found > 1 << 20
+
+
+def test_size_of_the_file_is_known_before_it_is_made(tmp_path: Path) -> None:
+    checkpoint = write_tiny_checkpoint(tmp_path / "checkpoint")
+    export(checkpoint, tmp_path / "model", check=False)
+    found = (tmp_path / "model" / "model.onnx.data").stat().st_size
+    assert file_bytes(CheckpointWeights(checkpoint).config, "float32") == pytest.approx(found, 0.1)
 
 
 def test_time_left_follows_from_what_was_done() -> None:

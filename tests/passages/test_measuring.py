@@ -29,6 +29,7 @@ CODE = "".join(f"def f{n}():\n    a = {n}\n\n    return a\n\n\n" for n in range(
         ("It is 12.5 or 3,12.", ["12"], False),
         ("The OLD\n mill", ["old mill"], True),
         ("A mills", ["mill"], False),
+        ("They divorced.", ["divorce"], True),
         ("-12 and (12)", ["(12)"], True),
         ("答えは青い鍵です", ["青い鍵"], True),
         ("Neither", ["either", "or", "neither"], True),

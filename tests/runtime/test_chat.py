@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 
 import pytest
+from chat_templates import chat_of
 from tokenizers_for_tests import byte_level_json
 
 from allmem_runtime.errors import ModelFileError, UsageError
-from allmem_runtime.text.chat import ChatTemplate, Part
+from allmem_runtime.text.chat import ChatTemplate
+from allmem_runtime.text.parts import Part
 from allmem_runtime.text.templates import MAX_TEMPLATE_CHARACTERS
 from allmem_runtime.text.tokenizer import Tokenizer
 
@@ -26,7 +29,7 @@ NO_SYSTEM = (
 
 
 def test_a_template_is_cut_at_the_texts_of_the_conversation() -> None:
-    chat = ChatTemplate.from_model(CHATML, {})
+    chat = chat_of(CHATML, {})
     assert chat.opening(None) == [
         Part("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n", control=True)
     ]
@@ -35,7 +38,7 @@ def test_a_template_is_cut_at_the_texts_of_the_conversation() -> None:
 
 
 def test_a_system_text_takes_its_place_and_is_not_a_control_part() -> None:
-    assert ChatTemplate.from_model(CHATML, {}).opening("Speak Latin.") == [
+    assert chat_of(CHATML, {}).opening("Speak Latin.") == [
         Part("<|im_start|>system\n", control=True),
         Part("Speak Latin.", control=False),
         Part("<|im_end|>\n<|im_start|>user\n", control=True),
@@ -43,18 +46,55 @@ def test_a_system_text_takes_its_place_and_is_not_a_control_part() -> None:
 
 
 def test_control_tokens_are_given_to_the_template_by_name() -> None:
-    opening = ChatTemplate.from_model(NO_SYSTEM, {"bos_token": "<bos>"}).opening(None)
+    opening = chat_of(NO_SYSTEM, {"bos_token": "<bos>"}).opening(None)
     assert opening == [Part("<bos><t>", control=True)]
 
 
-def test_a_system_text_for_a_model_without_one_is_a_usage_error() -> None:
-    chat = ChatTemplate.from_model(NO_SYSTEM, {})
-    with pytest.raises(UsageError, match="System role not supported"):
-        chat.opening("Speak Latin.")
+@pytest.mark.parametrize(
+    "template",
+    [NO_SYSTEM, "{% for m in messages if m.role != 'system' %}<t>{{ m.content }}</t>{% endfor %}"],
+    ids=["refused", "dropped"],
+)
+def test_a_system_text_without_a_place_of_its_own_opens_the_first_user_turn(template: str) -> None:
+    chat = chat_of(template)
+    assert not chat.has_system
+    assert chat.opening("Speak Latin.") == [
+        Part("<t>", control=True),
+        Part("Speak Latin.", control=False),
+        Part("\n\n", control=False),
+    ]
+
+
+def test_a_template_that_asks_for_a_system_text_gets_an_empty_one() -> None:
+    asks = (
+        "{% if messages[0].role != 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "<s>{{ messages[0].content }}</s>"
+        "{% for m in messages[1:] %}<t>{{ m.content }}</t>{% endfor %}"
+    )
+    chat = chat_of(asks)
+    assert chat.opening(None) == [Part("<s></s><t>", control=True)]
+    assert chat.opening("Hi")[1] == Part("Hi", control=False)
+    assert chat.between() == [Part("</t><t>", control=True)]
+
+
+def test_a_template_for_one_question_only_answers_one() -> None:
+    chat = chat_of(
+        "{% if messages | length > 2 %}{{ raise_exception('once') }}{% endif %}"
+        "{% for m in messages %}<t>{{ m.content }}</t>{% endfor %}"
+    )
+    assert chat.opening(None) == [Part("<t>", control=True)]
+    with pytest.raises(UsageError, match="one question only"):
+        chat.between()
+
+
+def test_what_was_found_out_survives_as_data() -> None:
+    for source in (CHATML, NO_SYSTEM, None):
+        chat = chat_of(source)
+        assert ChatTemplate.from_data(json.loads(json.dumps(chat.as_data()))) == chat
 
 
 def test_a_model_without_a_template_gets_questions_and_answers() -> None:
-    chat = ChatTemplate.from_model(None, {})
+    chat = chat_of(None, {})
     text = "".join(p.text for p in [*chat.opening("Be brief."), Part("Who?", False)])
     assert text + chat.closing()[0].text == "Be brief.\n\nQuestion: Who?\nAnswer:"
     assert chat.stop == ("\nQuestion:",)
@@ -68,12 +108,11 @@ def test_a_model_without_a_template_gets_questions_and_answers() -> None:
 )
 def test_nothing_a_user_writes_becomes_a_turn(text: str) -> None:
     tokenizer = Tokenizer(byte_level_json())
-    chat = ChatTemplate.from_model(CHATML, {})
+    chat = chat_of(CHATML, {})
 
     def control_tokens(system: str, question: str) -> list[str]:
         parts = [*chat.opening(system), Part(question, control=False), *chat.closing()]
-        encode = {True: tokenizer.encode_template, False: tokenizer.encode_text}
-        ids = [i for part in parts for i in encode[part.control](part.text)]
+        ids = tokenizer.encode_parts(parts)
         return [tokenizer.control[i] for i in ids if i in tokenizer.control]
 
     assert control_tokens(text, text) == control_tokens("a", "b")
@@ -107,7 +146,7 @@ def test_nothing_a_user_writes_becomes_a_turn(text: str) -> None:
     ],
 )
 def test_what_published_templates_use_is_there(template: str) -> None:
-    parts = ChatTemplate.from_model(template, {}).opening("s")
+    parts = chat_of(template, {}).opening("s")
     assert all(isinstance(part.text, str) for part in parts)
     assert parts, "something stands before the first question"
 
@@ -161,7 +200,7 @@ ENDLESS = ("loop without output", "loop inside a filter")
 def test_a_hostile_or_broken_template_is_a_model_error_in_bounded_time(name: str) -> None:
     before = time.thread_time()
     with pytest.raises(ModelFileError) as caught:
-        ChatTemplate.from_model(HOSTILE[name], {})
+        chat_of(HOSTILE[name], {})
     assert caught.value.hint
     # The limit is 2 seconds; one operation may finish after it.
     assert time.thread_time() - before < (6 if name in ENDLESS else 3)
@@ -174,7 +213,7 @@ def test_a_hostile_or_broken_template_is_a_model_error_in_bounded_time(name: str
 def test_a_growing_template_is_stopped_by_size_before_time(name: str) -> None:
     before = time.thread_time()
     with pytest.raises(ModelFileError) as caught:
-        ChatTemplate.from_model(HOSTILE[name], {})
+        chat_of(HOSTILE[name], {})
     assert "seconds" not in caught.value.message
     assert time.thread_time() - before < 2
 
@@ -186,7 +225,7 @@ def test_a_debugger_keeps_its_trace_function() -> None:
     before = sys.gettrace()
     sys.settrace(trace)
     try:
-        ChatTemplate.from_model(CHATML, {})
+        chat_of(CHATML, {})
         assert sys.gettrace() is trace
     finally:
         sys.settrace(before)

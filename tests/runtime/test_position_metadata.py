@@ -24,6 +24,7 @@ PLACE = Place(
     position=12345,
     turn="document",
     pending=[1, 2, 3],
+    lead="\n\u2003 ",
     recent=[4, 5],
     seed=99,
     source=SourceMark(
@@ -69,6 +70,8 @@ def test_a_text_that_was_given_whole_is_not_kept_for_its_owner() -> None:
         ("position", "١٢"),
         ("position", ""),
         ("turn", "system"),
+        ("lead", "\n words"),
+        ("lead", " " * 65),
         ("seed", str(1 << 63)),
         ("pending", "[330]"),
         ("pending", "[-1]"),
@@ -107,7 +110,7 @@ def test_a_file_of_an_earlier_version_does_not_know_the_digest_of_what_was_read(
     assert place_from_metadata(metadata, 330).source.digest == ""
 
 
-OPTIONAL = {"source_read_digest", "source_name", "source_location", "sources"}
+OPTIONAL = {"lead", "source_read_digest", "source_name", "source_location", "sources"}
 
 
 @pytest.mark.parametrize("key", sorted(place_to_metadata(PLACE).keys() - OPTIONAL))

@@ -115,6 +115,7 @@ def test_a_forbidden_token_is_never_drawn_and_not_everything_can_be_forbidden() 
 @pytest.mark.parametrize(
     ("option", "value"),
     [
+        ("temperature", 10**400), ("top_k", 10**400),
         ("temperature", -0.1), ("temperature", math.nan), ("temperature", math.inf),
         ("temperature", "1"), ("top_k", -1), ("top_k", 1.5), ("top_k", True), ("top_p", 0.0),
         ("top_p", 1.01), ("min_p", -1.0), ("min_p", 2.0), ("repetition_penalty", 0.0),

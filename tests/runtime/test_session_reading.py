@@ -17,6 +17,7 @@ from session_tools import DOCUMENT, assert_same, fed_tokens, read
 
 from allmem_runtime import Model, SourceError, UsageError, load
 from allmem_runtime.source_mark import HEAD_BYTES
+from allmem_runtime.text.pause import PAUSE
 
 BYTES = DOCUMENT.encode()
 lasting = settings(
@@ -154,6 +155,19 @@ def test_reading_stopped_for_a_question_goes_on_in_a_new_turn(toy: Model) -> Non
     assert "<|im_end|>\n<|im_start|>user\n" in text
     assert session.source_offset == len(BYTES)
     assert session.source.finished
+
+
+def test_a_source_left_before_its_first_tokens_begins_as_if_it_never_was(toy: Model) -> None:
+    """What goes before it may be encoded together with its first word."""
+    session = toy.session()
+    for _ in session.ingest(iter([b"First words, ", PAUSE, b"no more"])):
+        break
+    assert session.source_offset == 0
+    with fed_tokens() as resumed:
+        read(session, session.unread + b"no more")
+    with fed_tokens() as whole:
+        read(toy.session(), "First words, no more")
+    assert resumed == whole
 
 
 def test_next_source_is_counted_from_zero_and_set_apart(toy: Model) -> None:

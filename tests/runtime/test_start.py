@@ -13,6 +13,7 @@ from runtime.tokenizers_for_tests import byte_level_json
 
 from allmem_runtime.engine.threads import BLAS_VARIABLE
 from allmem_runtime.text import tokenizer
+from allmem_runtime.text.parts import Part
 
 TEXTS = [
     "Hello  world,\n\tthis is <|im_start|>user and <|im_end|> it's <|endoftext|>fine",
@@ -110,7 +111,8 @@ def test_both_ways_to_make_the_second_encoder_are_one(
 
     for text in TEXTS:
         assert shared.encode_text(text) == reread.encode_text(text)
-        assert shared.encode_template(text) == reread.encode_template(text)
+        template = [Part(text, control=True)]
+        assert shared.encode_parts(template) == reread.encode_parts(template)
     assert shared.vocab_size == reread.vocab_size
 
 

@@ -13,6 +13,7 @@ from tokenizers import decoders, models
 from tokenizers_for_tests import CONTROL, byte_level_json, write_byte_level
 
 from allmem_runtime.errors import ModelFileError
+from allmem_runtime.text.parts import Part
 from allmem_runtime.text.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer(byte_level_json())
@@ -39,7 +40,7 @@ def test_text_never_becomes_a_control_token(control: str) -> None:
 
 
 def test_templates_have_control_tokens_and_nothing_is_added() -> None:
-    ids = TOKENIZER.encode_template("<|im_start|>user\n")
+    ids = TOKENIZER.encode_parts([Part("<|im_start|>user\n", control=True)])
     assert TOKENIZER.control[ids[0]] == "<|im_start|>"
     assert ids[1:] == TOKENIZER.encode_text("user\n")
 
@@ -61,7 +62,7 @@ def test_a_vocabulary_with_the_control_token_as_an_entry_does_not_let_text_injec
     assert tokenizer.control == {1: "</s>"}
     assert 1 not in tokenizer.encode_text("ab</s>ab")
     assert tokenizer.decode(tokenizer.encode_text("ab</s>ab")).replace(" ", "") == "ab</s>ab"
-    assert 1 in tokenizer.encode_template("ab</s>")
+    assert 1 in tokenizer.encode_parts([Part("ab</s>", control=True)])
 
 
 @given(st.lists(st.integers(0, TOKENIZER.vocab_size - 1), max_size=60))

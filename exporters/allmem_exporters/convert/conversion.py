@@ -37,6 +37,7 @@ from allmem_exporters.model.modeling import AllMemForCausalLM
 from allmem_exporters.model.weights import EMBEDDING, HEAD, Table
 from allmem_exporters.sources import Source, backbone_options, open_source
 from allmem_exporters.tensor_reader import Entry
+from allmem_exporters.texts_trial import try_texts
 from allmem_runtime.files.atomic import storage_errors, sync, sync_folder
 from allmem_runtime.files.temporary import temporary_folder
 from allmem_runtime.options import from_keywords
@@ -103,6 +104,7 @@ def convert(
         stage = stack.enter_context(temporary_folder(folder))
         opened.write_texts(stage)
         write_generation_settings(config, stage)
+        try_texts(stage, config, str(source), ConversionError)
         logger.info("writing %s", folder)
         if calibration_text is None:
             _write(weights, stage)

@@ -15,6 +15,7 @@ from allmem_exporters.model.memory_layer import memory_parameters
 from allmem_exporters.model.modeling import AllMemForCausalLM
 from allmem_exporters.tensor_file import write_tensors
 from allmem_runtime.files.atomic import PRIVATE
+from allmem_runtime.strict_json import parse_object
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -73,7 +74,7 @@ class RunFile:
             return None
         try:
             with safe_open(self.path, framework="pt") as file:
-                kept = json.loads((file.metadata() or {})["run"])
+                kept = parse_object((file.metadata() or {})["run"])
                 self._check(kept["identity"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 standing = Standing(**kept["standing"])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from allmem_exporters.errors import ConfigError
+from allmem_runtime.strict_toml import read_toml
 
 STAGES = ("layers", "model")
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -139,8 +139,8 @@ def read_settings(path: Path, changes: dict[str, Any] | None = None) -> Settings
         ConfigError: the file cannot be read, or a key or value is not allowed.
     """
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        _, found = read_toml(path)
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read as TOML: {error}.") from error
     return from_dict({**found, **(changes or {})}, str(path))
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from allmem_exporters.errors import ExportError
 from allmem_runtime.files.atomic import USUAL, replace_text
+from allmem_runtime.strict_json import is_number, is_whole, read_object
 
 FORMAT = "allmem-heads"
 VERSION = 1
 _AGAIN = "Make it again with `allmem heads`."
 MAX_BYTES = 1 << 24
+_MOST = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +57,16 @@ class HeadTable:
             ExportError: it is missing, damaged or no head table; the text names the file.
         """
         try:
-            if path.stat().st_size > MAX_BYTES:
-                raise ValueError(f"it is larger than {MAX_BYTES} bytes")
-            values: Any = json.loads(path.read_text(encoding="utf-8"))
-            return _checked(values)
+            return _checked(read_object(path, MAX_BYTES))
         except OSError as error:
             reason = error.strerror or str(error)
             raise ExportError(f"{path} cannot be read: {reason}.", "Check the path.") from None
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except (ValueError, KeyError) as error:
             raise ExportError(f"{path} is no head table: {error}.", _AGAIN) from None
 
 
-def _checked(values: Any) -> HeadTable:
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
+def _checked(values: dict[str, Any]) -> HeadTable:
+    if values.get("format") != FORMAT:
         raise ValueError("it does not say that it is one")
     if values.get("version") != VERSION:
         raise ValueError(f"its version is {values.get('version')!r}, known is {VERSION}")
@@ -76,28 +74,42 @@ def _checked(values: Any) -> HeadTable:
     if (
         not isinstance(windows, list)
         or len(windows) < 2
-        or not all(type(window) is int and 1 <= window <= 1 << 24 for window in windows)
+        or not all(is_whole(window, 1, 1 << 24) for window in windows)
         or sorted(set(windows)) != windows
     ):
         raise ValueError("windows must be two or more ascending integers")
     sinks = values["sinks"]
-    if type(sinks) is not int or not 0 <= sinks <= 1 << 20:
+    if not is_whole(sinks, 0, 1 << 20):
         raise ValueError(f"sinks is {sinks!r}")
-    worth = values["worth"]
-    heads = len(worth[0])
-    for layer in worth:
-        if len(layer) != heads:
-            raise ValueError("layers have different numbers of heads")
-        for head in layer:
-            if len(head) != len(windows) - 1 or not all(math.isfinite(number) for number in head):
-                raise ValueError("worth must have a number for each further window of each head")
     if not isinstance(values["decoder"], str):
         raise ValueError("decoder is no digest")
     return HeadTable(
         decoder=values["decoder"],
         windows=tuple(windows),
         sinks=sinks,
-        worth=tuple(tuple(tuple(map(float, head)) for head in layer) for layer in worth),
-        divergence={str(kind): float(v) for kind, v in values["divergence"].items()},
-        sequences={str(kind): int(v) for kind, v in values["sequences"].items()},
+        worth=_worth(values["worth"], len(windows) - 1),
+        divergence={kind: float(v) for kind, v in _by_kind(values, "divergence").items()},
+        sequences={kind: int(v) for kind, v in _by_kind(values, "sequences").items()},
     )
+
+
+def _worth(worth: Any, further: int) -> tuple[tuple[tuple[float, ...], ...], ...]:
+    """The numbers of every head: as many for each, and as many heads in each layer."""
+    layers = worth if isinstance(worth, list) else []
+    if not all(isinstance(layer, list) for layer in layers) or not any(layers):
+        raise ValueError("worth must have a list of heads for each layer")
+    if len({len(layer) for layer in layers}) > 1:
+        raise ValueError("layers have different numbers of heads")
+    for head in (head for layer in layers for head in layer):
+        numbers = head if isinstance(head, list) and len(head) == further else [None]
+        if not all(is_number(number, -_MOST, _MOST) for number in numbers):
+            raise ValueError("worth must have a number for each further window of each head")
+    return tuple(tuple(tuple(map(float, head)) for head in layer) for layer in layers)
+
+
+def _by_kind(values: dict[str, Any], key: str) -> dict[str, float]:
+    """Numbers by kind of sequence."""
+    found = values[key]
+    if not isinstance(found, dict) or not all(is_number(v, 0, _MOST) for v in found.values()):
+        raise ValueError(f"{key} must have a number for each kind")
+    return found

@@ -22,6 +22,7 @@ from allmem_exporters.model.adapter import base_digest
 from allmem_exporters.model.checkpoint import open_checkpoint
 from allmem_runtime.files.atomic import replace_text
 from allmem_runtime.quantities import format_duration
+from allmem_runtime.strict_json import parse_json
 
 _LEFT_OUT = ("common",)
 """Kinds without a place to look back to: what they ask for is everywhere."""
@@ -156,7 +157,7 @@ def _measured(part: Path, identity: str) -> list[Attribution | None]:
         first, *lines = part.read_text(encoding="utf-8").splitlines()
         if first != identity:
             return []
-        return [None if line == "null" else Attribution(**json.loads(line)) for line in lines]
+        return [None if line == "null" else Attribution(**parse_json(line)) for line in lines]
     except (OSError, ValueError, TypeError):
         return []
 

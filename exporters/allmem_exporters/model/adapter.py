@@ -17,6 +17,7 @@ from allmem_exporters.model.memory_layer import MEMORY, memory_parameters
 from allmem_exporters.model.modeling import AllMemForCausalLM
 from allmem_exporters.tensor_file import write_tensors
 from allmem_runtime.files.atomic import USUAL
+from allmem_runtime.strict_json import parse_object
 
 FORMAT = "allmem-memory-adapter"
 VERSION = 1
@@ -93,10 +94,10 @@ class Adapter:
                         "Make one with `allmem finetune`.",
                     )
                 self.base = text["base"]
-                self.config: dict[str, Any] = json.loads(text["config"])
-                self.manifest: dict[str, Any] = json.loads(text["manifest"])
+                self.config: dict[str, Any] = parse_object(text["config"])
+                self.manifest: dict[str, Any] = parse_object(text["manifest"])
                 self._tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if not isinstance(self.manifest, dict) or set(self.config) != set(STRUCTURE):
+            if set(self.config) != set(STRUCTURE):
                 raise ValueError("its options are not those of a memory")
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise ConversionError(

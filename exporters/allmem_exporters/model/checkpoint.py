@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
@@ -74,11 +75,11 @@ def read_config(folder: Path, **changes: Any) -> AllMemConfig:
     if unknown:
         raise ConfigError(f"{path}: {unknown[0]!r} is no option of an AllMem model.", _AGAIN)
     stored = values.get("dtype", values.get("torch_dtype", "float32"))
-    if stored not in _DTYPES:
+    if not isinstance(stored, str) or stored not in _DTYPES:
         raise ConfigError(f"{path}: dtype is {stored!r}; allowed: {', '.join(_DTYPES)}.")
     try:
         config = AllMemConfig(**{**fields, **changes})
-    except (TypeError, ValueError, ArithmeticError) as error:
+    except (StrictDataclassError, TypeError, ValueError, ArithmeticError) as error:
         raise ConfigError(f"{path} cannot be read ({error}).", _AGAIN) from None
     config.dtype = _DTYPES[stored]
     return config

@@ -14,10 +14,11 @@ from transformers import AutoConfig, PretrainedConfig
 from allmem_exporters.errors import ConfigError
 from allmem_exporters.model.families import FAMILIES, Family
 from allmem_exporters.model.memory_options import MemoryOptions
+from allmem_exporters.model.rope_options import check_rope
 from allmem_runtime.config import BOUNDS
 from allmem_runtime.options import declared_options
+from allmem_runtime.strict_json import is_number, is_whole
 
-ROPE_KINDS = ("default", "linear", "llama3", "yarn")
 ACTIVATIONS = ("silu", "gelu", "gelu_pytorch_tanh", "relu")
 
 _OURS = ("mem_", "sink", "window", "chunk", "lr_", "conv_", "inner_", "norm_s", "grad_at", "grad_c",
@@ -48,6 +49,11 @@ _WHOLE: dict[str, tuple[int, int]] = {
     "chunk": BOUNDS["chunk"],
 }
 
+_FROM_OTHERS = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
+                "num_attention_heads", "num_key_value_heads", "head_dim",
+                "max_position_embeddings")  # fmt: skip
+"""Sizes that a pretrained model's configuration gives under the same names."""
+
 _NUMBERS: dict[str, tuple[float, float]] = {
     "rms_norm_eps": (1e-12, 1e-2),
     "initializer_range": (0.0, 1.0),
@@ -61,6 +67,35 @@ _FOLLOWS: Any = None
 """Default of a size that follows from others: it is filled in at once, so nobody reads the None."""
 
 _FLAGS = ("attention_bias", "mlp_bias", "tie_word_embeddings", "mem_residual", "out_norm")
+
+
+def check_whole(key: str, value: object) -> None:
+    """Refuse a size that is no integer within its bounds.
+
+    Raises:
+        ConfigError: names the key, the value and what is allowed.
+    """
+    low, high = _WHOLE[key]
+    if not is_whole(value, low, high):
+        raise ConfigError(f"{key} is {value!r}; it must be an integer {low} to {high}.")
+
+
+def check_sizes(settings: dict[str, Any]) -> None:
+    """Check the sizes and the rope in a configuration that transformers is to read.
+
+    Some of its classes make lists as long as a size says.
+
+    Args:
+        settings: its keys and values; what is left out or null is for its class to fill in.
+
+    Raises:
+        ConfigError: names the key, the value and what is allowed.
+    """
+    for key in _FROM_OTHERS:
+        if settings.get(key) is not None:
+            check_whole(key, settings[key])
+    for key in ("rope_parameters", "rope_scaling"):
+        check_rope(settings.get(key), key)
 
 
 def default_memory_width(heads: int) -> int:
@@ -138,9 +173,12 @@ class AllMemConfig(PretrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         """Fill in what follows from other fields, then check everything."""
         self._reject_misspelt(kwargs)
+        for key in ("num_hidden_layers", "num_attention_heads", "hidden_size"):
+            self._whole(key)
         if self.num_key_value_heads is None:
             self.num_key_value_heads = self.num_attention_heads
-        if self.head_dim is None and self.num_attention_heads:
+        self._whole("num_key_value_heads")
+        if self.head_dim is None:
             self.head_dim = self.hidden_size // self.num_attention_heads
         if self.windows is not None:
             self._check_windows()
@@ -150,6 +188,7 @@ class AllMemConfig(PretrainedConfig):
         self._whole("mem_heads")
         if self.mem_width is None:
             self.mem_width = default_memory_width(self.mem_heads)
+        check_rope(self.rope_parameters)
         # super() standardizes this dictionary in place; the caller's must stay as it is.
         self.rope_parameters = dict(self.rope_parameters) if self.rope_parameters else _FOLLOWS
         super().__post_init__(**kwargs)
@@ -164,9 +203,7 @@ class AllMemConfig(PretrainedConfig):
                 raise ConfigError(f"Unknown model option {key!r} (value {value!r});", advice)
 
     def _whole(self, key: str) -> None:
-        value, (low, high) = getattr(self, key), _WHOLE[key]
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ConfigError(f"{key} is {value!r}; it must be an integer {low} to {high}.")
+        check_whole(key, getattr(self, key))
 
     def _check_windows(self) -> None:
         low, high = _WHOLE["window"]
@@ -195,12 +232,16 @@ class AllMemConfig(PretrainedConfig):
             self._whole(key)
         for key, (low, high) in _NUMBERS.items():
             value = getattr(self, key)
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not low <= value <= high:
+            if not is_number(value, low, high):
                 raise ConfigError(f"{key} is {value!r}; it must be a number {low:g} to {high:g}.")
         for key in _FLAGS:
             if not isinstance(getattr(self, key), bool):
                 raise ConfigError(f"{key} is {getattr(self, key)!r}; it must be true or false.")
+        for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            value = getattr(self, key)
+            several = value if key == "eos_token_id" and isinstance(value, list) else [value]
+            if len(several) > 64 or not all(v is None or is_whole(v, -1, 1 << 32) for v in several):
+                raise ConfigError(f"{key} is {value!r}; it must be a token's id.")
         self._check_relations()
         self._check_rope()
 
@@ -220,6 +261,11 @@ class AllMemConfig(PretrainedConfig):
                 f"mem_hidden_mult is {self.mem_hidden_mult}; with heads of {self.mem_head_dim} it "
                 "leaves the memory no hidden units."
             )
+        if self.mem_hidden > (most := BOUNDS["memory.hidden"][1]):
+            raise ConfigError(
+                f"mem_hidden_mult is {self.mem_hidden_mult}; it gives the memory "
+                f"{self.mem_hidden} hidden units, and {most} are allowed."
+            )
         if self.windows is not None:
             self._check_windows()
         if self.chunk > self.shortest_window:
@@ -237,12 +283,7 @@ class AllMemConfig(PretrainedConfig):
 
     def _check_rope(self) -> None:
         rope = self.rope_parameters or {}
-        kind = rope.get("rope_type", "default")
-        if kind not in ROPE_KINDS:
-            raise ConfigError(
-                f"rope_parameters.rope_type is {kind!r}; allowed: {', '.join(ROPE_KINDS)}.",
-                "Kinds whose frequencies depend on the length read so far cannot stream.",
-            )
+        check_rope(rope)
         factor = rope.get("partial_rotary_factor", 1.0)
         if not 0.0 < factor <= 1.0 or int(self.head_dim * factor) % 2 or self.rotary_dim < 2:
             raise ConfigError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,13 +13,14 @@ import onnx_ir as ir
 from allmem_exporters.ablation.memory_ablation import restrain_layer
 from allmem_exporters.errors import ExportError
 from allmem_exporters.heads.windows import windows_by_head
+from allmem_exporters.local_files import json_in
 from allmem_exporters.model.checkpoint import CheckpointWeights
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.model.weights import ChangedWeights, ModelWeights, decoder_digest
 from allmem_exporters.onnx.export_options import ExportOptions
 from allmem_exporters.onnx.ir_utils import set_values
 from allmem_exporters.onnx.package_writer import check_destination, write_folder
-from allmem_exporters.onnx.room import check_disk, check_memory, needed_memory
+from allmem_exporters.onnx.room import check_disk, check_memory
 from allmem_exporters.onnx.sample_text import text_length
 from allmem_exporters.onnx.trace import trace
 from allmem_exporters.onnx.validate import validate
@@ -30,11 +30,13 @@ from allmem_exporters.quantization.deferred import Storing
 from allmem_exporters.quantization.formats import stored_format
 from allmem_exporters.quantization.store import store
 from allmem_exporters.quantization.stored_format import Carried, StoredMatrix
+from allmem_exporters.texts_trial import try_texts
 from allmem_runtime.config import Manifest
 from allmem_runtime.engine.malloc import give_heap_back, map_large_blocks
 from allmem_runtime.files.atomic import publish_folder
 from allmem_runtime.options import from_keywords
 from allmem_runtime.quantities import format_bytes
+from allmem_runtime.strict_json import is_whole
 
 
 def export(
@@ -102,16 +104,17 @@ def export_weights(
     map_large_blocks()
     check_destination(out, force=options.force)
     config = weights.config
+    try_texts(texts, config, str(texts))
     decoder = decoder_digest(weights)
     if options.windows is not None:
         budget = options.state_budget
         config.windows = windows_by_head(options.windows, config, decoder, budget, report)
         config.window = max(max(layer) for layer in config.windows)
-    table = config.vocab_size * config.hidden_size * (1 if options.storage[:3] == "int" else 4)
-    tokens = text_length(config, options.check_tokens) if options.check else None
     check_memory(
-        needed_memory(config, table_bytes=table, tokens=tokens),
-        "Close other programs" + (", or leave the check out with --no-check." if tokens else "."),
+        config,
+        storage=options.storage,
+        matmul_kernel=options.matmul_kernel,
+        tokens=text_length(config, options.check_tokens) if options.check else None,
     )
     if options.memory != "enabled":
         weights = ChangedWeights(weights, partial(restrain_layer, memory=options.memory))
@@ -193,6 +196,7 @@ def _changes(checkpoint: Path, options: ExportOptions) -> dict[str, Any]:
     if options.window is not None:
         changes["windows"] = None  # one for all
     if options.window is not None and options.chunk is None:
-        kept = json.loads((checkpoint / "config.json").read_text(encoding="utf-8")).get("chunk")
-        changes["chunk"] = min(kept or AllMemConfig.chunk, options.window)
+        kept = (json_in(checkpoint, "config.json") or {}).get("chunk")
+        known = kept if is_whole(kept, 1, options.window) else AllMemConfig.chunk
+        changes["chunk"] = min(known, options.window)
     return changes

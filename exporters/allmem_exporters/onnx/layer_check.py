@@ -102,6 +102,16 @@ class LayerCheck:
             self.report(str(row))
         return rows
 
+    def scope(self) -> str:
+        """Which layers were compared how."""
+        some = ", ".join(str(index) for index in sorted(self.thorough))
+        inputs = " as shipped and with float32 inputs" if self.integers else ""
+        cut = " and in random pieces" if self.integers else ""
+        return (
+            f"all {self.config.num_hidden_layers} layers one by one{inputs}, layers {some} with "
+            f"function bodies{cut} as well, and the whole graph"
+        )
+
     def _read_whole(self) -> tuple[NDArray[np.float32], dict[str, NDArray[np.floating]]]:
         """Logits and state by name, of the whole graph as it is shipped."""
         spec = state_spec(self.config)
@@ -121,21 +131,23 @@ class LayerCheck:
                 comparison.state(name, value, wanted.numpy())
 
     def _layer(self, reading: LayerReading) -> None:
-        """Compare one layer: as it is shipped, and some in all ways."""
-        thorough = reading.index in self._thorough()
-        if thorough or not self.integers:
-            self._ways(reading, self.library, native=True, wide=self.integers)
+        """Compare one layer: as it is shipped, with float32 inputs, and some in all ways."""
+        thorough = reading.index in self.thorough
+        library = self.library
+        if self.integers and not thorough:
+            library = {"whole chunks": library["whole chunks"]}
+        self._ways(reading, library, native=True, wide=self.integers)
         if thorough:
             self._ways(reading, self.bodies, native=False, wide=self.integers)
         if self.integers:
             self._ways(reading, {"whole chunks": self.rounded}, native=True, wide=False)
 
-    def _thorough(self) -> set[int]:
+    @property
+    def thorough(self) -> set[int]:
         """Layers that are compared in all ways.
 
-        Layers of one kind of windows differ in their weights alone, which are held against the
-        model's one by one: what is wrong with a body, a cut or the widened product is wrong in
-        each of them. So there are some of each kind.
+        Layers of one kind of windows differ in their weights alone: what is wrong with a body or a
+        cut is wrong in each of them. So there are some of each kind.
         """
         last = self.config.num_hidden_layers - 1
         kinds = {tuple(row): index for index, row in enumerate(self.config.windows or ())}

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import onnx
 import onnx_ir as ir
-from tokenizers import Tokenizer
 
 from allmem_exporters.errors import ExportError
 from allmem_exporters.local_files import file_in, json_in
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.quantization.formats import finish_file
+from allmem_exporters.texts_trial import end_tokens
+from allmem_exporters.tokenizer_file import named_failure, read_tokenizer
 from allmem_ops.schema import ATTENTION_BY_HEAD, DOMAIN, KNOWN
 from allmem_runtime.config import Backbone, FileRecord, Manifest, Memory
 from allmem_runtime.files.digest import file_digest
@@ -104,6 +103,8 @@ def write_folder(
         if config.windows is not None:
             operators[ATTENTION_BY_HEAD.name] = ATTENTION_BY_HEAD.version
         manifest = _manifest(config, checkpoint, folder, storage, activations, decoder, operators)
+        # What opening would refuse is not published.
+        manifest = Manifest.from_json(manifest.to_json(), str(checkpoint))
         embed_manifest(folder / GRAPH_FILE, manifest)
         (folder / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
     except OSError as error:
@@ -161,8 +162,8 @@ def _manifest(
         weights=storage,
         activations=activations,  # type: ignore[arg-type]
         operators=operators,
-        begin_tokens=_begin_tokens(folder / TOKENIZER_FILE),
-        end_tokens=_end_tokens(config, folder / GENERATION_FILE),
+        begin_tokens=_begin_tokens(config, folder / TOKENIZER_FILE),
+        end_tokens=end_tokens(config, folder / GENERATION_FILE),
         files={
             path.name: FileRecord(path.stat().st_size, file_digest(path))
             for path in sorted(folder.iterdir())
@@ -174,22 +175,17 @@ def _manifest(
 
 def _provenance(checkpoint: Path) -> dict[str, str]:
     values = json_in(checkpoint, PROVENANCE_FILE) or {}
-    return {key: str(value) for key, value in values.items()}
+    return {key: str(value)[:1000] for key, value in values.items()}
 
 
-def _begin_tokens(tokenizer: Path) -> tuple[int, ...]:
+def _begin_tokens(config: AllMemConfig, path: Path) -> tuple[int, ...]:
     """What the tokenizer puts before every text."""
-    return tuple(Tokenizer.from_file(str(tokenizer)).encode("", add_special_tokens=True).ids)
-
-
-def _end_tokens(config: AllMemConfig, generation: Path) -> tuple[int, ...]:
-    """What ends an answer, by the model's generation settings and its configuration."""
-    found: list[Any] = [config.eos_token_id]
-    if generation.is_file():
-        found.append(json.loads(generation.read_text(encoding="utf-8")).get("eos_token_id"))
-    tokens: dict[int, None] = {}
-    for entry in found:
-        for token in entry if isinstance(entry, list) else [entry]:
-            if isinstance(token, int) and 0 <= token < config.vocab_size:
-                tokens[token] = None
-    return tuple(tokens)
+    tokenizer = read_tokenizer(path)
+    with named_failure(f"{path} is no tokenizer", "Convert its source again."):
+        found = tuple(tokenizer.encode("", add_special_tokens=True).ids)
+    if odd := [token for token in found if token >= config.vocab_size]:
+        raise ExportError(
+            f"{path} begins texts with the token {odd[0]}; the model has {config.vocab_size}.",
+            "Tokenizer and weights come from different models: convert the source again.",
+        )
+    return found

@@ -11,7 +11,9 @@ import onnx_ir as ir
 
 from allmem_exporters.errors import ExportError
 from allmem_exporters.model.config import AllMemConfig
+from allmem_exporters.model.state import state_spec
 from allmem_exporters.model.weights import empty_layer
+from allmem_runtime.machine import available_memory
 from allmem_runtime.quantities import format_bytes
 
 _BESIDE = 64 << 20
@@ -22,6 +24,8 @@ _LAYERS = 3
 """Copies of a layer in float32 that lie in memory at once, packed or widened."""
 _STREAMS = 16
 """Token streams of the compared text that lie in memory at once."""
+_BYTES = {"float32": 4.0, "float16": 2.0, "int8": 34 / 32, "int4": 20 / 32}
+"""Of a weight as it is stored."""
 
 
 def check_disk(graph: ir.Model, folder: Path) -> None:
@@ -45,49 +49,73 @@ def check_disk(graph: ir.Model, folder: Path) -> None:
         )
 
 
-def needed_memory(config: AllMemConfig, *, table_bytes: int, tokens: int | None) -> int:
+def file_bytes(config: AllMemConfig, storage: str) -> int:
+    """Bytes of an exported file, nearly: all weights count as if they were stored like matrices."""
+    layer = sum(parameter.numel() for parameter in empty_layer(config).parameters())
+    tables = _tables(config) * config.vocab_size * config.hidden_size
+    of_table = _BYTES["int8" if storage == "int4" else storage]
+    return int(config.num_hidden_layers * layer * _BYTES[storage] + tables * of_table)
+
+
+def needed_memory(config: AllMemConfig, *, storage: str, laid_out: bool, tokens: int | None) -> int:
     """Bytes that an export takes at most.
 
     Args:
         config: of the model.
-        table_bytes: that embedding or head take as they are stored.
+        storage: how matrices are stored.
+        laid_out: whether ONNX Runtime lays them out once more when it opens the graph.
         tokens: length of the text it is compared on; None for no check.
     """
     layer = 4 * sum(parameter.numel() for parameter in empty_layer(config).parameters())
-    needed = _LIBRARIES + _LAYERS * layer + table_bytes
+    of_table = _BYTES["int8" if storage == "int4" else storage]
+    needed = _LIBRARIES + _LAYERS * layer + int(config.vocab_size * config.hidden_size * of_table)
     if tokens is not None:
         widest = config.intermediate_size * 2 + _STREAMS * config.hidden_size
-        needed += 4 * tokens * widest
+        # The whole graph is read: its file is mapped, and its state is there before and after.
+        needed += 4 * tokens * widest + 2 * state_spec(config).nbytes
+        needed += file_bytes(config, storage) * (2 if laid_out else 1)
     return needed
 
 
-def check_memory(needed: int, hint: str) -> None:
+def check_memory(
+    config: AllMemConfig, *, storage: str, matmul_kernel: str | None, tokens: int | None
+) -> None:
     """Refuse to begin what the memory that is free cannot hold.
 
     Args:
-        needed: bytes.
-        hint: what would need less.
+        config: of the model.
+        storage: how matrices are stored.
+        matmul_kernel: which kernel multiplies integers; None for our own.
+        tokens: length of the text it is compared on; None for no check.
 
     Raises:
-        ExportError: says how much is needed and how much there is.
+        ExportError: says how much is needed, how much there is, and what would fit.
     """
+    own = storage in ("int8", "int4") and matmul_kernel in (None, "allmem")
+    laid_out = not own and storage != "float16"  # float16 is widened at each step
+    needed = needed_memory(config, storage=storage, laid_out=laid_out, tokens=tokens)
     free = available_memory()
-    if free is not None and needed > free:
-        raise ExportError(
-            f"The export takes {format_bytes(needed)} of memory; {format_bytes(free)} are "
-            "available.",
-            hint,
-        )
+    if free is None or needed <= free:
+        return
+    ways = {
+        "--weights int4": needed_memory(config, storage="int4", laid_out=False, tokens=tokens),
+        "--no-check": needed_memory(config, storage=storage, laid_out=laid_out, tokens=None),
+        "--weights int4 --no-check": needed_memory(
+            config, storage="int4", laid_out=False, tokens=None
+        ),
+    }
+    fitting = next((way for way, takes in ways.items() if takes <= free), None)
+    hint = "Close other programs"
+    if fitting is not None:
+        hint += f", or export with {fitting}, which takes {format_bytes(ways[fitting])}"
+    raise ExportError(
+        f"The export takes {format_bytes(needed)} of memory; {format_bytes(free)} are available.",
+        f"{hint}.",
+    )
 
 
-def available_memory() -> int | None:
-    """Bytes that programs can still take; None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        found = dict(line.split(":", 1) for line in lines)
-        return int(found["MemAvailable"].split()[0]) << 10
-    except (OSError, ValueError, KeyError):
-        return None
+def _tables(config: AllMemConfig) -> int:
+    return 1 if config.tie_word_embeddings else 2
 
 
 def peak_memory() -> int:

@@ -6,13 +6,14 @@ feed-forward network adds, the next norm and every state tensor must agree, and 
 of the head. At the end the whole graph reads the text as it is shipped.
 
 Layers differ in their weights alone. So all of them run with our library, and three of them, the
-first, the middle and the last, with the function bodies as well; in random pieces as in whole
+first, the middle and the last, with the function bodies as well, in random pieces as in whole
 chunks.
 
 PyTorch gets the weights as they are stored, each of which has to be within its format's rounding of
-the model's (see `stored_weights`). What is multiplied in integers is compared twice: with float32
-inputs in these three layers, where nothing but the weights is rounded and the tolerance is that of
-any float32 export; and in all layers as it is shipped, inputs rounded to eight bits as well.
+the model's (see `stored_weights`). What is multiplied in integers is compared twice in every layer:
+with float32 inputs, where nothing but the weights is rounded and the tolerance is that of any
+float32 export (in random pieces in these three layers alone); and as it is shipped, inputs rounded
+to eight bits as well.
 """
 
 from __future__ import annotations
@@ -124,10 +125,9 @@ def validate(
                     f"{stored_as.description}: {format_bytes(found.nbytes)}, errors up to "
                     f"{found.worst:.2f} of what rounding may leave ({found.worst_name})"
                 )
-            layers = weights.config.num_hidden_layers
             report(
-                f"compared: {layers} layers one by one and the whole graph "
-                f"on {len(text.tokens):,} tokens, {len(text.rows)} rows of the head; "
+                f"compared: {check.scope()} on {len(text.tokens):,} tokens, "
+                f"{len(text.rows)} rows of the head; "
                 f"{format_bytes(peak_memory())} of memory at most"
             )
             return rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,15 +19,16 @@ from allmem_exporters.optimum import registry as optimum  # noqa: F401  (registe
 from allmem_exporters.optimum.arguments import options_of
 from allmem_runtime.errors import AllMemError
 from allmem_runtime.options import from_keywords
+from allmem_runtime.strict_json import read_object
 
 
 def is_checkpoint(source: Path) -> bool:
     """Whether ``source`` is a folder with an AllMem model, not one to convert."""
     try:
-        config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+        config = read_object(source / "config.json")
     except (OSError, ValueError):
         return False
-    return isinstance(config, dict) and config.get("model_type") == AllMemConfig.model_type
+    return config.get("model_type") == AllMemConfig.model_type
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from allmem_exporters.errors import ConversionError
-from allmem_exporters.model.config import ACTIVATIONS, ROPE_KINDS
+from allmem_exporters.model.config import ACTIVATIONS
 from allmem_exporters.model.families import FAMILIES
+from allmem_exporters.model.rope_options import ROPE_KINDS
 from allmem_runtime.files.digest import file_digest
 
 SUPPORTED = (

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoTokenizer, PretrainedConfig
 
 from allmem_exporters.errors import ConversionError
 from allmem_exporters.local_files import file_in, json_in, refuse_code, weight_files
+from allmem_exporters.model.config import check_sizes
 from allmem_exporters.sources.decoder import SUPPORTED, backbone_options, sha256_of
 from allmem_exporters.tensor_reader import TensorFile
+from allmem_exporters.tokenizer_file import named_failure
 
 _TOKENIZER_SETTINGS = "tokenizer_config.json"
 _LABELS = ("num_labels", "id2label", "label2id", "problem_type")
@@ -52,10 +54,12 @@ class FolderSource:
         kept = {key: value for key, value in settings.items() if key not in _LABELS}
         kind = kept.pop("model_type", None)
         try:
-            if kind not in CONFIG_MAPPING:
+            if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
                 raise ValueError(f"its model_type is {kind!r}")
+            check_sizes(kept)
             return CONFIG_MAPPING[kind](**kept)
-        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+        except (StrictDataclassError, ValueError, KeyError, TypeError, AttributeError,
+                ArithmeticError) as error:  # fmt: skip
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ConversionError(
                 f"{self.name}: config.json cannot be read ({reason}).", SUPPORTED
@@ -115,17 +119,14 @@ class FolderSource:
             shutil.copyfile(path, out / name)
 
     def _convert_tokenizer(self, out: Path) -> None:
-        try:
+        with named_failure(
+            f"{self.name}: there is no tokenizer.json, and none could be made",
+            "Add the model's tokenizer.json to the folder.",
+        ):
             tokenizer = AutoTokenizer.from_pretrained(
                 self.folder, local_files_only=True, trust_remote_code=False
             )
-        except (OSError, ValueError, ImportError) as error:
-            raise ConversionError(
-                f"{self.name}: there is no tokenizer.json, and none could be made "
-                f"({str(error).strip().splitlines()[0]}).",
-                "Add the model's tokenizer.json to the folder.",
-            ) from error
-        tokenizer.save_pretrained(out)
+            tokenizer.save_pretrained(out)
         if not (out / "tokenizer.json").is_file():
             raise ConversionError(
                 f"{self.name}: its tokenizer has no tokenizer.json form.",
@@ -137,9 +138,10 @@ class FolderSource:
         settings = out / _TOKENIZER_SETTINGS
         if (out / "chat_template.jinja").exists() or not settings.is_file():
             return
-        template = json.loads(settings.read_text(encoding="utf-8")).get("chat_template")
+        template = (json_in(out, _TOKENIZER_SETTINGS) or {}).get("chat_template")
         if isinstance(template, list):
-            named = {entry.get("name"): entry.get("template") for entry in template}
-            template = named.get("default")
+            entries = [entry for entry in template if isinstance(entry, dict)]
+            named = [e.get("template") for e in entries if e.get("name") == "default"]
+            template = named[-1] if named else None
         if isinstance(template, str):
             (out / "chat_template.jinja").write_text(template, encoding="utf-8")

@@ -18,10 +18,12 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize
 from numpy.typing import NDArray
 
 from allmem_exporters.errors import ConversionError
+from allmem_runtime.strict_json import is_whole
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
 _ALIGNMENT = 32
+_MOST_ALIGNMENT = 1 << 20
 _STRING, _ARRAY = 8, 9
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q",
             12: "d"}  # fmt: skip
@@ -149,11 +151,13 @@ class GgufFile:
         tensors, fields = header.count(), header.count()
         for _ in range(fields):
             key = header.text().decode()
+            if key in self.fields:
+                raise ValueError(f"its metadata has {key[:80]!r} twice")
             self.fields[key] = header.value(header.number("I"))
         entries = [self._entry(header) for _ in range(tensors)]
         alignment = self.fields.get("general.alignment", _ALIGNMENT)
-        if not isinstance(alignment, int) or alignment < 1:
-            raise ValueError(f"its alignment is {alignment}")
+        if not is_whole(alignment, 1, _MOST_ALIGNMENT):
+            raise ValueError(f"its alignment is {alignment!r}")
         start = -(-header.at // alignment) * alignment
         known: set[GGMLQuantizationType] = set()
         for name, kind, shape, offset in entries:
@@ -171,6 +175,8 @@ class GgufFile:
         if not 1 <= dimensions <= _MOST_DIMENSIONS:
             raise ValueError(f"the tensor {name} has {dimensions} dimensions")
         shape = tuple(header.number("Q") for _ in range(dimensions))[::-1]
+        if 0 in shape:
+            raise ValueError(f"the tensor {name} is empty")
         kind, offset = header.number("I"), header.number("Q")
         return name, kind, shape, offset
 

@@ -43,6 +43,9 @@ def test_rate_rises_stays_and_falls() -> None:
         ("[optimizer]\nbetas = [0.9, 1.0]", "optimizer.betas"),
         ("[optimizer]\nclip = 0", "optimizer.clip"),
         ("steps =", "TOML"),
+        ("steps = " + "[" * 5000, "TOML: it is nested too deeply"),
+        ("cross_entropy = nan", "TOML: nan is not a finite number"),
+        ("cross_entropy = " + "9" * 400, "TOML: an integer has more than 64 bits"),
     ],
 )
 def test_settings_are_checked(text: str, said: str, tmp_path: Path) -> None:

@@ -27,7 +27,6 @@ class Format:
             loading a model, is done here once.
         memory: bytes that reading one example may take beyond what the process has by then.
         seconds: of CPU time that reading one example may take.
-        share: of the mutations of `make test`; below 1 where reading is slow.
     """
 
     name: str
@@ -36,7 +35,6 @@ class Format:
     reader: Callable[[Path], Read]
     memory: int = 1 << 30
     seconds: float = 10.0
-    share: float = 1.0
 
 
 def files_in(folder: Path) -> Files:

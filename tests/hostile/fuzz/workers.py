@@ -16,9 +16,10 @@ from hostile.fuzz.worker import save_finding
 
 ROOT = Path(__file__).parents[3]
 PATHS = (ROOT / "tests", ROOT, ROOT / "tests" / "exporters")
-WALL_SECONDS = 60.0
-"""An example that a library never returns from is given up after this long; also the time in which
-a worker must have loaded what a format needs."""
+WALL_SECONDS = 120.0
+"""An example that a library never returns from is given up after this long."""
+_START_SECONDS = 600.0
+"""Within which a worker must have loaded what a format needs, on a machine with much else to do."""
 
 
 class Worker:
@@ -56,9 +57,10 @@ class Worker:
         assert process.stdin is not None and process.stdout is not None
         asked = {"format": name, "folder": str(folder), "first": first, "count": count}
         process.stdin.write(json.dumps(asked).encode() + b"\n")
-        at = first
+        at, patience = first, _START_SECONDS
         while True:
-            line = self._line(process.stdout.fileno())
+            line = self._line(process.stdout.fileno(), patience)
+            patience = WALL_SECONDS
             if not line:
                 what = self._end(line is None)
                 kept = save_finding(folder, what, "") if (folder / "work").is_dir() else ""
@@ -71,10 +73,10 @@ class Worker:
             at = max(at, answer["number"] + 1)
             yield answer
 
-    def _line(self, descriptor: int) -> bytes | None:
+    def _line(self, descriptor: int, seconds: float) -> bytes | None:
         """The next line of an answer: empty where the child has ended, None where it hangs."""
         while b"\n" not in self._unread:
-            if not select.select([descriptor], [], [], WALL_SECONDS)[0]:
+            if not select.select([descriptor], [], [], seconds)[0]:
                 return None
             part = os.read(descriptor, 1 << 16)
             if not part:

@@ -22,6 +22,11 @@ from allmem_runtime import ModelFileError, UsageError, load
         pytest.param("generation_config.json", b"[" * 100_000, id="deep generation"),
         pytest.param("generation_config.json", b"\xff", id="generation that is not UTF-8"),
         pytest.param("generation_config.json", b" " * ((1 << 20) + 1), id="large generation"),
+        pytest.param(
+            "generation_config.json",
+            b'{"do_sample": true, "temperature": 1' + b"0" * 400 + b"}",
+            id="generation beyond floats",
+        ),
         pytest.param("chat_template.jinja", b"\xff", id="template that is not UTF-8"),
         pytest.param("chat_template.jinja", b"{% for", id="template that is no template"),
         pytest.param("chat_template.jinja", b"{{ ''.__class__.__mro__ }}", id="template that digs"),

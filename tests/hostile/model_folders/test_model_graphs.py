@@ -140,3 +140,35 @@ def test_manifest_that_is_not_its_graphs_is_refused(
     }
     rewrite(folder, stand_in.manifest(files, **changes).to_json())
     assert message in refused(folder).message
+
+
+def test_state_whose_size_the_graph_leaves_open_is_refused(folder: Path) -> None:
+    """Else the manifest alone would say how much memory a session takes."""
+    path = folder / spec.GRAPH_FILE
+    model = onnx.load(path, load_external_data=False)
+    state = next(value for value in model.graph.input if value.name == "past.0.key")
+    state.type.tensor_type.shape.dim[2].dim_param = "rows"
+    path.write_bytes(model.SerializeToString())
+    error = refused(folder)
+    assert "input 'past.0.key' has the shape [1, 1, 'rows', 4]" in error.message
+
+
+@pytest.mark.parametrize("kind", ["Loop", "Scan", "ConstantOfShape", "Expand", "Tile", "CumSum"])
+@pytest.mark.parametrize("where", ["graph", "branch", "function"])
+def test_operator_that_no_export_holds_is_refused_by_name(
+    folder: Path, kind: str, where: str
+) -> None:
+    model = onnx.load(folder / spec.GRAPH_FILE, load_external_data=False)
+    node = helper.make_node(kind, ["position"], ["odd"])
+    if where == "graph":
+        model.graph.node.append(node)
+    elif where == "branch":
+        inner = helper.make_graph([node], "inner", [], [])
+        chosen = helper.make_node("If", ["position"], ["odd"], then_branch=inner, else_branch=inner)
+        model.graph.node.append(chosen)
+    else:
+        opsets = [helper.make_opsetid("", 21)]
+        body = helper.make_function("ai.allmem", "TTTMemory", ["position"], ["odd"], [node], opsets)
+        model.functions.append(body)
+    (folder / spec.GRAPH_FILE).write_bytes(model.SerializeToString())
+    assert f"a node of the operator {kind!r} of the domain ''" in refused(folder).message

@@ -105,7 +105,7 @@ def test_bad_manifest_is_refused_naming_the_key(
     ("text", "message"),
     [
         pytest.param("", "not a JSON manifest", id="empty"),
-        pytest.param("[]", "is a list", id="list"),
+        pytest.param("[]", "holds a list", id="list"),
         pytest.param("{" * 100, "not a JSON manifest", id="broken"),
         pytest.param("[" * 100_000, "not a JSON manifest", id="deep"),
         pytest.param('{"window": 1, "window": 2}', "'window' is there twice", id="repeated key"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
@@ -12,6 +11,7 @@ from allmem_exporters.errors import DataError
 from allmem_exporters.finetune.data.sequence import Sequence
 from allmem_exporters.finetune.data.splits import split_of
 from allmem_exporters.finetune.data.tokens import Tokens
+from allmem_runtime.strict_json import parse_json
 
 ROLES = ("system", "user", "assistant")
 
@@ -56,7 +56,7 @@ def chat_sequence(
 
 def _messages(line: str, where: str) -> list[dict[str, str]]:
     try:
-        value: Any = json.loads(line)
+        value: Any = parse_json(line)
     except ValueError as error:
         raise DataError(f"{where}: not JSON ({error}).") from error
     messages = value.get("messages") if isinstance(value, dict) else None

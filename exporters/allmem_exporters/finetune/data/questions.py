@@ -7,7 +7,6 @@ paragraphs, so that the evaluation asks about texts that training never saw.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from allmem_exporters.errors import DataError
 from allmem_exporters.finetune.data.documents import Document
 from allmem_exporters.finetune.data.sequence import HELDOUT, SPLITS, TRAIN
 from allmem_exporters.finetune.data.splits import split_of
+from allmem_runtime.strict_json import parse_json
 
 RESERVED = 500
 """Questions that RULER asks by default."""
@@ -81,12 +81,12 @@ def read_questions(path: Path, kind: str, heldout: float, reserved: int = RESERV
         DataError: the file cannot be read or is laid out otherwise; names it and the place.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}.") from error
     try:
         items = list((_squad if kind == "squad" else _hotpotqa)(data))
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise DataError(f"{path} is not laid out as {kind}: {error!r}.") from error
     kept_groups = {item.group for item in items[:reserved]}
     sides = {

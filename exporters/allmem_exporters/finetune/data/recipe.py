@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from allmem_exporters.errors import DataError
 from allmem_exporters.finetune.data.questions import RESERVED
 from allmem_exporters.finetune.data.sequence import HELDOUT, TRAIN
+from allmem_runtime.strict_toml import read_toml
 
 _TOP = {"checkpoint": str, "length": int, "seed": int, "heldout": float, "sequences": int,
         "heldout_sequences": int, "source": list}  # fmt: skip
@@ -80,8 +80,7 @@ def read_recipe(path: Path) -> Recipe:
         DataError: names the file, the line where it can be known, the key and what is allowed.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        table = tomllib.loads(text)
+        text, table = read_toml(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
@@ -94,7 +93,7 @@ def read_recipe(path: Path) -> Recipe:
     weights = []
     for number, source in enumerate(sources):
         kind = source.get("kind")
-        if kind not in _OWN:
+        if not isinstance(kind, str) or kind not in _OWN:
             raise DataError(
                 f"{where.of('kind', number)}: kind is {kind!r}; allowed: {', '.join(KINDS)}."
                 f"{_suggestion(str(kind), KINDS)}"

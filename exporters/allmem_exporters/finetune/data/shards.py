@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,10 @@ from allmem_exporters.finetune.data.shard_format import (
     VERSION,
 )
 from allmem_runtime.files.digest import file_digest
+from allmem_runtime.strict_json import read_object
 
 _AGAIN = "Make it again with `allmem data`."
+_MAX_INDEX_BYTES = 1 << 30
 
 
 class Shards:
@@ -67,11 +68,22 @@ class Shards:
         return len(self.entries)
 
     def __getitem__(self, number: int) -> Sequence:
-        """One sequence, copied out of the memory map."""
+        """One sequence, copied out of the memory map.
+
+        Raises:
+            DataError: it holds a token that is none of the vocabulary.
+        """
         entry = self.entries[number]
         part = slice(entry["start"], entry["start"] + entry["length"])
+        ids = self._tokens[part].astype(np.int64)
+        if ids.max() >= self.index["vocab_size"]:  # a model would look it up in its embedding
+            raise DataError(
+                f"{self.folder / TOKENS_FILE} holds the token {ids.max()}; its index says that all "
+                f"are below {self.index['vocab_size']}.",
+                _AGAIN,
+            )
         return Sequence(
-            ids=self._tokens[part].astype(np.int64),
+            ids=ids,
             counts=self._counts[part].astype(bool),
             kind=entry["kind"],
             split=entry["split"],
@@ -83,10 +95,10 @@ class Shards:
         if not path.is_file():
             raise DataError(f"{self.folder} holds no training data ({INDEX_FILE} is missing).")
         try:
-            index: Any = json.loads(path.read_text(encoding="utf-8"))
+            index = read_object(path, _MAX_INDEX_BYTES)
         except (ValueError, OSError) as error:
             raise DataError(f"{path} cannot be read: {error}.", _AGAIN) from error
-        if not isinstance(index, dict) or index.get("format") != FORMAT:
+        if index.get("format") != FORMAT:
             raise DataError(f"{path} does not describe training data of this project.")
         if index.get("version") != VERSION:
             raise DataError(
@@ -94,11 +106,11 @@ class Shards:
                 _AGAIN,
             )
         wanted = {"tokenizer": str, "vocab_size": int, "tokens": int, "sha256": dict,
-                  "sequences": list}  # fmt: skip
+                  "sequences": list, "token_type": str}  # fmt: skip
         for key, kind in wanted.items():
-            if not isinstance(index.get(key), kind):
+            if type(index.get(key)) is not kind:
                 raise DataError(f"{path} has no valid {key!r}.", _AGAIN)
-        if index.get("token_type") not in TOKEN_TYPES:
+        if index["token_type"] not in TOKEN_TYPES:
             raise DataError(f"{path}: token_type is {index.get('token_type')!r}.", _AGAIN)
         return index
 

@@ -6,7 +6,6 @@ on its own. So no document can contain a control token, and it is known which to
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from collections.abc import Sequence as Listing
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from allmem_exporters.errors import DataError
 from allmem_exporters.finetune.data.shard_format import tokenizer_digest
+from allmem_runtime.strict_json import read_object
 
 Message = Mapping[str, str]
 
@@ -202,9 +202,6 @@ def _read_json(path: Path, *, optional: bool) -> dict[str, Any]:
     if optional and not path.is_file():
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}.") from error
-    if not isinstance(value, dict):
-        raise DataError(f"{path} is not a JSON object.")
-    return value

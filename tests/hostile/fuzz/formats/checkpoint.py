@@ -66,4 +66,4 @@ def _reader(good: Path) -> Read:
     return read
 
 
-FORMAT = Format("checkpoint", _make, _mutate, _reader, memory=1 << 31, share=0.5)
+FORMAT = Format("checkpoint", _make, _mutate, _reader, memory=1 << 31)

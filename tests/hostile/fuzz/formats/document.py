@@ -51,4 +51,4 @@ def _reader(good: Path) -> Read:
     return read
 
 
-FORMAT = Format("document", _make, _mutate, _reader, seconds=30.0, share=0.5)
+FORMAT = Format("document", _make, _mutate, _reader, seconds=30.0)

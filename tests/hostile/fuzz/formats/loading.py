@@ -18,4 +18,4 @@ def _reader(good: Path) -> Read:
     return read
 
 
-FORMAT = Format("loading", write_toy, graph.mutate, _reader, share=0.5)
+FORMAT = Format("loading", write_toy, graph.mutate, _reader)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from random import Random
@@ -14,6 +13,7 @@ from hostile.fuzz.mutate_json import mutated_json_bytes
 
 from allmem_runtime.engine import prepared
 from allmem_runtime.engine.preparing import prepare
+from allmem_runtime.errors import ModelFileError
 from allmem_runtime.files.package import open_package
 from allmem_runtime.files.user_cache import VARIABLE
 from allmem_runtime.info import model_info, model_lines
@@ -38,8 +38,9 @@ def _reader(good: Path) -> Read:
         os.environ[VARIABLE] = str(folder / "cache")
         package = open_package(folder / MODEL)
         found = prepared.find(package, None)
-        json.dumps(found.notice)
         "\n".join(model_lines(model_info(folder / MODEL)))
+        if found.notice:
+            raise ModelFileError(found.notice)  # told to the user as a notice
 
     return read
 

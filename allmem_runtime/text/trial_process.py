@@ -1,0 +1,97 @@
+"""Starts the process in which a tokenizer and a chat template are tried, and hears what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+from allmem_runtime.errors import ModelFileError
+from allmem_runtime.quantities import format_bytes
+from allmem_runtime.spec import CHAT_TEMPLATE_FILE, TOKENIZER_FILE
+from allmem_runtime.text.limits import Limits
+
+_CHILD = "allmem_runtime.text.trial_child"
+_REMEDY = "Open only models that you trust; get this one from its source, or do without it."
+
+
+class Task(Protocol):
+    """What is to be tried; see ``trial.Candidate``."""
+
+    @property
+    def origin(self) -> Path:
+        """Folder the files lie in."""
+
+    def as_data(self) -> dict[str, Any]:
+        """All else as JSON knows it."""
+
+
+def run(task: Task) -> dict[str, Any]:
+    """What trying finds out: ``chat``, and the ``dates`` that the template was told.
+
+    Raises:
+        ModelFileError: a file fails, or takes too much; the text names it.
+    """
+    data = task.as_data()
+    if not sys.executable or hasattr(sys, "frozen"):
+        return _here(data, task.origin)
+    limits = Limits.of(len(data["tokenizer"]))
+    data["limits"] = asdict(limits)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+        "RAYON_NUM_THREADS": "1",  # each thread would reserve memory of its own
+        "TOKENIZERS_PARALLELISM": "false",
+        "RUST_BACKTRACE": "0",
+    }
+    process = subprocess.Popen(
+        # -P: a file in the working directory is no module of ours.
+        [sys.executable, "-P", "-m", _CHILD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    )
+    with process:
+        try:
+            said, _ = process.communicate(json.dumps(data).encode(), limits.wall_seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            said, _ = process.communicate()
+        except BaseException:
+            process.kill()
+            raise
+    lines = said.splitlines()
+    last = json.loads(lines[-1]) if lines else {"trying": TOKENIZER_FILE}
+    return _outcome(last, process.returncode, limits, task.origin)
+
+
+def _here(data: dict[str, Any], origin: Path) -> dict[str, Any]:
+    """Try in this process, where a program in one piece holds the interpreter."""
+    from allmem_runtime.text.trial_child import try_all
+
+    said: list[dict[str, Any]] = []
+    try_all(data, said.append)
+    return _outcome(said[-1], 0, Limits.of(len(data["tokenizer"])), origin)
+
+
+def _outcome(last: dict[str, Any], code: int, limits: Limits, origin: Path) -> dict[str, Any]:
+    """What was said last; what is about to be tried is named before it is."""
+    name = last.get("trying", "")
+    if "error" in last:
+        message, hint = last["error"]
+        raise ModelFileError(message.replace("\0", str(origin / name)), hint)
+    if "chat" in last:
+        return last
+    if code == -getattr(signal, "SIGXCPU", 0):
+        template = name == CHAT_TEMPLATE_FILE
+        seconds = limits.template_seconds if template else limits.cpu_seconds
+        reason = f"trying it takes more than {seconds} seconds"
+    else:
+        reason = f"trying it crashes, or takes more than {format_bytes(limits.memory)} of memory"
+    raise ModelFileError(f"{origin / name} cannot be used: {reason}.", _REMEDY)
