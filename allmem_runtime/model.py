@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from allmem_runtime.engine.malloc import give_heap_back
 from allmem_runtime.engine.options import EngineOptions
 from allmem_runtime.engine.probe import probe_cuda
 from allmem_runtime.errors import PassagesError, UsageError
+from allmem_runtime.files.embedding_table import EmbeddingTable
 from allmem_runtime.files.package import open_package
 from allmem_runtime.loaded_model import LoadedModel, Texts
 from allmem_runtime.options import from_keywords
 from allmem_runtime.passages.keeping import Text
+from allmem_runtime.passages.likeness import Likeness
 from allmem_runtime.session.session import Session
 
 log = logging.getLogger(__name__)
@@ -70,6 +73,18 @@ class Model(LoadedModel):
     Threads may share it; each session belongs to one thread at a time.
     """
 
+    @cached_property
+    def _likeness(self) -> Likeness | None:
+        """Compares questions with passages by the model's embedding, if NumPy can read that."""
+        try:
+            table = EmbeddingTable.of(self.package)
+        except OSError as error:
+            log.info("Passages are compared by their words alone: %s.", error)
+            return None
+        if table is None:
+            return None
+        return Likeness(self.tokenizer.encode_text, table.rows, table.vocabulary)
+
     def session(self, *, undo: bool = True, text: str | Path | bool = False) -> Session:
         """A blank session.
 
@@ -82,7 +97,9 @@ class Model(LoadedModel):
         """
         session = Session(self, undo=undo)
         if text is not False:
-            session.keep_text(Text(None) if text is True else Text.beside(Path(text), ""))
+            home = None if text is True else Path(text)
+            like = self._likeness
+            session.keep_text(Text.beside(home, "", like) if home else Text(None, like))
         return session
 
     def open(self, path: str | Path, *, undo: bool = True, text: bool = True) -> Session:
@@ -103,7 +120,8 @@ class Model(LoadedModel):
         session = Session.opened(self, Path(path), undo=undo)
         if text and session.text_digest:
             try:
-                session.keep_text(Text.beside(Path(path), session.text_digest))
+                kept = Text.beside(Path(path), session.text_digest, self._likeness)
+                session.keep_text(kept)
             except PassagesError as error:
                 session.lose_text(error)
         return session

@@ -78,7 +78,7 @@ FIELDS: dict[str, dict[int, Field]] = {
         **_messages(tensor=10, graph=11, sparse=23),
     },
     "tensor": {
-        1: Field(VARINT, once=False), **_numbers(2, 14), **_texts(3, 8, 9, 12),
+        1: Field(VARINT, once=False), **_numbers(2, 14), **_texts(3, 9, 12), **_says(name=8),
         4: Field(FIXED32, once=False), 5: Field(VARINT, once=False), **_many(6, 16),
         7: Field(VARINT, once=False), 10: Field(FIXED64, once=False),
         11: Field(VARINT, once=False), **_messages(external=13),

@@ -23,9 +23,21 @@ MAX_FIELDS = 4_000_000  # bounds the time of the walk
 MAX_NAME_BYTES = 1 << 12
 MAX_METADATA_BYTES = 1 << 21
 
+EMBEDDING = "embedding"
+"""Begins the names of the tensors of the token embedding."""
+
 _EXTERNAL = frozenset({"location", "offset", "length", "checksum"})
 _ONLY_OURS = "Open only models that `allmem export` wrote."
 _REMEDY = "Export the model again, or fetch an intact copy."
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Where a tensor lies: bytes of a file beside the graph."""
+
+    file: str
+    offset: int
+    length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +53,7 @@ class Scan:
         operators: names of the nodes of our own domain.
         in_place: state inputs that a single node of our domain both consumes and renews; only
             for these may input and output share one buffer.
+        embedding: where the tensors of the embedding lie, by name.
     """
 
     metadata: dict[str, str]
@@ -50,6 +63,7 @@ class Scan:
     nodes: int
     operators: frozenset[str]
     in_place: frozenset[str]
+    embedding: dict[str, Extent]
 
 
 @dataclass(slots=True)
@@ -64,6 +78,7 @@ class _Found:
     consumers: dict[str, list[int]] = field(default_factory=dict)
     producers: dict[str, int] = field(default_factory=dict)
     ours: set[int] = field(default_factory=set)
+    embedding: dict[str, Extent] = field(default_factory=dict)
     nodes: int = 0
 
 
@@ -124,6 +139,7 @@ class _Walk:
             nodes=found.nodes,
             operators=frozenset(found.operators),
             in_place=frozenset(in_place),
+            embedding=found.embedding,
         )
 
     def renewed_by_its_only_consumer(self, name: str) -> bool:
@@ -167,7 +183,9 @@ class _Walk:
                 record.setdefault(field.says, []).append(self.text(kind, value, limit))
         self.record(kind, record, top)
         if external:
-            self.external(external)
+            extent = self.external(external)
+            if (name := record.get("name", [""])[0]).startswith(EMBEDDING):
+                self.found.embedding[name] = extent
         return record
 
     def entry(self, kind: str, record: dict[str, list[str]]) -> tuple[str, str]:
@@ -176,7 +194,7 @@ class _Walk:
             self.fail(f"an entry of {kind} data lacks its key or its value")
         return record["key"][0], record["value"][0]
 
-    def external(self, entries: list[tuple[str, str]]) -> None:
+    def external(self, entries: list[tuple[str, str]]) -> Extent:
         """Note which file a tensor lies in and how far it reaches."""
         for key, _ in entries:
             if key.startswith("prepacked"):
@@ -200,6 +218,7 @@ class _Walk:
             numbers[key] = int(value)
         place, reach = known["location"], numbers["offset"] + numbers["length"]
         self.found.external[place] = max(self.found.external.get(place, 0), reach)
+        return Extent(place, numbers["offset"], numbers["length"])
 
     def record(self, kind: str, record: dict[str, list[str]], top: bool) -> None:
         """Keep what a finished message says, and refuse what is not allowed."""

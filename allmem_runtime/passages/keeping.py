@@ -16,6 +16,7 @@ from pathlib import Path
 from allmem_runtime.errors import PassagesError
 from allmem_runtime.passages import schema
 from allmem_runtime.passages.cutting import LOOK, Cut, Cutter
+from allmem_runtime.passages.likeness import Likeness
 from allmem_runtime.passages.proof import chained, is_sound, token_at
 from allmem_runtime.passages.search import search
 from allmem_runtime.passages.store import Mark, Row, Store
@@ -33,10 +34,12 @@ class Text:
 
     Args:
         home: the file it is written to; None for a private temporary one.
+        like: compares questions and passages by the model's embedding; None where only their words
+            are compared.
     """
 
-    def __init__(self, home: Path | None) -> None:
-        self._home = home
+    def __init__(self, home: Path | None, like: Likeness | None = None) -> None:
+        self._home, self._like = home, like
         self._store: Store | None = None
         self._shared = False  # it is another session's store: what is added goes on top of it
         self._below: list[_Level] = []
@@ -52,7 +55,7 @@ class Text:
         self._tail = (0, 0)
 
     @classmethod
-    def beside(cls, session: Path, at: str) -> Text:
+    def beside(cls, session: Path, at: str, like: Likeness | None = None) -> Text:
         """The text of a session file, verified against the digest that the session stands at.
 
         A file that is ahead of its session, because the process that wrote both was killed, is
@@ -62,7 +65,7 @@ class Text:
             PassagesError: it is missing, changed, locked or another session's.
         """
         path = schema.beside(session)
-        text = cls(path)
+        text = cls(path, like)
         if not at:
             return text
         text._store = Store.open(path)
@@ -80,7 +83,7 @@ class Text:
     def fork(self) -> Text:
         """The same text for a fork of the session; what the fork adds is its own."""
         self._flush()
-        other = Text(None)
+        other = Text(None, self._like)
         other._store, other._shared = self._store, self._store is not None
         other._below, other._head = list(self._below), self._head
         return other
@@ -167,7 +170,9 @@ class Text:
         found = [
             passage
             for level in self._levels(at)
-            for passage in search(level.store, level.floor, question, earlier, most, tokens, count)
+            for passage in search(
+                level.store, level.floor, question, earlier, most, tokens, count, self._like
+            )
         ]
         best: list[Passage] = []
         for passage in sorted(found, key=lambda passage: -passage.score):

@@ -1,6 +1,8 @@
 """From a question to the passages that may hold its answer, and to none where none does.
 
-A passage fits if it holds a fair share of what is rare in the question, or a name of it.
+A passage fits if it holds a fair share of what is rare in the question, or a name of it. Those
+that fit are ordered by the words they share with the question, or where the model's embedding is at
+hand, by how much they are like it.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from allmem_runtime.passages.likeness import Judge, Likeness
 from allmem_runtime.passages.store import Mark, Row, Store
 from allmem_runtime.passages.weights import Weights, weigh
 from allmem_runtime.passages.words import ends_of, likeness, sentences
@@ -23,7 +26,16 @@ asked for: what fits far less only distracts."""
 AGAIN = 280
 """Characters of a passage that are read again: its best sentence and those around it."""
 
-_CANDIDATES = 64
+NEAR_BY_LIKENESS = 0.5
+"""The same of scores by likeness."""
+
+CANDIDATES = 400
+"""Passages that are compared with the question by likeness, those first that share its words."""
+
+_FEW_CANDIDATES = 64
+
+_Ranked = tuple[int, float, set[str]]
+"""A passage's number, its score, and the question's names in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +53,7 @@ def search(
     most: int,
     tokens: int,
     count: Callable[[str], int],
+    like: Likeness | None = None,
 ) -> list[Passage]:
     """The passages that fit a question best, the best first; see ``KeptText.find``.
 
@@ -55,18 +68,20 @@ def search(
     asked = weigh(store, question, [ends_of(turn) for turn in earlier], last)
     if asked is None:
         return []
-    weights = asked.words
+    ranked = _ranked(store, asked, last, CANDIDATES if like else _FEW_CANDIDATES)
+    near, judge = NEAR, _by_words(asked.words)
+    if like:
+        near, (ranked, judge) = NEAR_BY_LIKENESS, _by_likeness(store, until, asked, ranked, like)
     chosen: list[_Found] = []
     left = tokens
-    ranked = _ranked(store, asked, last)
     named: set[str] = set()
     for number, score, names in ranked:
-        if score < NEAR * ranked[0][1] and names <= named:
+        if score < near * ranked[0][1] and names <= named:
             continue
         row = store.row(number, until)
         if row is None or not row.text.strip():
             continue
-        text = _fitting(row.text, weights, left // (most - len(chosen)), count)
+        text = _fitting(row.text, judge, left // (most - len(chosen)), count)
         needed = count(text)
         if needed > left:
             continue
@@ -76,16 +91,39 @@ def search(
         named |= names
         if len(chosen) == most:
             break
-    return [_passage(store, group, weights, count) for group in _joined(chosen)]
+    return [_passage(store, group, judge, count) for group in _joined(chosen)]
 
 
-def _ranked(store: Store, weights: Weights, last: int) -> list[tuple[int, float, set[str]]]:
-    """The passages that fit, the best first: number, score, and the question's names in it.
+def _by_words(weights: dict[str, float]) -> Judge:
+    return lambda texts: [likeness(text, weights) for text in texts]
+
+
+def _by_likeness(
+    store: Store, until: Mark, asked: Weights, ranked: list[_Ranked], like: Likeness
+) -> tuple[list[_Ranked], Judge]:
+    """The candidates in the order of their likeness, and who judges parts of them."""
+    rows = [(store.row(number, until), number, names) for number, _, names in ranked]
+    texts = [row.text if row else "" for row, _, _ in rows]
+    judges = [(factor, like(text, texts)) for text, factor in asked.turns]
+
+    def judge(texts: Sequence[str]) -> Sequence[float]:
+        each = [[factor * score for score in one(texts)] for factor, one in judges]
+        return [sum(scores) for scores in zip(*each, strict=True)]
+
+    found = [
+        (number, score, names) for (_, number, names), score in zip(rows, judge(texts), strict=True)
+    ]
+    return sorted(found, key=lambda item: (-item[1], item[0])), judge
+
+
+def _ranked(store: Store, weights: Weights, last: int, most: int) -> list[_Ranked]:
+    """The passages that fit, the best first.
 
     Args:
         store: the passages.
         weights: of the question's words.
         last: number of the last passage.
+        most: how many at most.
     """
     scores: dict[int, float] = defaultdict(float)
     held: dict[int, float] = defaultdict(float)
@@ -105,10 +143,10 @@ def _ranked(store: Store, weights: Weights, last: int) -> list[tuple[int, float,
         for number, score in scores.items()
         if held[number] >= least or names[number]
     ]
-    return sorted(fitting, key=lambda item: (-item[1], item[0]))[:_CANDIDATES]
+    return sorted(fitting, key=lambda item: (-item[1], item[0]))[:most]
 
 
-def _fitting(text: str, weights: dict[str, float], tokens: int, count: Callable[[str], int]) -> str:
+def _fitting(text: str, judge: Judge, tokens: int, count: Callable[[str], int]) -> str:
     """The best sentence of a text and as many around it as are to be read again."""
 
     def fits(text: str) -> bool:
@@ -117,7 +155,8 @@ def _fitting(text: str, weights: dict[str, float], tokens: int, count: Callable[
     if fits(text):
         return text
     parts = [part for _, part in sentences(text)]
-    first = last = max(range(len(parts)), key=lambda number: likeness(parts[number], weights))
+    scores = judge(parts)
+    first = last = max(range(len(parts)), key=scores.__getitem__)
     best = parts[first]
     while (first, last) != (0, len(parts) - 1):
         if first == 0 or (last + 1 < len(parts) and (last - first) % 2 == 0):
@@ -154,11 +193,13 @@ def _joined(chosen: Sequence[_Found]) -> list[list[_Found]]:
 
 
 def _passage(
-    store: Store, group: Sequence[_Found], weights: dict[str, float], count: Callable[[str], int]
+    store: Store, group: Sequence[_Found], judge: Judge, count: Callable[[str], int]
 ) -> Passage:
     first = group[0].row
     text = "".join(found.row.text for found in group)
-    at, sentence = max(sentences(text), key=lambda part: likeness(part[1], weights))
+    parts = list(sentences(text))
+    scores = judge([part for _, part in parts])
+    at, sentence = parts[max(range(len(parts)), key=scores.__getitem__)]
     blank = len(sentence) - len(sentence.lstrip())
     line = first.line + text[: at + blank].count("\n")
     source = store.source(first.source)

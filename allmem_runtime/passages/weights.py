@@ -56,12 +56,14 @@ class Weights:
         least: what a passage must hold to fit.
         names: expressions of which each is enough.
         silent: expressions that order passages and make none fit.
+        turns: what asks and the turns before it, each with what it counts.
     """
 
     words: dict[str, float]
     least: float
     names: frozenset[str]
     silent: frozenset[str]
+    turns: tuple[tuple[str, float], ...]
 
 
 def weigh(store: Store, question: str, earlier: Sequence[str], last: int) -> Weights | None:
@@ -107,6 +109,7 @@ def weigh(store: Store, question: str, earlier: Sequence[str], last: int) -> Wei
         whole * (LEAST_SHARE_OF_WHOLE if speaking else LEAST_SHARE),
         frozenset(e for e in _names(counts, words, last) if speaking.isdisjoint(parts(word_of(e)))),
         frozenset(silent | asides if speaking else silent),
+        ((asks, 1.0), *zip(reversed(earlier), EARLIER, strict=False)),
     )
 
 
