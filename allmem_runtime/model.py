@@ -20,7 +20,7 @@ from allmem_runtime.files.package import open_package
 from allmem_runtime.loaded_model import LoadedModel, Texts
 from allmem_runtime.options import from_keywords
 from allmem_runtime.passages.keeping import Text
-from allmem_runtime.passages.likeness import Likeness
+from allmem_runtime.passages.likeness import LEAST_VOCABULARY, Likeness
 from allmem_runtime.session.session import Session
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class Model(LoadedModel):
         except OSError as error:
             log.info("Passages are compared by their words alone: %s.", error)
             return None
-        if table is None:
+        if table is None or table.vocabulary < LEAST_VOCABULARY:
             return None
         return Likeness(self.tokenizer.encode_text, table.rows, table.vocabulary)
 

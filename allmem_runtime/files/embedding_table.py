@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from allmem_runtime.files.package import Package
 _GROUP = 4
 """Numbers of an output that lie side by side."""
 
-_PLAIN = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
+_PLAIN: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
 
 
 class EmbeddingTable:
@@ -33,7 +34,7 @@ class EmbeddingTable:
     """
 
     def __init__(
-        self, vocabulary: int, numbers: NDArray[np.generic], scales: NDArray[np.float16] | None
+        self, vocabulary: int, numbers: NDArray[Any], scales: NDArray[np.float16] | None
     ) -> None:
         self.vocabulary = vocabulary
         self._numbers, self._scales = numbers, scales
@@ -47,7 +48,7 @@ class EmbeddingTable:
         """
         extents, vocabulary = package.scan.embedding, package.manifest.backbone.vocab_size
 
-        def mapped(name: str, dtype: np.dtype[np.generic]) -> NDArray[np.generic] | None:
+        def mapped(name: str, dtype: np.dtype[Any]) -> NDArray[Any] | None:
             extent = extents.get(name)
             if extent is None or extent.length % dtype.itemsize:
                 return None
@@ -61,7 +62,7 @@ class EmbeddingTable:
                 return None
             return cls(vocabulary, floats.reshape(vocabulary, -1), None)
         tiles = -(-vocabulary // TILE)
-        numbers = mapped(f"{EMBEDDING}.numbers", np.dtype(np.uint8))
+        numbers = mapped(f"{EMBEDDING}.numbers", np.dtype("u1"))
         scales = mapped(f"{EMBEDDING}.scales", np.dtype("<f2"))
         if numbers is None or scales is None or numbers.size != scales.size * BLOCK:
             return None

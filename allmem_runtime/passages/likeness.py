@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 Rows = Callable[[NDArray[np.int64], int], NDArray[np.float32]]
 """Rows of the embedding: tokens [n] and a width to [n, width]."""
 
+LEAST_VOCABULARY = 8192
+"""Tokens of the smallest vocabulary whose tokens are words by and large: parts of words mean
+nothing by themselves."""
+
 WIDTH = 256
 """Elements of a row that are compared: more change little and take longer."""
 

@@ -26,7 +26,7 @@ asked for: what fits far less only distracts."""
 AGAIN = 280
 """Characters of a passage that are read again: its best sentence and those around it."""
 
-NEAR_BY_LIKENESS = 0.5
+NEAR_BY_LIKENESS = 0.7
 """The same of scores by likeness."""
 
 CANDIDATES = 400

@@ -14,8 +14,9 @@ from allmem_runtime.passages.about_texts import about_texts
 from allmem_runtime.passages.store import Store
 from allmem_runtime.passages.words import asking, expressions, pairs, parts, word_of
 
-LEAST_SHARE = 0.25
-"""Share of the question's weight that a passage must hold."""
+LEAST_SHARE = 0.1
+"""Share of the question's weight that a passage must hold: one telling word of it. People ask in
+other words than the text's."""
 
 LEAST_SHARE_OF_WHOLE = 0.5
 """The same where the question speaks of the text itself: it may well ask for all of it."""
