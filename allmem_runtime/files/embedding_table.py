@@ -20,7 +20,11 @@ from allmem_runtime.files.package import Package
 _GROUP = 4
 """Numbers of an output that lie side by side."""
 
-_PLAIN: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
+_PLAIN: dict[str, tuple[str, np.dtype[Any]]] = {
+    "float32": (EMBEDDING, np.dtype("<f4")),
+    "float16": (f"{EMBEDDING}.float16", np.dtype("<f2")),
+}
+"""Name and type of a table of floats."""
 
 
 class EmbeddingTable:
@@ -57,7 +61,7 @@ class EmbeddingTable:
 
         plain = _PLAIN.get(package.manifest.weights)
         if plain is not None:
-            floats = mapped(EMBEDDING, plain)
+            floats = mapped(*plain)
             if floats is None or floats.size % vocabulary:
                 return None
             return cls(vocabulary, floats.reshape(vocabulary, -1), None)
