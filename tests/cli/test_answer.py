@@ -191,7 +191,7 @@ def test_prompts_that_are_too_long_are_left_out_and_counted(
     done = command(
         "allmem", "answer", tiny_model_dir, path, tmp_path / "a", *HERE, "--longest", 99
     )  # fmt: skip
-    assert "1 answers written" in done.out and "1 prompts longer" in done.out
+    assert "1 answer written" in done.out and "1 prompt longer" in done.out
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 from allmem_runtime import spec
 from allmem_runtime.config import BOUNDS, Backbone, FileRecord, Manifest, Memory
 from allmem_runtime.files.snapshot import FORMAT, FORMAT_VERSION, Owner, read_header, save
+from allmem_runtime.source_mark import SourceMark
 from allmem_runtime.spec import StateSpec
 from allmem_runtime.state import Place
 
@@ -134,7 +135,9 @@ def test_session_header_holds_exactly_the_documented_keys(tmp_path):
     state = dataclasses.replace(state, layers=state.layers[:1])
     owner = Owner("tiny", "0" * 64, "1" * 64, {"TTTMemory": 1}, 100)
     path = tmp_path / "some.allmem"
-    save(path, owner, state, Zeros(state), Place(unread=b"half", text="2" * 64))
+    read = SourceMark("some.txt", "3" * 16, offset=5, digest="4" * 64)
+    place = Place(lead=" ", source=read, earlier=(read,), unread=b"half", text="2" * 64)
+    save(path, owner, state, Zeros(state), place)
     header = read_header(path)
     section = FORMATS[FORMATS.index("## The session file") :]
     documented = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)

@@ -80,11 +80,12 @@ def _statement(draw: Random) -> str:
 
 def _reader(good: Path) -> Read:
     model = load_toy(good / MODEL)
+    at = model.open(good / SESSION).text_digest
 
     def read(folder: Path) -> None:
         path = folder / SESSION
         "\n".join(session_lines(session_info(path)))
-        copy_text(path, folder / "fork.allmem")
+        copy_text(path, folder / "fork.allmem", at)
         session = model.open(path)
         session.answer("Who has the key of the boathouse?", sampling=Sampling(max_tokens=2))
         for _ in session.ingest("More about the key of the boathouse.\n", new_source=True):

@@ -13,6 +13,7 @@ from session_tools import DOCUMENT
 from allmem_runtime import spec
 from allmem_runtime.files.package import open_package
 from allmem_runtime.loaded_model import LoadedModel
+from allmem_runtime.text.parts import Part
 
 
 def _mutate(files: Files, draw: Random) -> Files:
@@ -26,7 +27,9 @@ def _reader(good: Path) -> Read:
     def read(folder: Path) -> None:
         tokenizer = LoadedModel(open_package(folder), engine).tokenizer
         tokenizer.decode(tokenizer.encode_text(DOCUMENT[:500]))
-        tokenizer.decode(tokenizer.encode_template("<|im_start|>user\nA question.<|im_end|>"))
+        tokenizer.decode(
+            tokenizer.encode_parts([Part("<|im_start|>user\n", True), Part("A question.", False)])
+        )
         tokenizer.decode(range(0, tokenizer.vocab_size, 7))
 
     return read
