@@ -6,12 +6,13 @@ It needs the standard library alone, as do the kernels' benchmarks beyond NumPy 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from allmem_runtime.errors import UsageError
+from allmem_runtime.errors import AllMemError, UsageError
 from allmem_runtime.quantities import parse_token_list, parse_tokens
 
 Value = TypeVar("Value")
@@ -33,6 +34,14 @@ def parser_of(name: str, docstring: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         prog=f"python -m benchmarks.{name}", description=docstring, formatter_class=_Help
     )
+
+
+def run(measure: Callable[[argparse.Namespace], object], options: argparse.Namespace) -> None:
+    """Measure, or end with one line that says why not."""
+    try:
+        measure(options)
+    except AllMemError as error:
+        sys.exit(str(error))
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

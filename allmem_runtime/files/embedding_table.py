@@ -54,7 +54,7 @@ class EmbeddingTable:
 
         def mapped(name: str, dtype: np.dtype[Any]) -> NDArray[Any] | None:
             extent = extents.get(name)
-            if extent is None or extent.length % dtype.itemsize:
+            if extent is None or not extent.length or extent.length % dtype.itemsize:
                 return None
             whole = _map(package.folder / extent.file)
             return np.frombuffer(whole, dtype, extent.length // dtype.itemsize, extent.offset)

@@ -15,18 +15,17 @@ same command goes on. In the end it has results.json.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from allmem_runtime import Model, Sampling, load
-from allmem_runtime.errors import AllMemError, UsageError
+from allmem_runtime.errors import UsageError
 from allmem_runtime.evaluation.numbers import Mean
 from allmem_runtime.session.kept_text import Passage
 from allmem_runtime.session.session import Session
-from benchmarks.arguments import at_least_one, existing, existing_file, parser_of, tokens
+from benchmarks.arguments import at_least_one, existing, existing_file, parser_of, run, tokens
 from benchmarks.passages.fact_files import (
     GivenFact,
     kinds_of_texts,
@@ -49,11 +48,7 @@ _HEADS = {
 
 
 def main() -> None:
-    options = _options()
-    try:
-        measure(options)
-    except AllMemError as error:
-        sys.exit(str(error))
+    run(measure, _options())
 
 
 def _options() -> argparse.Namespace:

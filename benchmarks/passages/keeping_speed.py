@@ -9,25 +9,20 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from allmem_runtime import Model, load
-from allmem_runtime.errors import AllMemError, UsageError
-from benchmarks.arguments import add_model, add_text, at_least_one, parser_of, tokens
+from allmem_runtime.errors import UsageError
+from benchmarks.arguments import add_model, add_text, at_least_one, parser_of, run, tokens
 from benchmarks.passages.kept_answers import Record, write_json
 from benchmarks.passages.reading_once import TimeLeft, say
 
 
 def main() -> None:
-    options = _options()
-    try:
-        measure(options)
-    except AllMemError as error:
-        sys.exit(str(error))
+    run(measure, _options())
 
 
 def _options() -> argparse.Namespace:

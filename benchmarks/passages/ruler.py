@@ -13,18 +13,17 @@ The folder OUT keeps each answer as it comes: run again, the same command goes o
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from allmem_runtime import Model, Sampling, load
-from allmem_runtime.errors import AllMemError, UsageError
+from allmem_runtime.errors import UsageError
 from allmem_runtime.evaluation import ruler_package
 from allmem_runtime.evaluation.items import Encoder, Item, Style
 from allmem_runtime.evaluation.numbers import mean
 from allmem_runtime.evaluation.ruler import ruler_items
 from allmem_runtime.evaluation.ruler_package import Task
-from benchmarks.arguments import at_least_one, existing, names, parser_of, tokens
+from benchmarks.arguments import at_least_one, existing, names, parser_of, run, tokens
 from benchmarks.passages.kept_answers import KeptAnswers, Record, write_json
 from benchmarks.passages.reading_once import TimeLeft, say
 
@@ -34,11 +33,7 @@ ROWS = {"state": "the state alone", "passages": "with passages", "full": "full a
 
 
 def main() -> None:
-    options = _options()
-    try:
-        measure(options)
-    except AllMemError as error:
-        sys.exit(str(error))
+    run(measure, _options())
 
 
 def _options() -> argparse.Namespace:

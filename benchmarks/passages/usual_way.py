@@ -15,16 +15,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from allmem_runtime.errors import AllMemError, UsageError
+from allmem_runtime.errors import UsageError
 from allmem_runtime.passages.keeping import Text
-from benchmarks.arguments import at_least_one, existing, existing_file, parser_of
+from benchmarks.arguments import at_least_one, existing, existing_file, parser_of, run
 from benchmarks.passages.__main__ import keep
 from benchmarks.passages.fact_files import GivenFact, read_facts
 from benchmarks.passages.kept_answers import KeptAnswers, Record, digest, write_json
@@ -37,11 +36,7 @@ _CONTEXT = 4096
 
 
 def main() -> None:
-    options = _options()
-    try:
-        measure(options)
-    except AllMemError as error:
-        sys.exit(str(error))
+    run(measure, _options())
 
 
 def _options() -> argparse.Namespace:

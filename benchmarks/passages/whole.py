@@ -7,15 +7,14 @@ state gives. QUESTIONS is a JSON list of texts, SESSION a saved session with its
 from __future__ import annotations
 
 import argparse
-import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
 from allmem_runtime import Sampling, load
-from allmem_runtime.errors import AllMemError, UsageError
-from benchmarks.arguments import at_least_one, existing, existing_file, parser_of
+from allmem_runtime.errors import UsageError
+from benchmarks.arguments import at_least_one, existing, existing_file, parser_of, run
 from benchmarks.passages.fact_files import read_texts
 from benchmarks.passages.kept_answers import KeptAnswers, Record, write_json
 from benchmarks.passages.reading_once import TimeLeft, say
@@ -24,11 +23,7 @@ _COLUMN = 58
 
 
 def main() -> None:
-    options = _options()
-    try:
-        measure(options)
-    except AllMemError as error:
-        sys.exit(str(error))
+    run(measure, _options())
 
 
 def _options() -> argparse.Namespace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from tiny import tiny_config, tiny_model, write_tiny_checkpoint
 
 from allmem_exporters.onnx.export import export
 from allmem_runtime.files.embedding_table import EmbeddingTable
+from allmem_runtime.files.onnx_scan import Extent
 from allmem_runtime.files.package import open_package
 
 TOKENS = np.array([0, 1, 15, 16, 17, 200, 318, 319, 17])
@@ -42,3 +44,12 @@ def test_an_embedding_that_cannot_be_read_row_by_row_is_left_alone(tmp_path: Pat
     checkpoint = write_tiny_checkpoint(tmp_path / "checkpoint", tiny_config())
     export(checkpoint, tmp_path / "model", weights="int8", matmul_kernel="onnxruntime", check=False)
     assert EmbeddingTable.of(open_package(tmp_path / "model")) is None
+
+
+def test_a_graph_whose_embedding_is_empty_has_none(tmp_path: Path) -> None:
+    checkpoint = write_tiny_checkpoint(tmp_path / "checkpoint", tiny_config())
+    export(checkpoint, tmp_path / "model", check=False)
+    package = open_package(tmp_path / "model")
+    (tmp_path / "model" / "empty").touch()
+    scan = dataclasses.replace(package.scan, embedding={"embedding": Extent("empty", 0, 0)})
+    assert EmbeddingTable.of(dataclasses.replace(package, scan=scan)) is None
