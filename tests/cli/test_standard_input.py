@@ -79,7 +79,7 @@ def test_a_pipe_that_says_nothing_is_waited_for_with_a_word(
         os.write(ours, b"more")
         assert stream.read(100) == b"more"
     os.close(ours)
-    assert told.is_set() and len(words) == 1
+    assert told.wait(10) and len(words) == 1
     assert words[0].startswith("Waiting for standard input")
 
 
