@@ -1,8 +1,8 @@
 """From a model's weights to one ONNX graph with our operators and their function bodies.
 
-The graph is traced without its large matrices, so that tracing takes the same memory for every
-model: what is small has its values, since equal constants become one, and `weight_stream` puts the
-matrices in later.
+A few layers are traced, without their values, and `repeat` makes the others after them: tracing
+takes the same time and memory for every model. What is small gets its values then, since equal
+constants become one; `weight_stream` puts the large matrices in later.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterator
+from copy import copy
 
 import onnx_ir as ir
 import torch
+from onnx_ir.passes.common import DeduplicateInitializersPass
 from torch import nn
 
 from allmem_exporters.model.config import AllMemConfig
@@ -21,7 +23,9 @@ from allmem_exporters.model.state import AllMemState, state_spec
 from allmem_exporters.model.weights import LAST_NORM, ModelWeights, empty_layer, load_layer
 from allmem_exporters.onnx.attention_function import attention_function
 from allmem_exporters.onnx.function_body import OPSET
+from allmem_exporters.onnx.ir_utils import set_values
 from allmem_exporters.onnx.memory_function import memory_function
+from allmem_exporters.onnx.repeat import TRACED, deepen
 from allmem_exporters.onnx.schema import translation_table
 from allmem_exporters.onnx.step_module import StepGraph
 from allmem_ops.contract import Value as AttributeValue
@@ -53,10 +57,40 @@ def trace(weights: ModelWeights, activations: str = "float32") -> ir.Model:
         by name, type and shape alone.
     """
     config = weights.config
-    wanted = _constants(config, activations)
-    layers = (load_layer(weights, i, wanted) for i in range(config.num_hidden_layers))
-    graph = StepGraph(config, layers, weights.tensor(LAST_NORM), activations).eval()
-    _fill_matrices(graph)
+    traced = _trace_layers(_shallow(config), activations)
+    if config.num_hidden_layers > TRACED:
+        deepen(traced, config.num_hidden_layers)
+        _set_windows(traced, config)
+    _put_values(traced, weights, activations)
+    traced.ir_version = IR_VERSION
+    traced.opset_imports["com.microsoft"] = 1
+    traced.producer_name, traced.producer_version = "allmem", None
+    traced.graph.name = "step"
+    _name_dimensions(traced)
+    _forget_traces(traced)
+    attention = _attention_functions(traced, config, activations)
+    for function in (*attention, _memory_function(config, activations)):
+        traced.functions[function.identifier()] = function
+    # The version of the domain in which the newest of these contracts came to be.
+    traced.opset_imports[DOMAIN] = 1 if config.windows is None else ATTENTION_BY_HEAD.version
+    return traced
+
+
+def _shallow(config: AllMemConfig) -> AllMemConfig:
+    """The configuration of a model with as many layers as are traced."""
+    shallow = copy(config)
+    shallow.num_hidden_layers = min(config.num_hidden_layers, TRACED)
+    if config.windows is not None:
+        shallow.windows = config.windows[:TRACED]
+    return shallow
+
+
+def _trace_layers(config: AllMemConfig, activations: str) -> ir.Model:
+    """Trace a model whose parameters have no values that mean anything."""
+    layers = (empty_layer(config, index) for index in range(config.num_hidden_layers))
+    last_norm = torch.empty(config.hidden_size, device="meta")
+    graph = StepGraph(config, layers, last_norm, activations).eval()
+    _number(graph)
     state = list(AllMemState.blank(config))
     names = [(layer, tensor.name) for layer, tensor in state_spec(config)]
     dynamic = torch.export.Dim.DYNAMIC
@@ -80,19 +114,54 @@ def trace(weights: ModelWeights, activations: str = "float32") -> ir.Model:
             output_names=[LOGITS, *(present_name(*n) for n in names)],
         )
     assert program is not None
-    traced = program.model
-    traced.ir_version = IR_VERSION
-    traced.opset_imports["com.microsoft"] = 1
-    traced.producer_name, traced.producer_version = "allmem", None
-    traced.graph.name = "step"
-    _name_dimensions(traced)
-    _forget_traces(traced)
-    attention = _attention_functions(traced, config, activations)
-    for function in (*attention, _memory_function(config, activations)):
-        traced.functions[function.identifier()] = function
-    # The version of the domain in which the newest of these contracts came to be.
-    traced.opset_imports[DOMAIN] = 1 if config.windows is None else ATTENTION_BY_HEAD.version
-    return traced
+    return program.model
+
+
+def _number(graph: nn.Module) -> None:
+    """Fill each parameter with a number of its own, which takes no memory however large it is.
+
+    So no two of them look equal, and none becomes a constant of another.
+    """
+    known: dict[int, nn.Parameter] = {}
+    for name, parameter in graph.named_parameters(remove_duplicate=False):
+        if id(parameter) not in known:
+            value = torch.full((), 1.0 + len(known), dtype=parameter.dtype)
+            known[id(parameter)] = nn.Parameter(value.expand(parameter.shape), requires_grad=False)
+        owner, _, leaf = name.rpartition(".")
+        setattr(graph.get_submodule(owner), leaf, known[id(parameter)])
+
+
+def _set_windows(model: ir.Model, config: AllMemConfig) -> None:
+    """Give each layer its own windows, and its state their shapes."""
+    if config.windows is None:
+        return
+    nodes = (node for node in model.graph if node.op_type == SLIDING_WINDOW_ATTENTION.name)
+    for node, windows in zip(nodes, config.windows, strict=True):
+        node.attributes["window"] = ir.AttrInt64s("window", windows)
+    values = {value.name: value for value in (*model.graph.inputs, *model.graph.outputs)}
+    for layer, tensor in state_spec(config):
+        for name in (past_name(layer, tensor.name), present_name(layer, tensor.name)):
+            values[name].shape = ir.Shape(tensor.shape)
+
+
+def _put_values(model: ir.Model, weights: ModelWeights, activations: str) -> None:
+    """Give small parameters their values, and let those that are equal be one.
+
+    Matrices have a number each in their place, so that no two of them are equal.
+    """
+    config = weights.config
+    wanted = _constants(config, activations)
+    layers = (load_layer(weights, i, wanted) for i in range(config.num_hidden_layers))
+    graph = StepGraph(config, layers, weights.tensor(LAST_NORM), activations)
+    values = dict(graph.named_parameters(remove_duplicate=False))
+    for number, (name, parameter) in enumerate(values.items()):
+        if (value := model.graph.initializers.get(name)) is not None:
+            if parameter.device.type == "meta":
+                one = torch.full((), 1.0 + number, dtype=parameter.dtype)
+                set_values(value, one.expand(parameter.shape).numpy())
+            else:
+                set_values(value, parameter.detach().numpy())
+    DeduplicateInitializersPass()(model)
 
 
 def _constants(config: AllMemConfig, activations: str) -> Callable[[str], bool]:
@@ -107,18 +176,6 @@ def _constants(config: AllMemConfig, activations: str) -> Callable[[str], bool]:
     if activations != "float32":  # the control is part of a large matrix
         large |= {f"allmem.{name}.weight" for name in ("lr_proj", "mom_proj", "gate_proj")}
     return lambda name: name not in large
-
-
-def _fill_matrices(graph: nn.Module) -> None:
-    """Give matrices without values one number each, which takes no memory however large they are.
-
-    The numbers differ, so that no two of them look equal.
-    """
-    empty = [(name, p) for name, p in graph.named_parameters() if p.device.type == "meta"]
-    for number, (name, parameter) in enumerate(empty):
-        owner, _, leaf = name.rpartition(".")
-        value = torch.full((), 1.0 + number, dtype=parameter.dtype).expand(parameter.shape)
-        setattr(graph.get_submodule(owner), leaf, nn.Parameter(value, requires_grad=False))
 
 
 def _quiet(name: str) -> _Quiet:
