@@ -188,15 +188,16 @@ class Work:
     def chat(self, terminal: TextIO) -> None:
         """Talk about what was read until the user leaves."""
         session = caught_up(self._session, self._interrupts, self._source_name, undo=True)
-        Conversation(
-            session,
-            self._sampling,
-            self._options.session,
-            terminal_lines(terminal),
-            self._system,
-            failures=self._failures,
-            passages=self._options.passages,
-        ).run()
+        with terminal_lines(terminal) as lines:
+            Conversation(
+                session,
+                self._sampling,
+                self._options.session,
+                lines,
+                self._system,
+                failures=self._failures,
+                passages=self._options.passages,
+            ).run()
 
     def _parts(self, sources: list[Source]) -> list[Part]:
         session = self._session

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-from allmem_runtime.cli.exit_codes import exit_code_of
+from allmem_runtime.cli.leaving import leave
 from allmem_runtime.cli.unnoticed_signals import UnnoticedSignals
 
 ENDING = tuple(
@@ -90,8 +90,7 @@ class Interrupts:
         if self._unnoticed is not None:
             self._unnoticed.noticed()
         if self.requested:
-            # Files are replaced atomically, so there is nothing to clean up that matters.
-            os._exit(exit_code_of(number))
+            leave(number)
         self.requested = self.ever = True
         self.last = number
         # The buffered stream may be in use by the code that was interrupted.

@@ -1,8 +1,8 @@
 """Lines of a terminal for the chat: edited, with a history, and of any length.
 
 A terminal left to itself cuts a line at 4,095 characters. The editor takes the keys as they come,
-from any terminal and not only from standard input, which may hold a document. It is imported when
-a chat begins.
+from any terminal and not only from standard input, which may hold a document; those of the time
+between two lines are kept for it. It is imported when a chat begins.
 """
 
 from __future__ import annotations
@@ -55,18 +55,23 @@ def _names() -> Iterator[str]:
     yield "/dev/tty"
 
 
-def terminal_lines(terminal: TextIO) -> Callable[[], str]:
+@contextmanager
+def terminal_lines(terminal: TextIO) -> Iterator[Callable[[], str]]:
     """What gives the next line without its end, after a prompt.
 
     It raises EOFError at the end of the input, as after Ctrl-D, and KeyboardInterrupt on Ctrl-C.
     A text pasted with line ends is one line with these in it, where the terminal marks what is
-    pasted; all but the very plainest do.
+    pasted; all but the very plainest do. The terminal is as it was once the body ends.
 
     Args:
         terminal: where lines are typed.
     """
     screen = next((stream for stream in (sys.stderr, sys.stdout) if stream.isatty()), None)
-    return _plain(terminal) if screen is None else _edited(terminal, screen)
+    if screen is None:
+        yield _plain(terminal)
+        return
+    with _edited(terminal, screen) as line:
+        yield line
 
 
 def _plain(terminal: TextIO) -> Callable[[], str]:
@@ -82,7 +87,8 @@ def _plain(terminal: TextIO) -> Callable[[], str]:
     return line
 
 
-def _edited(terminal: TextIO, screen: TextIO) -> Callable[[], str]:
+@contextmanager
+def _edited(terminal: TextIO, screen: TextIO) -> Iterator[Callable[[], str]]:
     """Lines of the editor; on a terminal that cannot move its cursor, with the last key undone."""
     from prompt_toolkit import PromptSession
     from prompt_toolkit.application import create_app_session
@@ -90,19 +96,26 @@ def _edited(terminal: TextIO, screen: TextIO) -> Callable[[], str]:
     from prompt_toolkit.input import create_input
     from prompt_toolkit.output import create_output
 
+    from allmem_runtime.cli.typed_ahead import TypedAhead
+
     # Nobody waits for an answer of the terminal that comes late, or never.
     os.environ.setdefault("PROMPT_TOOLKIT_NO_CPR", "1")
     with create_app_session(create_input(terminal), create_output(screen)) as app:
         session: PromptSession[str] = PromptSession(
             history=InMemoryHistory(), key_bindings=_keys(), enable_suspend=True
         )
+    with _ended_in_order(), TypedAhead(app.input, app.output) as ahead:
 
-    def line() -> str:
-        # Raw before the prompt is seen: what is typed at once would be cut too.
-        with create_app_session(app.input, app.output), _ended_in_order(), app.input.raw_mode():
-            return session.prompt(_PROMPT, prompt_continuation=" " * len(_PROMPT))
+        def line() -> str:
+            # Raw before the prompt is seen: what is typed at once would be cut too.
+            with (
+                ahead.given(),
+                create_app_session(app.input, app.output),
+                app.input.raw_mode(),
+            ):
+                return session.prompt(_PROMPT, prompt_continuation=" " * len(_PROMPT))
 
-    return line
+        yield line
 
 
 def _keys() -> KeyBindings:

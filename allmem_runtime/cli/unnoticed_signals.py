@@ -7,14 +7,13 @@ to a socket at once, from where a thread reads it.
 
 from __future__ import annotations
 
-import os
 import select
 import signal
 import socket
 import threading
 from collections.abc import Callable
 
-from allmem_runtime.cli.exit_codes import exit_code_of
+from allmem_runtime.cli.leaving import leave
 
 GRACE = 0.5
 """Seconds in which the main thread, if it can, has noticed a signal."""
@@ -68,5 +67,4 @@ class UnnoticedSignals:
                 except OSError:
                     continue
                 if len(waiting) > 1 or (waiting and self._stopping()):
-                    # Files are replaced atomically, so there is nothing to clean up that matters.
-                    os._exit(exit_code_of(waiting[-1]))
+                    leave(waiting[-1])

@@ -60,7 +60,7 @@ FIELDS: dict[str, dict[int, Field]] = {
         **_numbers(1, 5), **_texts(2, 3, 4, 6), **_messages(once=True, graph=7),
         **_messages(opset=8, metadata=14, training=20, function=25), **_many(26),
     },
-    "opset": {**_says(domain=1), **_numbers(2)},
+    "opset": {**_says(domain=1), 2: Field(VARINT, once=True, says="version")},
     "metadata": _says(key=1, value=2),
     "training": {},
     "graph": {
@@ -89,7 +89,7 @@ FIELDS: dict[str, dict[int, Field]] = {
     "input": {**_says(name=1), **_texts(2, 3), **_many(4)},
     "output": {**_says(name=1), **_texts(2, 3), **_many(4)},
     "function": {
-        **_says(name=1, domain=10), **_many(4, 5, 6, 12, 14), **_messages(node=7, opset=9),
-        **_texts(8, 13), **_messages(attribute=11),
+        **_says(name=1, domain=10), **_says(once=False, input=4), **_many(5, 6, 12, 14),
+        **_messages(node=7, opset=9), **_texts(8, 13), **_messages(attribute=11),
     },
 }  # fmt: skip

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from allmem_runtime.errors import ModelFileError
-from allmem_runtime.files.graph_operators import ALLOWED, OPERATOR_DOMAIN
+from allmem_runtime.files.graph_operators import ALLOWED, OPERATOR_DOMAIN, VERSIONS
+from allmem_runtime.files.node_attributes import Attribute, attribute
+from allmem_runtime.files.onnx_external import Extent, extent_of
 from allmem_runtime.files.onnx_fields import BYTES, FIELDS
 from allmem_runtime.files.protobuf import Fields, WireError
 
@@ -26,18 +28,8 @@ MAX_METADATA_BYTES = 1 << 21
 EMBEDDING = "embedding"
 """Begins the names of the tensors of the token embedding."""
 
-_EXTERNAL = frozenset({"location", "offset", "length", "checksum"})
 _ONLY_OURS = "Open only models that `allmem export` wrote."
 _REMEDY = "Export the model again, or fetch an intact copy."
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """Where a tensor lies: bytes of a file beside the graph."""
-
-    file: str
-    offset: int
-    length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +71,7 @@ class _Found:
     producers: dict[str, int] = field(default_factory=dict)
     ours: set[int] = field(default_factory=set)
     embedding: dict[str, Extent] = field(default_factory=dict)
+    functions: set[str] = field(default_factory=set)
     nodes: int = 0
 
 
@@ -114,6 +107,8 @@ class _Walk:
         self.path = path
         self.found = _Found()
         self.fields = Fields(MAX_FIELDS)
+        self.in_function = False
+        self.needed: set[str] = set()  # by nodes of the function at hand that cannot do without
 
     def fail(self, what: str) -> NoReturn:
         raise ModelFileError(f"{self.path}: {what}.", _REMEDY)
@@ -157,9 +152,13 @@ class _Walk:
             self.fail(f"graphs are nested deeper than {MAX_DEPTH} messages")
         if kind == "training":
             self.fail("it holds training information, which a model for reading never does")
+        if kind == "function":
+            self.in_function = True
+            self.needed.clear()
         known, seen = FIELDS[kind], 0
         record: dict[str, list[str]] = {}
         external: list[tuple[str, str]] = []
+        attributes: list[Attribute] = []
         for number, wire, value in self.fields.of(view):
             field = known.get(number)
             if field is None:
@@ -171,19 +170,27 @@ class _Walk:
                     self.fail(f"field {number} of a {kind} is there twice")
                 seen |= 1 << number
             if isinstance(value, int):
-                continue
-            if field.enters:
+                if field.says:
+                    record.setdefault(field.says, []).append(str(value))
+            elif field.enters:
                 child = field.enters
                 apart = kind == "function" or (kind == "attribute" and child == "graph")
                 names_inside = self.message(child, value, depth + 1, top and not apart)
                 if child == "external":
                     external.append(self.entry(child, names_inside))
+                elif kind == "node":
+                    attributes.append(attribute(self.fields.of(value)))
             elif field.says:
                 limit = MAX_METADATA_BYTES if kind == "metadata" else MAX_NAME_BYTES
                 record.setdefault(field.says, []).append(self.text(kind, value, limit))
-        self.record(kind, record, top)
+        if kind == "node":
+            self.node(record, attributes, top)
+        else:
+            self.record(kind, record, top)
         if external:
-            extent = self.external(external)
+            extent = extent_of(external, self.path)
+            reach = extent.offset + extent.length
+            self.found.external[extent.file] = max(self.found.external.get(extent.file, 0), reach)
             if (name := record.get("name", [""])[0]).startswith(EMBEDDING):
                 self.found.embedding[name] = extent
         return record
@@ -194,39 +201,13 @@ class _Walk:
             self.fail(f"an entry of {kind} data lacks its key or its value")
         return record["key"][0], record["value"][0]
 
-    def external(self, entries: list[tuple[str, str]]) -> Extent:
-        """Note which file a tensor lies in and how far it reaches."""
-        for key, _ in entries:
-            if key.startswith("prepacked"):
-                raise ModelFileError(
-                    f"{self.path} holds weights laid out for one CPU ({key[:40]!r}), which are "
-                    "only right where they were made.",
-                    "Export the model again; `allmem prepare` lays its weights out here.",
-                )
-        known = dict(entries)
-        if len(known) != len(entries):
-            self.fail("an entry of external data is there twice")
-        if odd := sorted(known.keys() - _EXTERNAL):
-            self.fail(f"external data has the unknown entry {odd[0][:40]!r}")
-        if "location" not in known:
-            self.fail("external data lacks its location")
-        numbers = {"offset": 0, "length": 0}
-        for key in numbers.keys() & known.keys():
-            value = known[key]
-            if not (value.isascii() and value.isdigit() and len(value) < 16):
-                self.fail(f"external data has the {key} {value[:40]!r}")
-            numbers[key] = int(value)
-        place, reach = known["location"], numbers["offset"] + numbers["length"]
-        self.found.external[place] = max(self.found.external.get(place, 0), reach)
-        return Extent(place, numbers["offset"], numbers["length"])
-
     def record(self, kind: str, record: dict[str, list[str]], top: bool) -> None:
         """Keep what a finished message says, and refuse what is not allowed."""
         found = self.found
-        if kind == "node":
-            self.node(record, top)
-        elif kind in ("opset", "function"):
-            self.domain(kind, record)
+        if kind == "opset":
+            self.opset(record)
+        elif kind == "function":
+            self.function(record)
         elif kind == "metadata":
             key, value = self.entry(kind, record)
             if key in found.metadata:
@@ -237,38 +218,64 @@ class _Walk:
         elif kind == "output" and top:
             found.outputs += record.get("name", [""])
 
-    def node(self, record: dict[str, list[str]], top: bool) -> None:
+    def node(self, record: dict[str, list[str]], attributes: list[Attribute], top: bool) -> None:
         found, number = self.found, self.found.nodes
         found.nodes += 1
         if found.nodes > MAX_NODES:
             self.fail(f"it has more than {MAX_NODES} nodes")
         operator = record.get("op_type", [""])[0]
         domain = self.domain(f"node {operator[:200]}", record)
-        if operator not in ALLOWED[domain]:
-            raise ModelFileError(
-                f"{self.path}: it has a node of the operator {operator[:200]!r} of the domain "
-                f"{domain!r}, which no export holds.",
-                _ONLY_OURS,
-            )
+        node = f"a node of the operator {operator[:200]!r} of the domain {domain!r}"
+        form = ALLOWED[domain].get(operator)
+        if form is None:
+            self.refuse(f"it has {node}, which no export holds")
+        inputs, outputs = record.get("input", []), record.get("output", [])
+        if problem := form.problem(inputs, outputs, attributes):
+            self.refuse(f"{node} {problem}, as none of an export")
+        if form.needs_all:
+            self.needed.update(inputs)
+        if self.in_function and domain == OPERATOR_DOMAIN:
+            self.refuse(f"{node} is in a function")
         if top and domain == OPERATOR_DOMAIN:
             found.ours.add(number)
-            found.operators.add(record.get("op_type", [""])[0])
-        for name in record.get("input", []):
+            found.operators.add(operator)
+        for name in inputs:
             # Nodes of subgraphs count as consumers too: they read names of the graph around them.
             found.consumers.setdefault(name, []).append(number)
         if top:
-            for name in record.get("output", []):
+            for name in outputs:
                 found.producers[name] = number
+
+    def function(self, record: dict[str, list[str]]) -> None:
+        """Functions are the bodies of our operators, each of one."""
+        self.in_function = False
+        name = record.get("name", [""])[0]
+        if self.domain("function", record) != OPERATOR_DOMAIN:
+            self.refuse(f"the function {name[:200]!r} is not of the domain {OPERATOR_DOMAIN!r}")
+        if name not in ALLOWED[OPERATOR_DOMAIN] or name in self.found.functions:
+            self.refuse(f"the function {name[:200]!r} is none of an operator, or a second one")
+        self.found.functions.add(name)
+        if left := sorted(self.needed.intersection(record.get("input", []))):
+            self.refuse(
+                f"the function {name!r} has a node that cannot do without the input "
+                f"{left[0][:80]!r}, which may be left out"
+            )
+
+    def opset(self, record: dict[str, list[str]]) -> None:
+        domain = self.domain("opset", record)
+        version = record.get("version", ["0"])[0]
+        if domain in VERSIONS and version not in map(str, VERSIONS[domain]):
+            self.refuse(f"it has operators of version {version} of the domain {domain!r}")
+
+    def refuse(self, what: str) -> NoReturn:
+        """Say that something is well-formed, and not what exports hold."""
+        raise ModelFileError(f"{self.path}: {what}.", _ONLY_OURS)
 
     def domain(self, what: str, record: dict[str, list[str]]) -> str:
         domain = record.get("domain", [""])[0]
         if domain not in ALLOWED:
-            raise ModelFileError(
-                f"{self.path}: {what} is of the operator domain {domain[:200]!r}; allowed: "
-                + ", ".join(sorted(repr(name) for name in ALLOWED))
-                + ".",
-                _ONLY_OURS,
-            )
+            allowed = ", ".join(sorted(map(repr, ALLOWED)))
+            self.refuse(f"{what} is of the operator domain {domain[:200]!r}; allowed: {allowed}")
         return domain
 
     def text(self, kind: str, view: memoryview, limit: int) -> str:

@@ -15,6 +15,9 @@ APPLICATION_ID = 0x416C4D50  # "AlMP"
 VERSION = 1
 BUSY_SECONDS = 2.0
 
+FAILURES = (sqlite3.Error, UnicodeDecodeError)
+"""What SQLite raises: the latter where its message quotes a damaged file, in the midst of words."""
+
 _TABLES = (
     "CREATE TABLE store (id TEXT NOT NULL)",
     "CREATE TABLE source (id INTEGER PRIMARY KEY, name TEXT NOT NULL)",
@@ -84,7 +87,7 @@ def open_file(path: Path) -> sqlite3.Connection:
 
     Raises:
         PassagesError: missing, no such file, of another version, or with other tables.
-        sqlite3.Error: locked or damaged.
+        FAILURES: locked or damaged.
     """
     try:
         status = path.lstat()

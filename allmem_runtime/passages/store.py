@@ -105,7 +105,7 @@ class Store:
         """
         try:
             return cls(schema.open_file(path), path)
-        except sqlite3.Error as error:
+        except schema.FAILURES as error:
             raise _unreadable(path, error) from None
 
     def close(self) -> None:
@@ -193,7 +193,7 @@ class Store:
         try:
             with self._lock:
                 self._connection.backup(target)
-        except sqlite3.Error as error:
+        except schema.FAILURES as error:
             raise _unwritable(path, error) from None
 
     # Reading -----------------------------------------------------------------------------
@@ -341,7 +341,7 @@ class Store:
         with self._lock:
             try:
                 yield
-            except sqlite3.Error as error:
+            except schema.FAILURES as error:
                 raise _unreadable(self.path, error) from None
 
     @contextmanager
@@ -352,9 +352,9 @@ class Store:
                 yield self._connection.execute
                 self._connection.execute("COMMIT")
             except BaseException as error:
-                with contextlib.suppress(sqlite3.Error):
+                with contextlib.suppress(*schema.FAILURES):
                     self._connection.execute("ROLLBACK")
-                if isinstance(error, sqlite3.Error):
+                if isinstance(error, schema.FAILURES):
                     raise _unwritable(self.path, error) from None
                 raise
 
@@ -373,7 +373,8 @@ def _until(row: Row, mark: Mark) -> Row:
 
 
 def _unreadable(path: Path | None, error: Exception) -> PassagesError:
-    message = f"The text {path or 'of the session'} cannot be used: {error}."
+    reason = "it is damaged" if isinstance(error, UnicodeDecodeError) else str(error)
+    message = f"The text {path or 'of the session'} cannot be used: {reason}."
     if isinstance(error, sqlite3.OperationalError) and path is not None and path.exists():
         return PassagesBusyError(message, _BUSY)
     return PassagesError(message, _LOST)

@@ -42,6 +42,14 @@ def run(task: Task) -> dict[str, Any]:
         return _here(data, task.origin)
     limits = Limits.of(len(data["tokenizer"]))
     data["limits"] = asdict(limits)
+    said, code = _told(json.dumps(data).encode(), limits.wall_seconds)
+    lines = said.splitlines()
+    last = json.loads(lines[-1]) if lines else {"trying": TOKENIZER_FILE}
+    return _outcome(last, code, limits, task.origin)
+
+
+def _told(task: bytes, seconds: float) -> tuple[bytes, int]:
+    """What the process says of a task, and its exit code; it is ended after some time."""
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
@@ -59,16 +67,14 @@ def run(task: Task) -> dict[str, Any]:
     )
     with process:
         try:
-            said, _ = process.communicate(json.dumps(data).encode(), limits.wall_seconds)
+            said, _ = process.communicate(task, seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             said, _ = process.communicate()
         except BaseException:
             process.kill()
             raise
-    lines = said.splitlines()
-    last = json.loads(lines[-1]) if lines else {"trying": TOKENIZER_FILE}
-    return _outcome(last, process.returncode, limits, task.origin)
+    return said, process.returncode
 
 
 def _here(data: dict[str, Any], origin: Path) -> dict[str, Any]:

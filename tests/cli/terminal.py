@@ -14,8 +14,8 @@ from collections.abc import Callable
 import pytest
 from commands import process
 
-_LISTENS = "\x1b[?2004h"
-"""What the editor says to a terminal that can mark what is pasted, right before the prompt."""
+_LISTENS = ">\x08"
+"""How the editor draws the prompt of a line of which nothing was typed yet."""
 
 
 class Terminal:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -19,17 +20,19 @@ from terminal import Terminal
 LONG = "".join(f"{n:>4} and a word, " for n in range(0, 10_000, 16))[:10_000]
 MANY_LINES = LONG.replace(" and", "\n and")
 CHILD = """
-import json, os, sys
+import json, os, sys, time
 from allmem_runtime.cli.terminal_lines import open_terminal, terminal_lines
 from allmem_runtime.cli.standard_streams import unfailing
 sys.stderr = unfailing(sys.stderr)
-line = terminal_lines(open_terminal(stdin_is_taken={taken}))
-while True:
-    try:
-        got = line()
-    except (EOFError, KeyboardInterrupt) as error:
-        got = type(error).__name__
-    os.write({report}, (json.dumps(got) + "\\n").encode())
+with terminal_lines(open_terminal(stdin_is_taken={taken})) as line:
+    while True:
+        try:
+            got = line()
+        except (EOFError, KeyboardInterrupt) as error:
+            got = type(error).__name__
+        os.write({report}, (json.dumps(got) + "\\n").encode())
+        while os.path.exists({busy!r}):
+            time.sleep(0.01)
 """
 Lines = Callable[..., "Listener"]
 
@@ -37,10 +40,10 @@ Lines = Callable[..., "Listener"]
 class Listener(Terminal):
     """A terminal whose lines are told."""
 
-    def __init__(self, taken: bool, term: str, quiet: bool) -> None:
+    def __init__(self, taken: bool, term: str, quiet: bool, busy: Path) -> None:
         theirs, report = os.pipe()
         self.told = os.fdopen(theirs, encoding="utf-8")
-        code = CHILD.format(taken=taken, report=report)
+        code = CHILD.format(taken=taken, report=report, busy=str(busy))
 
         def start(**options: Any) -> subprocess.Popen[bytes]:
             environment = {**os.environ, **options.pop("env")}
@@ -56,9 +59,14 @@ class Listener(Terminal):
         os.close(null)
 
     def line(self) -> str:
-        """The next line it got."""
-        text: str = json.loads(self.told.readline())
-        return text
+        """The next line it got; what it shows meanwhile is taken."""
+        while True:
+            ready, _, _ = select.select([self.told, self.master], [], [], 60)
+            if self.told in ready:
+                text: str = json.loads(self.told.readline())
+                return text
+            assert ready, f"tells no line: {self.seen[-1000:]!r}"
+            self.seen += os.read(self.master, 4096).decode("utf-8", "replace")
 
     def close(self) -> None:
         self.process.kill()
@@ -68,11 +76,17 @@ class Listener(Terminal):
 
 
 @pytest.fixture
-def listen() -> Iterator[Lines]:
+def busy(tmp_path: Path) -> Path:
+    """A file during whose life an answer is being written, after each line."""
+    return tmp_path / "busy"
+
+
+@pytest.fixture
+def listen(busy: Path) -> Iterator[Lines]:
     open_: list[Listener] = []
 
     def make(taken: bool = False, term: str = "xterm-256color", quiet: bool = False) -> Listener:
-        open_.append(Listener(taken, term, quiet))
+        open_.append(Listener(taken, term, quiet, busy))
         return open_[-1]
 
     yield make
@@ -133,6 +147,65 @@ def test_ctrl_c_and_ctrl_d_are_told_and_the_next_line_is_blank(listen: Lines) ->
     terminal.wait_for(terminal.prompt)
     terminal.type("\x04")
     assert terminal.line() == "EOFError"
+
+
+@pytest.mark.parametrize("term", ["xterm-256color", "dumb"])
+@pytest.mark.parametrize("taken", [False, True], ids=["at standard input", "beside a document"])
+def test_what_is_typed_during_an_answer_is_the_next_line_whole(
+    listen: Lines, busy: Path, taken: bool, term: str
+) -> None:
+    terminal = listen(taken, term)
+    terminal.wait_for(terminal.prompt)
+    busy.touch()
+    terminal.type("Who?\r")
+    assert terminal.line() == "Who?"
+    terminal.type(LONG)
+    terminal.type(LONG)
+    busy.unlink()
+    terminal.type(" Why?\r")
+    assert terminal.line() == f"{LONG}{LONG} Why?"
+
+
+def test_a_paste_that_an_answer_ends_amid_is_one_line(listen: Lines, busy: Path) -> None:
+    terminal = listen()
+    terminal.wait_for(terminal.prompt)
+    busy.touch()
+    terminal.type("Who?\r")
+    assert terminal.line() == "Who?"
+    terminal.type(f"\x1b[200~{MANY_LINES}")
+    busy.unlink()
+    terminal.type(f"{MANY_LINES}\x1b[201~\r")
+    assert terminal.line() == MANY_LINES * 2
+
+
+def test_ctrl_c_is_heard_behind_a_long_paste_during_an_answer(listen: Lines, busy: Path) -> None:
+    terminal = listen()
+    terminal.wait_for(terminal.prompt)
+    busy.touch()
+    terminal.type("Who?\r")
+    assert terminal.line() == "Who?"
+    terminal.type(LONG)
+    time.sleep(0.2)
+    terminal.type("\x03")
+    assert terminal.process.wait(30) == -signal.SIGINT
+
+
+def test_during_an_answer_the_terminal_shows_no_keys_and_is_asked_to_mark_pastes(
+    listen: Lines, busy: Path
+) -> None:
+    terminal = listen()
+    before = termios.tcgetattr(terminal.master)
+    terminal.wait_for(terminal.prompt)
+    busy.touch()
+    terminal.type("Who?\r")
+    assert terminal.line() == "Who?"
+    terminal.wait_for("\x1b[?2004l\x1b[?2004h")
+    flags = termios.tcgetattr(terminal.master)[3]
+    assert not flags & (termios.ICANON | termios.ECHO) and flags & termios.ISIG
+    terminal.process.send_signal(signal.SIGTERM)
+    assert terminal.process.wait(30) == 128 + signal.SIGTERM
+    terminal.wait_for("\x1b[?2004l")
+    assert termios.tcgetattr(terminal.master) == before
 
 
 def test_a_signal_at_the_prompt_leaves_the_terminal_as_it_was(listen: Lines) -> None:

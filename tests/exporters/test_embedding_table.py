@@ -11,7 +11,7 @@ from tiny import tiny_config, tiny_model, write_tiny_checkpoint
 
 from allmem_exporters.onnx.export import export
 from allmem_runtime.files.embedding_table import EmbeddingTable
-from allmem_runtime.files.onnx_scan import Extent
+from allmem_runtime.files.onnx_external import Extent
 from allmem_runtime.files.package import open_package
 
 TOKENS = np.array([0, 1, 15, 16, 17, 200, 318, 319, 17])

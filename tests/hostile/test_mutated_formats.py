@@ -5,13 +5,20 @@ The same numbers make the same examples in every run; `make fuzz` goes on where 
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from hostile.fuzz.table import TABLE
+from hostile.fuzz.trials import Trials
 from hostile.fuzz.workers import Worker
+from runtime.tokenizers_for_tests import byte_level_json
+
+from allmem_runtime.text import trial_process
+from allmem_runtime.text.limits import Limits
 
 EXAMPLES = 200
 FEWER = {"checkpoint": 60, "gguf": 100, "pretrained": 100, "passages": 100, "document": 60,
@@ -42,3 +49,27 @@ def test_spoiled_example_is_read_or_refused_by_name(
     kinds = Counter(answer["kind"] for answer in answers)
     refusals = {answer["what"] for answer in answers if answer["kind"] == "refused"}
     assert len(refusals) > 1, kinds
+
+
+@pytest.mark.parametrize("kind", ["good", "no tokenizer", "endless template", "large template"])
+def test_trials_in_forks_say_what_those_in_processes_say(kind: str) -> None:
+    tokenizer = "{}" if kind == "no tokenizer" else byte_level_json()
+    doubling = (
+        "{% for i in range(40) %}{% set n.x = [n.x, n.x] %}{% set n.y = [n.y, n.y] %}{% endfor %}"
+    )
+    endless = "{% set n = namespace(x=['x'], y=['x']) %}" + doubling + "{{ n.x == n.y }}"
+    large = "{% set a = ['x' * 999999] %}" + "{% set a = a + a %}" * 24 + "{{ a | length }}"
+    task = {
+        "tokenizer": tokenizer,
+        "template": {"endless template": endless, "large template": large}.get(kind),
+        "begin": [],
+        "end": [],
+        "limits": asdict(replace(Limits.of(1000), template_seconds=1)),
+    }
+    data = json.dumps(task).encode()
+    wanted, code = trial_process._told(data, 60)
+    trials = Trials()
+    found, fork_code = trials.told(data, 60)
+    trials.close()
+    assert (found, fork_code) == (wanted, code)
+    assert (code == 0) == (kind != "endless template")

@@ -261,7 +261,13 @@ def test_missing_foreign_and_damaged_texts_are_refused(tmp_path: Path) -> None:
     file.write_bytes(beside(other).read_bytes())
     with pytest.raises(PassagesError, match="another session"):
         Text.beside(session, reader.at)
-    for damaged in (b"", b"SQLite format 3\0", own[:5000], own[:100] + b"\xff" * (len(own) - 100)):
+    for damaged in (
+        b"",
+        b"SQLite format 3\0",
+        own[:5000],
+        own[:100] + b"\xff" * (len(own) - 100),
+        own.replace(b"CREATE TABLE store", b"CRE\x8dTE TABLE store"),  # SQLite's error quotes it
+    ):
         file.write_bytes(damaged)
         with pytest.raises(PassagesError):
             Text.beside(session, reader.at)

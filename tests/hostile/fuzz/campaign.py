@@ -15,7 +15,8 @@ from hostile.fuzz.table import format_named
 from hostile.fuzz.worker import Bench
 from hostile.fuzz.workers import Worker
 
-_TURN_SECONDS = 20.0
+_TURN_SECONDS = 60.0
+"""Of a format; a new process loads what it needs for each."""
 _BATCH = 50
 
 
@@ -36,7 +37,7 @@ def campaign(folder: Path, names: list[str], minutes: float) -> int:
     try:
         while time.monotonic() < end:
             for name in names:
-                _turn(worker, name, folder / name, min(_TURN_SECONDS, 6 * minutes), told)
+                _turn(worker, name, folder / name, min(_TURN_SECONDS, 2 * minutes), told)
                 worker.close()  # what a format leaves in the process is not the next one's
     except KeyboardInterrupt:
         pass

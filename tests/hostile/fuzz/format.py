@@ -37,13 +37,15 @@ class Format:
     seconds: float = 10.0
 
 
+def names_in(folder: Path) -> list[str]:
+    """Paths of all files of a folder."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [path.relative_to(folder).as_posix() for path in paths]
+
+
 def files_in(folder: Path) -> Files:
     """All files of a folder."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    return {name: (folder / name).read_bytes() for name in names_in(folder)}
 
 
 def write_files(folder: Path, files: Files) -> None:

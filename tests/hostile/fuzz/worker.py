@@ -7,6 +7,7 @@ finds this process dead finds them there.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -17,10 +18,14 @@ from dataclasses import asdict
 from pathlib import Path
 from random import Random
 from typing import Any, TextIO
+from unittest.mock import patch
 
-from hostile.fuzz.format import Files, Format, Read, files_in, write_files
+from hostile.fuzz.format import Files, Format, Read, files_in, names_in, write_files
 from hostile.fuzz.outcome import Outcome, outcome
 from hostile.fuzz.table import format_named
+from hostile.fuzz.trials import Trials
+
+from allmem_runtime.text import trial_process
 
 _MOST_KEPT = 400
 
@@ -68,7 +73,7 @@ class Bench:
         write_files(self.work, changed)
         self._changed = changed
         found = outcome(self.form, self.read, self.work)
-        for name in files_in(self.work).keys() - self.files.keys() - changed.keys():
+        for name in set(names_in(self.work)) - self.files.keys() - changed.keys():
             (self.work / name).unlink()  # what a command left there
         if found.kind != "read" and found.what not in self.seen:
             self.seen.add(found.what)
@@ -103,6 +108,8 @@ def serve(requests: TextIO, answers: TextIO) -> None:
         name = asked["format"]
         if name not in benches:
             benches[name] = Bench(format_named(name), Path(asked["folder"]))
+            gc.collect()
+            gc.freeze()  # commands that collect garbage need not look at all that was loaded
         bench = benches[name]
         if asked["first"] == 0:
             _tell(answers, number=-1, **asdict(bench.good_outcome()))
@@ -126,7 +133,8 @@ def main() -> None:
     os.dup2(nowhere, 1)
     if "FUZZ_STDERR" not in os.environ:
         os.dup2(nowhere, 2)
-    serve(sys.stdin, answers)
+    with patch.object(trial_process, "_told", Trials().told):
+        serve(sys.stdin, answers)
 
 
 if __name__ == "__main__":
