@@ -55,6 +55,7 @@ class Place:
         source: how far the current source was read.
         earlier: the sources that were read before it, in the order in which each was last read;
             to be treated as immutable.
+        system: instruction that opened the conversation; empty if none did.
         unread: what was pulled from the current document and not read yet: text as bytes, or
             token ids; to be treated as immutable.
         text: digest of the text that was kept of what was read; empty if none was.
@@ -69,6 +70,7 @@ class Place:
     seed: int = 0
     source: SourceMark = field(default_factory=SourceMark)
     earlier: tuple[SourceMark, ...] = ()
+    system: str = ""
     unread: bytes | list[int] = b""
     text: str = ""
     parent: str = ""

@@ -22,6 +22,9 @@ MAX_POSITION = 1 << 53
 MAX_UNREAD = 1 << 20
 """Bytes or token ids that are kept unread in a file; whoever gave more at once still has them."""
 
+MAX_SYSTEM = 1 << 16
+"""Characters of a system text that is kept in a file; of a longer one nothing is."""
+
 
 def place_to_metadata(place: Place) -> dict[str, str]:
     """Texts by key; the parent is not among them, for it depends on the file."""
@@ -29,6 +32,7 @@ def place_to_metadata(place: Place) -> dict[str, str]:
     return {
         **({"unread": _unread_to_text(unread)} if unread else {}),
         **({"lead": place.lead} if place.lead else {}),
+        **({"system": place.system} if 0 < len(place.system) <= MAX_SYSTEM else {}),
         **({"text_digest": place.text} if place.text else {}),
         "position": str(place.position),
         "turn": place.turn,
@@ -87,6 +91,12 @@ def place_from_metadata(metadata: Mapping[str, str], vocab_size: int) -> Place:
         except ValueError:
             raise ValueError("unread is neither Base64 nor a list of token ids") from None
 
+    def system() -> str:
+        value = metadata.get("system", "")
+        if len(value) > MAX_SYSTEM:
+            raise ValueError(f"system has more than {MAX_SYSTEM} characters")
+        return value
+
     def lead() -> str:
         value = metadata.get("lead", "")
         if value and not (value.isspace() and len(value) <= MAX_LEAD):
@@ -106,6 +116,7 @@ def place_from_metadata(metadata: Mapping[str, str], vocab_size: int) -> Place:
         lead=lead(),
         recent=recent,
         seed=number("seed", MAX_SEED),
+        system=system(),
         unread=unread(),
         text=metadata_digest("text_digest", metadata.get("text_digest", "")),
         source=source_from_metadata(metadata),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from allmem_runtime.passages.likeness import Judge, Likeness
 from allmem_runtime.passages.store import Mark, Row, Store
 from allmem_runtime.passages.weights import Weights, weigh
-from allmem_runtime.passages.words import ends_of, likeness, sentences
+from allmem_runtime.passages.words import ends_of, likeness, sentences, word_of
 from allmem_runtime.session.kept_text import Passage
 from allmem_runtime.text.places import TextPlace
 
@@ -25,6 +25,9 @@ asked for: what fits far less only distracts."""
 
 AGAIN = 280
 """Characters of a passage that are read again: its best sentence and those around it."""
+
+ENOUGH = 160
+"""Characters of a paragraph that is read again without those around it."""
 
 NEAR_BY_LIKENESS = 0.7
 """The same of scores by likeness."""
@@ -43,6 +46,7 @@ class _Found:
     number: int
     score: float
     row: Row
+    names: set[str]
 
 
 def search(
@@ -86,7 +90,7 @@ def search(
         if needed > left:
             continue
         before = row.text[: row.text.find(text)]
-        chosen.append(_Found(number, score, _later(row, before, text, count)))
+        chosen.append(_Found(number, score, _later(row, before, text, count), names))
         left -= needed
         named |= names
         if len(chosen) == most:
@@ -147,27 +151,31 @@ def _ranked(store: Store, weights: Weights, last: int, most: int) -> list[_Ranke
 
 
 def _fitting(text: str, judge: Judge, tokens: int, count: Callable[[str], int]) -> str:
-    """The best sentence of a text and as many around it as are to be read again."""
+    """The best sentence of a text and as many around it as are to be read again.
 
-    def fits(text: str) -> bool:
-        return len(text) <= AGAIN and count(text) <= tokens
-
-    if fits(text):
-        return text
+    Its paragraph comes first; of others something is added only to a short one.
+    """
     parts = [part for _, part in sentences(text)]
     scores = judge(parts)
     first = last = max(range(len(parts)), key=scores.__getitem__)
     best = parts[first]
-    while (first, last) != (0, len(parts) - 1):
-        if first == 0 or (last + 1 < len(parts) and (last - first) % 2 == 0):
-            last += 1
+    while True:
+        sides = [(first, last + 1), (first - 1, last)][:: -1 if (last - first) % 2 else 1]
+        sides = [(a, b) for a, b in sides if a >= 0 and b < len(parts)]
+        within = [(a, b) for a, b in sides if not _ends_paragraph(parts[a if a < first else last])]
+        if not within and len(best.strip()) >= ENOUGH:
+            return best
+        for a, b in within or sides:
+            wider = "".join(parts[a : b + 1])
+            if len(wider) <= AGAIN and count(wider) <= tokens:
+                first, last, best = a, b, wider
+                break
         else:
-            first -= 1
-        wider = "".join(parts[first : last + 1])
-        if not fits(wider):
-            break
-        best = wider
-    return best
+            return best
+
+
+def _ends_paragraph(part: str) -> bool:
+    return part[len(part.rstrip()) :].count("\n") > 1
 
 
 def _later(row: Row, before: str, text: str, count: Callable[[str], int]) -> Row:
@@ -211,4 +219,5 @@ def _passage(
         tokens=count(text),
         sentence=" ".join(sentence.split()),
         sentence_place=TextPlace(source, line, first.start + at + blank, token),
+        names=tuple(sorted({word_of(name) for found in group for name in found.names})),
     )

@@ -2,44 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
+from typing import Protocol
 
-from allmem_runtime.session.answered_from import answered_from
 from allmem_runtime.session.kept_text import Passage
 from allmem_runtime.session.writing import FinishReason
+
+
+class Answering(Protocol):
+    """Who writes an answer."""
+
+    @property
+    def passages(self) -> tuple[Passage, ...]:
+        """What is read again, by then the best first."""
+
+    @property
+    def position(self) -> int:
+        """Tokens behind and in the answer."""
+
+    def cancel(self) -> None:
+        """End the writing at its next token; any thread may call this."""
+
+    def pieces(self) -> Generator[str, None, FinishReason]:
+        """Write the answer, a piece of text at a time; returns why it ended."""
 
 
 class Answer:
     """The answer to a question, written as it is iterated over.
 
     Args:
-        question: of the user.
-        passages: what is read again before the question.
-        pieces: writes the answer, a piece of text at a time, and returns why it ended.
-        cancel: ends the writing at its next token; any thread may call it.
-        position: tokens of the session that answers.
+        answering: who writes it.
 
     Attributes:
-        passages: the passages of the text the answer was given; none if nothing fits the question,
-            so that the state alone answers. While it is written, the one that fits the question
-            best is first; once it is written, the one that holds most of its words.
         cancel: ends the writing at its next token; any thread may call it.
         finish_reason: why the answer ended, as ``Session.finish_reason``; empty before.
     """
 
-    def __init__(
-        self,
-        question: str,
-        passages: Sequence[Passage],
-        pieces: Generator[str, None, FinishReason],
-        cancel: Callable[[], None],
-        position: Callable[[], int],
-    ) -> None:
-        self.passages = tuple(passages)
-        self._question = question
-        self.cancel = cancel
-        self._position = position
-        self._pieces = pieces
+    def __init__(self, answering: Answering) -> None:
+        self._answering, self._pieces = answering, answering.pieces()
+        self.cancel = answering.cancel
         self.finish_reason: FinishReason = ""
         self._written: list[str] = []
 
@@ -51,16 +52,24 @@ class Answer:
                 piece = next(self._pieces)
             except StopIteration as end:
                 self.finish_reason = end.value or self.finish_reason
-                written = "".join(self._written)
-                self.passages = answered_from(self.passages, self._question, written)
                 return
             self._written.append(piece)
             yield piece
 
     @property
+    def passages(self) -> tuple[Passage, ...]:
+        """The passages of the text that are read again; none if nothing fits the question.
+
+        Where there are none, the state alone answers. Before the first piece of text, the one that
+        the search took for the best is first; from then on, the one that the answer is written
+        from.
+        """
+        return self._answering.passages
+
+    @property
     def position(self) -> int:
-        """Tokens that the fork has read and written: the session's, passages, question, answer."""
-        return self._position()
+        """Tokens behind and in the answer: the session's, the passage, the question, the answer."""
+        return self._answering.position
 
     @property
     def text(self) -> str:

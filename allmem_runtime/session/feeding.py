@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Literal, overload
 
@@ -71,6 +72,41 @@ class Feeding(SessionState):
             self._begin_raw(ids)
             while (count := cursor.ready()) and not cursor.stop.is_set():
                 yield cursor.step(count, range(count)).copy()
+
+    def likelihood(self, ids: Sequence[int], told: range) -> float:
+        """Feed tokens as they are but the last, which waits, and tell how likely some of them were.
+
+        Args:
+            ids: token ids, at least one.
+            told: which of them; of the first one nothing is known.
+
+        Returns:
+            The sum of the natural logarithms of their probabilities; minus infinity if the call
+            was cancelled.
+
+        Raises:
+            UsageError: an id is no token of this model.
+            SessionStateError: the session is busy or failed, or its logits are not finite.
+        """
+        with self._operation("tokens are being fed"):
+            cursor = self._cursor
+            for _ in cursor.feed():
+                pass
+            self._begin_raw(ids)
+            total, waiting = 0.0, cursor.place.pending
+            while count := min(cursor.ready(), len(waiting) - 1):
+                if cursor.stop.is_set():
+                    return -math.inf
+                done = len(ids) - len(waiting)
+                rows = [row for row in range(count) if done + row + 1 in told]
+                logits = cursor.step(count, rows)
+                if rows:
+                    cursor.check_logits(logits)
+                for row, scores in zip(rows, logits, strict=True):
+                    best = scores.max()
+                    spread = np.log(np.exp(scores - best).sum())
+                    total += float(scores[ids[done + row + 1]] - best - spread)
+            return total
 
     def _begin_raw(self, ids: Sequence[int]) -> None:
         place = self._cursor.place

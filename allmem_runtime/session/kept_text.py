@@ -45,6 +45,7 @@ class Passage:
         tokens: what re-reading it takes.
         sentence: the sentence or line of it that fits best, in one line.
         sentence_place: where that sentence begins.
+        names: those in it that the question asks for, such as ``calm-otter``.
     """
 
     place: TextPlace
@@ -53,6 +54,7 @@ class Passage:
     tokens: int
     sentence: str
     sentence_place: TextPlace
+    names: tuple[str, ...] = ()
 
 
 class KeptText(Protocol):

@@ -103,8 +103,8 @@ class SessionState:
     def save(self, path: str | Path) -> None:
         """Write the session to a file, atomically.
 
-        The file holds no text but ``unread``, and what was read can partly be inferred from it:
-        keep it as private as the document.
+        The file holds no text but ``unread`` and the instruction that opened the conversation, and
+        what was read can partly be inferred from it: keep it as private as the document.
 
         Raises:
             SessionStateError: the session failed or is not finite; nothing was written.
@@ -241,10 +241,11 @@ class SessionState:
             self._cursor.check()
             yield
 
-    def _take(self, tokens: Sequence[int], turn: Turn) -> None:
+    def _take(self, tokens: Sequence[int], turn: Turn, system: str | None = None) -> None:
         """Queue tokens that belong to a turn; whoever forks or saves finds both or neither."""
         with self._guard.lock:
             self._cursor.queue(tokens)
+            self._cursor.place.system = system or self._cursor.place.system
             self._cursor.place.lead = ""  # it is among the tokens
             self._cursor.place.turn = turn
 

@@ -1,20 +1,24 @@
-"""Answers with passages: what a fork reads again, what the session knows then, what is told."""
+"""Answers with passages: what is read again, what the session knows then, what is told."""
 
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from session_tools import assert_same, fed_tokens, read
 
 from allmem_runtime import Answer, Model, Sampling, Session
+from allmem_runtime.errors import SessionStateError, UsageError
 from allmem_runtime.passages.schema import beside
 from allmem_runtime.session import session as session_module
 from allmem_runtime.session import writing
 from allmem_runtime.session.answered_from import answered_from
+from allmem_runtime.session.feeding import Feeding
 from allmem_runtime.session.kept_text import Passage
+from allmem_runtime.session.prompts import INSTRUCTION
 from allmem_runtime.text.places import TextPlace
 
 SHORT = Sampling(max_tokens=5)
@@ -52,7 +56,19 @@ def reader(toy: Model, **options: object) -> Session:
     return read(toy.session(text=True, **options), BOOK, name="book.txt")  # type: ignore[arg-type]
 
 
-def test_fork_reads_the_passage_right_before_the_question(
+def likes(monkeypatch: pytest.MonkeyPatch, model: Model, words: str, much: float = 1000) -> None:
+    """Make each token of a question likelier where some words stand before it."""
+
+    def likelihood(self: Session, ids: Sequence[int], told: range) -> float:
+        assert model.tokenizer.decode(ids[told.start : told.stop]) == QUESTION
+        self.feed(ids[:-1])
+        self._cursor.queue(ids[-1:])
+        return much * len(told) * (words in text_of(model, list(ids)))
+
+    monkeypatch.setattr(Feeding, "likelihood", likelihood)
+
+
+def test_the_passage_is_all_that_was_read_before_the_question(
     toy: Model, says: Callable[[str], None]
 ) -> None:
     session = reader(toy)
@@ -69,39 +85,131 @@ def test_fork_reads_the_passage_right_before_the_question(
     assert str(passage.sentence_place) == "book.txt:119"
     assert BOOK[passage.place.character :].startswith(passage.text)
     assert passage.tokens == len(toy.tokenizer.encode_text(passage.text))
-    assert text_of(toy, tokens).endswith(
-        f"\n\n{passage.text}\n\n{QUESTION}<|im_end|>\n<|im_start|>assistant\nIn the teapot."
-    )
+    asked = f"{passage.text.strip()}\n\n{QUESTION}{INSTRUCTION}"
+    said = toy.tokenizer.encode_text("In the teapot.")
+    assert tokens[: -len(said)] == session._turns.question("start", asked, None)
+    assert text_of(toy, tokens).endswith("<|im_start|>assistant\nIn the teapot.")
+    assert answer.position == session.position + len(tokens)
     assert_same(session, before)
 
 
-def test_passages_stand_in_the_order_from_good_to_best(toy: Model) -> None:
-    session = read(toy.session(text=True), TWO)
-    with fed_tokens() as tokens:
-        answer = session.answer(QUESTION, sampling=SHORT)
-        found = answer.passages
-        assert answer.text is not None
-    fed = text_of(toy, tokens)
-    places = [fed.index(passage.text) for passage in found]
-    assert len(places) > 1
-    assert places == sorted(places, reverse=True)
-
-
-def test_the_passage_that_the_answer_came_from_is_told_first(
-    toy: Model, says: Callable[[str], None]
+def test_each_passage_is_read_by_itself_and_the_likeliest_is_answered_from(
+    toy: Model, says: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = read(toy.session(text=True), TWO)
-    for answer, told in (("She never told.", "never told"), ("In the teapot.", "teapot")):
-        says(answer)
-        written = session.answer(QUESTION)
-        before = written.passages
-        assert written.text == answer
+    for told in ("never told", "blue teapot"):
+        likes(monkeypatch, toy, told)
+        says("Yes.")
+        with fed_tokens() as tokens:
+            written = session.answer(QUESTION)
+            before = written.passages
+            assert written.text == "Yes."
+        assert len(before) > 1
+        assert text_of(toy, tokens).count(QUESTION) == len(before)
+        assert text_of(toy, tokens).count("<|im_start|>user") == 1  # what all share is read once
         assert told in written.passages[0].text
         assert sorted(map(id, written.passages)) == sorted(map(id, before))
-        says(answer)
+        says("Yes.")
         asked = session.fork()
-        assert asked.ask(QUESTION, passages=3) == answer
+        assert asked.ask(QUESTION, passages=3) == "Yes."
         assert told in asked.passages[0].text
+
+
+def test_what_the_search_says_counts_where_the_question_is_about_as_likely(
+    toy: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = read(toy.session(text=True), TWO)
+    for told in ("never told", "blue teapot"):
+        likes(monkeypatch, toy, told, much=0.01)
+        answer = session.answer(QUESTION, sampling=SHORT)
+        found = answer.passages
+        assert found[0].score > 1.1 * found[1].score
+        assert answer.text is not None
+        assert answer.passages == found
+
+
+def test_blank_ends_of_a_passage_are_left_out(toy: Model) -> None:
+    session = read(toy.session(text=True), f"{FILLER}\n        Mrs. Quell hid the key.\n\n   \n")
+    with fed_tokens() as tokens:
+        assert session.answer(QUESTION, passages=1, sampling=SHORT).text is not None
+    assert f"Mrs. Quell hid the key.\n\n{QUESTION}" in text_of(toy, tokens)
+
+
+def test_likelihood_is_that_of_the_question_and_its_last_token_waits(toy: Model) -> None:
+    ids = toy.tokenizer.encode_text("Mrs. Quell hid it. Where did Mrs. Quell hide it?" * 9)
+    told = range(len(ids) - 30, len(ids) - 10)
+    session = toy.session()
+    found = session.likelihood(ids, told)
+    assert session._cursor.place.pending == ids[-1:]
+    rows = toy.session().feed(ids, "all").astype(np.float64)
+    chances = np.exp(rows) / np.exp(rows).sum(axis=1, keepdims=True)
+    expected = sum(np.log(chances[at - 1, ids[at]]) for at in told)
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert toy.session().likelihood(ids[:1], range(1)) == 0
+
+
+def test_passages_that_hold_different_names_are_read_together(toy: Model) -> None:
+    session = read(
+        toy.session(text=True),
+        f"{FILLER}The code of calm-otter is 4711.\n\n{FILLER}The code of red-heron is 88.\n\n",
+    )
+    with fed_tokens() as tokens:
+        answer = session.answer("What are the codes of calm-otter and red-heron?", sampling=SHORT)
+        assert answer.text is not None
+    fed = text_of(toy, tokens)
+    names = [set(passage.names) & {"calm-otter", "red-heron"} for passage in answer.passages]
+    assert sorted(names, key=min) == [{"calm-otter"}, {"red-heron"}]
+    assert fed.count("What are the codes") == 1
+    assert "4711" in fed
+    assert "is 88" in fed
+
+
+def test_a_long_question_is_read_with_the_best_passage_alone(toy: Model) -> None:
+    session = read(toy.session(text=True), TWO)
+    long = QUESTION + " Tell it in verse." * 20
+    with fed_tokens() as tokens:
+        answer = session.answer(long, sampling=SHORT)
+        found = answer.passages
+        assert len(found) > 1
+        assert answer.text is not None
+    assert text_of(toy, tokens).count(QUESTION) == 1
+    assert answer.passages == found[:1]
+
+
+def test_the_instruction_that_opened_the_conversation_counts_for_passages_too(
+    toy: Model, tmp_path: Path
+) -> None:
+    path = tmp_path / "s.allmem"
+    session = read(toy.session(text=path), BOOK, system="Speak like a pirate.")
+    session.save(path)
+    asked = toy.session(text=True)
+    asked.ask("Who are you?", system="Speak like a pirate.", sampling=SHORT)
+    read(asked, BOOK)
+    for one in (session, session.fork(), toy.open(path), asked):
+        with fed_tokens() as tokens:
+            assert one.answer(QUESTION, passages=1, sampling=SHORT).text is not None
+        assert "Speak like a pirate." in text_of(toy, tokens)
+    with pytest.raises(UsageError, match="only open a conversation"):
+        _ = session.answer(QUESTION, system="Speak like a parrot.").text
+
+
+def test_exchanges_before_the_question_are_read_with_its_passages(
+    toy: Model, says: Callable[[str], None]
+) -> None:
+    session = reader(toy)
+    says("Old.")
+    session.ask("Who is she?", passages=1)
+    says("In the teapot.")
+    with fed_tokens() as tokens:
+        assert session.answer(QUESTION, passages=1).text is not None
+    first = session._turns.question("start", "Who is she?", None)
+    assert tokens[: len(first)] == first
+    assert "Old.<|im_end|>" in text_of(toy, tokens)
+    says("Very " * 30)
+    session.ask("How old is she?", passages=1)
+    with fed_tokens() as tokens:
+        assert session.answer(QUESTION, passages=1).text is not None
+    assert "old is she" not in text_of(toy, tokens)  # there is no room for it
 
 
 def place(text: str) -> Passage:
@@ -153,6 +261,25 @@ def test_no_passages_ask_the_state_alone(toy: Model) -> None:
         with fed_tokens() as alone:
             assert expected.ask(question, sampling=SHORT) == text
         assert tokens == alone
+
+
+def test_spaces_that_wait_are_read_once_before_a_question_to_the_state_alone(toy: Model) -> None:
+    session = reader(toy)
+    session._cursor.place.lead = "   "
+    with fed_tokens() as tokens:
+        assert session.answer(QUESTION, passages=0, sampling=SHORT).text is not None
+    expected = session.fork()
+    with fed_tokens() as alone:
+        assert expected.ask(QUESTION, sampling=SHORT) is not None
+    assert tokens == alone
+
+
+def test_a_failed_session_answers_neither_alone_nor_from_passages(toy: Model) -> None:
+    session = reader(toy)
+    session._cursor.failure = "it was dropped."
+    for passages in (0, 1):
+        with pytest.raises(SessionStateError, match="it was dropped"):
+            session.answer(QUESTION, passages=passages)
 
 
 def test_session_without_kept_text_answers_alone(toy: Model) -> None:

@@ -192,6 +192,17 @@ def test_of_a_passage_the_best_sentence_and_those_around_it_are_taken() -> None:
     assert text[passage.place.character :].startswith(passage.text)
 
 
+def test_a_paragraph_is_taken_without_those_around_it_unless_it_is_short() -> None:
+    others = "Somebody else did something else.\n\n", "Somebody did another thing elsewhere.\n\n"
+    nest = "The kestrel of Ardmouth nests in the tower."
+    long = nest + " It has done so since the roof fell in, and nobody knows why it came." * 2
+    for paragraph, alone in ((long, True), (nest, False)):
+        text = prose(300) + f"\n\n{others[0]}{paragraph}\n\n{others[1]}" + prose(300, 1)
+        (passage,) = find(read(text), "Where does the kestrel of Ardmouth nest?")
+        assert paragraph in passage.text
+        assert (passage.text.strip() == paragraph) == alone
+
+
 def test_what_fits_far_less_than_the_best_is_left_out() -> None:
     text = prose(300) + "The kestrel of Ardmouth nests in the tower.\n\n" + prose(300, 1)
     text += "A tower fell.\n\n" + prose(300, 2)

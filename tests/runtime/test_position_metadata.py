@@ -8,6 +8,7 @@ import json
 import pytest
 
 from allmem_runtime.files.position_metadata import (
+    MAX_SYSTEM,
     MAX_UNREAD,
     place_from_metadata,
     place_to_metadata,
@@ -27,6 +28,7 @@ PLACE = Place(
     lead="\n\u2003 ",
     recent=[4, 5],
     seed=99,
+    system="Sprich wie ein Pirat.\n",
     source=SourceMark(
         "b.txt",
         "f" * 16,
@@ -53,6 +55,15 @@ def test_what_is_unread_survives_as_what_it_is(unread: bytes | list[int]) -> Non
     metadata = place_to_metadata(place)
     assert ("unread" in metadata) == bool(unread)
     assert place_from_metadata(metadata, 330) == place
+
+
+def test_a_system_text_that_is_too_long_is_not_kept() -> None:
+    kept = dataclasses.replace(PLACE, system="x" * MAX_SYSTEM)
+    assert place_from_metadata(place_to_metadata(kept), 330) == kept
+    longer = dataclasses.replace(PLACE, system="x" * (MAX_SYSTEM + 1))
+    assert place_from_metadata(place_to_metadata(longer), 330).system == ""
+    with pytest.raises(ValueError, match="system has more"):
+        place_from_metadata({**place_to_metadata(PLACE), "system": longer.system}, 330)
 
 
 def test_a_text_that_was_given_whole_is_not_kept_for_its_owner() -> None:
@@ -110,7 +121,7 @@ def test_a_file_of_an_earlier_version_does_not_know_the_digest_of_what_was_read(
     assert place_from_metadata(metadata, 330).source.digest == ""
 
 
-OPTIONAL = {"lead", "source_read_digest", "source_name", "source_location", "sources"}
+OPTIONAL = {"lead", "system", "source_read_digest", "source_name", "source_location", "sources"}
 
 
 @pytest.mark.parametrize("key", sorted(place_to_metadata(PLACE).keys() - OPTIONAL))

@@ -1,0 +1,120 @@
+"""What is read before an answer from passages: earlier exchanges, passages, the question."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from allmem_runtime.session.kept_text import Passage
+from allmem_runtime.state import Turn
+from allmem_runtime.text.chat import SEPARATOR
+from allmem_runtime.text.turns import Turns
+
+INSTRUCTION = " Answer from the text above, in a few words."
+"""Stands behind a question that passages come before."""
+
+LONGEST_COMPARED = 192
+"""Tokens of a question that is read with each passage; a longer one is read with the best alone."""
+
+EARLIER_TOKENS = 128
+"""Tokens of the exchanges before the question that are read with it, the last ones first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A question and its answer.
+
+    Args:
+        question: of the user.
+        answer: as far as it was written.
+    """
+
+    question: str
+    answer: str
+
+    def __str__(self) -> str:
+        return f"{self.question}\n{self.answer}"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is read before an answer.
+
+    Args:
+        tokens: all of it, at least one.
+        asked: which of them are the question's.
+        passages: those in it, the best first.
+    """
+
+    tokens: list[int]
+    asked: range = range(0)
+    passages: tuple[Passage, ...] = ()
+
+    @property
+    def score(self) -> float:
+        """How well the best of the passages fits by the search."""
+        return max((passage.score for passage in self.passages), default=0.0)
+
+
+def prompts(
+    turns: Turns,
+    count: Callable[[str], int],
+    found: Sequence[Passage],
+    question: str,
+    earlier: Sequence[Exchange] = (),
+    system: str | None = None,
+) -> list[Prompt]:
+    """A prompt for each passage, or one for all where the question names what several hold.
+
+    Args:
+        turns: of the model.
+        count: tokens of a text.
+        found: the passages, the best first.
+        question: of the user.
+        earlier: exchanges before it, the last one last.
+        system: instruction that opens the conversation.
+
+    Raises:
+        UsageError: the question is too long.
+    """
+    before = _conversation(turns, earlier, system)
+    turn: Turn = "start"
+    if before:
+        turn, system = "reply", None
+    bare, asked = turns.question(turn, INSTRUCTION, system), count(question)
+
+    def prompt(passages: tuple[Passage, ...]) -> Prompt:
+        texts = [passage.text.strip() for passage in reversed(passages)]
+        text = SEPARATOR.join([*texts, question + INSTRUCTION])
+        tokens = turns.question(turn, text, system)
+        end = len(before) + len(tokens) - shared(tokens[::-1], bare[::-1])
+        return Prompt([*before, *tokens], range(max(1, end - asked), end), passages)
+
+    if asked > LONGEST_COMPARED:
+        return [prompt((found[0],))]
+    if len(set().union(*(p.names for p in found))) > max(len(p.names) for p in found):
+        return [prompt(tuple(found))]
+    return [prompt((passage,)) for passage in found]
+
+
+def _conversation(turns: Turns, earlier: Sequence[Exchange], system: str | None) -> list[int]:
+    """Tokens of the last exchanges, as many as there is room for."""
+    tokens: list[int] = []
+    for first in reversed(range(len(earlier))):
+        longer: list[int] = []
+        turn: Turn = "start"
+        opening = system
+        for exchange in earlier[first:]:
+            longer += turns.question(turn, exchange.question, opening)
+            longer += turns.answer(exchange.answer)
+            turn, opening = "reply", None
+        if len(longer) > EARLIER_TOKENS:
+            break
+        tokens = longer
+    return tokens
+
+
+def shared(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many tokens two lists have in common from their beginning on."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((n for n, (a, b) in pairs if a != b), min(len(first), len(second)))
