@@ -7,9 +7,8 @@ some passages read without need, and one too many asks more of the other words.
 
 from __future__ import annotations
 
-import re
-
 from allmem_runtime.passages.scripts import grams
+from allmem_runtime.text.stems import stemmed
 
 _WORDS = """
     summar synops gist overview outline abstract tldr topic theme tone genre text document article
@@ -22,20 +21,9 @@ _WORDS = """
     总结 概括 主题 大意 全文 要約 主題 概要 あらすじ 요약 주제 สรุป หัวข้อ
 """
 _STEMS = tuple(_WORDS.split())
-_SHORTEST_STEM = 5
-_WORD = re.compile(r"\w+")
 
 
 def about_texts(question: str) -> frozenset[str]:
-    """The words of a question that speak of texts, and pairs of characters in such words.
-
-    A stem of five letters or more stands for all its forms.
-    """
-    found = set()
-    for word in _WORD.findall(question.casefold()):
-        if any(word == s or (len(s) >= _SHORTEST_STEM and word.startswith(s)) for s in _STEMS):
-            found.add(word)
-    for stem in _STEMS:
-        if stem in question:
-            found.update(grams(stem))
-    return frozenset(found)
+    """The words of a question that speak of texts, and pairs of characters in such words."""
+    found = stemmed(question, _STEMS)
+    return found.union(*(grams(word) for word in found))

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from allmem_runtime.session.instruction import instruction
 from allmem_runtime.session.kept_text import Passage
 from allmem_runtime.state import Turn
 from allmem_runtime.text.chat import SEPARATOR
 from allmem_runtime.text.turns import Turns
-
-INSTRUCTION = " Answer from the text above, in a few words."
-"""Stands behind a question that passages come before."""
 
 LONGEST_COMPARED = 192
 """Tokens of a question that is read with each passage; a longer one is read with the best alone."""
@@ -81,11 +79,12 @@ def prompts(
     turn: Turn = "start"
     if before:
         turn, system = "reply", None
-    bare, asked = turns.question(turn, INSTRUCTION, system), count(question)
+    behind = instruction(question)
+    bare, asked = turns.question(turn, behind, system), count(question)
 
     def prompt(passages: tuple[Passage, ...]) -> Prompt:
         texts = [passage.text.strip() for passage in reversed(passages)]
-        text = SEPARATOR.join([*texts, question + INSTRUCTION])
+        text = SEPARATOR.join([*texts, question + behind])
         tokens = turns.question(turn, text, system)
         end = len(before) + len(tokens) - shared(tokens[::-1], bare[::-1])
         return Prompt([*before, *tokens], range(max(1, end - asked), end), passages)

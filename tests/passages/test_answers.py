@@ -17,8 +17,8 @@ from allmem_runtime.session import session as session_module
 from allmem_runtime.session import writing
 from allmem_runtime.session.answered_from import answered_from
 from allmem_runtime.session.feeding import Feeding
+from allmem_runtime.session.instruction import BRIEFLY, FROM_THE_TEXT, instruction
 from allmem_runtime.session.kept_text import Passage
-from allmem_runtime.session.prompts import INSTRUCTION
 from allmem_runtime.text.places import TextPlace
 
 SHORT = Sampling(max_tokens=5)
@@ -85,7 +85,7 @@ def test_the_passage_is_all_that_was_read_before_the_question(
     assert str(passage.sentence_place) == "book.txt:119"
     assert BOOK[passage.place.character :].startswith(passage.text)
     assert passage.tokens == len(toy.tokenizer.encode_text(passage.text))
-    asked = f"{passage.text.strip()}\n\n{QUESTION}{INSTRUCTION}"
+    asked = f"{passage.text.strip()}\n\n{QUESTION}{BRIEFLY}"
     said = toy.tokenizer.encode_text("In the teapot.")
     assert tokens[: -len(said)] == session._turns.question("start", asked, None)
     assert text_of(toy, tokens).endswith("<|im_start|>assistant\nIn the teapot.")
@@ -489,3 +489,18 @@ def test_a_question_without_a_word_is_answered_by_the_state_alone(
     assert answer.passages == ()
     assert isinstance(answer.text, str)
     assert session.text_failure == ""
+
+
+@pytest.mark.parametrize("question", [
+    "Explain how the lock was opened.", "What are the steps to mend it?", "Beschreibe das Haus.",
+    "LIST all names.", "请详细解释",
+])  # fmt: skip
+def test_a_question_that_asks_for_more_is_not_cut_short(question: str) -> None:
+    assert instruction(question) == FROM_THE_TEXT
+
+
+@pytest.mark.parametrize("question", [
+    "Where is the key?", "Who listened to the stepfather's waltz?", "Wo ist er?", "鑰匙在哪裡?",
+])  # fmt: skip
+def test_a_plain_question_is_answered_in_a_few_words(question: str) -> None:
+    assert instruction(question) == BRIEFLY
