@@ -63,7 +63,7 @@ class Session(Generating):
         self,
         question: str,
         *,
-        passages: int = DEFAULT_PASSAGES,
+        passages: int | Sequence[Passage] = DEFAULT_PASSAGES,
         sampling: Sampling | None = None,
         system: str | None = None,
     ) -> Answer:
@@ -76,7 +76,8 @@ class Session(Generating):
 
         Args:
             question: text of the user; nothing in it acts as a control token.
-            passages: most that are read again; 0 asks the state alone.
+            passages: most that are read again, or those that are, the best first, such as a choice
+                of what ``find_passages`` found; 0 or none asks the state alone.
             sampling: how to draw; the model's own way by default.
             system: instruction that opens the conversation.
 
@@ -84,7 +85,9 @@ class Session(Generating):
             SessionStateError: the session is busy or failed. What ``stream`` raises is raised
                 while the answer is iterated over.
         """
-        return self._answer(question, self.find_passages(question, passages), sampling, system)
+        if isinstance(passages, int):
+            passages = self.find_passages(question, passages)
+        return self._answer(question, passages, sampling, system)
 
     def _answer(
         self,

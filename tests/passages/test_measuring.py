@@ -10,10 +10,12 @@ import pytest
 
 from allmem_runtime import Model
 from allmem_runtime.errors import UsageError
-from benchmarks.passages import given_facts, keeping_speed, whole
+from allmem_runtime.session import session as session_module
+from benchmarks.passages import given_facts, keeping_speed, kept_only, whole
 from benchmarks.passages.fact_files import kinds_of_texts, read_facts, statements
 from benchmarks.passages.hiding import Statement, hide, parts_of
 from benchmarks.passages.kept_answers import KeptAnswers
+from benchmarks.passages.kept_only import KeptOnly
 from benchmarks.passages.scoring import is_right, quantile, ratio, share
 
 PROSE = "".join(f"Paragraph {n} tells of the mill.\nAnd of its wheel.\n\n" for n in range(80))
@@ -181,3 +183,18 @@ def test_keeping_is_timed_in_turns(toy_dir: Path, tmp_path: Path) -> None:
     assert found["lowest"] <= found["median"] <= found["highest"]
     assert json.loads((tmp_path / "out.json").read_text()) == found
     assert keeping_speed.summary([2.0, 1.0, 4.0], [1.0, 1.0, 1.0])["median"] == 0.5
+
+
+def test_a_text_that_is_only_kept_gives_the_passages_of_one_that_is_read(
+    toy: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "PASSAGES_SHARE", 20)
+    monkeypatch.setattr(kept_only, "PASSAGES_SHARE", 20)
+    text = "".join(f"On day {day} somebody called{day} came by.\n\n" for day in range(200))
+    session = toy.session(text=True)
+    for _ in session.ingest(text, name="document.txt"):
+        pass
+    question = "When did called77 come by?"
+    found = KeptOnly(toy, text).find(question, 3)
+    assert found and "called77" in found[0].text
+    assert [p.text for p in found] == [p.text for p in session.find_passages(question)]
