@@ -93,7 +93,8 @@ Answers go to standard output, all else to standard error."""
 )
 @click.option("--passages", type=click.IntRange(0, 64), default=DEFAULT_PASSAGES,
               show_default=True,
-              help="Most passages read again before a question; 0 for none.")  # fmt: skip
+              help="Most passages read again before a question, twice as many for several things; "
+              "0 for none.")  # fmt: skip
 @click.option("--text/--no-text", default=True, show_default=True,
               help="Keep what is read as text too, and find passages in it.")  # fmt: skip
 @click.option("--meter", is_flag=True,

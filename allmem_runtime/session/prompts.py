@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from allmem_runtime.session.instruction import instruction
 from allmem_runtime.session.kept_text import Passage
+from allmem_runtime.session.wanted import instruction, wants_several
 from allmem_runtime.state import Turn
 from allmem_runtime.text.chat import SEPARATOR
 from allmem_runtime.text.turns import Turns
@@ -62,7 +62,7 @@ def prompts(
     earlier: Sequence[Exchange] = (),
     system: str | None = None,
 ) -> list[Prompt]:
-    """A prompt for each passage, or one for all where the question names what several hold.
+    """A prompt for each passage, or one for all where the question asks for several things.
 
     Args:
         turns: of the model.
@@ -91,7 +91,8 @@ def prompts(
 
     if asked > LONGEST_COMPARED:
         return [prompt((found[0],))]
-    if len(set().union(*(p.names for p in found))) > max(len(p.names) for p in found):
+    spread = len(set().union(*(p.names for p in found))) > max(len(p.names) for p in found)
+    if spread or wants_several(question):
         return [prompt(tuple(found))]
     return [prompt((passage,)) for passage in found]
 

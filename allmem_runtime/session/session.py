@@ -13,6 +13,7 @@ from allmem_runtime.session.kept_text import Passage
 from allmem_runtime.session.prompts import Exchange, Prompt, prompts
 from allmem_runtime.session.rereading import Rereading
 from allmem_runtime.session.session_state import SessionState
+from allmem_runtime.session.wanted import passages_wanted
 
 DEFAULT_PASSAGES = 3
 """Most passages that are read again before a question."""
@@ -133,10 +134,12 @@ class Session(Generating):
 
         Args:
             question: of the user.
-            most: how many at most; together they take a part of the window.
+            most: how many at most, and twice as many where it asks for several things; together
+                they take a part of the window.
         """
         if self._text is None or most < 1:
             return []
+        most = passages_wanted(question, most)
         earlier = [str(exchange) for exchange in self._earlier]
         room = int(self.model.manifest.window * PASSAGES_SHARE)
         try:

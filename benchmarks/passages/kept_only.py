@@ -5,6 +5,7 @@ from __future__ import annotations
 from allmem_runtime import Model
 from allmem_runtime.session.kept_text import Passage, Segment
 from allmem_runtime.session.session import PASSAGES_SHARE
+from allmem_runtime.session.wanted import passages_wanted
 from allmem_runtime.text.segments import Segmenter
 from benchmarks.passages.reading_once import timed
 
@@ -36,6 +37,7 @@ class KeptOnly:
 
     def find(self, question: str, most: int) -> list[Passage]:
         """What ``Session.find_passages`` finds after the text was read."""
+        most = passages_wanted(question, most)
         found = self._keeper.find(self._at, question, (), most, self._room, self._count)
         self.seconds = self._keeper.seconds
         return found

@@ -17,8 +17,8 @@ from allmem_runtime.session import session as session_module
 from allmem_runtime.session import writing
 from allmem_runtime.session.answered_from import answered_from
 from allmem_runtime.session.feeding import Feeding
-from allmem_runtime.session.instruction import BRIEFLY, FROM_THE_TEXT, instruction
 from allmem_runtime.session.kept_text import Passage
+from allmem_runtime.session.wanted import BRIEFLY, FROM_THE_TEXT, instruction, wants_several
 from allmem_runtime.text.places import TextPlace
 
 SHORT = Sampling(max_tokens=5)
@@ -113,6 +113,36 @@ def test_each_passage_is_read_by_itself_and_the_likeliest_is_answered_from(
         asked = session.fork()
         assert asked.ask(QUESTION, passages=3) == "Yes."
         assert told in asked.passages[0].text
+
+
+def test_a_question_for_several_things_is_answered_from_all_passages_together(
+    toy: Model,
+) -> None:
+    several = "Where did Mrs. Quell hide all the keys?"
+    session = read(toy.session(text=True), TWO)
+    found = session.find_passages(several, 1)
+    assert len(found) == 2
+    with fed_tokens() as tokens:
+        assert session.answer(several, passages=1, sampling=SHORT).text is not None
+    said = text_of(toy, tokens)
+    assert said.count(several + FROM_THE_TEXT) == 1
+    assert all(passage.text.strip() in said for passage in found)
+    assert len(session.find_passages(QUESTION, 1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("question", "several"),
+    [
+        ("What are ALL the codes?", True), ("Who paid for Ann, Bea and Carl?", True),
+        ("Welche Farben mögen Ann, Bea, Carl oder Dora?", True), ("列出钥匙", True),
+        ("Where, in the end, was it?", False), ("Who fell and rose?", False),
+        ("How tall is the listener?", False),
+    ],
+)  # fmt: skip
+def test_several_things_are_asked_for_by_words_and_enumerations(
+    question: str, several: bool
+) -> None:
+    assert wants_several(question) is several
 
 
 def test_passages_may_be_chosen_by_the_caller(toy: Model) -> None:
