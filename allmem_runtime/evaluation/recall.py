@@ -84,10 +84,10 @@ def _is_right(session: Session, probe: Probe, most: int) -> bool:
     tokens = len(session.model.tokenizer.encode_text(probe.answer)) + _SPARE_TOKENS
     sampling = Sampling(temperature=0, max_tokens=tokens)
     found = session.find_passages(probe.before, most)
-    fork = session.fork()
-    fork.keep_text(None)
-    for passage in reversed(found):
-        for _ in fork.ingest(passage.text, new_source=True):
+    reader = session.fork() if not found else Session(session.model, undo=False)
+    reader.keep_text(None)
+    for passage in reversed(found):  # as an answer: by a session that has read nothing else
+        for _ in reader.ingest(passage.text, new_source=True):
             pass
-    written = "".join(fork.generate(SEPARATOR + probe.before.strip(), sampling=sampling))
+    written = "".join(reader.generate(SEPARATOR + probe.before.strip(), sampling=sampling))
     return written.strip().startswith(probe.answer)
