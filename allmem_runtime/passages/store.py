@@ -76,6 +76,7 @@ class Store:
         self._lock = threading.RLock()
         with self._reading():
             self.identity: str = self._one("SELECT id FROM store")[0]
+            self._check([], self.identity)
 
     @classmethod
     def create(cls, path: Path | None, identity: str = "") -> Store:
@@ -225,7 +226,7 @@ class Store:
                 "WHERE s.name = ? AND m.bytes = ? AND m.id <= ? ORDER BY m.id DESC LIMIT 1",
                 (name, end, self._number(until)),
             ).fetchone()
-        return None if row is None else Mark(*row)
+        return None if row is None else self._mark(row)
 
     def marks(self, until: Mark, source: int = 0, characters: int = -1) -> Iterator[Mark]:
         """Marks in order up to ``until``, it included.
@@ -324,10 +325,15 @@ class Store:
     def _check(self, places: list[Any], text: Any) -> None:
         """SQLite keeps values of any type in a column; ours are places and texts."""
         if not isinstance(text, str) or not all(is_whole(place, 0, _MOST) for place in places):
-            raise PassagesError(f"The text {self.path or 'of the session'} is damaged.", _LOST)
+            raise self._damaged()
+
+    def _damaged(self) -> PassagesError:
+        return PassagesError(f"The text {self.path or 'of the session'} is damaged.", _LOST)
 
     def _one(self, statement: str, *values: object) -> tuple[Any, ...]:
-        row: tuple[Any, ...] = self._connection.execute(statement, values).fetchone()
+        row: tuple[Any, ...] | None = self._connection.execute(statement, values).fetchone()
+        if row is None:
+            raise self._damaged()
         return row
 
     def _number(self, mark: Mark) -> int:

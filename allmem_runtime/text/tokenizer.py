@@ -96,6 +96,23 @@ class Tokenizer:
         pieces = (encoder.encode(character, add_special_tokens=False).ids for character in text)
         return [i for piece in pieces for i in piece if i not in self._forbidden]
 
+    def encode_with_offsets(
+        self, text: str, after: After = "start"
+    ) -> tuple[list[int], list[tuple[int, int]]]:
+        """The tokens of ``encode_text``, and where in the text each begins and ends."""
+        text = without_surrogates(text)
+        encoder = self._encoders.get(after, self._text)
+        found = encoder.encode(text, add_special_tokens=False)
+        if self._forbidden.isdisjoint(found.ids):
+            return found.ids, found.offsets
+        pieces = [
+            (token, (place, place + 1))
+            for place, character in enumerate(text)
+            for token in encoder.encode(character, add_special_tokens=False).ids
+            if token not in self._forbidden
+        ]
+        return [token for token, _ in pieces], [place for _, place in pieces]
+
     def encode_parts(self, parts: Sequence[Part], after: After = "start") -> list[int]:
         """Tokens of a prompt as of one text, in which only a template's parts have control tokens.
 
@@ -133,9 +150,9 @@ class Tokenizer:
         one, two = self.encode_text(before, "text"), self.encode_text(after, "text")
         return one + two == self.encode_text(before + after, "text")
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of these tokens; control tokens are left out."""
-        text: str = self._template.decode(list(ids), skip_special_tokens=True)
+    def decode(self, ids: Sequence[int], *, control: bool = False) -> str:
+        """The text of these tokens; control tokens are left out unless they are asked for."""
+        text: str = self._template.decode(list(ids), skip_special_tokens=not control)
         return text
 
     def stream(self) -> StreamDecoder:

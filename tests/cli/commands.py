@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from allmem_runtime import cli
+from allmem_runtime.files import snapshot
 
 TEXT = "The river went round the old mill; nobody had seen the keys since May. 東京 👩‍🚀\n"
 MAINS = {"allmem": "main", "allmem-run": "run_main"}
@@ -64,6 +65,16 @@ def finished(running: subprocess.Popen[bytes], stdin: bytes | None = None) -> Re
         out, err = running.communicate()
         pytest.fail(f"did not end: {out.decode()[-500:]} {err.decode()[-500:]}")
     return Result(running.returncode, (out or b"").decode(), (err or b"").decode())
+
+
+def assert_same_state(one: Path, other: Path) -> None:
+    """Two session files stand at the same place and hold the same state to the last bit."""
+    headers = [snapshot.read_header(path) for path in (one, other)]
+    places = [header.place(1 << 20) for header in headers]
+    stand = [(p.position, p.source.offset, p.source.finished, len(p.pending)) for p in places]
+    assert stand[0] == stand[1]
+    first, second = (json.loads(header.metadata["tensors"]) for header in headers)
+    assert [name for name in first if first[name] != second[name]] == []
 
 
 def events(running: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:

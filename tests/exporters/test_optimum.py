@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from optimum.exporters.tasks import TasksManager
 
 from allmem_exporters import AllMemConfig
 from allmem_exporters.optimum import registry as optimum
-from allmem_exporters.optimum.command import is_checkpoint, run
+from allmem_exporters.optimum.arguments import add_arguments
+from allmem_exporters.optimum.command import is_checkpoint, main, run
+from allmem_runtime.printable import for_terminal
 from allmem_runtime.spec import GRAPH_FILE, MANIFEST_FILE
 
 
@@ -98,3 +101,26 @@ def test_optimum_cli_says_what_is_wrong(tmp_path: Path) -> None:
     assert finished.returncode == 1
     assert "nowhere" in finished.stderr
     assert "Traceback" not in finished.stderr
+
+
+def test_no_name_controls_the_terminal_or_forges_a_line(
+    tiny_checkpoint_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = "\x1b[2Jno\r\nFORGED\u202e"
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    main(
+        parser.parse_args(["--model", str(tiny_checkpoint_dir), "--no-check", f"{tmp_path}/{evil}"])
+    )
+    for arguments in (
+        ["--model", evil, str(tmp_path / "out")],
+        ["--model", evil, "--weights", evil, str(tmp_path / "out")],
+        ["--model", evil, "--window", evil, str(tmp_path / "out")],
+    ):
+        with pytest.raises(SystemExit):
+            main(parser.parse_args(arguments))
+    told = capsys.readouterr()
+    assert r"\x1b[2Jno\r\nFORGED\u202e" in told.err
+    for text in (told.out, told.err):
+        assert for_terminal(text) == text
+        assert not any(line.startswith("FORGED") for line in text.splitlines())

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from runtime.tokenizers_for_tests import byte_level_json
 from tokenizers import (
     AddedToken,
     Regex,
@@ -19,7 +20,6 @@ from tokenizers import (
     pre_tokenizers,
     trainers,
 )
-from tokenizers_for_tests import byte_level_json
 
 SPECIAL = ("<unk>", "<s>", "</s>")
 BYTES = tuple(f"<0x{value:02X}>" for value in range(256))

@@ -13,6 +13,7 @@ from allmem_exporters.model.families import titles
 from allmem_exporters.onnx.export_options import ExportOptions
 from allmem_runtime.errors import UsageError
 from allmem_runtime.options import Option, declared_options
+from allmem_runtime.printable import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +62,6 @@ def _reader(option: Option) -> Callable[[str], Any]:
         try:
             return option.value(parse(text))
         except UsageError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
+            raise argparse.ArgumentTypeError(printable(str(error))) from None
 
     return read

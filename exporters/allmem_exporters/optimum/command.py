@@ -19,6 +19,7 @@ from allmem_exporters.optimum import registry as optimum  # noqa: F401  (registe
 from allmem_exporters.optimum.arguments import options_of
 from allmem_runtime.errors import AllMemError
 from allmem_runtime.options import from_keywords
+from allmem_runtime.printable import printable
 from allmem_runtime.strict_json import read_object
 
 
@@ -38,11 +39,16 @@ def main(arguments: argparse.Namespace) -> None:
             arguments.model,
             arguments.output,
             options_of(arguments),
-            report=lambda line: print(line, file=sys.stderr),
+            report=_say,
         )
     except AllMemError as error:
-        print(f"optimum-cli export allmem: error: {error}", file=sys.stderr)
+        _say(f"optimum-cli export allmem: error: {error}")
         sys.exit(error.exit_code)
+
+
+def _say(line: str) -> None:
+    """A line on standard error, in which no name that it quotes controls a terminal."""
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 def run(

@@ -40,6 +40,8 @@ def mutated_json(text: str, draw: Random) -> str:
     tree = [json.loads(text, object_pairs_hook=Pairs)]  # a list, so that the root has a place too
     for _ in range(draw.choice((1, 1, 1, 2, 3))):
         places = list(_places(tree))
+        if not places:
+            break  # all is gone
         holder, at = places[draw.randrange(len(places))]
         _change(holder, at, tree, draw)
     return dumped(tree[0]) if tree else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from random import Random
 
 import numpy as np
@@ -11,8 +12,31 @@ from numpy.typing import NDArray
 from allmem_exporters.finetune.data.documents import Document
 from allmem_exporters.finetune.data.sequence import Sequence
 from allmem_exporters.finetune.data.tokens import Tokens
+from allmem_runtime.text.parts import After
 
-Part = tuple[str, NDArray[np.int64]]
+_HEAD = 2048
+"""Characters at the start of a document that are encoded again together with an opening."""
+_TRIES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of a document, or several small ones.
+
+    Attributes:
+        name: for a person to read.
+        ids: int64 [length].
+        head: the first characters of it, where it begins a document and may be cut behind them.
+    """
+
+    name: str
+    ids: NDArray[np.int64]
+    head: str = ""
+
+    def begun(self, begin: list[int], tokens: Tokens) -> NDArray[np.int64]:
+        """All tokens, with others in place of those of the head."""
+        rest = self.ids[len(tokens.encode(self.head)) :]
+        return np.concatenate([np.array(begin, np.int64), rest])
 
 
 def pack(
@@ -41,39 +65,55 @@ def pack(
         kind: of the sequences.
     """
     opening = tokens.opening()
-    room = length - len(opening)
     whole: list[Part] = []
     rests: list[Part] = []
     size = 0
     for document in random.sample(documents, len(documents)):
         ids = np.array(tokens.encode(document.text), np.int64)
         cut = len(ids) - len(ids) % length
-        whole += [(document.name, ids[start : start + length]) for start in range(0, cut, length)]
+        head = _head(document.text, ids, tokens)
+        for start in range(0, cut, length):
+            piece = ids[start : start + length]
+            whole.append(Part(document.name, piece, "" if start else head))
         if len(ids) > cut:
-            rests.append((document.name, ids[cut:]))
+            rests.append(Part(document.name, ids[cut:], "" if cut else head))
         size += len(ids)
         if size > 2 * wanted * length:
             break
-    whole += _joined(rests, length, np.array(tokens.document_end, np.int64))
+    whole += _joined(rests, length, tokens)
     random.shuffle(whole)
-    for name, ids in whole:
+    for part in whole:
+        ids, counts = part.ids, np.ones(length, bool)
         if random.random() < chat_share:
-            ids = np.concatenate([np.array(opening, np.int64), ids[:room]])
+            ids = part.begun(tokens.opening(part.head), tokens)[:length]
             counts = np.arange(length) >= len(opening)
-        else:
-            counts = np.ones(length, bool)
-        yield Sequence(ids, counts, kind, documents[0].split, name)
+        yield Sequence(ids[:length], counts[: len(ids)], kind, documents[0].split, part.name)
 
 
-def _joined(parts: list[Part], length: int, end: NDArray[np.int64]) -> Iterator[Part]:
+def _head(text: str, ids: NDArray[np.int64], tokens: Tokens) -> str:
+    """The longest beginning whose tokens are the first of the whole; empty if none is found."""
+    places = [place for place, character in enumerate(text[:_HEAD]) if character == " "]
+    for place in reversed(places[-_TRIES:]):
+        head = text[:place]
+        own = tokens.encode(head)
+        if ids[: len(own)].tolist() == own:
+            return head
+    return ""
+
+
+def _joined(parts: list[Part], length: int, tokens: Tokens) -> Iterator[Part]:
     """Full sequences of several parts; what is left at the end is dropped."""
+    end = np.array(tokens.document_end, np.int64)
+    after: After = "control" if len(end) else "text"
     held: list[NDArray[np.int64]] = []
-    names: list[str] = []
+    first: list[Part] = []
     size = 0
-    for name, ids in parts:
+    for part in parts:
+        ids = part.begun(tokens.encode(part.head, after), tokens) if held else part.ids
         held += [ids, end]
-        names.append(name)
+        first.append(part)
         size += len(ids) + len(end)
         if size >= length:
-            yield "; ".join(names[:4]), np.concatenate(held)[:length]
-            held, names, size = [], [], 0
+            names = "; ".join(one.name for one in first[:4])
+            yield Part(names, np.concatenate(held)[:length], first[0].head)
+            held, first, size = [], [], 0

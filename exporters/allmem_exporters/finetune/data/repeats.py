@@ -33,38 +33,66 @@ def repeats(
     """
     title = random.choice(wordings.REPEAT_TITLES)
     budget = length // 4
-    passages: list[list[int]] = []
-    heads: list[list[int]] = []
+    passages: list[str] = []
+    heads: list[str] = []
     names = random.sample(wordings.NOUNS, 64)
+    tail = 0
     while budget > _SHORTEST:
-        heads.append(tokens.encode("\n\n" + title.format(name=names.pop().capitalize()) + ":\n"))
+        heads.append("\n\n" + title.format(name=names.pop().capitalize()) + ":\n")
         wanted = min(budget, random.randrange(_SHORTEST, _LONGEST))
         text = _names(random) if random.random() < 0.35 else _gather(prose, 6 * wanted)
-        passages.append(tokens.encode(text)[:wanted])
-        budget -= len(passages[-1]) + len(heads[-1])
+        _, places = tokens.encode_with_offsets(text)
+        passages.append(text[: places[:wanted][-1][1]])
+        size = tokens.count(passages[-1]) + tokens.count(heads[-1])
+        budget -= size
+        tail += size
     again = random.sample(range(len(passages)), len(passages))
-    tail = sum(len(passages[i]) + len(heads[i]) for i in again)
-    filler: list[list[int]] = []
+    filler: list[str] = []
     room = length - 2 * tail
     for paragraph in prose:
-        part = tokens.encode(("\n\n" if filler else "") + paragraph)
-        if len(part) > room:
+        part = ("\n\n" if filler else "") + paragraph
+        size = tokens.count(part)
+        if size > room:
             break
         filler.append(part)
-        room -= len(part)
+        room -= size
     # The first occurrences lie between paragraphs anywhere in the first half of the filler.
     gaps = [random.randrange(len(filler) // 2 + 1) for _ in passages]
-    ids: list[int] = []
+    told = list(zip(gaps, heads, passages, strict=True))
+    while True:
+        text, repeated = _text(filler, told, again)
+        ids, places = tokens.encode_with_offsets(text)
+        if len(ids) <= length or not filler:
+            break
+        filler.pop()  # joints are encoded otherwise than their parts
+    counts = np.zeros(len(ids), bool)
+    starts = np.array([start for start, _ in places])
+    for begin, end in repeated:
+        counts |= (starts >= begin) & (starts < end)
+    return Sequence(np.array(ids[:length], np.int64), counts[:length], "repeats", split, source)
+
+
+def _text(
+    filler: list[str], told: list[tuple[int, str, str]], again: list[int]
+) -> tuple[str, list[tuple[int, int]]]:
+    """The whole text, and where in it the passages stand for the second time.
+
+    Args:
+        filler: paragraphs.
+        told: before which paragraph each passage stands at first, its title, and itself.
+        again: in which order they come again.
+    """
+    parts: list[str] = []
     for place in range(len(filler) + 1):
-        for gap, head, passage in zip(gaps, heads, passages, strict=True):
-            if gap == place:
-                ids += head + passage
-        ids += filler[place] if place < len(filler) else []
-    counts = [False] * len(ids)
+        parts += [head + passage for gap, head, passage in told if min(gap, len(filler)) == place]
+        parts += filler[place : place + 1]
+    text, repeated = "".join(parts), []
     for number in again:
-        ids += heads[number] + passages[number]
-        counts += [False] * len(heads[number]) + [True] * len(passages[number])
-    return Sequence(np.array(ids, np.int64), np.array(counts, bool), "repeats", split, source)
+        _, head, passage = told[number]
+        begin = len(text) + len(head)
+        text += head + passage
+        repeated.append((begin, len(text)))
+    return text, repeated
 
 
 def _gather(prose: Iterator[str], characters: int) -> str:
