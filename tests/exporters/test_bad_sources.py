@@ -11,6 +11,7 @@ import pytest
 from checkpoints import write_folder, write_gguf
 from gguf import GGMLQuantizationType as Kind
 from hostile.fuzz.formats._gguf_parts import Field, Parts, put_together, taken_apart
+from safetensors.torch import load_file, save_file
 
 from allmem_exporters.convert.conversion import convert
 from allmem_exporters.errors import ConversionError
@@ -273,3 +274,19 @@ def test_index_that_names_no_files_is_refused(tmp_path: Path, places: object) ->
     index.write_text(json.dumps({"weight_map": places}))
     with pytest.raises(ConversionError, match=r"index\.json names"):
         open_source(str(tmp_path / "source"))
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), 1e30])
+@pytest.mark.parametrize("way", [convert, make])
+def test_weight_that_is_not_finite_is_refused_by_name(
+    tmp_path: Path, way: Callable[..., object], value: float
+) -> None:
+    write_folder(tmp_path / "source", torch_dtype="float32")
+    name = "model.layers.1.self_attn.v_proj.weight"
+    file = tmp_path / "source" / "model.safetensors"
+    tensors = load_file(file)
+    tensors[name][3, 2] = value
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(ConversionError, match=rf"source: the weight {name} holds a value that is"):
+        way(tmp_path / "source", tmp_path / "out", dtype="float16")
+    assert not (tmp_path / "out").exists()

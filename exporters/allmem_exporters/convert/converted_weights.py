@@ -126,19 +126,20 @@ class ConvertedWeights:
         """See ``ModelWeights``."""
         if MEMORY in name:
             return self._memory(name)
-        return self.source.tensor(self._place(name)).to(self.dtype)
+        return self._finite(name, self.source.tensor(self._place(name)))
 
     def rows(self, name: str, first: int, end: int) -> Tensor:
         """See ``ModelWeights``."""
         if MEMORY in name:
             return self._memory(name)[first:end]
-        return self.source.rows(self._place(name), first, end).to(self.dtype)
+        return self._finite(name, self.source.rows(self._place(name), first, end))
 
     def factors(self, name: str, first: int, end: int) -> Tensor | None:
         """See ``ModelWeights``; there are none where weights were rounded to another type."""
         if MEMORY in name or self.dtype != torch.float32:
             return None
-        return self.source.factors(self._place(name), first, end)
+        found = self.source.factors(self._place(name), first, end)
+        return None if found is None else self._finite(name, found)
 
     def type_of(self, name: str) -> torch.dtype:
         """Of a weight."""
@@ -151,6 +152,18 @@ class ConvertedWeights:
 
     def _place(self, name: str) -> str:
         return EMBEDDING if name == HEAD and self.config.tie_word_embeddings else name
+
+    def _finite(self, name: str, values: Tensor) -> Tensor:
+        """Values of the source in the type of the result."""
+        found = values.to(self.dtype)
+        if found.numel() and not all(map(torch.isfinite, torch.aminmax(found))):
+            kind = str(self.dtype).removeprefix("torch.")
+            raise ConversionError(
+                f"{self.source.provenance['name']}: the weight {name} holds a value that is not "
+                f"finite as {kind}.",
+                "Fetch an intact copy, or choose a wider type with --dtype.",
+            )
+        return found
 
     def _compare_head(self, origin: str) -> None:
         for piece in Table(self, EMBEDDING).pieces():

@@ -53,4 +53,5 @@ def write_files(folder: Path, files: Files) -> None:
     for name, data in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)  # what is mapped by somebody stays as it is
         path.write_bytes(data)
