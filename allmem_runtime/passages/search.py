@@ -23,8 +23,11 @@ NEAR = 0.6
 """Share of the best passage's score that another must have, unless it holds another name that is
 asked for: what fits far less only distracts."""
 
-AGAIN = 280
+AGAIN = 450
 """Characters of a passage that are read again: its best sentence and those around it."""
+
+AGAIN_OF_LINES = 280
+"""The same of lines, as of a log or code, which have less to do with each other."""
 
 ENOUGH = 160
 """Characters of a paragraph that is read again without those around it."""
@@ -167,7 +170,8 @@ def _fitting(text: str, judge: Judge, tokens: int, count: Callable[[str], int]) 
             return best
         for a, b in within or sides:
             wider = "".join(parts[a : b + 1])
-            if len(wider) <= AGAIN and count(wider) <= tokens:
+            room = AGAIN_OF_LINES if "\n" in wider.strip() else AGAIN
+            if len(wider) <= room and count(wider) <= tokens:
                 first, last, best = a, b, wider
                 break
         else:
