@@ -14,6 +14,7 @@ import json
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from allmem_exporters.make import make
 from allmem_exporters.model.memory_options import MemoryOptions
 from allmem_exporters.onnx.export_options import ExportOptions
+from allmem_exporters.progress import Progress
 from allmem_exporters.sources.gguf import GgufSource
 from allmem_runtime import Model, load
 from allmem_runtime.evaluation.perplexity import Segment, segments
@@ -56,7 +58,8 @@ class Way:
             left_out = mock.patch.object(GgufSource, "factors", return_value=None)
             options = ExportOptions(weights=self.weights, memory="disabled", check=False)
             with nullcontext() if self.carried else left_out:
-                make(source, out, MemoryOptions(WINDOW, 64, 128, mem_width=64), options,
+                memory = MemoryOptions(WINDOW, 64, 128, mem_heads=1, mem_width=64)
+                make(source, out, memory, options,
                      report=lambda line: print(f"{self.name}: {line}", flush=True))  # fmt: skip
         return out
 
@@ -110,13 +113,16 @@ def main() -> None:
         folder = way.make(options.source, options.folder)
         sizes[way.name] = sum(file.stat().st_size for file in folder.glob("model.onnx*"))
         model = load(folder)
+        progress = Progress(f"{way.name}: reading", partial(print, flush=True))
+        total, counted = sum(len(segment.ids) - 1 for segment in read), table[way.name]
         for segment in read:
             for found, true, ids in _rows(model, truth, segment):
-                table[way.name].add(found, true, ids)
+                counted.add(found, true, ids)
+                progress(counted.tokens, total)
                 if way is WAYS[0]:
                     table[SOURCE].add(true, true, ids)
         del model
-        print(way.name, table[way.name].told(), flush=True)
+        print(way.name, counted.told(), flush=True)
     told = {name: {"bytes": sizes.get(name), **sums.told()} for name, sums in table.items()}
     print(json.dumps({"tokens": table[SOURCE].tokens, "ways": told}, indent=1))
 

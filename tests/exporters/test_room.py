@@ -7,6 +7,7 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
+import torch
 from tiny import tiny_config, write_tiny_checkpoint
 
 from allmem_exporters.errors import ExportError
@@ -16,6 +17,9 @@ from allmem_exporters.onnx import room
 from allmem_exporters.onnx.export import export
 from allmem_exporters.onnx.room import check_memory, file_bytes, needed_memory
 from allmem_exporters.progress import Progress
+from allmem_exporters.quantization.blocks import InMemory
+from allmem_exporters.quantization.deferred import Storing
+from allmem_exporters.quantization.formats import stored_format
 from allmem_runtime.machine import available_memory
 
 Usage = namedtuple("Usage", "total used free")
@@ -65,10 +69,15 @@ def test_memory_grows_with_a_layer_and_only_for_the_check_with_their_number() ->
 
     assert needed(num_hidden_layers=2) == needed(num_hidden_layers=40)
     assert needed(intermediate_size=4800) > needed(intermediate_size=48)
-    few, many = (needed(100, num_hidden_layers=n) for n in (2, 40))
-    two, forty = (tiny_config(num_hidden_layers=n) for n in (2, 40))
-    states = state_spec(forty).nbytes - state_spec(two).nbytes
-    assert many - few == 2 * states + file_bytes(forty, "int8") - file_bytes(two, "int8")
+    few, many = (needed(100, num_hidden_layers=n) for n in (40, 80))  # the whole graph takes most
+    one, other = (tiny_config(num_hidden_layers=n) for n in (40, 80))
+    states = state_spec(other).nbytes - state_spec(one).nbytes
+    assert many - few == 2 * states + file_bytes(other, "int8") - file_bytes(one, "int8")
+    assert (
+        needed(100, num_hidden_layers=2, intermediate_size=480_000)
+        - needed(100, num_hidden_layers=2, intermediate_size=48)
+        > 3 * 4 * 3 * 479_000 * 32
+    ), "three copies of a large layer in float32, and its streams"
     found = available_memory()
     assert found is None or found > 1 << 20
 
@@ -90,3 +99,19 @@ def test_time_left_follows_from_what_was_done() -> None:
     assert lines[0].startswith("writing: 5 %, 3m10s") and lines[0].endswith("left")
     progress(200, 200)
     assert len(lines) <= 10, "none at the end"
+
+
+@pytest.mark.parametrize("weights", ["float16", "int8", "int4"])
+def test_progress_is_told_within_a_large_matrix(weights: str) -> None:
+    told: list[tuple[int, int]] = []
+    storing = Storing(lambda done, total: told.append((done, total)))
+    matrix = InMemory(torch.randn(3000, 640))
+    stored = [storing.later(stored_format(weights), matrix, name) for name in ("one", "two")]
+    for one in stored:
+        for part in one.tensors.values():
+            part.load()
+    steps = [done for done, _ in told]
+    assert {total for _, total in told} == {2 * 3000 * 640}
+    assert steps == sorted(steps)
+    assert sum(0 < step < 3000 * 640 for step in steps) > 3
+    assert sum(3000 * 640 < step < 2 * 3000 * 640 for step in steps) > 3

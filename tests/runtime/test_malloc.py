@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 
@@ -29,3 +30,31 @@ def test_freed_blocks_between_others_go_back_to_the_system():
     command = [sys.executable, "-c", HOLES]
     told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert float(told) > 0.9
+
+
+FAULTS = """
+import resource
+from allmem_runtime.engine.malloc import heap_reused, map_large_blocks
+map_large_blocks()
+
+def faults(times):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        bytearray(16 << 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+with heap_reused():
+    faults(1)
+    meanwhile = faults(20)
+print(meanwhile, faults(20))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only the GNU C library can be told so")
+def test_blocks_that_are_used_again_are_mapped_once_and_later_ones_anew():
+    command = [sys.executable, "-c", FAULTS]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    meanwhile, after = map(int, told.split())
+    pages = 20 * (16 << 20) // resource.getpagesize()
+    assert meanwhile < pages // 20
+    assert after > pages // 2

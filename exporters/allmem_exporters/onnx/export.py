@@ -32,7 +32,7 @@ from allmem_exporters.quantization.store import store
 from allmem_exporters.quantization.stored_format import Carried, StoredMatrix
 from allmem_exporters.texts_trial import try_texts
 from allmem_runtime.config import Manifest
-from allmem_runtime.engine.malloc import give_heap_back, map_large_blocks
+from allmem_runtime.engine.malloc import give_heap_back, heap_reused, map_large_blocks
 from allmem_runtime.files.atomic import publish_folder
 from allmem_runtime.options import from_keywords
 from allmem_runtime.quantities import format_bytes
@@ -121,7 +121,8 @@ def export_weights(
     with publish_folder(out) as folder:
         report("tracing")
         graph = trace(weights, options.activations)
-        storing = Storing()
+        progress = Progress("writing", report)
+        storing = Storing(progress)
         stored = put_matrices(graph, weights, options, storing)
         check_disk(graph, folder)
         report(f"writing {out}")
@@ -133,7 +134,7 @@ def export_weights(
             options.storage,
             options.activations,
             decoder=decoder,
-            progress=Progress("writing", report),
+            progress=None if stored else progress,
         )
         del graph
         gc.collect()
@@ -142,16 +143,17 @@ def export_weights(
             report(_carried_over(storing))
         if options.check:
             report("checking against PyTorch (relative RMS differences)")
-            validate(
-                folder,
-                weights,
-                storage=options.storage,
-                matmul_kernel=options.matmul_kernel,
-                stored=stored,
-                activations=options.activations,
-                tokens=options.check_tokens,
-                report=report,
-            )
+            with heap_reused():
+                validate(
+                    folder,
+                    weights,
+                    storage=options.storage,
+                    matmul_kernel=options.matmul_kernel,
+                    stored=stored,
+                    activations=options.activations,
+                    tokens=options.check_tokens,
+                    report=report,
+                )
     report(f"done: {out}, state {format_bytes(manifest.state.nbytes)} whatever is read")
     return manifest
 

@@ -11,7 +11,6 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from allmem_exporters.quantization.formats import widen_inputs
 from allmem_runtime.spec import (
     GRAPH_FILE,
     INPUT_IDS,
@@ -36,32 +35,27 @@ def open_session(
     model: onnx.ModelProto | None = None,
     *,
     native: bool,
-    wide: bool = False,
     fold: bool = True,
 ) -> onnxruntime.InferenceSession:
     """Open an export, or a part of it.
 
     Args:
         folder: the export, in which the weights lie.
-        model: the part; None for the whole. It is changed where ``wide`` is said.
+        model: the part; None for the whole.
         native: with our library, or with the function bodies.
-        wide: products of integers take their inputs as they are, not rounded to eight bits.
         fold: let ONNX Runtime compute constants once; without it, matrices are widened at each
             step and take no memory between.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.enable_cpu_mem_arena = False  # it takes twice what is needed, and keeps it
     if native:
         from allmem_ops import library
 
         library.register(options)
     options.add_session_config_entry(_WEIGHTS_FOLDER, str(folder))
     graph: str | bytes = str(folder / GRAPH_FILE)
-    if wide and model is None:
-        model = onnx.load(folder / GRAPH_FILE, load_external_data=False)
     if model is not None:
-        if wide:
-            widen_inputs(model)
         graph = model.SerializeToString()
     return onnxruntime.InferenceSession(
         graph,
@@ -78,7 +72,6 @@ class GraphRunner:
         folder: the export.
         state: of the model.
         native: with our library, or with the function bodies.
-        wide: products of integers take their inputs as they are, not rounded to eight bits.
         fold: let ONNX Runtime compute constants once.
     """
 
@@ -88,10 +81,9 @@ class GraphRunner:
         state: StateSpec,
         *,
         native: bool,
-        wide: bool = False,
         fold: bool = True,
     ) -> None:
-        self.session = open_session(folder, native=native, wide=wide, fold=fold)
+        self.session = open_session(folder, native=native, fold=fold)
         self.spec = state
 
     def read(
@@ -130,6 +122,7 @@ def read_streams(
     state: Mapping[str, tuple[str, NDArray[np.generic]]],
     outputs: Sequence[str],
     cuts: Cuts,
+    constants: Mapping[str, NDArray[np.generic]],
 ) -> tuple[list[NDArray[np.floating]], list[NDArray[np.floating]]]:
     """Read a text with one layer.
 
@@ -139,6 +132,7 @@ def read_streams(
         state: for the name of each state tensor after a step, that before it, and its first value.
         outputs: what it writes for each token.
         cuts: pieces of the text.
+        constants: what else the layer takes.
 
     Returns:
         Each output, joined along time, and each tensor of the state.
@@ -148,7 +142,7 @@ def read_streams(
     for first, end in cuts:
         feed = {name: array[:, first:end] for name, array in streams.items()}
         position = {POSITION: np.array([first], np.int64)}
-        results = session.run([*outputs, *state], {**feed, **position, **past})
+        results = session.run([*outputs, *state], {**feed, **position, **past, **constants})
         found.append(results[: len(outputs)])
         past = dict(zip(past, results[len(outputs) :], strict=True))
     return [np.concatenate(parts, axis=1) for parts in zip(*found, strict=True)], list(

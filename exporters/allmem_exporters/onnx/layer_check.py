@@ -17,7 +17,9 @@ from allmem_exporters.onnx.sample_text import SampleText
 from allmem_exporters.onnx.step_module import DTYPES, residual_scale
 from allmem_exporters.onnx.step_pieces import StepPieces
 from allmem_exporters.progress import Progress
+from allmem_exporters.quantization.formats import widen_inputs
 from allmem_exporters.quantization.stored_format import StoredFormat
+from allmem_runtime.engine.malloc import give_heap_back
 from allmem_runtime.spec import INPUT_IDS, LOGIT_INDEX, LOGITS, past_name, present_name
 
 ROUNDED_INPUTS_TOLERANCE = 0.3
@@ -161,7 +163,8 @@ class LayerCheck:
         past = [past_name(index, name) for name in names]
         present = [present_name(index, name) for name in names]
         model, inputs, outputs = self.pieces.layer(index, past, present)
-        session = open_session(self.folder, model, native=native, wide=wide)
+        matrices = widen_inputs(model, self.folder, in_pieces=native) if wide else {}
+        session = open_session(self.folder, model, native=native)
         element = self.pieces.stream_type
         streams = {
             inputs[0]: reading.normed.numpy().astype(element),
@@ -173,7 +176,7 @@ class LayerCheck:
         truth = [reading.mixed * self.scale, reading.added * self.scale, normed]
         for cutting, comparison in ways.items():
             found, after = read_streams(
-                session, streams, state, outputs[: len(_STREAMS)], self.cuts[cutting]
+                session, streams, state, outputs[: len(_STREAMS)], self.cuts[cutting], matrices
             )
             for name, value, wanted in zip(_STREAMS, found, truth, strict=True):
                 comparison.state(f"{name} of layer {index}", value, wanted.numpy())
@@ -184,19 +187,26 @@ class LayerCheck:
         """Compare the head, some rows at a time, and with them the logits of the whole graph."""
         rows = self.reference.last_norm(hidden)[:, self.text.rows]
         stream = rows.numpy().astype(self.pieces.stream_type)
-        index = np.arange(len(self.text.rows))
         for first, end, table in self.reference.table_pieces("head"):
             truth = (rows[0] @ table.T).numpy()
             self.whole.logits(whole[:, first:end], truth)
             ways = [(True, self.library)] + ([(False, self.bodies)] if first == 0 else [])
             for native, comparisons in ways:
-                model, name = self.pieces.head(first, end)
-                session = open_session(self.folder, model, native=native, wide=self.integers)
-                (found,) = session.run([LOGITS], {name: stream, LOGIT_INDEX: index})
+                found = self._head_rows(first, end, stream, native=native, wide=self.integers)
                 for comparison in comparisons.values():
-                    comparison.logits(found[0], truth)
+                    comparison.logits(found, truth)
             if self.integers:
-                model, name = self.pieces.head(first, end)
-                session = open_session(self.folder, model, native=True)
-                (found,) = session.run([LOGITS], {name: stream, LOGIT_INDEX: index})
-                self.rounded.logits(found[0], truth)
+                found = self._head_rows(first, end, stream, native=True, wide=False)
+                self.rounded.logits(found, truth)
+
+    def _head_rows(
+        self, first: int, end: int, stream: NDArray[np.floating], *, native: bool, wide: bool
+    ) -> NDArray[np.float32]:
+        """Some of the graph's logits, [rows, end - first], from the normed stream."""
+        give_heap_back()  # opening a session leaves holes that the next does not fill
+        model, name = self.pieces.head(first, end)
+        matrices = widen_inputs(model, self.folder, in_pieces=native) if wide else {}
+        session = open_session(self.folder, model, native=native)
+        feed = {name: stream, LOGIT_INDEX: np.arange(stream.shape[1]), **matrices}
+        found: NDArray[np.float32] = session.run([LOGITS], feed)[0][0]
+        return found

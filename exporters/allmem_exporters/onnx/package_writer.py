@@ -57,7 +57,7 @@ def write_folder(
     storage: str,
     activations: str = "float32",
     decoder: str | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
     """Fill ``folder`` with a model that the runtime opens.
 
@@ -70,7 +70,6 @@ def write_folder(
         activations: type of the token stream, for the manifest.
         decoder: digest of the decoder's weights without the memories, by which two exports of one
             decoder know each other.
-
         progress: is told how many bytes of how many are written.
 
     Returns:
@@ -93,7 +92,7 @@ def write_folder(
             folder / GRAPH_FILE,
             external_data=WEIGHTS_FILE,
             size_threshold_bytes=SMALL_TENSOR,
-            callback=lambda tensor, place: progress(place.offset, total),
+            callback=progress and (lambda tensor, place: progress(place.offset, total)),
         )
         for name in (TOKENIZER_FILE, CHAT_TEMPLATE_FILE, GENERATION_FILE):
             if (path := file_in(checkpoint, name)) is not None:

@@ -11,14 +11,18 @@ not open a function whose node has fewer outputs than the body.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import onnx
-from onnx import parser
+from onnx import helper, parser
 
 from allmem_exporters.onnx.function_body import OPSET
 from allmem_ops.schema import DOMAIN, QUANTIZED_MATMUL
 
 WIDE = "WideMatMul"
 """The same with inputs as they are, not rounded: what an export's check compares weights with."""
+WIDENING, GIVEN = "WidenedMatrix", "GivenMatMul"
+"""The two parts of ``WIDE``: what makes the matrix, and what multiplies with it."""
 
 _BODY = """
 <domain: "{domain}", opset_import: ["" : {opset}]>
@@ -153,3 +157,60 @@ def product_function(*, wide: bool = False) -> onnx.FunctionProto:
             rounding="rounded = Identity (filled)" if wide else _ROUNDING,
         )
     )
+
+
+def widening_function() -> onnx.FunctionProto:
+    """Of ``WIDE`` what widens the matrix: (numbers, scales) to [padded inputs, width]."""
+    whole = product_function(wide=True)
+    return _part(whole, WIDENING, ["numbers", "scales"], ["matrix"])
+
+
+def given_function() -> onnx.FunctionProto:
+    """Of ``WIDE`` what multiplies: (x, matrix, bias, x_more) to (y, y_more)."""
+    whole = product_function(wide=True)
+    inputs = helper.make_node("Shape", ["matrix"], ["whole_inputs"], start=0, end=1)
+    return _part(whole, GIVEN, ["x", "matrix", "bias", "x_more"], list(whole.output), [inputs])
+
+
+def _part(
+    whole: onnx.FunctionProto,
+    name: str,
+    inputs: list[str],
+    outputs: list[str],
+    instead: Iterable[onnx.NodeProto] = (),
+) -> onnx.FunctionProto:
+    """The nodes of a function that lie between some values, as a function of its own.
+
+    Args:
+        whole: the function.
+        name: of the part.
+        inputs: of the part.
+        outputs: of the part.
+        instead: nodes of the part that make what other nodes make in the whole.
+    """
+    first = list(instead)
+    known = {*inputs, *(made for node in first for made in node.output)}
+    wanted = set(outputs)
+    kept: list[onnx.NodeProto] = []
+    for node in reversed(whole.node):
+        if wanted.intersection(node.output) - known:
+            kept.append(node)
+            wanted.update(_read(node))
+    return helper.make_function(
+        whole.domain,
+        name,
+        inputs,
+        outputs,
+        [*first, *reversed(kept)],
+        whole.opset_import,
+        list(whole.attribute),
+        list(whole.attribute_proto),
+    )
+
+
+def _read(node: onnx.NodeProto) -> Iterator[str]:
+    """What a node and its branches read."""
+    yield from node.input
+    for attribute in node.attribute:
+        for inner in attribute.g.node:
+            yield from _read(inner)

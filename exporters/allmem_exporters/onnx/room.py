@@ -18,10 +18,12 @@ from allmem_runtime.quantities import format_bytes
 
 _BESIDE = 64 << 20
 """Bytes on the disk for graph, tokenizer and texts."""
-_LIBRARIES = 600 << 20
+_LIBRARIES = 700 << 20
 """Memory of PyTorch, ONNX and what tracing needs."""
 _LAYERS = 3
 """Copies of a layer in float32 that lie in memory at once, packed or widened."""
+_SCORES = 5
+"""Tensors with a score for each pair of tokens that a layer's attention in PyTorch takes."""
 _STREAMS = 16
 """Token streams of the compared text that lie in memory at once."""
 _BYTES = {"float32": 4.0, "float16": 2.0, "int8": 34 / 32, "int4": 20 / 32}
@@ -68,13 +70,19 @@ def needed_memory(config: AllMemConfig, *, storage: str, laid_out: bool, tokens:
     """
     layer = 4 * sum(parameter.numel() for parameter in empty_layer(config).parameters())
     of_table = _BYTES["int8" if storage == "int4" else storage]
-    needed = _LIBRARIES + _LAYERS * layer + int(config.vocab_size * config.hidden_size * of_table)
-    if tokens is not None:
-        widest = config.intermediate_size * 2 + _STREAMS * config.hidden_size
-        # The whole graph is read: its file is mapped, and its state is there before and after.
-        needed += 4 * tokens * widest + 2 * state_spec(config).nbytes
-        needed += file_bytes(config, storage) * (2 if laid_out else 1)
-    return needed
+    table = int(config.vocab_size * config.hidden_size * of_table)
+    writing = _LAYERS * layer + table
+    if tokens is None:
+        return _LIBRARIES + writing
+    # First the whole graph reads: its file is mapped, and its state is there before and after.
+    state = state_spec(config).nbytes
+    whole = file_bytes(config, storage) * (2 if laid_out else 1) + 2 * state
+    # Then one layer after the other, while that state is kept.
+    columns = config.sinks + config.window + config.chunk
+    scores = 4 * config.num_attention_heads * min(config.chunk, tokens) * columns
+    layers = max(_LAYERS * layer, layer + _SCORES * scores) + state
+    streams = 4 * tokens * (config.intermediate_size * 2 + _STREAMS * config.hidden_size)
+    return _LIBRARIES + max(writing, streams + max(whole, layers))
 
 
 def check_memory(

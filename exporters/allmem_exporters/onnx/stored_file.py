@@ -43,25 +43,25 @@ class StoredFile(Mapping[str, StoredMatrix]):
 
     def _part(self, one: StoredMatrix, part: str) -> NDArray[Any]:
         expected = one.tensors[part]
-        array = self._array(f"{one.name}.{part}")
+        array = file_array(self._folder, self._tensors[f"{one.name}.{part}"])
         if one.format.turned_products and one.name not in self._tables:
             array = array.reshape(expected.shape[::-1]).T
         else:
             array = array.reshape(expected.shape)
         return array
 
-    def _array(self, name: str) -> NDArray[Any]:
-        tensor = self._tensors[name]
-        place = {entry.key: entry.value for entry in tensor.external_data}
-        if not place:
-            inside: NDArray[Any] = onnx.numpy_helper.to_array(tensor).copy()
-            return inside
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        mapped: NDArray[Any] = np.memmap(
-            self._folder / place["location"],
-            dtype,
-            "c",  # nobody writes; PyTorch warns of what cannot be written
-            int(place.get("offset", 0)),
-            tuple(tensor.dims),
-        )
-        return mapped
+
+def file_array(folder: Path, tensor: onnx.TensorProto) -> NDArray[Any]:
+    """The values of an export's tensor: a copy, or mapped where they lie in its file of weights."""
+    place = {entry.key: entry.value for entry in tensor.external_data}
+    if not place:
+        inside: NDArray[Any] = onnx.numpy_helper.to_array(tensor).copy()
+        return inside
+    mapped: NDArray[Any] = np.memmap(
+        folder / place["location"],
+        onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type),
+        "c",  # nobody writes; PyTorch warns of what cannot be written
+        int(place.get("offset", 0)),
+        tuple(tensor.dims),
+    )
+    return mapped

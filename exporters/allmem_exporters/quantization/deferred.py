@@ -5,9 +5,11 @@ Sizes are known before: a graph is made with ``Part``s, and each is asked for it
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from numpy.typing import NDArray
+from torch import Tensor
 
 from allmem_exporters.quantization.blocks import Matrix
 from allmem_exporters.quantization.part import Part
@@ -18,9 +20,14 @@ _SMALL = 1 << 16
 
 
 class Storing:
-    """Stores matrices when their first part is asked for, and forgets each with the next."""
+    """Stores matrices when their first part is asked for, and forgets each with the next.
 
-    def __init__(self) -> None:
+    Args:
+        progress: is told how many weights of how many are stored, some times for each matrix.
+    """
+
+    def __init__(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+        self._progress, self._total = progress, 0
         self._latest: StoredMatrix | None = None
         self.carried = Carried()
         """Weights so far that the source's own blocks gave."""
@@ -44,6 +51,7 @@ class Storing:
             return Part(shape, dtype, lambda: self._load(stored_as, matrix, name, which))
 
         rows, columns = matrix.shape
+        self._total += rows * columns
         return StoredMatrix(name, stored_as, rows, columns, {one: part(one) for one in layout})
 
     def _load(self, stored_as: StoredFormat, matrix: Matrix, name: str, which: str) -> NDArray[Any]:
@@ -51,7 +59,7 @@ class Storing:
             return kept
         if self._latest is None or self._latest.name != name:
             self._latest = None  # before the next takes memory
-            self._latest = stored_as.quantize(matrix, name)
+            self._latest = stored_as.quantize(_Watched(matrix, self._tell), name)
             self.carried += self._latest.carried
             self.weights += self._latest.rows * self._latest.columns
             for part, array in self._latest.tensors.items():
@@ -59,3 +67,28 @@ class Storing:
                     self._small[name, part] = array
         found: NDArray[Any] = self._latest.tensors[which]
         return found
+
+    def _tell(self, weights: int) -> None:
+        self._progress(self.weights + weights, self._total)
+
+
+class _Watched:
+    """A matrix that tells how many of its weights were read.
+
+    Args:
+        matrix: that is read.
+        tell: is told them before each reading.
+    """
+
+    def __init__(self, matrix: Matrix, tell: Callable[[int], None]) -> None:
+        self._matrix, self._tell = matrix, tell
+        self.shape = matrix.shape
+
+    def rows(self, first: int, end: int) -> Tensor:
+        """See ``Matrix``."""
+        self._tell(first * self.shape[1])
+        return self._matrix.rows(first, end)
+
+    def block_factors(self, first: int, end: int) -> Tensor | None:
+        """See ``Matrix``."""
+        return self._matrix.block_factors(first, end)

@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING
 from allmem_exporters.errors import ExportError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
     import onnx
+    from numpy.typing import NDArray
 
     from allmem_exporters.quantization.stored_format import StoredFormat
 
@@ -80,7 +84,20 @@ def finish_file(graph: onnx.GraphProto) -> None:
         finish(graph)
 
 
-def widen_inputs(model: onnx.ModelProto) -> None:
-    """Let products of integers take their inputs as they are, not rounded to eight bits."""
+def widen_inputs(
+    model: onnx.ModelProto, folder: Path, *, in_pieces: bool
+) -> dict[str, NDArray[np.float32]]:
+    """Let products of integers take their inputs as they are, not rounded to eight bits.
+
+    Args:
+        model: a part of an export, changed in place.
+        folder: the export, in which the weights lie.
+        in_pieces: take little memory for it, or the way that opening the whole graph takes.
+
+    Returns:
+        What the graph takes in addition, by the names of its inputs.
+    """
+    found: dict[str, NDArray[np.float32]] = {}
     for widen in dict.fromkeys(stored.widen_inputs for stored in all_formats()):
-        widen(model)
+        found |= widen(model, folder, in_pieces=in_pieces)
+    return found

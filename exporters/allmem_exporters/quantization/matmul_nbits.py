@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -158,12 +159,15 @@ class MatMulNBitsFormat(StoredFormat):
             node.input[0] = view.name
 
     @staticmethod
-    def widen_inputs(model: onnx.ModelProto) -> None:
+    def widen_inputs(
+        model: onnx.ModelProto, folder: Path, *, in_pieces: bool
+    ) -> dict[str, NDArray[np.float32]]:
         """See ``StoredFormat``."""
         for node in model.graph.node:
             for attribute in node.attribute:
                 if node.op_type == _MATMUL and attribute.name == "accuracy_level":
                     attribute.i = _EXACT_INPUTS
+        return {}
 
 
 def offset_blocks(stored: StoredMatrix) -> int:

@@ -7,18 +7,21 @@ reads them: see ``allmem_ops.reference.product``.
 from __future__ import annotations
 
 from abc import abstractmethod
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from allmem_exporters.errors import ExportError
 from allmem_exporters.onnx.fusion import absorb_neighbors, name_all_outputs
 from allmem_exporters.onnx.ir_utils import bias_after, register, replace, replace_product
-from allmem_exporters.onnx.quantized_matmul_function import WIDE, product_function
+from allmem_exporters.onnx.quantized_matmul_function import product_function
+from allmem_exporters.onnx.widened import widen_products
 from allmem_exporters.quantization.blocks import (
     BLOCK,
     Matrix,
@@ -176,12 +179,11 @@ class QuantizedMatMulFormat(StoredFormat):
         name_all_outputs(graph)
 
     @staticmethod
-    def widen_inputs(model: onnx.ModelProto) -> None:
+    def widen_inputs(
+        model: onnx.ModelProto, folder: Path, *, in_pieces: bool
+    ) -> dict[str, NDArray[np.float32]]:
         """See ``StoredFormat``."""
-        for node in model.graph.node:
-            if node.op_type == QUANTIZED_MATMUL.name:
-                node.op_type = WIDE
-        model.functions.append(product_function(wide=True))
+        return widen_products(model, folder, in_pieces=in_pieces)
 
     def _register(
         self, model: ir.Model, stored: StoredMatrix, *, only_looked_up: bool = False

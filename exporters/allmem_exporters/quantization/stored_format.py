@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import onnx
 import onnx_ir as ir
+from numpy.typing import NDArray
 from torch import Tensor
 
 from allmem_exporters.quantization.blocks import Matrix
@@ -150,6 +152,17 @@ class StoredFormat(ABC):
         return
 
     @staticmethod
-    def widen_inputs(model: onnx.ModelProto) -> None:
-        """Let the kernel's nodes take their inputs as they are, for the check of the weights."""
-        return
+    def widen_inputs(
+        model: onnx.ModelProto, folder: Path, *, in_pieces: bool
+    ) -> dict[str, NDArray[np.float32]]:
+        """Let the kernel's nodes take their inputs as they are, for the check of the weights.
+
+        Args:
+            model: a part of an export, changed in place.
+            folder: the export, in which the weights lie.
+            in_pieces: take little memory for it, or the way that opening the whole graph takes.
+
+        Returns:
+            What the graph takes in addition, by the names of its inputs.
+        """
+        return {}
