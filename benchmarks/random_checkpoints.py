@@ -57,10 +57,16 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 _SHARD = 5 * 10**9
 _STD = 0.02
+_WRITE = ("self_attn.o_proj", "mlp.down_proj")
 
 
 def tensors(shape: dict[str, Any], seed: int) -> Iterator[tuple[str, Tensor]]:
-    """Every weight by its name, one after the other; norms are 1, all else is random and small."""
+    """Every weight by its name, one after the other; norms are 1, all else is random and small.
+
+    Matrices that write to the stream are smaller by the root of twice the layers, as pretraining
+    begins with (GPT-2). Else each layer would drown those before it, and make whole steps out of
+    rounding, as no trained model does.
+    """
     generator = torch.Generator().manual_seed(seed)
     hidden, inner, head = shape["hidden_size"], shape["intermediate_size"], shape["head_dim"]
     queries, keys = shape["num_attention_heads"] * head, shape["num_key_value_heads"] * head
@@ -74,14 +80,17 @@ def tensors(shape: dict[str, Any], seed: int) -> Iterator[tuple[str, Tensor]]:
         "mlp.down_proj": (hidden, inner),
     }
 
-    def random(rows: int, columns: int) -> Tensor:
+    writing = _STD / (2 * shape["num_hidden_layers"]) ** 0.5
+
+    def random(rows: int, columns: int, std: float = _STD) -> Tensor:
         drawn = torch.empty(rows, columns, dtype=torch.bfloat16)
-        return drawn.normal_(std=_STD, generator=generator)
+        return drawn.normal_(std=std, generator=generator)
 
     yield "model.embed_tokens.weight", random(shape["vocab_size"], hidden)
     for layer in range(shape["num_hidden_layers"]):
         for name, sizes in matrices.items():
-            yield f"model.layers.{layer}.{name}.weight", random(*sizes)
+            std = writing if name in _WRITE else _STD
+            yield f"model.layers.{layer}.{name}.weight", random(*sizes, std)
         for name in ("input_layernorm", "post_attention_layernorm"):
             ones = torch.ones(hidden, dtype=torch.bfloat16)
             yield f"model.layers.{layer}.{name}.weight", ones
