@@ -145,6 +145,11 @@ def test_several_things_are_asked_for_by_words_and_enumerations(
     assert wants_several(question) is several
 
 
+def test_a_list_of_any_length_is_looked_through_once() -> None:
+    assert not wants_several("a, b " * 50_000)  # takes minutes where each comma looks to the end
+    assert wants_several("a, b " * 50_000 + "and c")
+
+
 def test_passages_may_be_chosen_by_the_caller(toy: Model) -> None:
     session = read(toy.session(text=True), TWO)
     found = session.find_passages(QUESTION)
