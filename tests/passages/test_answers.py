@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -296,6 +297,27 @@ def test_answer_is_streamed_and_then_whole(toy: Model, says: Callable[[str], Non
     assert answer.text == "abcdef"
     assert list(answer) == list("abcdef")
     assert answer.finish_reason == "end"
+
+
+def test_each_reader_of_an_answer_gets_all_of_it(toy: Model, says: Callable[[str], None]) -> None:
+    session = reader(toy)
+    says("In the blue teapot.")
+    answer = session.answer(QUESTION)
+    first, second = iter(answer), iter(answer)
+    turns = [(next(first), next(second)) for _ in range(3)]
+    assert all(one == other for one, other in turns)
+    begun = "".join(one for one, _ in turns)
+    assert begun + "".join(second) == begun + "".join(first) == "In the blue teapot."
+    assert answer.finish_reason == "end"
+
+
+def test_two_threads_may_take_one_answer(toy: Model, says: Callable[[str], None]) -> None:
+    session = reader(toy)
+    says("In the blue teapot.")
+    answer = session.answer(QUESTION)
+    with ThreadPoolExecutor(2) as threads:
+        texts = list(threads.map(lambda _: answer.text, range(2)))
+    assert texts == ["In the blue teapot."] * 2
 
 
 def test_no_passages_ask_the_state_alone(toy: Model) -> None:
