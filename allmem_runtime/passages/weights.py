@@ -88,6 +88,7 @@ def weigh(store: Store, question: str, earlier: Sequence[str], last: int) -> Wei
     factors |= dict.fromkeys(expressions(asks), 1.0)
     asides = set(expressions(beside)) - set(factors)
     factors |= dict.fromkeys(asides, ASIDE)
+    own = set(factors)
     for turn, factor in zip(reversed(earlier), EARLIER, strict=False):
         for expression in expressions(turn):
             factors.setdefault(expression, factor)
@@ -99,12 +100,14 @@ def weigh(store: Store, question: str, earlier: Sequence[str], last: int) -> Wei
         for e, factor in factors.items()
         if _is_rare(counts[e], last, COMMON_SHARE) and (counts[e] or factor != PAIR)
     }
-    whole = sum(weight for e, weight in words.items() if e not in asides)
+    speaking = about_texts(asks)
+    silent = {e for e in words if word_of(e) in speaking}
+    if speaking and any(counts[e] and e in own for e in words.keys() - silent - asides):
+        silent |= words.keys() - own  # of what it asks for, the turns before it tell nothing
+    whole = sum(w for e, w in words.items() if e not in asides and (e in own or e not in silent))
     words = _limited(
         {e: w for e, w in words.items() if counts[e] or e not in asides}, asides, ASIDES * whole
     )
-    speaking = about_texts(asks)
-    silent = {e for e in words if word_of(e) in speaking}
     return Weights(
         words,
         whole * (LEAST_SHARE_OF_WHOLE if speaking else LEAST_SHARE),
