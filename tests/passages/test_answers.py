@@ -19,6 +19,7 @@ from allmem_runtime.session import writing
 from allmem_runtime.session.answered_from import answered_from
 from allmem_runtime.session.feeding import Feeding
 from allmem_runtime.session.kept_text import Passage
+from allmem_runtime.session.prompts import Exchange
 from allmem_runtime.session.wanted import BRIEFLY, FROM_THE_TEXT, instruction, wants_several
 from allmem_runtime.text.places import TextPlace
 
@@ -419,6 +420,43 @@ def test_cancelled_conversation_keeps_what_was_shown(
     assert text_of(toy, session._cursor.place.recent + session._cursor.place.pending).endswith(
         "assistant\nabc"
     )
+
+
+@pytest.mark.parametrize("passages", [0, 1])
+def test_conversation_can_be_cancelled_while_passages_are_looked_for(
+    toy: Model, passages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = reader(toy)
+    find = session.find_passages
+
+    def found(question: str, most: int) -> list[Passage]:
+        passages = find(question, most)
+        session.cancel()
+        return passages
+
+    monkeypatch.setattr(session, "find_passages", found)
+    assert session.ask(QUESTION, passages=passages, sampling=SHORT) == ""
+    assert session.finish_reason == "cancelled"
+
+
+def test_what_is_taken_back_leaves_the_exchange_before(
+    toy: Model, says: Callable[[str], None]
+) -> None:
+    session = reader(toy)
+    for question in ("Who is Mrs. Quell?", "Who is Mr. Lind?"):
+        says("I know.")
+        session.checkpoint()
+        session.ask(question)
+    assert [exchange.question for exchange in session._earlier][-1] == "Who is Mr. Lind?"
+    before = [Exchange("Who is Mrs. Quell?", "I know.")]
+    session.undo()
+    assert list(session._earlier) == before
+    says("I know.")
+    session.ask("And why?")
+    session.rollback()
+    assert list(session._earlier) == before
+    session.reset()
+    assert not session._earlier
 
 
 def test_question_leans_on_the_turn_before(toy: Model, says: Callable[[str], None]) -> None:
