@@ -101,17 +101,18 @@ def weigh(store: Store, question: str, earlier: Sequence[str], last: int) -> Wei
         if _is_rare(counts[e], last, COMMON_SHARE) and (counts[e] or factor != PAIR)
     }
     speaking = about_texts(asks)
-    silent = {e for e in words if word_of(e) in speaking}
-    if speaking and any(counts[e] and e in own for e in words.keys() - silent - asides):
-        silent |= words.keys() - own  # of what it asks for, the turns before it tell nothing
-    whole = sum(w for e, w in words.items() if e not in asides and (e in own or e not in silent))
+    # What a question about the text asks for it names itself, or it asks for the whole.
+    before = words.keys() - own if speaking else set()
+    whole = sum(weight for e, weight in words.items() if e not in asides | before)
     words = _limited(
         {e: w for e, w in words.items() if counts[e] or e not in asides}, asides, ASIDES * whole
     )
+    silent = {e for e in words if word_of(e) in speaking} | before
+    names = _names(counts, words.keys() - before, last)
     return Weights(
         words,
         whole * (LEAST_SHARE_OF_WHOLE if speaking else LEAST_SHARE),
-        frozenset(e for e in _names(counts, words, last) if speaking.isdisjoint(parts(word_of(e)))),
+        frozenset(e for e in names if speaking.isdisjoint(parts(word_of(e)))),
         frozenset(silent | asides if speaking else silent),
         ((asks, 1.0), *zip(reversed(earlier), EARLIER, strict=False)),
     )

@@ -262,6 +262,17 @@ def test_exchanges_before_the_question_are_read_with_its_passages(
     assert "old is she" not in text_of(toy, tokens)  # there is no room for it
 
 
+def test_a_question_that_was_left_open_is_not_read_before_the_next(
+    toy: Model, says: Callable[[str], None]
+) -> None:
+    session = reader(toy)
+    says("")
+    session.ask("Who is she?", passages=1)
+    with fed_tokens() as tokens:
+        assert session.answer(QUESTION, passages=1).text is not None
+    assert "Who is she?" not in text_of(toy, tokens)
+
+
 def place(text: str) -> Passage:
     where = TextPlace("book.txt", 1, 0, 0)
     return Passage(where, text, 1.0, 1, text, where)

@@ -160,6 +160,8 @@ def test_earlier_turns_do_not_hide_what_a_question_about_the_text_names(question
     chat = ["Where does Marta Quell keep her boat?\nAt Ardmouth, beside the granite breakwater."]
     (found,) = find(reader, question, *chat)
     assert "The fire was an accident." in found.text
+    for whole in ("Summarize the text.", "Summarize it.", "What is this about?"):
+        assert find(reader, whole, *chat) == []
 
 
 def test_each_of_several_things_that_are_asked_for_is_found() -> None:
