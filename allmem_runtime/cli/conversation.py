@@ -121,7 +121,7 @@ class Conversation:
         click.echo()
         tell_ending("".join(parts), self._session.finish_reason, self._sampling)
         self._failures.look(self._session)
-        if self._passages and self._session.text is not None:
+        if parts and self._passages and self._session.text is not None:
             tell_places(self._session.passages)
         if self._session.position > before:
             self._system = None

@@ -90,7 +90,7 @@ class Answerer:
             click.echo()
             if not self._quiet:
                 tell_ending("".join(parts), answer.finish_reason, self._sampling)
-                if self._passages and session.text is not None:
+                if parts and self._passages and session.text is not None:
                     tell_places(answer.passages)
         self._printer.event(
             "answer",

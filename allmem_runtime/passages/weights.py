@@ -88,6 +88,7 @@ def weigh(store: Store, question: str, earlier: Sequence[str], last: int) -> Wei
     factors |= dict.fromkeys(expressions(asks), 1.0)
     asides = set(expressions(beside)) - set(factors)
     factors |= dict.fromkeys(asides, ASIDE)
+    own = set(factors)
     for turn, factor in zip(reversed(earlier), EARLIER, strict=False):
         for expression in expressions(turn):
             factors.setdefault(expression, factor)
@@ -99,16 +100,19 @@ def weigh(store: Store, question: str, earlier: Sequence[str], last: int) -> Wei
         for e, factor in factors.items()
         if _is_rare(counts[e], last, COMMON_SHARE) and (counts[e] or factor != PAIR)
     }
-    whole = sum(weight for e, weight in words.items() if e not in asides)
+    speaking = about_texts(asks)
+    # What a question about the text asks for it names itself, or it asks for the whole.
+    before = words.keys() - own if speaking else set()
+    whole = sum(weight for e, weight in words.items() if e not in asides | before)
     words = _limited(
         {e: w for e, w in words.items() if counts[e] or e not in asides}, asides, ASIDES * whole
     )
-    speaking = about_texts(asks)
-    silent = {e for e in words if word_of(e) in speaking}
+    silent = {e for e in words if word_of(e) in speaking} | before
+    names = _names(counts, words.keys() - before, last)
     return Weights(
         words,
         whole * (LEAST_SHARE_OF_WHOLE if speaking else LEAST_SHARE),
-        frozenset(e for e in _names(counts, words, last) if speaking.isdisjoint(parts(word_of(e)))),
+        frozenset(e for e in names if speaking.isdisjoint(parts(word_of(e)))),
         frozenset(silent | asides if speaking else silent),
         ((asks, 1.0), *zip(reversed(earlier), EARLIER, strict=False)),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator, Iterator
 from typing import Protocol
 
@@ -43,18 +44,24 @@ class Answer:
         self.cancel = answering.cancel
         self.finish_reason: FinishReason = ""
         self._written: list[str] = []
+        self._writing = threading.Lock()
 
     def __iter__(self) -> Iterator[str]:
-        """What was written so far, then the rest as it is written."""
-        yield from list(self._written)
-        while True:
-            try:
-                piece = next(self._pieces)
-            except StopIteration as end:
-                self.finish_reason = end.value or self.finish_reason
-                return
-            self._written.append(piece)
-            yield piece
+        """What was written so far, then the rest as it is written; any thread may iterate."""
+        shown = 0
+        while self._reaches(shown):
+            yield self._written[shown]
+            shown += 1
+
+    def _reaches(self, number: int) -> bool:
+        """Whether there is a piece of this number; it is written if it is the next one."""
+        with self._writing:
+            if number == len(self._written):
+                try:
+                    self._written.append(next(self._pieces))
+                except StopIteration as end:
+                    self.finish_reason = end.value or self.finish_reason
+            return number < len(self._written)
 
     @property
     def passages(self) -> tuple[Passage, ...]:

@@ -98,8 +98,10 @@ def prompts(
 
 
 def _conversation(turns: Turns, earlier: Sequence[Exchange], system: str | None) -> list[int]:
-    """Tokens of the last exchanges, as many as there is room for."""
+    """Tokens of the last exchanges that have an answer, as many as there is room for."""
     tokens: list[int] = []
+    # A small model answers a question that was left open rather than the one behind it.
+    earlier = [exchange for exchange in earlier if exchange.answer.strip()]
     for first in reversed(range(len(earlier))):
         longer: list[int] = []
         turn: Turn = "start"

@@ -12,7 +12,6 @@ from allmem_runtime.session.generating import Generating
 from allmem_runtime.session.kept_text import Passage
 from allmem_runtime.session.prompts import Exchange, Prompt, prompts
 from allmem_runtime.session.rereading import Rereading
-from allmem_runtime.session.session_state import SessionState
 from allmem_runtime.session.wanted import passages_wanted
 
 DEFAULT_PASSAGES = 3
@@ -39,7 +38,6 @@ class Session(Generating):
     def __init__(self, model: LoadedModel, *, undo: bool = True) -> None:
         super().__init__(model, undo=undo)
         self.passages: tuple[Passage, ...] = ()
-        self._earlier: tuple[Exchange, ...] = ()
         self._following: Answer | None = None
 
     def cancel(self) -> None:
@@ -51,12 +49,6 @@ class Session(Generating):
     def _forget(self) -> None:
         self.finish_reason = ""
         self.passages = ()
-        self._earlier = ()
-
-    def _follow(self, other: SessionState) -> None:
-        super()._follow(other)
-        if isinstance(other, Session):
-            self._earlier = other._earlier
 
     # Answering ---------------------------------------------------------------------------
 
@@ -88,7 +80,7 @@ class Session(Generating):
         """
         if isinstance(passages, int):
             passages = self.find_passages(question, passages)
-        return self._answer(question, passages, sampling, system)
+        return self._answer(question, tuple(passages), sampling, system)
 
     def _answer(
         self,
@@ -184,11 +176,11 @@ class Session(Generating):
             UsageError: the system text comes too late, or the question is too long.
             SessionStateError: the session is busy, failed, or its logits are not finite.
         """
-        self.passages = tuple(self.find_passages(question, passages))
-        if self.passages:
-            yield from self._stream_with_passages(question, sampling, system)
-            return
         with self._operation("a question is being answered"):
+            self.passages = tuple(self.find_passages(question, passages))
+            if self.passages:
+                yield from self._stream_with_passages(question, sampling, system)
+                return
             tokens = self._question(question, system)
             self._remember()
             self._take(tokens, "reply", system)
@@ -205,25 +197,26 @@ class Session(Generating):
     ) -> Iterator[str]:
         """Yield the answer from passages, and read question and answer, without passages."""
         answer = self._answer(question, self.passages, sampling, system)
-        with self._operation("a question is being answered"):
-            tokens = self._question(question, system)
-            self.finish_reason = ""
-            self._following = answer
-            parts: list[str] = []
-            try:
-                for text in answer:
-                    parts.append(text)
-                    yield text
-                self.finish_reason, self.passages = answer.finish_reason, answer.passages
-            finally:
-                self._following = None
-                if parts or answer.finish_reason:
-                    self._remember()
-                    said = self._turns.answer("".join(parts))
-                    self._take([*tokens, *said], "reply", system)
-                    self._note(question, parts)
-            for _ in self._cursor.feed():
-                pass
+        tokens = self._question(question, system)
+        self.finish_reason = ""
+        self._following = answer
+        if self._cursor.stop.is_set():
+            answer.cancel()  # it came while the passages were looked for
+        parts: list[str] = []
+        try:
+            for text in answer:
+                parts.append(text)
+                yield text
+            self.finish_reason, self.passages = answer.finish_reason, answer.passages
+        finally:
+            self._following = None
+            if parts or answer.finish_reason:
+                self._remember()
+                said = self._turns.answer("".join(parts))
+                self._take([*tokens, *said], "reply", system)
+                self._note(question, parts)
+        for _ in self._cursor.feed():
+            pass
 
     def _note(self, question: str, parts: Sequence[str]) -> None:
         """Remember an exchange for the questions after it, which may lean on it."""

@@ -16,6 +16,7 @@ from allmem_runtime.loaded_model import LoadedModel
 from allmem_runtime.session.cursor import Cursor
 from allmem_runtime.session.guard import Guard
 from allmem_runtime.session.kept_text import KeptText
+from allmem_runtime.session.prompts import Exchange
 from allmem_runtime.state import Place, Turn
 
 
@@ -46,6 +47,7 @@ class SessionState:
         )
         self._checkpoint: _Copy | None = None
         self._before: _Copy | None = None  # the state before the last exchange
+        self._earlier: tuple[Exchange, ...] = ()  # the last ones; they go back with the state
         self._text: KeptText | None = None
         self.text_failure = ""
         self.text_busy = False
@@ -157,7 +159,7 @@ class SessionState:
 
     def _follow(self, other: SessionState) -> None:
         """What a fork has of its session besides the state."""
-        self.text_failure = other.text_failure
+        self._earlier, self.text_failure = other._earlier, other.text_failure
         if other._text is not None:
             try:
                 self._text = other._text.fork()
@@ -202,6 +204,7 @@ class SessionState:
         with self._guard.operation("the session is being reset"), self._guard.lock:
             self._cursor.blank(_new_seed())
             self._checkpoint = self._before = None
+            self._earlier = ()
             self._forget()
 
     def cancel(self) -> None:
@@ -264,20 +267,22 @@ class SessionState:
             old.tensors if old else DeviceTensors(self.model.manifest.state, self.model.device)
         )
         tensors.copy_from(self._cursor.tensors)
-        return _Copy(tensors, self._cursor.place.copy())
+        return _Copy(tensors, self._cursor.place.copy(), self._earlier)
 
     def _return_to(self, copy: _Copy) -> None:
         with self._guard.operation("the session is going back"), self._guard.lock:
             self._cursor.restore(copy.tensors, copy.place)
+            self._earlier = copy.earlier
             self._forget()
 
 
 class _Copy:
     """A state kept in memory."""
 
-    def __init__(self, tensors: DeviceTensors, place: Place) -> None:
+    def __init__(self, tensors: DeviceTensors, place: Place, earlier: tuple[Exchange, ...]) -> None:
         self.tensors = tensors
         self.place = place
+        self.earlier = earlier
 
 
 def _new_seed() -> int:

@@ -26,7 +26,13 @@ _SEVERAL = """
     所有 全部 每个 列出 すべて 全て 列挙 모두 모든
 """
 _MORE_STEMS, _SEVERAL_STEMS = tuple(_MORE.split()), tuple(_SEVERAL.split())
-_ENUMERATION = re.compile(r"\w, \w[^.?!]*? (?:and|or|und|oder|et|ou|y|o|e) \w|\w、\w")
+# In two, since a pattern for both would look at the rest of a long list behind each comma of it.
+_ENUMERATION, _LAST_OF_IT = (
+    re.compile(r"\w, \w"),
+    re.compile(r" (?:and|or|und|oder|et|ou|y|o|e) \w"),
+)
+_ENUMERATION_OF_SIGNS = re.compile(r"\w、\w")
+_STOP = re.compile(r"[.?!]")
 
 
 def wants_several(question: str) -> bool:
@@ -35,7 +41,10 @@ def wants_several(question: str) -> bool:
     Args:
         question: of the user.
     """
-    return bool(stemmed(question, _SEVERAL_STEMS) or _ENUMERATION.search(question))
+    if stemmed(question, _SEVERAL_STEMS) or _ENUMERATION_OF_SIGNS.search(question):
+        return True
+    begun = ((part, _ENUMERATION.search(part)) for part in _STOP.split(question))
+    return any(first and _LAST_OF_IT.search(part, first.end()) for part, first in begun)
 
 
 def passages_wanted(question: str, most: int) -> int:

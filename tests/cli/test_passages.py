@@ -13,7 +13,7 @@ from commands import Command
 from session_tools import fed_tokens
 from toy_fixtures import toy_dir
 
-from allmem_runtime import PassagesError, Sampling, load
+from allmem_runtime import Passage, PassagesError, Sampling, load
 from allmem_runtime.cli.conversation import Conversation
 from allmem_runtime.cli.reading import caught_up
 from allmem_runtime.cli.signals import Interrupts
@@ -304,6 +304,26 @@ def test_chat_tells_places_and_remembers_the_exchange(
     opened = model.open(target)
     assert opened.info()["turn"] == "reply"
     assert opened.answer(QUESTION).passages
+
+
+def test_chat_tells_no_places_of_an_answer_that_was_cancelled_before_its_first_word(
+    toy_dir: Path, book: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = load(toy_dir, device="cpu", operators="portable", threads=1).session(text=True)
+    for _ in session.ingest(book.read_bytes(), name=book.name):
+        pass
+    find = session.find_passages
+
+    def found(question: str, most: int) -> list[Passage]:
+        passages = find(question, most)
+        session.cancel()
+        return passages
+
+    monkeypatch.setattr(session, "find_passages", found)
+    lines = iter([QUESTION, "/quit"])
+    Conversation(session, Sampling(max_tokens=2), None, lambda: next(lines), passages=2).run()
+    assert session.passages
+    assert "book.txt:" not in capsys.readouterr().err
 
 
 def test_a_text_that_fails_in_the_middle_is_told_once(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from allmem_runtime.session import writing
 from allmem_runtime.session.answered_from import answered_from
 from allmem_runtime.session.feeding import Feeding
 from allmem_runtime.session.kept_text import Passage
+from allmem_runtime.session.prompts import Exchange
 from allmem_runtime.session.wanted import BRIEFLY, FROM_THE_TEXT, instruction, wants_several
 from allmem_runtime.text.places import TextPlace
 
@@ -145,6 +147,11 @@ def test_several_things_are_asked_for_by_words_and_enumerations(
     assert wants_several(question) is several
 
 
+def test_a_list_of_any_length_is_looked_through_once() -> None:
+    assert not wants_several("a, b " * 50_000)  # takes minutes where each comma looks to the end
+    assert wants_several("a, b " * 50_000 + "and c")
+
+
 def test_passages_may_be_chosen_by_the_caller(toy: Model) -> None:
     session = read(toy.session(text=True), TWO)
     found = session.find_passages(QUESTION)
@@ -255,6 +262,17 @@ def test_exchanges_before_the_question_are_read_with_its_passages(
     assert "old is she" not in text_of(toy, tokens)  # there is no room for it
 
 
+def test_a_question_that_was_left_open_is_not_read_before_the_next(
+    toy: Model, says: Callable[[str], None]
+) -> None:
+    session = reader(toy)
+    says("")
+    session.ask("Who is she?", passages=1)
+    with fed_tokens() as tokens:
+        assert session.answer(QUESTION, passages=1).text is not None
+    assert "Who is she?" not in text_of(toy, tokens)
+
+
 def place(text: str) -> Passage:
     where = TextPlace("book.txt", 1, 0, 0)
     return Passage(where, text, 1.0, 1, text, where)
@@ -291,6 +309,27 @@ def test_answer_is_streamed_and_then_whole(toy: Model, says: Callable[[str], Non
     assert answer.text == "abcdef"
     assert list(answer) == list("abcdef")
     assert answer.finish_reason == "end"
+
+
+def test_each_reader_of_an_answer_gets_all_of_it(toy: Model, says: Callable[[str], None]) -> None:
+    session = reader(toy)
+    says("In the blue teapot.")
+    answer = session.answer(QUESTION)
+    first, second = iter(answer), iter(answer)
+    turns = [(next(first), next(second)) for _ in range(3)]
+    assert all(one == other for one, other in turns)
+    begun = "".join(one for one, _ in turns)
+    assert begun + "".join(second) == begun + "".join(first) == "In the blue teapot."
+    assert answer.finish_reason == "end"
+
+
+def test_two_threads_may_take_one_answer(toy: Model, says: Callable[[str], None]) -> None:
+    session = reader(toy)
+    says("In the blue teapot.")
+    answer = session.answer(QUESTION)
+    with ThreadPoolExecutor(2) as threads:
+        texts = list(threads.map(lambda _: answer.text, range(2)))
+    assert texts == ["In the blue teapot."] * 2
 
 
 def test_no_passages_ask_the_state_alone(toy: Model) -> None:
@@ -392,6 +431,43 @@ def test_cancelled_conversation_keeps_what_was_shown(
     assert text_of(toy, session._cursor.place.recent + session._cursor.place.pending).endswith(
         "assistant\nabc"
     )
+
+
+@pytest.mark.parametrize("passages", [0, 1])
+def test_conversation_can_be_cancelled_while_passages_are_looked_for(
+    toy: Model, passages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = reader(toy)
+    find = session.find_passages
+
+    def found(question: str, most: int) -> list[Passage]:
+        passages = find(question, most)
+        session.cancel()
+        return passages
+
+    monkeypatch.setattr(session, "find_passages", found)
+    assert session.ask(QUESTION, passages=passages, sampling=SHORT) == ""
+    assert session.finish_reason == "cancelled"
+
+
+def test_what_is_taken_back_leaves_the_exchange_before(
+    toy: Model, says: Callable[[str], None]
+) -> None:
+    session = reader(toy)
+    for question in ("Who is Mrs. Quell?", "Who is Mr. Lind?"):
+        says("I know.")
+        session.checkpoint()
+        session.ask(question)
+    assert [exchange.question for exchange in session._earlier][-1] == "Who is Mr. Lind?"
+    before = [Exchange("Who is Mrs. Quell?", "I know.")]
+    session.undo()
+    assert list(session._earlier) == before
+    says("I know.")
+    session.ask("And why?")
+    session.rollback()
+    assert list(session._earlier) == before
+    session.reset()
+    assert not session._earlier
 
 
 def test_question_leans_on_the_turn_before(toy: Model, says: Callable[[str], None]) -> None:

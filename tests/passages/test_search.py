@@ -148,6 +148,22 @@ def test_earlier_turns_help_and_the_question_counts_more() -> None:
     assert "Penhallow" in best.text
 
 
+@pytest.mark.parametrize("question", ["Explain the fire.", "And what about the fire?"])
+def test_earlier_turns_do_not_hide_what_a_question_about_the_text_names(question: str) -> None:
+    reader = read(
+        prose(400)
+        + "The fire was an accident.\n\n"
+        + prose(400, 1)
+        + "Marta Quell keeps her boat at Ardmouth, beside the granite breakwater.\n\n"
+        + prose(400, 2)
+    )
+    chat = ["Where does Marta Quell keep her boat?\nAt Ardmouth, beside the granite breakwater."]
+    (found,) = find(reader, question, *chat)
+    assert "The fire was an accident." in found.text
+    for whole in ("Summarize the text.", "Summarize it.", "What is this about?"):
+        assert find(reader, whole, *chat) == []
+
+
 def test_each_of_several_things_that_are_asked_for_is_found() -> None:
     keys = ["calm-otter", "pale-fiddle", "brisk-lantern", "mossy-anvil"]
     told = [f"One of the delivery codes for {key} is {7 * n}3." for n, key in enumerate(keys, 40)]
