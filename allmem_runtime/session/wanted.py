@@ -27,10 +27,8 @@ _SEVERAL = """
 """
 _MORE_STEMS, _SEVERAL_STEMS = tuple(_MORE.split()), tuple(_SEVERAL.split())
 # In two, since a pattern for both would look at the rest of a long list behind each comma of it.
-_ENUMERATION, _LAST_OF_IT = (
-    re.compile(r"\w, \w"),
-    re.compile(r" (?:and|or|und|oder|et|ou|y|o|e) \w"),
-)
+_ENUMERATION = re.compile(r"\w, \w")
+_LAST_OF_IT = re.compile(r" (?:and|or|und|oder|et|ou|y|o|e) \w")
 _ENUMERATION_OF_SIGNS = re.compile(r"\w、\w")
 _STOP = re.compile(r"[.?!]")
 
