@@ -31,8 +31,15 @@ for several things, and each of them is a small part of it."""
 FEW = 2
 """Passages that are few in a short text too."""
 
-EARLIER = (0.3, 0.15)
+EARLIER = (0.1, 0.05)
 """What the words of the turns before the question count, the last one first."""
+
+EARLIER_LEANT_ON = (1.0, 0.5)
+"""The same where the question says little itself, such as "And when was that?"."""
+
+TELLING_SHARE = 0.01
+"""A word that no more of the passages hold says what a question is about; without one, it leans on
+the turns before."""
 
 ASIDE = 0.3
 """What a word counts that stands in a sentence beside the one that asks."""
@@ -89,7 +96,9 @@ def weigh(store: Store, question: str, earlier: Sequence[str], last: int) -> Wei
     asides = set(expressions(beside)) - set(factors)
     factors |= dict.fromkeys(asides, ASIDE)
     own = set(factors)
-    for turn, factor in zip(reversed(earlier), EARLIER, strict=False):
+    leans = not any(0 < counts[e] <= max(1, TELLING_SHARE * last) for e in expressions(asks))
+    turns = list(zip(reversed(earlier), EARLIER_LEANT_ON if leans else EARLIER, strict=False))
+    for turn, factor in turns:
         for expression in expressions(turn):
             factors.setdefault(expression, factor)
     counts |= {e: store.count(e, last) for e in factors if e not in counts}
@@ -114,7 +123,7 @@ def weigh(store: Store, question: str, earlier: Sequence[str], last: int) -> Wei
         whole * (LEAST_SHARE_OF_WHOLE if speaking else LEAST_SHARE),
         frozenset(e for e in names if speaking.isdisjoint(parts(word_of(e)))),
         frozenset(silent | asides if speaking else silent),
-        ((asks, 1.0), *zip(reversed(earlier), EARLIER, strict=False)),
+        ((asks, 1.0), *turns),
     )
 
 

@@ -148,6 +148,21 @@ def test_earlier_turns_help_and_the_question_counts_more() -> None:
     assert "Penhallow" in best.text
 
 
+def test_a_question_that_names_nothing_leans_on_the_turn_before() -> None:
+    asides = "".join(f"{prose(60, seed)}Nobody told them why.\n\n" for seed in range(8))
+    reader = read(asides + "Marta Quell sold her boat, for the harbor was dry.\n\n" + asides)
+    assert "harbor" in find(reader, "And why?", "Who is Quell?")[0].text
+
+
+def test_a_question_that_names_something_is_not_drawn_to_the_turn_before() -> None:
+    before = "Marta Quell sold her wooden boat at Ardmouth because its harbor was dry."
+    reader = read(
+        f"{prose(400)}{before}\n\n{prose(400, 1)}The teapot is on a shelf.\n\n{prose(400, 2)}"
+    )
+    (found,) = find(reader, "Where is the teapot?", f"Who sold her boat?\n{before}")
+    assert "The teapot is on a shelf." in found.text
+
+
 @pytest.mark.parametrize("question", ["Explain the fire.", "And what about the fire?"])
 def test_earlier_turns_do_not_hide_what_a_question_about_the_text_names(question: str) -> None:
     reader = read(
