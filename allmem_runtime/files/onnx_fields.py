@@ -89,7 +89,7 @@ FIELDS: dict[str, dict[int, Field]] = {
     "input": {**_says(name=1), **_texts(2, 3), **_many(4)},
     "output": {**_says(name=1), **_texts(2, 3), **_many(4)},
     "function": {
-        **_says(name=1, domain=10), **_says(once=False, input=4), **_many(5, 6, 12, 14),
-        **_messages(node=7, opset=9), **_texts(8, 13), **_messages(attribute=11),
+        **_says(name=1, domain=10, overload=13), **_says(once=False, input=4), **_texts(8),
+        **_many(5, 6, 12, 14), **_messages(node=7, opset=9), **_messages(attribute=11),
     },
 }  # fmt: skip

@@ -71,7 +71,7 @@ class _Found:
     producers: dict[str, int] = field(default_factory=dict)
     ours: set[int] = field(default_factory=set)
     embedding: dict[str, Extent] = field(default_factory=dict)
-    functions: set[str] = field(default_factory=set)
+    functions: set[tuple[str, str]] = field(default_factory=set)
     nodes: int = 0
 
 
@@ -247,14 +247,15 @@ class _Walk:
                 found.producers[name] = number
 
     def function(self, record: dict[str, list[str]]) -> None:
-        """Functions are the bodies of our operators, each of one."""
+        """Functions are the bodies of our operators, one of each, and of each kind of windows."""
         self.in_function = False
         name = record.get("name", [""])[0]
         if self.domain("function", record) != OPERATOR_DOMAIN:
             self.refuse(f"the function {name[:200]!r} is not of the domain {OPERATOR_DOMAIN!r}")
-        if name not in ALLOWED[OPERATOR_DOMAIN] or name in self.found.functions:
+        body = (name, record.get("overload", [""])[0])
+        if name not in ALLOWED[OPERATOR_DOMAIN] or body in self.found.functions:
             self.refuse(f"the function {name[:200]!r} is none of an operator, or a second one")
-        self.found.functions.add(name)
+        self.found.functions.add(body)
         if left := sorted(self.needed.intersection(record.get("input", []))):
             self.refuse(
                 f"the function {name!r} has a node that cannot do without the input "

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import TEXT, Command, finished, process, until
-from test_interrupts import SHORT, tensors
+from commands import TEXT, Command, assert_same_state, finished, process, until
+from test_interrupts import SHORT
 
 from allmem_runtime import load
 from allmem_runtime.cli.reading import Reader
@@ -57,7 +57,7 @@ def test_text_of_a_pipe_that_ctrl_c_leaves_unread_is_kept_answered_about_and_rea
 
     for path in (session, once):
         command("allmem-run", *arguments, path, stdin=b"Then it began to rain.\n")
-    assert tensors(session) == tensors(once)
+    assert_same_state(session, once)
     assert place(session).unread == b""
 
 

@@ -103,6 +103,9 @@ def test_functions_are_the_bodies_of_our_operators(tmp_path: Path) -> None:
         ((function("ai.allmem", "SlidingWindowAttention", call),), "is in a function"),
     ):
         assert words in said_of(tmp_path, plain, functions=functions)
+    other = function("ai.allmem", "TTTMemory", plain)
+    other.overload = "other windows"
+    assert "a second one" not in said_of(tmp_path, plain, functions=(one, other))
 
 
 @pytest.mark.parametrize("opset", [1, 7, 19, 22, 99])

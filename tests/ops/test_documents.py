@@ -136,7 +136,9 @@ def test_session_header_holds_exactly_the_documented_keys(tmp_path):
     owner = Owner("tiny", "0" * 64, "1" * 64, {"TTTMemory": 1}, 100)
     path = tmp_path / "some.allmem"
     read = SourceMark("some.txt", "3" * 16, offset=5, digest="4" * 64)
-    place = Place(lead=" ", source=read, earlier=(read,), unread=b"half", text="2" * 64)
+    place = Place(
+        lead=" ", source=read, earlier=(read,), unread=b"half", text="2" * 64, system="Be brief."
+    )
     save(path, owner, state, Zeros(state), place)
     header = read_header(path)
     section = FORMATS[FORMATS.index("## The session file") :]
