@@ -20,7 +20,7 @@ from allmem_runtime.session.answered_from import answered_from
 from allmem_runtime.session.feeding import Feeding
 from allmem_runtime.session.kept_text import Passage
 from allmem_runtime.session.prompts import Exchange
-from allmem_runtime.session.wanted import BRIEFLY, FROM_THE_TEXT, instruction, wants_several
+from allmem_runtime.session.wanted import BRIEFLY, FROM_THE_TEXT
 from allmem_runtime.text.places import TextPlace
 
 SHORT = Sampling(max_tokens=5)
@@ -130,26 +130,6 @@ def test_a_question_for_several_things_is_answered_from_all_passages_together(
     assert said.count(several + FROM_THE_TEXT) == 1
     assert all(passage.text.strip() in said for passage in found)
     assert len(session.find_passages(QUESTION, 1)) == 1
-
-
-@pytest.mark.parametrize(
-    ("question", "several"),
-    [
-        ("What are ALL the codes?", True), ("Who paid for Ann, Bea and Carl?", True),
-        ("Welche Farben mögen Ann, Bea, Carl oder Dora?", True), ("列出钥匙", True),
-        ("Where, in the end, was it?", False), ("Who fell and rose?", False),
-        ("How tall is the listener?", False),
-    ],
-)  # fmt: skip
-def test_several_things_are_asked_for_by_words_and_enumerations(
-    question: str, several: bool
-) -> None:
-    assert wants_several(question) is several
-
-
-def test_a_list_of_any_length_is_looked_through_once() -> None:
-    assert not wants_several("a, b " * 50_000)  # takes minutes where each comma looks to the end
-    assert wants_several("a, b " * 50_000 + "and c")
 
 
 def test_passages_may_be_chosen_by_the_caller(toy: Model) -> None:
@@ -608,18 +588,3 @@ def test_a_question_without_a_word_is_answered_by_the_state_alone(
     assert answer.passages == ()
     assert isinstance(answer.text, str)
     assert session.text_failure == ""
-
-
-@pytest.mark.parametrize("question", [
-    "Explain how the lock was opened.", "What are the steps to mend it?", "Beschreibe das Haus.",
-    "LIST all names.", "请详细解释",
-])  # fmt: skip
-def test_a_question_that_asks_for_more_is_not_cut_short(question: str) -> None:
-    assert instruction(question) == FROM_THE_TEXT
-
-
-@pytest.mark.parametrize("question", [
-    "Where is the key?", "Who listened to the stepfather's waltz?", "Wo ist er?", "鑰匙在哪裡?",
-])  # fmt: skip
-def test_a_plain_question_is_answered_in_a_few_words(question: str) -> None:
-    assert instruction(question) == BRIEFLY
