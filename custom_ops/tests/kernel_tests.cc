@@ -266,7 +266,9 @@ int check(const Case& one, const CpuKernels& kernels, bool in_place, int workers
   if (one.op == "attention") {
     run(attention_args(one, arrays), kernels.attention_scratch, kernels.attention, workers);
   } else if (one.op == "product") {
-    run(product_args(one, arrays), kernels.product_scratch, kernels.product, workers);
+    allmem::ProductArgs args = product_args(one, arrays);
+    args.one_stream = in_place;  // a product has no state to be in place
+    run(args, kernels.product_scratch, kernels.product, workers);
   } else {
     run(memory_args(one, arrays), kernels.memory_scratch, kernels.memory, workers);
   }

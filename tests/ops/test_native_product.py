@@ -151,6 +151,20 @@ def test_every_form_agrees_with_the_reference(kernels, inputs, width, bits, bias
 
 
 @pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("width", [5, 16 * 9 + 5, 16 * 16])
+def test_row_is_the_same_to_the_last_bit_in_however_many_places_its_weights_are_read(
+    kernels, monkeypatch, width, bits
+):
+    feed = arrays(200, width, bits, (1,), bias=True)
+    found = []
+    for streams in ("one", "several"):
+        monkeypatch.setenv("ALLMEM_STREAMS", streams)
+        found.append(session(width, bits, bias=True).run(None, feed)[0])
+    assert relative(found[0], quantized_matmul(**feed, width=width, bits=bits)[0]) < TOLERANCE
+    assert np.array_equal(*found)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("form", ["joined", "joined within a block", "two outputs within a tile"])
 def test_what_only_lies_elsewhere_is_the_same_to_the_last_bit(kernels, form, bits):
     plain = arrays(96, 40, bits, (29,), bias=True)

@@ -1,4 +1,4 @@
-// Chooses the kernels for the CPU at hand; ALLMEM_CPU forces a choice.
+// Chooses the kernels for the CPU at hand; ALLMEM_CPU and ALLMEM_STREAMS force a choice.
 #include <cstdlib>
 #include <cstring>
 
@@ -64,7 +64,24 @@ const CpuKernels* vnni_kernels() {
 }
 #endif
 
+bool is_amd() {
+#if defined(ALLMEM_X86_TARGETS)
+  __builtin_cpu_init();
+  return __builtin_cpu_is("amd");
+#else
+  return false;
+#endif
+}
+
 }  // namespace
+
+// Which of the two is faster was measured; see docs/speed.md.
+bool reads_one_stream() {
+  const char* const wanted = std::getenv("ALLMEM_STREAMS");
+  if (wanted != nullptr && std::strcmp(wanted, "one") == 0) return true;
+  if (wanted != nullptr && std::strcmp(wanted, "several") == 0) return false;
+  return is_amd();
+}
 
 const CpuKernels* cpu_kernels(const char** problem) {
   const char* const wanted = std::getenv("ALLMEM_CPU");

@@ -35,4 +35,8 @@ constexpr size_t kScratchAlignment = 64;
 // Returns nullptr, with the reason in `problem`, if the named ones cannot run here.
 const CpuKernels* cpu_kernels(const char** problem);
 
+// Whether this machine gives a core more where it reads in one place than in several at a time, or
+// what ALLMEM_STREAMS=one|several says.
+bool reads_one_stream();
+
 }  // namespace allmem

@@ -22,6 +22,22 @@ Activations take(Scratch& scratch, const ProductArgs& args) {
   return x;
 }
 
+// The only row by all tiles, in `streams` places at a time.
+template <int streams>
+void single_row(const Work& work, int64_t tiles, const Parallel& parallel) {
+  const int64_t apart = (tiles + streams - 1) / streams;
+  const int64_t column = streams * work.x.blocks * work.block_bytes;
+  const int64_t step = max64(1, kFewRowsTaskBytes / column);
+  for_each_share(parallel, (apart + step - 1) / step, [&](int64_t task, int) {
+    const int64_t begin = task * step, end = min64(apart, begin + step);
+    if (work.args.bits == 4) {
+      one_row<4, streams>(work, tiles, apart, begin, end);
+    } else {
+      one_row<8, streams>(work, tiles, apart, begin, end);
+    }
+  });
+}
+
 }  // namespace
 
 size_t product_scratch(const ProductArgs& args, int) {
@@ -46,17 +62,11 @@ void product(const ProductArgs& args, const Parallel& parallel, void* block) {
   }
   const int64_t tiles = (args.width + kProductTile - 1) / kProductTile;
   if (args.rows == 1) {
-    const int64_t apart = (tiles + kStreams - 1) / kStreams;
-    const int64_t column = kStreams * work.x.blocks * work.block_bytes;
-    const int64_t step = max64(1, kFewRowsTaskBytes / column);
-    for_each_share(parallel, (apart + step - 1) / step, [&](int64_t task, int) {
-      const int64_t begin = task * step, end = min64(apart, begin + step);
-      if (args.bits == 4) {
-        one_row<4>(work, tiles, apart, begin, end);
-      } else {
-        one_row<8>(work, tiles, apart, begin, end);
-      }
-    });
+    if (args.one_stream) {
+      single_row<1>(work, tiles, parallel);
+    } else {
+      single_row<kStreams>(work, tiles, parallel);
+    }
     return;
   }
   const int64_t bytes = args.rows < 8 ? kFewRowsTaskBytes : kTaskBytes;

@@ -68,6 +68,7 @@ class ProductKernel : public CpuKernelBase {
     }
     args.inputs = args.gated ? row_width / 2 : row_width;
     args.activation = Element::kFloat32;
+    args.one_stream = one_stream_;
     args.rows = 1;
     for (size_t axis = 0; axis + 1 < x.shape.size(); ++axis) args.rows *= x.shape[axis];
     const int64_t blocks = (args.inputs + kProductBlock - 1) / kProductBlock;
@@ -100,6 +101,7 @@ class ProductKernel : public CpuKernelBase {
   int64_t bits() const { return attributes_.bits; }
 
   const ProductAttributes attributes_;
+  const bool one_stream_ = reads_one_stream();
 };
 
 }  // namespace

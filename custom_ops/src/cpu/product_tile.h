@@ -13,9 +13,8 @@ namespace {
 
 constexpr int64_t kGroups = kProductBlock / 4;     // of four inputs that lie side by side
 constexpr int64_t kGroupBytes = 4 * kProductTile;  // of eight bits
-constexpr int64_t kAheadBytes = 1 << 10;  // how early one row asks for its weights,
 #if defined(__AVX512BW__)
-constexpr int kStreams = 4;  // and in how many places at a time it reads them
+constexpr int kStreams = 4;  // in how many places at a time one row reads its weights, where not in one
 constexpr int kMostRows = 12;
 #else
 constexpr int kStreams = 2;
@@ -135,25 +134,27 @@ ALLMEM_INLINE void tile_rows(const Work& work, int64_t tile, int part, int64_t r
   }
 }
 
-// One row by several tiles at a time, `apart` tiles from each other. Such a product waits for its
-// weights, and memory gives more to a core that reads in several places at once.
-template <int bits>
+// One row by `streams` tiles at a time, `apart` tiles from each other. Such a product waits for its
+// weights. Memory gives more to some cores when they read in several places at once, and to others
+// when they read in one.
+template <int bits, int streams>
 void row_of_streams(const Work& work, int64_t tile, int64_t apart, int64_t row) {
   constexpr int all = kProductTile / kLanes;
+  constexpr int64_t ahead_bytes = streams == 1 ? 4 << 10 : 1 << 10;  // asked for that early
   const int64_t blocks = work.x.blocks, beside = work.x.beside;
   const RoundedBlock* x = work.x.at(row, 0);
   const uint8_t* const weights = work.numbers(tile);
   const Half* const scales = work.scales(tile);
   const int64_t weights_apart = work.numbers(tile + apart) - weights;
   const int64_t scales_apart = work.scales(tile + apart) - scales;
-  Vector results[kStreams][all][1];
+  Vector results[streams][all][1];
   for (auto& of_tile : results) {
     for (int p = 0; p < all; ++p) of_tile[p][0] = zero();
   }
   // Tiles lie behind each other, so past the end of one comes the next.
-  constexpr int64_t ahead = kAheadBytes / (bits * kProductTile * kProductBlock / 8);
+  constexpr int64_t ahead = ahead_bytes / (bits * kProductTile * kProductBlock / 8);
   for (int64_t block = 0; block < blocks; ++block) {
-    for (int s = 0; s < kStreams; ++s) {
+    for (int s = 0; s < streams; ++s) {
       const uint8_t* const numbers = weights + s * weights_apart + block * work.block_bytes;
       const Half* const factors = scales + s * scales_apart + block * work.scale_step;
       prefetch_once(numbers + ahead * work.block_bytes, work.block_bytes);
@@ -162,7 +163,7 @@ void row_of_streams(const Work& work, int64_t tile, int64_t apart, int64_t row) 
     }
     x += beside;
   }
-  for (int s = 0; s < kStreams; ++s) {
+  for (int s = 0; s < streams; ++s) {
     for (int p = 0; p < all; ++p) {
       finish(work, row, (tile + s * apart) * kProductTile + p * kLanes, results[s][p]);
     }
@@ -236,9 +237,9 @@ void tile_product_rows(const Work& work, int64_t tile, int64_t row, int64_t end)
   }
 }
 
-template <int bits>
+template <int bits, int streams>
 void row_of_streams(const Work& work, int64_t tile, int64_t apart, int64_t row) {
-  for (int s = 0; s < kStreams; ++s) {
+  for (int s = 0; s < streams; ++s) {
     tile_product_rows<bits>(work, tile + s * apart, row, row + 1);
   }
 }
@@ -246,11 +247,11 @@ void row_of_streams(const Work& work, int64_t tile, int64_t apart, int64_t row) 
 #endif
 
 // The only row by tiles [begin, end) of the first stream and those beside them in the others.
-template <int bits>
+template <int bits, int streams>
 void one_row(const Work& work, int64_t tiles, int64_t apart, int64_t begin, int64_t end) {
   for (int64_t tile = begin; tile < end; ++tile) {
-    if (tile + (kStreams - 1) * apart < tiles) {
-      row_of_streams<bits>(work, tile, apart, 0);
+    if (tile + (streams - 1) * apart < tiles) {
+      row_of_streams<bits, streams>(work, tile, apart, 0);
     } else {  // the last stream is shorter
       for (int64_t at = tile; at < tiles; at += apart) tile_product_rows<bits>(work, at, 0, 1);
     }
