@@ -107,3 +107,18 @@ def test_own_rounding_tells_the_two_texts_apart_and_leaves_the_model_as_it_was()
     assert unsteady > TOLERANCE["float32"] > STEADY > steady > 0.0
     after = model.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_measuring_own_rounding_tells_each_layer() -> None:
+    model = cancelling_model(ONLY_IN_THE_FIRST)
+    told: list[tuple[int, int]] = []
+
+    float_noise(
+        Reference(WeightsInMemory(model), None),
+        TEXTS[0],
+        [LENGTH - 1],
+        lambda done, total: told.append((done, total)),
+    )
+
+    layers = model.config.num_hidden_layers
+    assert told == [(done, layers) for done in range(1, layers + 1)]

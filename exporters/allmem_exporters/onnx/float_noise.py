@@ -8,7 +8,7 @@ random ones. Two ways of computing cannot be compared there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -29,7 +29,12 @@ def relative_rms(value: NDArray[np.floating], truth: NDArray[np.floating]) -> fl
     return error / scale if scale else float("inf")
 
 
-def float_noise(reference: Reference, text: Sequence[int], rows: Sequence[int]) -> float:
+def float_noise(
+    reference: Reference,
+    text: Sequence[int],
+    rows: Sequence[int],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> float:
     """Relative RMS by which float32 is off float64, in the logits or the worst tensor of the state.
 
     Keys and values are kept as they come, so that what an export's cache rounds is not in it; int8
@@ -39,6 +44,7 @@ def float_noise(reference: Reference, text: Sequence[int], rows: Sequence[int]) 
         reference: the model.
         text: ids of tokens.
         rows: which tokens want logits.
+        progress: is told after each layer how many are done, of how many.
     """
     config = reference.config
     single = reference.embed(text)
@@ -53,6 +59,7 @@ def float_noise(reference: Reference, text: Sequence[int], rows: Sequence[int]) 
         for found, truth in zip(one.state.tensors(), other.state.tensors(), strict=True):
             worst = max(worst, relative_rms(found.numpy(), truth.numpy()))
         single, double = one.after, other.after
+        progress(index + 1, config.num_hidden_layers)
     single, double = (reference.last_norm(hidden)[0, list(rows)] for hidden in (single, double))
     difference = scale = 0.0
     for _, _, table in reference.table_pieces("head"):

@@ -31,6 +31,7 @@ from allmem_exporters.onnx.room import peak_memory
 from allmem_exporters.onnx.sample_text import draw
 from allmem_exporters.onnx.stored_file import StoredFile
 from allmem_exporters.onnx.weight_stream import TABLES, MatrixStream
+from allmem_exporters.progress import Progress
 from allmem_exporters.quantization.float32 import Float32
 from allmem_exporters.quantization.formats import stored_format
 from allmem_exporters.quantization.stored_format import StoredMatrix
@@ -114,7 +115,8 @@ def validate(
         try:
             rows = check.run()
         except Differs:
-            own = float_noise(reference, text.tokens, text.rows)
+            progress = Progress("measuring PyTorch's own rounding", report)
+            own = float_noise(reference, text.tokens, text.rows, progress)
             if own <= STEADY:
                 raise
         else:
