@@ -64,10 +64,10 @@ const CpuKernels* vnni_kernels() {
 }
 #endif
 
-bool is_amd() {
+// AMD's cores since Zen 4.
+bool is_amd_with_avx512() {
 #if defined(ALLMEM_X86_TARGETS)
-  __builtin_cpu_init();
-  return __builtin_cpu_is("amd");
+  return has_avx512() && __builtin_cpu_is("amd");
 #else
   return false;
 #endif
@@ -80,7 +80,7 @@ bool reads_one_stream() {
   const char* const wanted = std::getenv("ALLMEM_STREAMS");
   if (wanted != nullptr && std::strcmp(wanted, "one") == 0) return true;
   if (wanted != nullptr && std::strcmp(wanted, "several") == 0) return false;
-  return is_amd();
+  return is_amd_with_avx512();
 }
 
 const CpuKernels* cpu_kernels(const char** problem) {
