@@ -8,16 +8,18 @@ from pathlib import Path
 import pytest
 from passage_tools import Reader
 from session_tools import read
+from teapot_book import QUESTION, SENTENCE, room
 
 from allmem_runtime import Model, Session
 from allmem_runtime.passages.keeping import Text
-from allmem_runtime.session import session as session_module
+
+__all__ = ["room"]
 
 STORY = "".join(
     f"On day {day} the keeper of the lighthouse counted {day * 7} ships. The wind was fair.\n\n"
     for day in range(1, 60)
 )
-REST = "Then Mrs. Quell hid the spare key inside the blue teapot.\n\n" + STORY
+REST = f"{SENTENCE}\n\n{STORY}"
 
 
 @pytest.fixture(params=["in a temporary file", "beside a session file"])
@@ -106,9 +108,7 @@ def test_session_keeps_its_text_when_a_fork_is_saved_in_its_place(tmp_path: Path
     assert whole(Reader(Text.beside(path, fork.at), fork.at)) == own
 
 
-def test_nothing_is_copied_where_no_fork_is_left(
-    text: Text, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_copied_where_no_fork_is_left(text: Text) -> None:
     reader = Reader(text)
     reader.read(STORY)
     fork_of(reader)
@@ -120,10 +120,8 @@ def test_nothing_is_copied_where_no_fork_is_left(
 
 @pytest.mark.parametrize("leave", [Session.rollback, Session.reset])
 def test_fork_answers_from_its_text_though_its_session_reads_something_else(
-    toy: Model, leave: Callable[[Session], None], monkeypatch: pytest.MonkeyPatch
+    toy: Model, leave: Callable[[Session], None]
 ) -> None:
-    # The toy model takes a token for each letter, so its window holds no passage.
-    monkeypatch.setattr(session_module, "PASSAGES_SHARE", 20)
     session = toy.session(text=True)
     read(session, STORY)
     session.checkpoint()
@@ -134,7 +132,7 @@ def test_fork_answers_from_its_text_though_its_session_reads_something_else(
 
     (passage, *_) = session.answer("Where did the zeppelin land?").passages
     assert "Bergen" in passage.sentence
-    (passage, *_) = fork.answer("Where did Mrs. Quell hide the key?").passages
-    assert "blue teapot" in passage.sentence
+    (passage, *_) = fork.answer(QUESTION).passages
+    assert passage.sentence == SENTENCE
     assert str(passage.sentence_place) == "rest.txt:1"
     assert fork.text_failure == ""
