@@ -159,7 +159,8 @@ class SessionState:
 
     def _follow(self, other: SessionState) -> None:
         """What a fork has of its session besides the state."""
-        self._earlier, self.text_failure = other._earlier, other.text_failure
+        self._earlier = other._earlier
+        self.text_failure, self.text_busy = other.text_failure, other.text_busy
         if other._text is not None:
             try:
                 self._text = other._text.fork()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -101,23 +103,54 @@ def test_a_text_that_fails_in_the_middle_is_told_once(
     assert [answer["passages"] for answer in result.of("answer")] == [[], []]
 
 
+@contextmanager
+def locked(session: Path) -> Iterator[None]:
+    """While another process writes to the text."""
+    other = sqlite3.connect(beside(session), isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schema, "BUSY_SECONDS", 0.1)
+        yield
+    other.close()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("--prompt", QUESTION, "--prompt", QUESTION),
+        ("--prompt", QUESTION, "--meter"),
+        ("more.txt",),
+        ("more.txt", "--prompt", QUESTION, "--meter"),
+    ],
+)
+def test_a_locked_text_is_told_once(
+    command: Command, toy_dir: Path, book: Path, asked: tuple[str, ...]
+) -> None:
+    session, more = book.with_name("s.allmem"), book.with_name("more.txt")
+    more.write_text("Then it rained for a week.\n")
+    command("allmem-run", toy_dir, book, "--session", session, *SHORT)
+    arguments = [more if word == more.name else word for word in asked]
+    with locked(session):
+        result = command("allmem-run", toy_dir, *arguments, "--session", session, *SHORT)
+    assert result.err.count("database is locked") == 1
+    assert result.err.count("answered from the state alone") == 1
+    assert ("Reading on would give the text up" in result.err) == (more in arguments)
+
+
 def test_reading_on_does_not_give_up_a_text_that_is_only_locked(
-    command: Command, toy_dir: Path, book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, toy_dir: Path, book: Path, tmp_path: Path
 ) -> None:
     session, more = tmp_path / "s.allmem", tmp_path / "more.txt"
     more.write_text("Then it rained for a week.\n")
     command("allmem-run", toy_dir, book, "--session", session, *SHORT)
     before = session.read_bytes()
-    monkeypatch.setattr(schema, "BUSY_SECONDS", 0.1)
-    other = sqlite3.connect(beside(session), isolation_level=None)
-    other.execute("BEGIN EXCLUSIVE")
     arguments = (toy_dir, more, "--session", session, *SHORT)
-    refused = command("allmem-run", *arguments)
-    assert refused.code == 1 and "locked" in refused.err and "--no-text" in refused.err
-    assert session.read_bytes() == before
-    asked = command("allmem-run", toy_dir, "--session", session, "--prompt", QUESTION, *SHORT)
-    assert asked.code == 0 and "locked" in asked.err
-    other.close()
+    with locked(session):
+        refused = command("allmem-run", *arguments)
+        assert refused.code == 1 and "locked" in refused.err and "--no-text" in refused.err
+        assert session.read_bytes() == before
+        asked = command("allmem-run", toy_dir, "--session", session, "--prompt", QUESTION, *SHORT)
+        assert asked.code == 0 and "locked" in asked.err
 
     assert command("allmem-run", *arguments).code == 0
     again = command("allmem-run", toy_dir, "--session", session, "--prompt", QUESTION, *SHORT)

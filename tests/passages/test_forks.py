@@ -11,6 +11,7 @@ from session_tools import read
 from teapot_book import QUESTION, SENTENCE, room
 
 from allmem_runtime import Model, Session
+from allmem_runtime.errors import PassagesBusyError
 from allmem_runtime.passages.keeping import Text
 
 __all__ = ["room"]
@@ -136,3 +137,10 @@ def test_fork_answers_from_its_text_though_its_session_reads_something_else(
     assert passage.sentence == SENTENCE
     assert str(passage.sentence_place) == "rest.txt:1"
     assert fork.text_failure == ""
+
+
+def test_fork_knows_that_the_text_of_its_session_may_be_sound(toy: Model) -> None:
+    session = toy.session(text=True)
+    session.lose_text(PassagesBusyError("The text is locked."))
+    fork = session.fork()
+    assert (fork.text_failure, fork.text_busy) == ("The text is locked.", True)
