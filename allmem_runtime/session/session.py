@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from allmem_runtime.arguments import as_count, as_list, check_text
 from allmem_runtime.errors import AllMemError
 from allmem_runtime.generation.sampling import Sampling
 from allmem_runtime.loaded_model import LoadedModel
 from allmem_runtime.session.answer import Answer
-from allmem_runtime.session.generating import Generating
+from allmem_runtime.session.generating import Generating, check_sampling
 from allmem_runtime.session.kept_text import Passage
 from allmem_runtime.session.prompts import Exchange, Prompt, prompts
+from allmem_runtime.session.reading import check_system
 from allmem_runtime.session.rereading import Rereading
 from allmem_runtime.session.wanted import passages_wanted
 
@@ -19,6 +21,8 @@ DEFAULT_PASSAGES = 3
 
 PASSAGES_SHARE = 1 / 3
 """Part of the window that they may take together."""
+
+_COUNT = "Give how many at most, 0 or more, or a list of passages."
 
 
 class Session(Generating):
@@ -75,12 +79,16 @@ class Session(Generating):
             system: instruction that opens the conversation.
 
         Raises:
+            UsageError: an argument is nothing of the kind.
             SessionStateError: the session is busy or failed. What ``stream`` raises is raised
                 while the answer is iterated over.
         """
-        if isinstance(passages, int):
-            passages = self.find_passages(question, passages)
-        return self._answer(question, tuple(passages), sampling, system)
+        _check_asked(question, sampling, system)
+        if isinstance(passages, Iterable):
+            found = as_list("passages", passages, Passage, _COUNT)
+        else:
+            found = self.find_passages(question, passages)
+        return self._answer(question, found, sampling, system)
 
     def _answer(
         self,
@@ -128,8 +136,13 @@ class Session(Generating):
             question: of the user.
             most: how many at most, and twice as many where it asks for several things; together
                 they take a part of the window.
+
+        Raises:
+            UsageError: an argument is nothing of the kind.
         """
-        if self._text is None or most < 1:
+        check_text("question", question)
+        most = as_count("passages", most, _COUNT)
+        if self._text is None or not most:
             return []
         most = passages_wanted(question, most)
         earlier = [str(exchange) for exchange in self._earlier]
@@ -173,9 +186,11 @@ class Session(Generating):
             system: instruction that opens the conversation.
 
         Raises:
-            UsageError: the system text comes too late, or the question is too long.
+            UsageError: the system text comes too late, the question is too long, or an argument is
+                nothing of the kind.
             SessionStateError: the session is busy, failed, or its logits are not finite.
         """
+        _check_asked(question, sampling, system)
         with self._operation("a question is being answered"):
             self.passages = tuple(self.find_passages(question, passages))
             if self.passages:
@@ -221,3 +236,9 @@ class Session(Generating):
     def _note(self, question: str, parts: Sequence[str]) -> None:
         """Remember an exchange for the questions after it, which may lean on it."""
         self._earlier = (*self._earlier[-1:], Exchange(question, "".join(parts)))
+
+
+def _check_asked(question: str, sampling: Sampling | None, system: str | None) -> None:
+    check_text("question", question)
+    check_system(system)
+    check_sampling(sampling)
