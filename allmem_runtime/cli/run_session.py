@@ -197,6 +197,7 @@ class Work:
                 self._system,
                 failures=self._failures,
                 passages=self._options.passages,
+                printer=self._out,
             ).run()
 
     def _parts(self, sources: list[Source]) -> list[Part]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, overload
 
 import numpy as np
@@ -112,6 +112,10 @@ class Feeding(SessionState):
                     spread = np.log(np.exp(scores - best).sum())
                     total += float(scores[ids[done + row + 1]] - best - spread)
             return total
+
+    def follow(self, fed: Callable[[int], None] | None) -> None:
+        """Have somebody told after each step how many tokens it fed; None tells nobody any more."""
+        self._cursor.fed = fed
 
     def _begin_raw(self, ids: Sequence[int]) -> None:
         place = self._cursor.place
