@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from allmem_runtime.arguments import as_path, check_kind
 from allmem_runtime.engine import devices
 from allmem_runtime.engine.cuda_driver import find_cuda_device
 from allmem_runtime.engine.engine import Engine
@@ -45,6 +47,7 @@ def load(
         DeviceError: the device cannot be used.
         OperatorLibraryError: the operators asked for cannot be used.
     """
+    check_kind("path", path, (str, os.PathLike), "Give the path of a model folder.")
     options = from_keywords(EngineOptions, given, UsageError, options)
     package = open_package(path)
     with ThreadPoolExecutor(1, "allmem-text") as aside:
@@ -94,10 +97,13 @@ class Model(LoadedModel):
                 True for a temporary file until then.
             undo: keep a copy of the state from before each question, so that ``undo`` and, after
                 a failure, ``rollback`` work; it takes the memory of one more state.
+
+        Raises:
+            UsageError: text is no path.
         """
         session = Session(self, undo=undo)
         if text is not False:
-            home = None if text is True else Path(text)
+            home = None if text is True else as_path("text", text)
             like = self._likeness
             session.keep_text(Text.beside(home, "", like) if home else Text(None, like))
         return session
@@ -115,12 +121,14 @@ class Model(LoadedModel):
                 was read without goes on without.
 
         Raises:
+            UsageError: path is no path.
             SessionFileError: the file is missing, damaged or of another model.
         """
-        session = Session.opened(self, Path(path), undo=undo)
+        path = as_path("path", path)
+        session = Session.opened(self, path, undo=undo)
         if text and session.text_digest:
             try:
-                kept = Text.beside(Path(path), session.text_digest, self._likeness)
+                kept = Text.beside(path, session.text_digest, self._likeness)
                 session.keep_text(kept)
             except PassagesError as error:
                 session.lose_text(error)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from allmem_runtime.cli.long_question import LongQuestion
 from allmem_runtime.cli.messages import say
 from allmem_runtime.cli.prompt_answers import show, tell_ending, tell_places
 from allmem_runtime.cli.signals import Interrupts
@@ -15,8 +16,10 @@ from allmem_runtime.errors import AllMemError, StorageError
 from allmem_runtime.files.header import read_header
 from allmem_runtime.files.session_lock import saving_alone
 from allmem_runtime.generation.sampling import Sampling
+from allmem_runtime.progress import Printer, SilentPrinter
 from allmem_runtime.quantities import counted, format_bytes
 from allmem_runtime.session.session import Session
+from allmem_runtime.text.reading import Progress
 
 HELP = """\
 /undo         take the last question and its answer back
@@ -39,6 +42,7 @@ class Conversation:
         system: instruction for the first question, if nothing was read before it.
         failures: told where the text cannot be used; by default on standard error.
         passages: most passages of the text that are read again before a question.
+        printer: shows the reading of a long question; by default nobody does.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class Conversation:
         *,
         failures: TextFailures | None = None,
         passages: int = 0,
+        printer: Printer | None = None,
     ) -> None:
         self._session = session
         self._sampling = sampling
@@ -59,6 +64,7 @@ class Conversation:
         self._system = system
         self._failures = failures or TextFailures(say)
         self._passages = passages
+        self._printer = printer or SilentPrinter()
         self._saved = session.info()["parent"]  # what the target holds as long as it is ours
 
     def run(self) -> None:
@@ -108,17 +114,31 @@ class Conversation:
 
     def _ask(self, question: str) -> None:
         before = self._session.position
-        parts = []
+        parts: list[str] = []
+        ended = False
+        long = LongQuestion(question, self._session, self._printer)
+
+        def read(step: Progress) -> None:
+            nonlocal ended
+            if parts and not ended:  # the session itself reads a question after its answer
+                click.echo()
+                ended = True
+            long.told(step)
+
         with Interrupts(self._session.cancel):
             for text in self._session.stream(
                 question,
                 passages=self._passages,
                 sampling=self._sampling,
                 system=self._system,
+                progress=read,
             ):
+                long.done()
                 parts.append(text)
                 show(text)
-        click.echo()
+        long.done()
+        if not ended:
+            click.echo()
         tell_ending("".join(parts), self._session.finish_reason, self._sampling)
         self._failures.look(self._session)
         if parts and self._passages and self._session.text is not None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import click
 
+from allmem_runtime.cli.long_question import LongQuestion
 from allmem_runtime.cli.messages import say
 from allmem_runtime.cli.signals import Interrupts
 from allmem_runtime.cli.text_failures import TextFailures
@@ -74,18 +75,25 @@ class Answerer:
 
     def _answer(self, session: Session, number: int, prompt: str, system: str | None) -> None:
         began, first, parts = time.monotonic(), 0.0, []
+        long = LongQuestion(prompt, session, self._printer)
         answer = session.answer(
-            prompt, passages=self._passages, sampling=self._sampling, system=system
+            prompt,
+            passages=self._passages,
+            sampling=self._sampling,
+            system=system,
+            progress=long.told,
         )
         self._failures.look(session)
         with self._interrupts.also(answer.cancel):
             for text in answer:
+                long.done()
                 first = first or time.monotonic() - began
                 parts.append(text)
                 if self._as_json:
                     self._printer.event("text", prompt=number, text=text)
                 else:
                     show(text)
+        long.done()
         if not self._as_json:
             click.echo()
             if not self._quiet:

@@ -78,7 +78,6 @@ class Work:
         for notice in model.engine.notices:
             out.notice(notice)
         self._failures = TextFailures(self._tell_text_failure)
-        self._failures.look(self._session)
         self._source_name = ""
         self._system = options.system
         if self._system is not None and self._session.info()["turn"] != "start":
@@ -117,6 +116,7 @@ class Work:
                 "Reading on would give the text up: wait until it is free, or read on without it "
                 "with --no-text.",
             )
+        self._failures.look(session)
         reader = Reader(session, self._out, self._interrupts, self._options.session)
         before = _standing(session)
         finished = False
@@ -173,7 +173,7 @@ class Work:
                 if self._interrupts.requested:
                     return
         except (UsageError, PassagesError) as error:
-            self._out.notice(f"Nothing is metered. {error}")
+            self._out.notice(f"Nothing is metered. {self._failures.untold(error)}")
             return
         told = recall_report.sentence(rows)
         self._out.notice(told)
@@ -197,6 +197,7 @@ class Work:
                 self._system,
                 failures=self._failures,
                 passages=self._options.passages,
+                printer=self._out,
             ).run()
 
     def _parts(self, sources: list[Source]) -> list[Part]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from allmem_runtime.errors import AllMemError
 from allmem_runtime.session.session import Session
 
 
@@ -16,10 +17,16 @@ class TextFailures:
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
-        self._told = ""
+        self._told: set[str] = set()
 
     def look(self, session: Session) -> None:
         """Tell why a session answers from its state alone, if there is a reason."""
-        if session.text_failure and session.text_failure != self._told:
-            self._told = session.text_failure
-            self._tell(session.text_failure)
+        failure = session.text_failure
+        if failure and failure not in self._told:
+            self._told.add(failure)
+            self._tell(failure)
+
+    def untold(self, error: AllMemError) -> str:
+        """An error in words that were not told yet; it counts as told then."""
+        self._told.add(str(error))
+        return error.message if error.hint in self._told else str(error)

@@ -68,7 +68,7 @@ class Text:
         text = cls(path, like)
         if not at:
             return text
-        text._store = Store.open(path)
+        text._store = Store.open(path).share(text)
         mark = text._store.mark(at)
         if mark is None or not is_sound(text._store, mark):
             text._store.close()
@@ -86,11 +86,16 @@ class Text:
         other = Text(None, self._like)
         other._store, other._shared = self._store, self._store is not None
         other._below, other._head = list(self._below), self._head
+        for level in self._below:
+            level.store.share(other)
+        if self._store is not None:
+            self._store.share(other)
         return other
 
     def close(self) -> None:
-        """Leave its file; what was saved stays."""
-        if self._store is not None:
+        """Leave its file; what was saved stays, and forks keep what they have read."""
+        if self._store is not None and not self._shared:
+            self._store = self._store.own(self)
             self._store.close()
 
     @property
@@ -137,7 +142,10 @@ class Text:
         self._flush()
         levels = self._levels(at)
         first = levels[0].store
-        target = first if first.path == path else first.copy(path)
+        if first.path != path:
+            target = first.copy(path)
+        else:
+            target = first.own(self) if len(levels) > 1 else first
         for below, level in itertools.pairwise(levels):
             target.write(
                 [(n, name) for n, name in level.store.sources() if n > below.mark.source],
@@ -149,8 +157,9 @@ class Text:
         if target is first:
             return
         if first is self._store and first.path is None and not self._shared:
-            self._store, self._home = target, path
-            first.close()
+            self._store, self._home = target.share(self), path
+            if not first.is_shared(self):
+                first.close()
         else:
             target.close()
 
@@ -201,13 +210,15 @@ class Text:
         if self._store is None:
             if at:
                 raise _elsewhere()
-            self._store = Store.create(self._home)
+            self._store = Store.create(self._home).share(self)
         elif self._shared or at != self._head.digest:
             self._flush()
             *below, level = self._levels(at)
             if level.store is not self._store:
                 self._store, self._shared = level.store, True
             self._below = below
+            if not self._shared:  # what it goes back from, a fork may still need
+                self._store = self._store.own(self)
             self._go_to(level.mark)
             if self._shared:
                 self._begin_on_top(level.mark)
@@ -224,7 +235,7 @@ class Text:
         self._below.append(_Level(self._store, mark, floor))
         if source:
             self._names.append((source, self._store.source(source)))
-        self._store = Store.create(None, self._store.identity)
+        self._store = Store.create(None, self._store.identity).share(self)
         self._shared, self._base = False, Mark()
 
     def _levels(self, at: str) -> list[_Level]:

@@ -11,6 +11,7 @@ import dataclasses
 import secrets
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,6 +74,7 @@ class Store:
     def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
         self._connection = connection
         self.path = path
+        self._readers: weakref.WeakSet[object] = weakref.WeakSet()
         self._lock = threading.RLock()
         with self._reading():
             self.identity: str = self._one("SELECT id FROM store")[0]
@@ -113,6 +115,39 @@ class Store:
         """Leave the file; what was written stays."""
         with self._lock:
             self._connection.close()
+
+    # Sharing -----------------------------------------------------------------------------
+
+    def share(self, reader: object) -> Store:
+        """This store, which from now on loses nothing that the reader may still need."""
+        with self._lock:
+            self._readers.add(reader)
+        return self
+
+    def is_shared(self, reader: object) -> bool:
+        """Whether anybody but this one reads it."""
+        with self._lock:
+            return any(other is not reader for other in self._readers)
+
+    def own(self, reader: object) -> Store:
+        """The same content, tables and file for one reader alone, who may then take from it.
+
+        All others read a private copy from then on, which they find in this store.
+
+        Raises:
+            StorageError: the copy cannot be written; nothing was changed.
+        """
+        with self._lock:
+            if not self.is_shared(reader):
+                return self
+            try:
+                copy = schema.create(None, self.identity)
+            except schema.FAILURES as error:
+                raise _unwritable(None, error) from None
+            self._back_up(copy, None)
+            own = Store(self._connection, self.path)
+            self._connection, self.path = copy, None
+        return own.share(reader)
 
     # Writing -----------------------------------------------------------------------------
 

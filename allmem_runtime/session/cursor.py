@@ -8,7 +8,7 @@ from __future__ import annotations
 import operator
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -39,6 +39,7 @@ class Cursor:
         failure: why the state cannot be trusted; empty while it can.
         stop: set from any thread to end the work at the next boundary.
         piece: most tokens fed at once.
+        fed: is told after each step how many tokens it fed.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Cursor:
         self.place = place
         self.failure = ""
         self.stop = threading.Event()
+        self.fed: Callable[[int], None] | None = None
         self._lock = lock
         self._buffers: DeviceBuffers = engine.buffers()
         weakref.finalize(self, engine.give_back, self._buffers).atexit = False
@@ -142,6 +144,8 @@ class Cursor:
                 self.failure = error.message
                 raise
             place.advance(count)
+        if self.fed is not None:
+            self.fed(count)
         return logits
 
     def check(self) -> None:

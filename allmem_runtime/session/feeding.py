@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, overload
 
 import numpy as np
 
+from allmem_runtime.arguments import check_kind, refused
 from allmem_runtime.engine.buffers import Logits
 from allmem_runtime.errors import SessionStateError, UsageError
 from allmem_runtime.session.session_state import SessionState
@@ -38,6 +39,7 @@ class Feeding(SessionState):
             UsageError: an id is no token of this model, or logits of no tokens are wanted.
             SessionStateError: the session is busy or failed, or the call was cancelled.
         """
+        ids = _listed(ids)
         if logits not in ("none", "last", "all"):
             raise UsageError(f"logits is {logits!r}.", "Use none, last or all.")
         if logits != "none" and not len(ids):
@@ -65,6 +67,7 @@ class Feeding(SessionState):
         Yields:
             [tokens of the piece, vocab_size].
         """
+        ids = _listed(ids)
         with self._operation("tokens are being fed"):
             cursor = self._cursor
             for _ in cursor.feed():
@@ -88,6 +91,8 @@ class Feeding(SessionState):
             UsageError: an id is no token of this model.
             SessionStateError: the session is busy or failed, or its logits are not finite.
         """
+        ids = _listed(ids)
+        check_kind("told", told, range, "Give a range of places in ids.")
         with self._operation("tokens are being fed"):
             cursor = self._cursor
             for _ in cursor.feed():
@@ -108,8 +113,18 @@ class Feeding(SessionState):
                     total += float(scores[ids[done + row + 1]] - best - spread)
             return total
 
+    def follow(self, fed: Callable[[int], None] | None) -> None:
+        """Have somebody told after each step how many tokens it fed; None tells nobody any more."""
+        self._cursor.fed = fed
+
     def _begin_raw(self, ids: Sequence[int]) -> None:
         place = self._cursor.place
         lead = self.model.tokenizer.encode_text(place.lead, "text")
         turn = place.turn
         self._take([*lead, *ids], "raw" if turn == "start" and len(ids) else turn)
+
+
+def _listed(ids: Iterable[int]) -> list[int]:
+    if not isinstance(ids, Iterable):
+        raise refused("ids", ids, "Give a list of token ids.")
+    return list(ids)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import NoneType
 
+from allmem_runtime.arguments import check_kind, check_text
 from allmem_runtime.errors import UsageError
 from allmem_runtime.generation.sampling import Sampling
 from allmem_runtime.loaded_model import LoadedModel
@@ -32,6 +34,7 @@ class Generating(Reading):
         Raises:
             SessionStateError: the session is busy, failed, or its logits are not finite.
         """
+        check_sampling(sampling)
         with self._operation("a question is being answered"):
             yield from self._write(sampling, self.model.chat.stop)
 
@@ -46,6 +49,8 @@ class Generating(Reading):
             UsageError: there is nothing to continue.
             SessionStateError: the session is busy, failed, or its logits are not finite.
         """
+        check_text("text", text)
+        check_sampling(sampling)
         with self._operation("text is being written"):
             place = self._cursor.place
             after = self._turns.behind(place.turn, [*place.recent, *place.pending])
@@ -61,3 +66,12 @@ class Generating(Reading):
         self.finish_reason = ""
         drawing = sampling or self.model.sampling
         self.finish_reason = yield from write(self._cursor, self.model.tokenizer, drawing, stop)
+
+
+def check_sampling(sampling: Sampling | None) -> None:
+    """Refuse what does not say how to draw.
+
+    Raises:
+        UsageError: it is no ``Sampling``.
+    """
+    check_kind("sampling", sampling, (Sampling, NoneType), "Give a Sampling, or None.")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from types import NoneType
 from typing import Any
 
+from allmem_runtime.arguments import check_kind, check_text
 from allmem_runtime.errors import AllMemError, UsageError
 from allmem_runtime.loaded_model import LoadedModel
 from allmem_runtime.session.feeding import Feeding
@@ -61,6 +63,10 @@ class Reading(Feeding):
             SourceError: the source cannot be read.
             SessionStateError: the session is busy or failed.
         """
+        check_text("name", name)
+        check_text("location", location)
+        check_system(system)
+        check_kind("mark", mark, (SourceMark, NoneType), "Give one of Session.sources.")
         if system is not None and not document:
             raise UsageError(
                 "Plain text takes no system text.", "Leave one of the two arguments out."
@@ -181,3 +187,12 @@ class Reading(Feeding):
         """Forget ``unread``, because the source will be given again from ``source_offset`` on."""
         with self._guard.lock:
             self._leave(b"")
+
+
+def check_system(system: str | None) -> None:
+    """Refuse what can be no instruction.
+
+    Raises:
+        UsageError: it is no text, and not None.
+    """
+    check_kind("system", system, (str, NoneType), "Give a text, or None.")

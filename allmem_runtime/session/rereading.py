@@ -17,6 +17,7 @@ from allmem_runtime.session.answered_from import answered_from
 from allmem_runtime.session.generating import Generating
 from allmem_runtime.session.kept_text import Passage
 from allmem_runtime.session.prompts import Prompt, shared
+from allmem_runtime.session.question_progress import QuestionProgress, Tell
 from allmem_runtime.session.writing import FinishReason
 
 FOUND = 1.5
@@ -35,6 +36,7 @@ class Rereading:
         prompts: makes what is to be read of them, at least one prompt.
         sampling: how to draw; the model's own way by default.
         read: tokens that were read before, and not by the session that answers.
+        tell: is told how far the reading is.
 
     Attributes:
         passages: those that were found; once one is chosen, those that were read, it first.
@@ -48,9 +50,10 @@ class Rereading:
         prompts: Callable[[], Sequence[Prompt]],
         sampling: Sampling | None,
         read: int = 0,
+        tell: Tell | None = None,
     ) -> None:
         self.passages = tuple(found)
-        self._reader, self._read = answering, read
+        self._reader, self._read, self._tell = answering, read, tell
         self._question, self._prompts, self._sampling = question, prompts, sampling
         self._cancelled = threading.Event()
 
@@ -90,6 +93,11 @@ class Rereading:
         """Read each prompt up to its last token; the reader stands in the best of them then."""
         opening, best, most = self._reader, choice[0], float("-inf")
         begun = min(shared(choice[0].tokens, prompt.tokens[:-1]) for prompt in choice)
+        progress = None
+        if self._tell is not None:
+            total = begun + sum(len(prompt.tokens) - 1 - begun for prompt in choice)
+            progress = QuestionProgress(self._tell, self._question, total, self.position)
+        opening.follow(progress)
         if not self._cancelled.is_set():
             opening.feed(best.tokens[:begun])
         chosen = opening
@@ -97,6 +105,7 @@ class Rereading:
             if self._cancelled.is_set():
                 break
             self._reader = opening.fork() if len(choice) > 1 else opening
+            self._reader.follow(progress)
             asked = range(prompt.asked.start - begun, prompt.asked.stop - begun)
             likely = self._reader.likelihood(prompt.tokens[begun:], asked) / max(1, len(asked))
             fits = likely + FOUND * prompt.score / max(choice[0].score, 1e-9)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from allmem_runtime.arguments import as_count, as_list, check_text
 from allmem_runtime.errors import AllMemError
 from allmem_runtime.generation.sampling import Sampling
 from allmem_runtime.loaded_model import LoadedModel
 from allmem_runtime.session.answer import Answer
-from allmem_runtime.session.generating import Generating
+from allmem_runtime.session.generating import Generating, check_sampling
 from allmem_runtime.session.kept_text import Passage
 from allmem_runtime.session.prompts import Exchange, Prompt, prompts
+from allmem_runtime.session.question_progress import QuestionProgress, Tell
+from allmem_runtime.session.reading import check_system
 from allmem_runtime.session.rereading import Rereading
 from allmem_runtime.session.wanted import passages_wanted
 
@@ -19,6 +22,8 @@ DEFAULT_PASSAGES = 3
 
 PASSAGES_SHARE = 1 / 3
 """Part of the window that they may take together."""
+
+_COUNT = "Give how many at most, 0 or more, or a list of passages."
 
 
 class Session(Generating):
@@ -59,6 +64,7 @@ class Session(Generating):
         passages: int | Sequence[Passage] = DEFAULT_PASSAGES,
         sampling: Sampling | None = None,
         system: str | None = None,
+        progress: Tell | None = None,
     ) -> Answer:
         """Answer a question from passages that fit it, or from the state alone; nothing is changed.
 
@@ -73,14 +79,20 @@ class Session(Generating):
                 of what ``find_passages`` found; 0 or none asks the state alone.
             sampling: how to draw; the model's own way by default.
             system: instruction that opens the conversation.
+            progress: told after each piece how far the reading is that goes before the answer; the
+                bytes are those of the question.
 
         Raises:
+            UsageError: an argument is nothing of the kind.
             SessionStateError: the session is busy or failed. What ``stream`` raises is raised
                 while the answer is iterated over.
         """
-        if isinstance(passages, int):
-            passages = self.find_passages(question, passages)
-        return self._answer(question, tuple(passages), sampling, system)
+        _check_asked(question, sampling, system)
+        if isinstance(passages, Iterable):
+            found = as_list("passages", passages, Passage, _COUNT)
+        else:
+            found = self.find_passages(question, passages)
+        return self._answer(question, found, sampling, system, progress)
 
     def _answer(
         self,
@@ -88,6 +100,7 @@ class Session(Generating):
         found: Sequence[Passage],
         sampling: Sampling | None,
         system: str | None,
+        tell: Tell | None,
     ) -> Answer:
         if not found:
             fork = self.fork()
@@ -97,7 +110,7 @@ class Session(Generating):
                 fork._cursor.place.lead = ""  # it is among the tokens
                 return [Prompt(tokens)]
 
-            return Answer(Rereading(fork, (), question, alone, sampling))
+            return Answer(Rereading(fork, (), question, alone, sampling, tell=tell))
         with self._guard.lock:
             self._cursor.check()
             place, earlier = self._cursor.place.copy(), self._earlier
@@ -109,7 +122,8 @@ class Session(Generating):
             opening = place.system if system is None else system
             return prompts(self._turns, self._count, found, question, earlier, opening or None)
 
-        return Answer(Rereading(blank, found, question, reread, sampling, place.position))
+        position = place.position
+        return Answer(Rereading(blank, found, question, reread, sampling, position, tell))
 
     def _question(self, question: str, system: str | None) -> list[int]:
         """A question and all around it, where this session stands."""
@@ -128,8 +142,13 @@ class Session(Generating):
             question: of the user.
             most: how many at most, and twice as many where it asks for several things; together
                 they take a part of the window.
+
+        Raises:
+            UsageError: an argument is nothing of the kind.
         """
-        if self._text is None or most < 1:
+        check_text("question", question)
+        most = as_count("passages", most, _COUNT)
+        if self._text is None or not most:
             return []
         most = passages_wanted(question, most)
         earlier = [str(exchange) for exchange in self._earlier]
@@ -149,9 +168,14 @@ class Session(Generating):
         passages: int = 0,
         sampling: Sampling | None = None,
         system: str | None = None,
+        progress: Tell | None = None,
     ) -> str:
         """The whole answer to a question; see ``stream``."""
-        return "".join(self.stream(question, passages=passages, sampling=sampling, system=system))
+        return "".join(
+            self.stream(
+                question, passages=passages, sampling=sampling, system=system, progress=progress
+            )
+        )
 
     def stream(
         self,
@@ -160,6 +184,7 @@ class Session(Generating):
         passages: int = 0,
         sampling: Sampling | None = None,
         system: str | None = None,
+        progress: Tell | None = None,
     ) -> Iterator[str]:
         """Ask, and yield the answer as it is written.
 
@@ -171,32 +196,37 @@ class Session(Generating):
                 the session then reads the answer.
             sampling: how to draw; the model's own way by default.
             system: instruction that opens the conversation.
+            progress: as for ``answer``; told of the session's own reading too.
 
         Raises:
-            UsageError: the system text comes too late, or the question is too long.
+            UsageError: the system text comes too late, the question is too long, or an argument is
+                nothing of the kind.
             SessionStateError: the session is busy, failed, or its logits are not finite.
         """
+        _check_asked(question, sampling, system)
         with self._operation("a question is being answered"):
             self.passages = tuple(self.find_passages(question, passages))
             if self.passages:
-                yield from self._stream_with_passages(question, sampling, system)
+                yield from self._stream_with_passages(question, sampling, system, progress)
                 return
             tokens = self._question(question, system)
             self._remember()
             self._take(tokens, "reply", system)
             parts: list[str] = []
+            self._tell(progress, question)
             try:
                 for text in self._write(sampling, self.model.chat.stop):
                     parts.append(text)
                     yield text
             finally:
+                self.follow(None)
                 self._note(question, parts)
 
     def _stream_with_passages(
-        self, question: str, sampling: Sampling | None, system: str | None
+        self, question: str, sampling: Sampling | None, system: str | None, tell: Tell | None
     ) -> Iterator[str]:
         """Yield the answer from passages, and read question and answer, without passages."""
-        answer = self._answer(question, self.passages, sampling, system)
+        answer = self._answer(question, self.passages, sampling, system, tell)
         tokens = self._question(question, system)
         self.finish_reason = ""
         self._following = answer
@@ -215,9 +245,24 @@ class Session(Generating):
                 said = self._turns.answer("".join(parts))
                 self._take([*tokens, *said], "reply", system)
                 self._note(question, parts)
-        for _ in self._cursor.feed():
-            pass
+        self._tell(tell, question)
+        try:
+            for _ in self._cursor.feed():
+                pass
+        finally:
+            self.follow(None)
+
+    def _tell(self, tell: Tell | None, question: str) -> None:
+        """Have somebody told how far the reading is of all that waits."""
+        if tell is not None:
+            self.follow(QuestionProgress(tell, question, self.pending, self.position))
 
     def _note(self, question: str, parts: Sequence[str]) -> None:
         """Remember an exchange for the questions after it, which may lean on it."""
         self._earlier = (*self._earlier[-1:], Exchange(question, "".join(parts)))
+
+
+def _check_asked(question: str, sampling: Sampling | None, system: str | None) -> None:
+    check_text("question", question)
+    check_system(system)
+    check_sampling(sampling)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from allmem_runtime.arguments import as_path, check_kind, refused
 from allmem_runtime.engine.buffers import DeviceTensors
 from allmem_runtime.errors import AllMemError, PassagesBusyError, SessionStateError, UsageError
 from allmem_runtime.files import snapshot
@@ -86,7 +87,8 @@ class SessionState:
     @piece.setter
     def piece(self, tokens: int) -> None:
         most = self.model.longest_piece
-        if isinstance(tokens, bool) or not 1 <= tokens <= most:
+        whole = hasattr(tokens, "__index__") and not isinstance(tokens, bool)
+        if not whole or not 1 <= tokens <= most:
             raise UsageError(
                 f"A piece is to have {tokens!r} tokens.", f"Pieces of this model have 1 to {most}."
             )
@@ -109,15 +111,17 @@ class SessionState:
         what was read can partly be inferred from it: keep it as private as the document.
 
         Raises:
+            UsageError: path is no path.
             SessionStateError: the session failed or is not finite; nothing was written.
             StorageError: writing failed; an older file is unharmed.
         """
+        path = as_path("path", path)
         with self._guard.lock:
             cursor = self._cursor
             cursor.check()
-            self._save_text(Path(path))
+            self._save_text(path)
             cursor.place.parent = snapshot.save(
-                Path(path),
+                path,
                 _owner(self.model),
                 self.model.manifest.state,
                 cursor.tensors,
@@ -130,6 +134,8 @@ class SessionState:
         Args:
             text: who keeps it; None keeps none any more.
         """
+        if text is not None and not hasattr(text, "take"):
+            raise refused("text", text, "Model.session(text=True) has the text kept.")
         self._text, self.text_failure, self.text_busy = text, "", False
 
     @property
@@ -144,6 +150,7 @@ class SessionState:
 
     def lose_text(self, error: AllMemError) -> None:
         """Go on without the text, and say so in ``text_failure``."""
+        check_kind("error", error, AllMemError, "Give the error that made it unusable.")
         self._text, self.text_failure = None, str(error)
         self.text_busy = isinstance(error, PassagesBusyError)
 
@@ -159,7 +166,8 @@ class SessionState:
 
     def _follow(self, other: SessionState) -> None:
         """What a fork has of its session besides the state."""
-        self._earlier, self.text_failure = other._earlier, other.text_failure
+        self._earlier = other._earlier
+        self.text_failure, self.text_busy = other.text_failure, other.text_busy
         if other._text is not None:
             try:
                 self._text = other._text.fork()

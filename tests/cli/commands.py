@@ -17,6 +17,9 @@ from allmem_runtime import cli
 from allmem_runtime.files import snapshot
 
 TEXT = "The river went round the old mill; nobody had seen the keys since May. 東京 👩‍🚀\n"
+SHORT = ("--device", "cpu", "--threads", "1", "--operators", "portable", "--max-tokens", "2")
+"""Options of `allmem-run` for a short answer in the reference's arithmetic."""
+
 MAINS = {"allmem": "main", "allmem-run": "run_main"}
 
 
