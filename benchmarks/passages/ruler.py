@@ -186,16 +186,21 @@ def _found(record: Record) -> float:
 
 
 def table(tasks: Record, rows: Sequence[str]) -> list[str]:
-    """The summary as lines of a table, scores of 100."""
+    """The summary as lines of a table, scores of 100; a dash where there is none."""
     heads = ["task", *(ROWS[row] for row in rows), "found"]
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for task, cells in tasks.items():
         texts = [task]
-        for cell in (cells[row] for row in [*rows, "found"]):
-            error = cell["standard_error"]
-            texts.append(f"{cell['mean']:.1f} ± {'?' if error is None else f'{error:.1f}'}")
+        texts += [_told(cells[row]) for row in [*rows, "found"]]
         lines.append(f"| {' | '.join(texts)} |")
     return lines
+
+
+def _told(cell: Record | None) -> str:
+    if cell is None:
+        return "–"
+    error = cell["standard_error"]
+    return f"{cell['mean']:.1f} ± {'?' if error is None else f'{error:.1f}'}"
 
 
 if __name__ == "__main__":

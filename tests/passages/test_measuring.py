@@ -11,7 +11,7 @@ import pytest
 from allmem_runtime import Model
 from allmem_runtime.errors import UsageError
 from allmem_runtime.session import session as session_module
-from benchmarks.passages import given_facts, keeping_speed, kept_only, whole
+from benchmarks.passages import given_facts, keeping_speed, kept_only, ruler, whole
 from benchmarks.passages.fact_files import kinds_of_texts, read_facts, statements
 from benchmarks.passages.hiding import Statement, hide, parts_of
 from benchmarks.passages.kept_answers import KeptAnswers
@@ -198,3 +198,11 @@ def test_a_text_that_is_only_kept_gives_the_passages_of_one_that_is_read(
     found = KeptOnly(toy, text).find(question, 3)
     assert found and "called77" in found[0].text
     assert [p.text for p in found] == [p.text for p in session.find_passages(question)]
+
+
+def test_scores_of_ruler_are_told_without_passages_too() -> None:
+    records = [{"task": "qa_1", "row": "full", "score": score} for score in (0.0, 100.0)]
+
+    tasks = ruler.summary(records, ["qa_1"], ["full"])
+
+    assert ruler.table(tasks, ["full"])[-1] == "| qa_1 | 50.0 ± 50.0 | – |"
