@@ -74,9 +74,9 @@ class Work:
             position=self._session.position,
             resumed=resumed,
         )
-        out.notice(f"{model.name} on {model.device}: {model.device.why}")
-        for notice in model.engine.notices:
-            out.notice(notice)
+        for notice in (model.device.advice, *model.engine.notices):
+            if notice:
+                out.notice(notice)
         self._failures = TextFailures(self._tell_text_failure)
         self._source_name = ""
         self._system = options.system

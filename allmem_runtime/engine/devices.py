@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from allmem_ops.schema import QUANTIZED_MATMUL
 from allmem_runtime.errors import DeviceError, UsageError
@@ -36,11 +37,13 @@ class Device:
         name: ``cpu`` or ``cuda``.
         index: number of the CUDA device; 0 for the CPU.
         why: a sentence for the user.
+        advice: what the user may do about a card that is not used; empty if there is none.
     """
 
     name: str
     index: int
     why: str
+    advice: str = ""
 
     @property
     def provider(self) -> str:
@@ -63,7 +66,7 @@ def choose(
     Args:
         wanted: what the user asked for.
         probe: tries a CUDA device.
-        describe: names a CUDA device that works.
+        describe: names a CUDA device.
         kv: how the model keeps keys and values; ``int8`` is for the CPU only.
         operators: of ours that the model uses; QuantisedMatMul is for the CPU only.
 
@@ -73,38 +76,49 @@ def choose(
     """
     if wanted == "cpu":
         return Device("cpu", 0, "The CPU was asked for.")
-    if wanted == "auto" and kv == "int8":
-        return Device("cpu", 0, "The model keeps keys and values as int8, which the CPU can.")
-    products = QUANTIZED_MATMUL.name in operators
-    if wanted == "auto" and products:
-        return Device(
-            "cpu", 0, f"The model multiplies by {QUANTIZED_MATMUL.name}, which the CPU can."
-        )
+    refusal = _refusal(kv, operators)
     if wanted == "auto":
-        problem = probe(0)
-        if problem is None:
-            return Device(
-                "cuda", 0, f"A CUDA device works, and auto prefers it{_what(describe(0))}."
-            )
-        return Device("cpu", 0, f"CUDA cannot be used: {problem}.")
+        if refusal is None:
+            problem = probe(0)
+            if problem is None:
+                why = f"A CUDA device works, and auto prefers it{_what(describe(0))}."
+                return Device("cuda", 0, why)
+            refusal = _Refusal(f"CUDA cannot be used: {problem}", CUDA_REMEDY)
+        card = describe(0)
+        advice = f"{card} is not used. {refusal.why}. {refusal.remedy}" if card else ""
+        return Device("cpu", 0, f"{refusal.why}.", advice)
     match = _CUDA.match(wanted)
     if not match:
         raise UsageError(f"{wanted!r} is no device.", "Use auto, cpu, cuda or cuda:NUMBER.")
-    if kv == "int8":
-        raise DeviceError(
-            f"The model keeps keys and values as int8, and {wanted} has no kernels for that.",
-            "Use --device cpu, or export the model with --kv-cache-dtype float16.",
-        )
-    if products:
-        raise DeviceError(
-            f"The model multiplies by {QUANTIZED_MATMUL.name}, and {wanted} has no kernels for it.",
-            "Use --device cpu, or export the model with --matmul-kernel onnxruntime.",
-        )
+    if refusal:
+        raise DeviceError(f"{refusal.why}, so not {wanted}.", refusal.remedy)
     index = int(match[1] or 0)
     problem = probe(index)
     if problem is not None:
         raise DeviceError(f"CUDA device {index} cannot be used: {problem}.", CUDA_REMEDY)
     return Device("cuda", index, f"CUDA device {index} was asked for{_what(describe(index))}.")
+
+
+class _Refusal(NamedTuple):
+    """Why a model cannot run on a card, without a full stop, and what to do."""
+
+    why: str
+    remedy: str
+
+
+def _refusal(kv: str, operators: Collection[str]) -> _Refusal | None:
+    """Of what is for the CPU only, what a model has first."""
+    if kv == "int8":
+        return _Refusal(
+            "The model keeps keys and values as int8, for which only the CPU has kernels",
+            "Use --device cpu, or export the model with --kv-cache-dtype float16.",
+        )
+    if QUANTIZED_MATMUL.name in operators:
+        return _Refusal(
+            f"The model multiplies by {QUANTIZED_MATMUL.name}, which has kernels for the CPU only",
+            "Use --device cpu, or export the model with --matmul-kernel onnxruntime.",
+        )
+    return None
 
 
 def _what(description: object) -> str:

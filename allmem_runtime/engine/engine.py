@@ -100,7 +100,8 @@ class Engine:
         self.operators = "native"
         self._library = self._choose_operators(options.operators)
         check_signature(
-            package,
+            package.graph,
+            package.manifest,
             [Argument(a.name, a.type, tuple(a.shape)) for a in self._session.get_inputs()],
             [Argument(a.name, a.type, tuple(a.shape)) for a in self._session.get_outputs()],
         )

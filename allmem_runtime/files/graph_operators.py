@@ -29,7 +29,7 @@ OPERATOR_DOMAIN = "ai.allmem"
 _UNARY = ("Abs", "Cos", "Exp", "Identity", "Log", "Neg", "Round", "Sigmoid", "Sin", "Sqrt")
 _BINARY = (
     "Add", "And", "BitwiseAnd", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual",
-    "MatMul", "Mul", "Or", "Sub",
+    "MatMul", "Max", "Min", "Mul", "Or", "Sub",
 )  # fmt: skip
 _SIZE = whole(1, 1 << 31)
 
@@ -47,6 +47,7 @@ _STANDARD = {
             "value_ints": numbers(),
             "value_string": reference(text),
         },
+        one_attribute=True,
     ),
     "Flatten": Form(inputs=(1, 1), attributes={"axis": AXIS}),
     "Gather": Form(inputs=(2, 2), attributes={"axis": AXIS}),
@@ -57,9 +58,6 @@ _STANDARD = {
     "If": Form(
         inputs=(1, 1), outputs=(1, MANY), attributes={"then_branch": graph, "else_branch": graph}
     ),
-    # A missing input ends the process.
-    "Max": Form(inputs=(2, 2), needs_all=True),
-    "Min": Form(inputs=(2, 2), needs_all=True),
     "Mod": Form(inputs=(2, 2), attributes={"fmod": FLAG}),
     "OptionalHasElement": Form(inputs=(1, 1)),
     "Pad": Form(inputs=(2, 3), attributes={"mode": word("constant")}),

@@ -94,8 +94,7 @@ class Form:
         outputs: the fewest and the most.
         attributes: those that may be there, and what their values may be.
         counts_outputs: name of an attribute that says how many outputs there are.
-        needs_all: whether an input must not be one that whoever calls the function around the node
-            may leave out.
+        one_attribute: whether there must be one attribute, and no other.
         checks_itself: the operator's own code looks at all of this.
     """
 
@@ -103,7 +102,7 @@ class Form:
     outputs: tuple[int, int] = (1, 1)
     attributes: Mapping[str, Check] = field(default_factory=dict)
     counts_outputs: str = ""
-    needs_all: bool = False
+    one_attribute: bool = False
     checks_itself: bool = False
 
     def problem(
@@ -128,6 +127,8 @@ class Form:
             return "lacks an input before its last one"
         if len({given.name for given in attributes}) < len(attributes):
             return "has an attribute twice"
+        if self.one_attribute and len(attributes) != 1:
+            return f"has {len(attributes)} attributes"
         for given in attributes:
             check = self.attributes.get(given.name)
             if check is None:

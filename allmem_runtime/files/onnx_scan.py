@@ -108,7 +108,6 @@ class _Walk:
         self.found = _Found()
         self.fields = Fields(MAX_FIELDS)
         self.in_function = False
-        self.needed: set[str] = set()  # by nodes of the function at hand that cannot do without
 
     def fail(self, what: str) -> NoReturn:
         raise ModelFileError(f"{self.path}: {what}.", _REMEDY)
@@ -154,7 +153,6 @@ class _Walk:
             self.fail("it holds training information, which a model for reading never does")
         if kind == "function":
             self.in_function = True
-            self.needed.clear()
         known, seen = FIELDS[kind], 0
         record: dict[str, list[str]] = {}
         external: list[tuple[str, str]] = []
@@ -232,8 +230,6 @@ class _Walk:
         inputs, outputs = record.get("input", []), record.get("output", [])
         if problem := form.problem(inputs, outputs, attributes):
             self.refuse(f"{node} {problem}, as none of an export")
-        if form.needs_all:
-            self.needed.update(inputs)
         if self.in_function and domain == OPERATOR_DOMAIN:
             self.refuse(f"{node} is in a function")
         if top and domain == OPERATOR_DOMAIN:
@@ -256,11 +252,6 @@ class _Walk:
         if name not in ALLOWED[OPERATOR_DOMAIN] or body in self.found.functions:
             self.refuse(f"the function {name[:200]!r} is none of an operator, or a second one")
         self.found.functions.add(body)
-        if left := sorted(self.needed.intersection(record.get("input", []))):
-            self.refuse(
-                f"the function {name!r} has a node that cannot do without the input "
-                f"{left[0][:80]!r}, which may be left out"
-            )
 
     def opset(self, record: dict[str, list[str]]) -> None:
         domain = self.domain("opset", record)

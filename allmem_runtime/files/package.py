@@ -16,6 +16,9 @@ from allmem_runtime.errors import ModelFileError
 from allmem_runtime.files import onnx_scan
 from allmem_runtime.files.containment import leaves_folder
 from allmem_runtime.files.digest import file_digest
+from allmem_runtime.files.graph_nodes import read_nodes
+from allmem_runtime.files.graph_shapes import check_shapes
+from allmem_runtime.files.signature import input_shapes
 from allmem_runtime.quantities import format_bytes
 from allmem_runtime.strict_json import parse_object
 
@@ -119,6 +122,7 @@ def open_package(path: str | Path) -> Package:
     _check_state(graph, manifest)
     for name, reach in scan.external.items():
         _check_external(graph, name, reach, manifest)
+    check_shapes(read_nodes(graph, onnx_scan.MAX_FIELDS), input_shapes(manifest), graph)
     if spec.TOKENIZER_FILE not in manifest.files:
         _check_file(graph.parent / spec.TOKENIZER_FILE, None)
     size = (graph.parent / spec.TOKENIZER_FILE).stat().st_size

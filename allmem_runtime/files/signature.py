@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from allmem_runtime import spec
+from allmem_runtime.config import Manifest
 from allmem_runtime.errors import ModelFileError
-from allmem_runtime.files.package import Package
+
+_Wanted = dict[str, tuple[str, tuple[int | None, ...]]]
+"""Types and shapes by name; None where any length may be."""
 
 
 class Argument(NamedTuple):
@@ -24,28 +28,42 @@ class Argument(NamedTuple):
     shape: tuple[Any, ...]
 
 
-def check_signature(
-    package: Package, inputs: Sequence[Argument], outputs: Sequence[Argument]
-) -> None:
-    """The graph's inputs and outputs are those of the contract, neither more nor less.
+def input_shapes(manifest: Manifest) -> dict[str, tuple[int | None, ...]]:
+    """The shapes of a graph's inputs by name, as the runtime feeds them."""
+    return {name: shape for name, (_, shape) in _expected(manifest)[0].items()}
 
-    Raises:
-        ModelFileError: one is missing, unknown, or of another type or shape; the text names it.
-    """
-    manifest = package.manifest
-    expected_in: dict[str, tuple[str, tuple[int | None, ...]]] = {
+
+def _expected(manifest: Manifest) -> tuple[_Wanted, _Wanted]:
+    """Inputs and outputs of the contract."""
+    inputs: _Wanted = {
         spec.INPUT_IDS: ("tensor(int64)", (1, None)),
         spec.POSITION: ("tensor(int64)", (1,)),
         spec.LOGIT_INDEX: ("tensor(int64)", (None,)),
     }
-    expected_out: dict[str, tuple[str, tuple[int | None, ...]]] = {
-        spec.LOGITS: ("tensor(float)", (1, None, manifest.backbone.vocab_size))
-    }
+    outputs: _Wanted = {spec.LOGITS: ("tensor(float)", (1, None, manifest.backbone.vocab_size))}
     types = {"float32": "tensor(float)", "float16": "tensor(float16)", "int8": "tensor(int8)"}
     for layer, tensor in manifest.state:
         kind = types[tensor.element]
-        expected_in[spec.past_name(layer, tensor.name)] = kind, tensor.shape
-        expected_out[spec.present_name(layer, tensor.name)] = kind, tensor.shape
+        inputs[spec.past_name(layer, tensor.name)] = kind, tensor.shape
+        outputs[spec.present_name(layer, tensor.name)] = kind, tensor.shape
+    return inputs, outputs
+
+
+def check_signature(
+    graph: Path, manifest: Manifest, inputs: Sequence[Argument], outputs: Sequence[Argument]
+) -> None:
+    """The graph's inputs and outputs are those of the contract, neither more nor less.
+
+    Args:
+        graph: the file, for messages.
+        manifest: what the model says of itself.
+        inputs: those that it has.
+        outputs: the same.
+
+    Raises:
+        ModelFileError: one is missing, unknown, or of another type or shape; the text names it.
+    """
+    expected_in, expected_out = _expected(manifest)
     for what, wanted, arguments in (
         ("input", expected_in, inputs),
         ("output", expected_out, outputs),
@@ -55,7 +73,7 @@ def check_signature(
             problem = _problem(wanted.get(name), found.get(name), strict=what == "input")
             if problem:
                 raise ModelFileError(
-                    f"{package.graph}: the {what} {name!r} {problem}.",
+                    f"{graph}: the {what} {name!r} {problem}.",
                     "Graph and manifest come from different exports: export the model again.",
                 )
 

@@ -82,7 +82,7 @@ class ChatTemplate:
         def pieces(*contents: str) -> list[str]:
             roles = {_SYSTEM: "system", _ANSWER: "assistant"}
             messages = [{"role": roles.get(c, "user"), "content": c} for c in contents]
-            return _split(render(messages), contents)
+            return pieces_around(contents, render(messages))
 
         system = _tried(pieces, _SYSTEM, _USER)
         alone = _tried(pieces, _USER)
@@ -164,8 +164,12 @@ def _tried(pieces: Callable[..., list[str]], *contents: str) -> list[str] | Mode
         return error
 
 
-def _split(text: str, contents: Sequence[str]) -> list[str]:
-    """Cut a rendered conversation at the stand-ins, which must be there once and in order."""
+def pieces_around(contents: Sequence[str], text: str) -> list[str]:
+    """Cut a rendered conversation at its contents, which must be there once and in order.
+
+    Raises:
+        Misplaced: they are not.
+    """
     pieces = []
     for content in contents:
         piece, found, text = text.partition(content)

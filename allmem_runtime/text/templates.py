@@ -42,14 +42,17 @@ _REFUSED_TEXT_METHODS = {
 }  # fmt: skip
 
 
-def chat_render(template: Template, control: Mapping[str, str]) -> Render:
-    """What a template makes of messages, up to where an answer begins.
+def chat_render(
+    template: Template, control: Mapping[str, str], *, answer_begins: bool = True
+) -> Render:
+    """What a template makes of messages.
 
     Thinking aloud is switched off in templates that know the switch ``enable_thinking``.
 
     Args:
         template: to render.
         control: control tokens by the names templates use, such as ``bos_token``.
+        answer_begins: go on up to where an answer begins.
     """
 
     def render(messages: list[dict[str, str]]) -> str:
@@ -57,7 +60,7 @@ def chat_render(template: Template, control: Mapping[str, str]) -> Render:
             {
                 **control,
                 "messages": messages,
-                "add_generation_prompt": True,
+                "add_generation_prompt": answer_begins,
                 "enable_thinking": False,
                 "tools": None,
                 "documents": None,

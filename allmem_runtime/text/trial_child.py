@@ -1,11 +1,15 @@
-"""The process in which a tokenizer and a chat template are tried: a task in, what was found out."""
+"""The process in which a tokenizer and a chat template are tried: a task in, what was found out.
+
+A task may also be to render one conversation with a template.
+"""
 
 from __future__ import annotations
 
 import json
 import string
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from allmem_runtime.errors import ModelFileError
@@ -30,7 +34,31 @@ def main() -> None:
     task = json.loads(sys.stdin.buffer.read())
     limits = Limits(**task["limits"])
     limits.apply()
-    try_all(task, _say, lambda: allow(limits.template_seconds))
+    do(task, _say, lambda: allow(limits.template_seconds))
+
+
+def do(
+    task: dict[str, Any],
+    say: Callable[[dict[str, Any]], None],
+    between: Callable[[], None] = lambda: None,
+) -> None:
+    """Do a task of either kind; see ``try_all`` and ``write``."""
+    if "roles" in task:
+        write(task, say)
+    else:
+        try_all(task, say, between)
+
+
+def write(task: dict[str, Any], say: Callable[[dict[str, Any]], None]) -> None:
+    """Render one conversation.
+
+    Args:
+        task: ``template``, ``control`` and ``roles`` of a conversation.
+        say: as for ``try_all``.
+    """
+    say({"trying": CHAT_TEMPLATE_FILE})
+    with _telling(CHAT_TEMPLATE_FILE, say):
+        say({"pieces": _pieces(task["template"], task["control"], task["roles"])})
 
 
 def try_all(
@@ -46,13 +74,19 @@ def try_all(
         between: called after the tokenizer.
     """
     say({"trying": TOKENIZER_FILE})
-    name = TOKENIZER_FILE
-    try:
+    with _telling(TOKENIZER_FILE, say):
         control = _tokenizer(task)
         say({"trying": CHAT_TEMPLATE_FILE})
-        name = CHAT_TEMPLATE_FILE
         between()
-        say(_template(task["template"], control))
+        with _telling(CHAT_TEMPLATE_FILE, say):
+            say(_template(task["template"], control))
+
+
+@contextmanager
+def _telling(name: str, say: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+    """Say what goes wrong with a file."""
+    try:
+        yield
     except ModelFileError as error:
         say({"trying": name, "error": [error.message, error.hint]})
     except MemoryError:
@@ -133,6 +167,18 @@ def _template(source: str | None, control: dict[str, str]) -> dict[str, Any]:
     template = Template(source)
     chat = ChatTemplate.from_model(chat_render(template, control))
     return {"chat": chat.as_data(), "dates": template.dates}
+
+
+def _pieces(source: str, control: Mapping[str, str], roles: Sequence[str]) -> list[str]:
+    from allmem_runtime.text.chat import pieces_around
+    from allmem_runtime.text.templates import Template, chat_render
+
+    contents = [f"AllmemStandIn{number}Content" for number in range(len(roles))]
+    messages = [
+        {"role": role, "content": content} for role, content in zip(roles, contents, strict=True)
+    ]
+    render = chat_render(Template(source), control, answer_begins=False)
+    return pieces_around(contents, render(messages))
 
 
 def _say(what: dict[str, Any]) -> None:

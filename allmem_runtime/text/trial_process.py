@@ -1,4 +1,4 @@
-"""Starts the process in which a tokenizer and a chat template are tried, and hears what it says."""
+"""Starts the process in which what strangers wrote is run, and hears what it says."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _REMEDY = "Open only models that you trust; get this one from its source, or do 
 
 
 class Task(Protocol):
-    """What is to be tried; see ``trial.Candidate``."""
+    """What is to be done; see ``trial.Candidate`` and ``conversation.Conversation``."""
 
     @property
     def origin(self) -> Path:
@@ -32,7 +32,11 @@ class Task(Protocol):
 
 
 def run(task: Task) -> dict[str, Any]:
-    """What trying finds out: ``chat``, and the ``dates`` that the template was told.
+    """What is found out.
+
+    Returns:
+        Of a candidate ``chat``, and the ``dates`` that the template was told; of a conversation its
+        ``pieces``.
 
     Raises:
         ModelFileError: a file fails, or takes too much; the text names it.
@@ -40,7 +44,7 @@ def run(task: Task) -> dict[str, Any]:
     data = task.as_data()
     if not sys.executable or hasattr(sys, "frozen"):
         return _here(data, task.origin)
-    limits = Limits.of(len(data["tokenizer"]))
+    limits = _limits(data)
     data["limits"] = asdict(limits)
     said, code = _told(json.dumps(data).encode(), limits.wall_seconds)
     lines = said.splitlines()
@@ -79,11 +83,15 @@ def _told(task: bytes, seconds: float) -> tuple[bytes, int]:
 
 def _here(data: dict[str, Any], origin: Path) -> dict[str, Any]:
     """Try in this process, where a program in one piece holds the interpreter."""
-    from allmem_runtime.text.trial_child import try_all
+    from allmem_runtime.text.trial_child import do
 
     said: list[dict[str, Any]] = []
-    try_all(data, said.append)
-    return _outcome(said[-1], 0, Limits.of(len(data["tokenizer"])), origin)
+    do(data, said.append)
+    return _outcome(said[-1], 0, _limits(data), origin)
+
+
+def _limits(data: dict[str, Any]) -> Limits:
+    return Limits.of(len(data.get("tokenizer", "")))
 
 
 def _outcome(last: dict[str, Any], code: int, limits: Limits, origin: Path) -> dict[str, Any]:
@@ -92,7 +100,7 @@ def _outcome(last: dict[str, Any], code: int, limits: Limits, origin: Path) -> d
     if "error" in last:
         message, hint = last["error"]
         raise ModelFileError(message.replace("\0", str(origin / name)), hint)
-    if "chat" in last:
+    if "trying" not in last:
         return last
     if code == -getattr(signal, "SIGXCPU", 0):
         template = name == CHAT_TEMPLATE_FILE

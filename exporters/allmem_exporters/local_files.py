@@ -65,6 +65,32 @@ def json_in(folder: Path, name: str) -> dict[str, Any] | None:
         raise ConversionError(f"{path} is not JSON ({error}).", _INTACT) from None
 
 
+def text_in(folder: Path, name: str, most: int = 1 << 20) -> str | None:
+    """A file of the folder as text, or None if there is none.
+
+    Args:
+        folder: where it lies.
+        name: of the file.
+        most: bytes that it may have.
+
+    Raises:
+        ConversionError: it is larger, not UTF-8, or one of the reasons of ``file_in``.
+    """
+    path = file_in(folder, name)
+    if path is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+        if len(data) > most:
+            raise ConversionError(f"{path} is larger than {most:,} bytes.", _INTACT)
+        return data.decode()
+    except OSError as error:
+        raise ConversionError(f"{path} cannot be read ({error.strerror}).", _INTACT) from None
+    except UnicodeDecodeError as error:
+        raise ConversionError(f"{path} is not UTF-8 (byte {error.start}).", _INTACT) from None
+
+
 def refuse_code(values: dict[str, Any], path: Path) -> None:
     """Refuse settings that ask for code: of the folder, or of a kernel on the hub.
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from allmem_exporters.errors import ConversionError
-from allmem_runtime.strict_json import is_whole, parse_object
+from allmem_runtime.strict_json import MOST_BYTES, is_whole, parse_object
 
 _TYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -24,7 +24,6 @@ _TYPES = {
     "U8": torch.uint8, "BOOL": torch.bool, "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
 }  # fmt: skip
-_MAX_HEADER = 256 << 20
 _MOST_DIMENSIONS = 16
 _LENGTH = 8
 """Bytes before the header: its size."""
@@ -111,9 +110,10 @@ class TensorFile:
         size = self.path.stat().st_size
         with self.path.open("rb") as file:
             length = int.from_bytes(file.read(_LENGTH), "little")
-            if size < _LENGTH or length > min(size - _LENGTH, _MAX_HEADER):
+            if size < _LENGTH or length > min(size - _LENGTH, MOST_BYTES):
                 raise self._damaged(
-                    f"the header would be {length:,} bytes long, the file is {size:,}"
+                    f"the header would be {length:,} bytes long, the file is {size:,}, and at most "
+                    f"{MOST_BYTES:,} are read"
                 )
             try:
                 header = parse_object(file.read(length))

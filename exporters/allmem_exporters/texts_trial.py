@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from allmem_exporters.errors import ExportError
-from allmem_exporters.local_files import file_in, json_in
+from allmem_exporters.local_files import file_in, json_in, text_in
 from allmem_exporters.model.config import AllMemConfig
 from allmem_runtime.errors import AllMemError, ModelFileError
 from allmem_runtime.spec import CHAT_TEMPLATE_FILE, GENERATION_FILE, TOKENIZER_FILE
@@ -36,13 +36,10 @@ def try_texts(
     """
     if (path := file_in(folder, TOKENIZER_FILE)) is None:
         return
-    template = file_in(folder, CHAT_TEMPLATE_FILE)
     try:
-        source = None if template is None else template.read_text(encoding="utf-8")
+        source = text_in(folder, CHAT_TEMPLATE_FILE)
         end = end_tokens(config, folder / GENERATION_FILE)
         tried(Candidate(read_tokenizer(path), source, None, end, Path(named)))
-    except UnicodeDecodeError:
-        raise error(f"{named}: {CHAT_TEMPLATE_FILE} is not UTF-8.", _OTHER_TEMPLATE) from None
     except ModelFileError as failure:
         hint = _OTHER_TEMPLATE if "template" in failure.message else failure.hint
         raise error(f"{named}: {failure.message}", hint) from None

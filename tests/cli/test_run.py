@@ -50,6 +50,19 @@ def test_answers_go_to_stdout_and_everything_else_to_stderr(
         assert word not in result.out
 
 
+def test_nothing_is_said_of_the_device_where_there_is_nothing_to_do(
+    command: Command, tiny_model_dir: Path, document: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = (tiny_model_dir, document, "--prompt", "Who?", "--max-tokens", 2)
+    problem = "this test has none"
+    monkeypatch.setattr("allmem_runtime.model.probe_cuda", lambda index: problem)
+    for card in (None, "Some card"):
+        monkeypatch.setattr("allmem_runtime.model.find_cuda_device", lambda index, c=card: c)
+        result = command("allmem-run", *arguments)
+        assert result.code == 0
+        assert (problem in result.err, "on cpu" in result.err) == (bool(card), False)
+
+
 def test_quiet_leaves_the_answers_alone(
     command: Command, tiny_model_dir: Path, document: Path
 ) -> None:

@@ -10,14 +10,18 @@ from random import Random
 import numpy as np
 import pytest
 import tokenizers
+from runtime.texts_without_end import TEMPLATES
 from runtime.tokenizer_families import FAMILIES, family_json
 
+from allmem_exporters.errors import ConversionError, DataError
 from allmem_exporters.finetune.data.documents import Document
 from allmem_exporters.finetune.data.packing import pack
 from allmem_exporters.finetune.data.repeats import repeats
 from allmem_exporters.finetune.data.sequence import Sequence
 from allmem_exporters.finetune.data.tokens import Tokens
+from allmem_runtime.text import conversation, limits, trial_process
 from allmem_runtime.text.chat import ChatTemplate
+from allmem_runtime.text.conversation import Conversation
 from allmem_runtime.text.parts import Part
 from allmem_runtime.text.templates import Template, chat_render
 from allmem_runtime.text.tokenizer import Tokenizer
@@ -126,3 +130,82 @@ def test_repeated_passages_have_the_tokens_of_the_whole_text(
     sequence = repeats(tokens, prose, 1500, "train", "here", Random(3))
     assert sequence.ids.tolist() == tokenizer.encode_text(texts[-1])
     assert len(sequence.ids) <= 1500 and 40 < sequence.counts.sum() < 600
+
+
+def alternating(turns: int) -> list[dict[str, str]]:
+    roles = ("user", "assistant") * turns
+    return [{"role": role, "content": f"Turn {n}."} for n, role in enumerate(roles[:turns])]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("{{ 'x' * 30000000 }}", "builds a text or list of more than"),
+        (TEMPLATES["a comparison without end"], "takes more than 1 seconds"),
+        ("{{ raise_exception('only four turns') }}", "only four turns"),
+    ],
+)
+def test_template_that_takes_too_much_of_a_longer_conversation_is_one_error(
+    made: MakeTokens, monkeypatch: pytest.MonkeyPatch, more: str, words: str
+) -> None:
+    """The trial, which shows it three turns, let it pass."""
+    monkeypatch.setattr(limits, "BASE_SECONDS", 1)
+    monkeypatch.setattr(limits, "TEMPLATE_SECONDS", 1)
+    tokens, _ = made("byte level", f"{{% if messages | length > 4 %}}{more}{{% endif %}}{ZEPHYR}")
+    tokens.conversation(alternating(4))
+    with pytest.raises(DataError) as caught:
+        tokens.conversation(alternating(5))
+    assert words in caught.value.message and "\n" not in str(caught.value)
+    assert caught.value.hint
+
+
+def test_conversations_of_one_shape_are_rendered_once_in_another_process(
+    made: MakeTokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens, _ = made("byte level")
+    asked: list[list[str]] = []
+    real = trial_process.run
+
+    def run(task: Conversation) -> dict[str, object]:
+        asked.append(list(task.roles))
+        return real(task)
+
+    monkeypatch.setattr(conversation, "run", run)
+    for _ in range(3):
+        tokens.conversation(alternating(2))
+        tokens.opening("A document.")
+    assert asked == [["user", "assistant"], ["user"]]
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "chat_template.jinja", "tokenizer_config.json"])
+def test_nothing_outside_the_checkpoint_is_read(
+    made: MakeTokens, tmp_path: Path, name: str
+) -> None:
+    made("byte level")
+    outside = tmp_path.parent / f"{tmp_path.name}-outside"
+    (tmp_path / name).rename(outside)
+    (tmp_path / name).symlink_to(outside)
+    with pytest.raises(ConversionError, match=f"{name} is a link to .*, outside the folder"):
+        Tokens(tmp_path)
+
+
+@pytest.mark.parametrize("value", ["x", [1], -1, 1 << 40, True, 1.5])
+def test_vocabulary_of_another_kind_is_refused_by_name(
+    made: MakeTokens, tmp_path: Path, value: object
+) -> None:
+    made("byte level")
+    (tmp_path / "config.json").write_text(json.dumps({"vocab_size": value}))
+    with pytest.raises(DataError, match="config.json has the vocab_size"):
+        Tokens(tmp_path)
+
+
+@pytest.mark.parametrize("value", [None, 3, [], {}, {"content": 5}, "<none>"])
+def test_settings_of_another_kind_name_no_token(
+    made: MakeTokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: object
+) -> None:
+    made("byte level", LLAMA_2)
+    settings = {"eos_token": value, "bos_token": value}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    monkeypatch.setattr("allmem_exporters.finetune.data.tokens._DOCUMENT_END", "<none>")
+    tokens = Tokens(tmp_path)
+    assert tokens.document_end == [] and len(tokens.conversation(alternating(2))[0])

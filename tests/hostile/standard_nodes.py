@@ -2,9 +2,10 @@
 
     python -m tests.hostile.standard_nodes --seed 0 --nodes 100000
 
-runs those that pass our walk in child processes and prints the seeds at which one ended by a signal
-or not at all. Our own operators: ``operator_nodes``. What SECURITY.md does not promise is left out:
-joined tensors of other ranks of which one is empty, and sizes that take more memory than there is.
+runs graphs of one node, or of a few that feed each other, in child processes, if they pass our
+checks, and prints the seeds at which one ended by a signal or not at all, or made a tensor of
+another shape than ``graph_shapes`` found. Our own operators: ``operator_nodes``. What SECURITY.md
+does not promise is left out: sizes that take more memory than there is.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from allmem_runtime.errors import ModelFileError
+from allmem_runtime.files.graph_nodes import read_nodes
 from allmem_runtime.files.graph_operators import ALLOWED
-from allmem_runtime.files.onnx_scan import scan
+from allmem_runtime.files.graph_shapes import check_shapes
+from allmem_runtime.files.onnx_scan import MAX_FIELDS, scan
 from tests.hostile import watched
 
 OPERATORS = [
@@ -49,60 +52,89 @@ _SIZES_FROM = {  # inputs whose numbers say how large something is, or where
 }  # fmt: skip
 
 
-def made(seed: int) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-    """The graph of this seed, of one node, and what it is fed."""
-    draw = Random(seed)
-    domain, operator = draw.choice(OPERATORS)
-    form = ALLOWED[domain][operator]
-    least, most = form.inputs
-    count = draw.randint(least, min(most, 5)) if draw.random() < 0.9 else draw.randint(0, 6)
-    least, most = form.outputs
-    outputs = [f"y{i}" for i in range(draw.randint(least, min(most, 5)))]
-    fitting = _fitting(operator, len(outputs), draw)
-    attributes = fitting | {
-        name: _value(name, draw)
-        for name in form.attributes
-        if draw.random() < (0.1 if name in fitting else 0.3)
-    }
-    if draw.random() < 0.03:
-        attributes["axis"] = _value("axis", draw)
-    node = helper.make_node(operator, [], outputs, domain=domain)
-    for name in list(attributes):
-        node.attribute.append(helper.make_attribute(name, attributes[name]))
-    types = _TYPES.get(operator, _ELEMENTS) if draw.random() < 0.9 else _ELEMENTS
-    common = _dims(draw), draw.choice(types)
-    feeds, weights, fed = [], [], {}
-    for at in range(count):
-        name = "" if draw.random() < 0.02 else f"x{at}"
-        node.input.append(name)
-        if not name:
-            continue
-        array = _array(operator, at, attributes, common, draw)
+class Draft:
+    """A graph while it is being made: its nodes, what is fed, what it holds, what it has made."""
+
+    def __init__(self, draw: Random) -> None:
+        self.draw = draw
+        self.nodes: list[onnx.NodeProto] = []
+        self.feeds: list[onnx.ValueInfoProto] = []
+        self.weights: list[onnx.TensorProto] = []
+        self.fed: dict[str, np.ndarray] = {}
+        self.values: list[str] = []
+
+    def add_node(self) -> None:
+        """A node of any operator, its inputs new ones or what earlier nodes made."""
+        draw, number = self.draw, len(self.nodes)
+        domain, operator = draw.choice(OPERATORS)
+        form = ALLOWED[domain][operator]
+        least, most = form.inputs
+        count = draw.randint(least, min(most, 5)) if draw.random() < 0.9 else draw.randint(0, 6)
+        least, most = form.outputs
+        outputs = [f"y{number}.{i}" for i in range(draw.randint(least, min(most, 5)))]
+        fitting = _fitting(operator, len(outputs), draw)
+        attributes = fitting | {
+            name: _value(name, draw)
+            for name in form.attributes
+            if draw.random() < (0.1 if name in fitting else 0.3)
+        }
+        if draw.random() < 0.03:
+            attributes["axis"] = _value("axis", draw)
+        node = helper.make_node(operator, [], outputs, domain=domain)
+        for name in list(attributes):
+            node.attribute.append(helper.make_attribute(name, attributes[name]))
+        types = _TYPES.get(operator, _ELEMENTS) if draw.random() < 0.9 else _ELEMENTS
+        common = _dims(draw), draw.choice(types)
+        for at in range(count):
+            sizes = at in _SIZES_FROM.get(operator, ())
+            if self.values and draw.random() < (0.2 if sizes else 0.6):
+                node.input.append(draw.choice(self.values))
+            else:
+                array = _array(operator, at, attributes, common, draw)
+                node.input.append("" if draw.random() < 0.02 else self.given(array))
+        self.nodes.append(node)
+        self.values += outputs
+
+    def given(self, array: np.ndarray) -> str:
+        """A value that is fed, or that the graph holds."""
+        draw, name = self.draw, f"x{len(self.feeds) + len(self.weights)}"
         if draw.random() < 0.4:
-            weights.append(numpy_helper.from_array(array, name))
-            continue
+            self.weights.append(numpy_helper.from_array(array, name))
+            return name
         element = helper.np_dtype_to_tensor_dtype(array.dtype)
         dims = [n if draw.random() < 0.7 else None for n in array.shape]
         known = dims if draw.random() < 0.6 else None
-        feeds.append(helper.make_tensor_value_info(name, element, known))
-        fed[name] = array
-    results = [helper.make_empty_tensor_value_info(name) for name in outputs]
-    graph = helper.make_graph([node], operator, feeds, results, weights)
+        self.feeds.append(helper.make_tensor_value_info(name, element, known))
+        self.fed[name] = array
+        return name
+
+
+def made(seed: int) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """The graph of this seed, and what it is fed."""
+    draw = Random(seed)
+    draft = Draft(draw)
+    for _ in range(draw.choice((1, 1, 1, 1, 1, 2, 3))):
+        draft.add_node()
+    results = [helper.make_empty_tensor_value_info(name) for name in draft.values]
+    graph = helper.make_graph(draft.nodes, "odd", draft.feeds, results, draft.weights)
     opsets = [
         helper.make_opsetid("", draw.choice((20, 21))),
         helper.make_opsetid("com.microsoft", 1),
     ]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=10), fed
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10), draft.fed
 
 
 def run(seed: int) -> str:
-    """Run the node once; ``ran``, or what it was refused with."""
+    """Run the graph once; ``ran``, or what it was refused with."""
     model, fed = made(seed)
     with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
         file.write(model.SerializeToString())
         file.flush()
+        path = Path(file.name)
         try:
-            scan(Path(file.name))
+            scan(path)
+            shapes = {name: array.shape for name, array in fed.items()}
+            found = check_shapes(read_nodes(path, MAX_FIELDS), shapes, path)
         except ModelFileError as error:
             return str(error)
     options = onnxruntime.SessionOptions()
@@ -113,9 +145,14 @@ def run(seed: int) -> str:
         session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        session.run(None, fed)
+        results = session.run(list(found), fed)
     except (*watched.ORDINARY, MemoryError) as error:
         return str(error)
+    for (name, shape), result in zip(found.items(), results, strict=True):
+        fits = len(shape) == result.ndim and all(
+            wanted in (None, length) for wanted, length in zip(shape, result.shape, strict=True)
+        )
+        assert fits, f"{name} has the shape {result.shape}, not {shape}"
     return "ran"
 
 
@@ -181,10 +218,10 @@ def _array(
     dims, element = common
     if operator in ("MatMulNBits", "GatherBlockQuantized") and draw.random() < 0.9:
         dims, element = _packed(operator, at, attributes, draw)
-    elif operator == "Concat":
-        dims = tuple(draw.choice((n, n, n, 0, 2)) for n in dims)
     elif draw.random() < 0.3:
         dims = _dims(draw) if draw.random() < 0.5 else dims[draw.randint(0, len(dims)) :]
+    elif operator == "Concat":
+        dims = tuple(draw.choice((n, n, n, 0, 2)) for n in dims)
     elif operator in ("MatMul", "Gemm") and dims and at == 1:
         dims = (dims[-1], 3)
     elif operator.startswith("Skip") and at == 2:
@@ -222,7 +259,7 @@ def _packed(
 @click.option("--nodes", default=1000, help="How many.")
 @click.option("--child", is_flag=True, hidden=True)
 def main(seed: int, nodes: int, child: bool) -> None:
-    """Run generated nodes in child processes and print where one crashed or hung."""
+    """Run generated graphs in child processes and print where one crashed or hung."""
     if child:
         resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY, _MOST_MEMORY))
         watched.run_all(range(seed, seed + nodes), run)

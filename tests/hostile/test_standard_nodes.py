@@ -76,20 +76,6 @@ def test_missing_input_is_refused_by_name(tmp_path: Path, operator: str) -> None
     assert f"{operator!r} of the domain '' lacks an input" in said_of(tmp_path, node)
 
 
-@pytest.mark.parametrize("where", ["body", "branch"])
-def test_input_that_a_caller_may_leave_out_is_refused_by_name(tmp_path: Path, where: str) -> None:
-    node = helper.make_node("Max", ["x", "bias"], ["y"])
-    if where == "branch":
-        graph = helper.make_graph([node], "b", [], [])
-        node = helper.make_node("If", ["x"], ["y"], then_branch=graph, else_branch=graph)
-    opsets = [helper.make_opsetid("", 20)]
-    name = "QuantisedMatMul"
-    body = helper.make_function("ai.allmem", name, ["x", "bias"], ["y"], [node], opsets)
-    call = helper.make_node(name, ["x"], ["y"], domain="ai.allmem")
-    said = said_of(tmp_path, call, functions=(body,))
-    assert f"the function {name!r} has a node that cannot do without the input 'bias'" in said
-
-
 def test_functions_are_the_bodies_of_our_operators(tmp_path: Path) -> None:
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("ai.allmem", 1)]
     plain, call = (

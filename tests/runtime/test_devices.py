@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,7 @@ def test_int8_keys_and_values_run_on_the_cpu_or_are_refused_with_a_remedy() -> N
     device = choose("auto", works, kv="int8")
     assert (device.name, "int8" in device.why) == ("cpu", True)
     assert choose("cpu", works, kv="int8").name == "cpu"
-    with pytest.raises(DeviceError, match=r"int8, and cuda:1 has no kernels") as caught:
+    with pytest.raises(DeviceError, match=r"int8, .* so not cuda:1") as caught:
         choose("cuda:1", works, kv="int8")
     assert "--kv-cache-dtype float16" in caught.value.hint
 
@@ -58,10 +59,28 @@ def test_products_of_our_own_run_on_the_cpu_or_are_refused_with_a_remedy() -> No
     device = choose("auto", works, operators={"QuantisedMatMul": 1})
     assert (device.name, "QuantisedMatMul" in device.why) == ("cpu", True)
     assert choose("cpu", works, operators={"QuantisedMatMul": 1}).name == "cpu"
-    with pytest.raises(DeviceError, match=r"QuantisedMatMul, and cuda:1 has no kernels") as caught:
+    with pytest.raises(DeviceError, match=r"QuantisedMatMul, .* so not cuda:1") as caught:
         choose("cuda:1", works, operators={"QuantisedMatMul": 1})
     assert "--matmul-kernel onnxruntime" in caught.value.hint
     assert choose("cuda:1", works, operators={"TTTMemory": 1}).name == "cuda"
+
+
+@pytest.mark.parametrize(
+    ("model", "remedy"),
+    [
+        ({"kv": "int8"}, "--kv-cache-dtype float16"),
+        ({"operators": {"QuantisedMatMul": 1}}, "--matmul-kernel onnxruntime"),
+        ({}, "Install the NVIDIA driver"),
+    ],
+)
+def test_user_is_advised_only_where_there_is_a_card_to_use(
+    model: dict[str, Any], remedy: str
+) -> None:
+    assert choose("auto", fails, **model).advice == ""
+    advice = choose("auto", fails, lambda index: "Some card", **model).advice
+    assert advice.startswith("Some card is not used. ") and remedy in advice
+    for wanted in ("cpu", "auto", "cuda"):
+        assert choose(wanted, works, lambda index: "Some card").advice == ""
 
 
 def test_operators_that_nothing_runs_are_told_by_name() -> None:

@@ -20,6 +20,7 @@ from allmem_exporters.tokenizer_file import named_failure
 
 _TOKENIZER_SETTINGS = "tokenizer_config.json"
 _LABELS = ("num_labels", "id2label", "label2id", "problem_type")
+_MOST_OF_A_CARD = 1 << 20  # characters; what matters stands at its beginning
 _LICENSE = re.compile(r"^license:\s*[\"']?([\w.+-]+)", re.MULTILINE)
 
 
@@ -79,7 +80,8 @@ class FolderSource:
         card = file_in(self.folder, "README.md")
         if card is None:
             return None
-        text = card.read_text(encoding="utf-8", errors="replace")
+        with card.open(encoding="utf-8", errors="replace") as file:
+            text = file.read(_MOST_OF_A_CARD)
         front = text.split("---", 2)[1] if text.startswith("---") else ""
         found = _LICENSE.search(front)
         return found[1] if found else None

@@ -30,6 +30,8 @@ _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: 
 _LEAST_ENTRY = 12
 """Bytes that the smallest entry of a header takes."""
 _MOST_DIMENSIONS = 4
+_MOST_VALUES = 1 << 24
+"""In all lists of a header: a value of one byte becomes one of eight and more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class _Header:
     """Reads the header from the start."""
 
     def __init__(self, data: mmap.mmap) -> None:
-        self.data, self.at = data, 0
+        self.data, self.at, self.values = data, 0, 0
 
     def number(self, code: str) -> Any:
         (value,) = struct.unpack_from(f"<{code}", self.data, self.at)
@@ -84,6 +86,9 @@ class _Header:
         inner, length = self.number("I"), self.number("Q")
         if length > len(self.data) - self.at:
             raise ValueError(f"an array of {length:,} values goes beyond its end")
+        self.values += length
+        if self.values > _MOST_VALUES:
+            raise ValueError(f"its lists have more than {_MOST_VALUES:,} values")
         return [self.value(inner, depth=depth + 1) for _ in range(length)]
 
 

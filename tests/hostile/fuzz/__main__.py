@@ -23,11 +23,12 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--format", action="append", choices=list(TABLE), help="only this one")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "fuzz")
+    parser.add_argument("--seed", default="", help="any text; another one makes other examples")
     parser.add_argument("--replay", type=Path, metavar="FINDING")
     given = parser.parse_args()
     if given.replay:
         return replay(given.replay.resolve())
-    return campaign(given.folder.resolve(), given.format or list(TABLE), given.minutes)
+    return campaign(given.folder.resolve(), given.format or list(TABLE), given.minutes, given.seed)
 
 
 if __name__ == "__main__":

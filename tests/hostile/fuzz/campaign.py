@@ -20,19 +20,20 @@ _TURN_SECONDS = 60.0
 _BATCH = 50
 
 
-def campaign(folder: Path, names: list[str], minutes: float) -> int:
+def campaign(folder: Path, names: list[str], minutes: float, seed: str = "") -> int:
     """Fuzz formats for some minutes and print what was found.
 
     Args:
         folder: where examples, corpus, findings and the counts lie.
         names: of the formats.
         minutes: until the end.
+        seed: another one makes other examples.
 
     Returns:
         1 if there was a finding, else 0.
     """
     end = time.monotonic() + 60 * minutes
-    worker = Worker()
+    worker = Worker(seed)
     told: set[str] = set()
     try:
         while time.monotonic() < end:

@@ -21,6 +21,7 @@ TABLE = {
     "document": "hostile.fuzz.formats.document",
     "gguf": "hostile.fuzz.formats.gguf",
     "pretrained": "hostile.fuzz.formats.pretrained",
+    "exported": "hostile.fuzz.formats.exported",
     "checkpoint": "hostile.fuzz.formats.checkpoint",
     "adapter": "hostile.fuzz.formats.adapter",
     "shards": "hostile.fuzz.formats.shards",

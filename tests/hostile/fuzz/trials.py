@@ -96,7 +96,7 @@ def _try(task: dict[str, Any]) -> None:
     """What ``trial_child.main`` does."""
     limits = Limits(**task["limits"])
     limits.apply()
-    trial_child.try_all(task, trial_child._say, lambda: allow(limits.template_seconds))
+    trial_child.do(task, trial_child._say, lambda: allow(limits.template_seconds))
 
 
 if __name__ == "__main__":

@@ -34,11 +34,12 @@ class Bench:
     """A format at work in a folder of its own.
 
     The corpus grows by every example that ends in a way no other did, so that the next are made
-    from those that got further. Where the corpus is the same, a number makes the same example.
+    from those that got further. Where the corpus is the same, a number makes the same example of
+    the same seed.
     """
 
-    def __init__(self, form: Format, folder: Path) -> None:
-        self.form, self.folder = form, folder
+    def __init__(self, form: Format, folder: Path, seed: str = "") -> None:
+        self.form, self.folder, self.seed = form, folder, seed
         self.good = folder / "good"
         if not self.good.is_dir():
             new = folder / "good.new"
@@ -63,7 +64,7 @@ class Bench:
 
     def one(self, number: int) -> Outcome:
         """Make and read the example of a number."""
-        draw = Random(f"{self.form.name} {number}")
+        draw = Random(f"{self.form.name} {self.seed}{number}")
         start = draw.choice(self.corpus) if self.corpus and draw.random() < 0.4 else {}
         try:
             changed = {**start, **self.form.mutate({**self.files, **start}, draw)}
@@ -101,13 +102,13 @@ def save_finding(folder: Path, what: str, detail: str) -> Path:
 
 
 def serve(requests: TextIO, answers: TextIO) -> None:
-    """Answer requests ``{"format", "folder", "first", "count"}`` until there are no more."""
+    """Answer requests ``{"format", "folder", "seed", "first", "count"}`` until there are none."""
     benches: dict[str, Bench] = {}
     for line in requests:
         asked: dict[str, Any] = json.loads(line)
         name = asked["format"]
         if name not in benches:
-            benches[name] = Bench(format_named(name), Path(asked["folder"]))
+            benches[name] = Bench(format_named(name), Path(asked["folder"]), asked["seed"])
             gc.collect()
             gc.freeze()  # commands that collect garbage need not look at all that was loaded
         bench = benches[name]

@@ -23,9 +23,14 @@ _START_SECONDS = 600.0
 
 
 class Worker:
-    """One child process at a time."""
+    """One child process at a time.
 
-    def __init__(self) -> None:
+    Args:
+        seed: another one makes other examples.
+    """
+
+    def __init__(self, seed: str = "") -> None:
+        self._seed = seed
         self._process: subprocess.Popen[bytes] | None = None
         self._unread = b""
 
@@ -55,7 +60,8 @@ class Worker:
     def _ask(self, name: str, folder: Path, first: int, count: int) -> Iterator[dict[str, Any]]:
         process = self._process or self._start()
         assert process.stdin is not None and process.stdout is not None
-        asked = {"format": name, "folder": str(folder), "first": first, "count": count}
+        asked = {"format": name, "folder": str(folder), "seed": self._seed, "first": first,
+                 "count": count}  # fmt: skip
         process.stdin.write(json.dumps(asked).encode() + b"\n")
         at, patience = first, _START_SECONDS
         while True:

@@ -78,13 +78,38 @@ def test_cyclic_graph_is_refused(folder: Path) -> None:
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     (folder / spec.GRAPH_FILE).write_bytes(model.SerializeToString())
-    assert "does not load" in refused(folder).message
+    assert "before anything makes it" in refused(folder).message
+
+
+def test_tensor_whose_number_of_axes_the_position_decides_is_refused(folder: Path) -> None:
+    """The first step would join it, empty, with another, at which ONNX Runtime ends the process."""
+    model = onnx.load(folder / spec.GRAPH_FILE, load_external_data=False)
+    model.graph.initializer.append(helper.make_tensor("none", TensorProto.INT64, [0], []))
+    at = next(i for i, node in enumerate(model.graph.node) if "guarded" in node.output)
+    model.graph.node[at].input[0] = "joined"
+    for operator, inputs, output, attributes in (
+        ("Squeeze", ["position"], "begin", {}),
+        ("Add", ["begin", "one"], "rank", {}),
+        ("Range", ["zero", "rank", "one"], "axes", {}),
+        ("Mul", ["axes", "zero"], "lengths", {}),
+        ("Reshape", ["none", "lengths"], "odd", {"allowzero": 1}),
+        ("Concat", ["odd", "weighted"], "joined", {"axis": 0}),
+    ):
+        node = helper.make_node(operator, inputs, [output], **attributes)
+        model.graph.node.insert(at, node)
+        at += 1
+    (folder / spec.GRAPH_FILE).write_bytes(model.SerializeToString())
+    assert "'Reshape' of the domain '' makes a tensor of a number of axes that nothing tells" in (
+        refused(folder).message
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param(lambda g: g.input.pop(1), "does not load", id="input missing"),
+        pytest.param(
+            lambda g: g.input.pop(1), "reads 'position' before anything", id="input missing"
+        ),
         pytest.param(
             lambda g: g.input.append(
                 helper.make_tensor_value_info("past.9.key", TensorProto.FLOAT, [1])

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from allmem_exporters.errors import DataError
+from allmem_exporters.local_files import file_in
 from allmem_runtime.files.digest import file_digest
+from allmem_runtime.spec import TOKENIZER_FILE
 
 FORMAT = "allmem-shards"
 VERSION = 1
@@ -34,9 +36,10 @@ def tokenizer_digest(checkpoint: Path) -> str:
 
     Raises:
         DataError: the checkpoint has no such file.
+        ConversionError: it is a link out of the checkpoint.
     """
-    path = checkpoint / "tokenizer.json"
-    if not path.is_file():
+    path = file_in(checkpoint, TOKENIZER_FILE)
+    if path is None:
         raise DataError(
             f"{checkpoint} has no tokenizer.json.",
             "Name a checkpoint folder made by `allmem convert`.",

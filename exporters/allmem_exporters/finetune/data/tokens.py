@@ -1,27 +1,28 @@
 """The model's tokenizer and chat template, as the runtime uses them: text is never control.
 
-The template is rendered with stand-ins for what people write and cut at them, so no document can
-contain a control token. What a session feeds as one text is encoded as one, and an answer on its
-own, as a model writes it.
+The template is rendered, in a process of its own, with stand-ins for what people write and cut at
+them, so no document can contain a control token. What a session feeds as one text is encoded as
+one, and an answer on its own, as a model writes it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Listing
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import jinja2
 import numpy as np
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from numpy.typing import NDArray
 
 from allmem_exporters.errors import DataError
 from allmem_exporters.finetune.data.shard_format import tokenizer_digest
+from allmem_exporters.local_files import json_in, text_in
+from allmem_runtime.config import BOUNDS
 from allmem_runtime.errors import ModelFileError
 from allmem_runtime.spec import CHAT_TEMPLATE_FILE, TOKENIZER_FILE
-from allmem_runtime.strict_json import read_object
+from allmem_runtime.strict_json import is_whole
+from allmem_runtime.text.conversation import Conversation, written_around
 from allmem_runtime.text.parts import After, Part
 from allmem_runtime.text.tokenizer import Tokenizer, read_tokenizer
 from allmem_runtime.text.trial import Candidate, tried
@@ -41,12 +42,13 @@ class Tokens:
 
     Raises:
         DataError: a file is missing or not valid; names it.
+        ConversionError: one cannot be read, or is a link out of the folder.
     """
 
     def __init__(self, checkpoint: Path) -> None:
         self.digest = tokenizer_digest(checkpoint)
-        self._settings = _read_json(checkpoint / "tokenizer_config.json", optional=True)
-        config = _read_json(checkpoint / "config.json", optional=True)
+        self._settings = json_in(checkpoint, "tokenizer_config.json") or {}
+        config = json_in(checkpoint, "config.json") or {}
         source = self._template_of(checkpoint)
         path = checkpoint / TOKENIZER_FILE
         try:
@@ -57,7 +59,14 @@ class Tokens:
             raise DataError(error.message, error.hint) from None
         self.control = self._tokenizer.control
         self.vocab_size: int = config.get("vocab_size") or self._tokenizer.vocab_size
-        self._template = _compiled(source, checkpoint)
+        if not is_whole(self.vocab_size, *BOUNDS["vocab_size"]):
+            raise DataError(
+                f"{checkpoint}: config.json has the vocab_size {str(self.vocab_size)[:40]}.",
+                "Name a checkpoint folder made by `allmem convert`.",
+            )
+        control = {name: self._special(name) for name in ("bos_token", "eos_token")}
+        self._shape = partial(Conversation, source, control, origin=checkpoint)
+        self._written: dict[tuple[str, ...], list[str]] = {}
         self._counted: dict[str, int] = {}
 
     def encode(self, text: str, after: After = "start") -> list[int]:
@@ -89,8 +98,8 @@ class Tokens:
     def document_end(self) -> list[int]:
         """The token between two documents, if the model has one; else none."""
         names = {name: number for number, name in self.control.items()}
-        for name in (_DOCUMENT_END, self._settings.get("eos_token")):
-            if isinstance(name, str) and name in names:
+        for name in (_DOCUMENT_END, self._special("eos_token")):
+            if name in names:
                 return [names[name]]
         return []
 
@@ -155,47 +164,27 @@ class Tokens:
 
     def _render(self, messages: Listing[Message]) -> list[str]:
         """The template's own texts before, between and after the messages' contents."""
-        contents = [f"AllmemStandIn{number}Content" for number in range(len(messages))]
-        try:
-            text = self._template.render(
-                messages=[
-                    {"role": message["role"], "content": content}
-                    for message, content in zip(messages, contents, strict=True)
-                ],
-                add_generation_prompt=False,
-                enable_thinking=False,
-                tools=None,
-                documents=None,
-                bos_token=self._special("bos_token"),
-                eos_token=self._special("eos_token"),
-            )
-        except jinja2.TemplateError as error:
-            roles = ", ".join(message["role"] for message in messages[:4])
-            raise DataError(
-                f"The model's chat template refuses a conversation that begins {roles}: {error}."
-            ) from error
-        pieces = []
-        for content in contents:
-            piece, found, text = text.partition(content)
-            if not found or content in text:
+        roles = tuple(message["role"] for message in messages)
+        if roles not in self._written:
+            try:
+                self._written[roles] = written_around(self._shape(roles))
+            except ModelFileError as error:
                 raise DataError(
-                    "The model's chat template does not repeat each message exactly once, in order."
-                )
-            pieces.append(piece)
-        return [*pieces, text]
+                    f"Of a conversation that begins {', '.join(roles[:4])}: {error.message}",
+                    error.hint,
+                ) from None
+        return self._written[roles]
 
     def _special(self, name: str) -> str:
-        value = self._settings.get(name) or ""
-        return value["content"] if isinstance(value, dict) else value
+        value = self._settings.get(name)
+        if isinstance(value, dict):
+            value = value.get("content")
+        return value if isinstance(value, str) else ""
 
     def _template_of(self, checkpoint: Path) -> str:
-        path = checkpoint / CHAT_TEMPLATE_FILE
-        source = self._settings.get("chat_template")
-        if path.is_file():
-            try:
-                source = path.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                raise DataError(f"{path} cannot be read: {error}.") from error
+        source = text_in(checkpoint, CHAT_TEMPLATE_FILE)
+        if source is None:
+            source = self._settings.get("chat_template")
         if not isinstance(source, str):
             raise DataError(
                 f"{checkpoint} has no chat template.",
@@ -203,28 +192,3 @@ class Tokens:
                 "put chat_template.jinja into the folder.",
             )
         return source
-
-
-def _compiled(source: str, checkpoint: Path) -> jinja2.Template:
-    """A template that was tried."""
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-
-    def refuse(message: str) -> None:
-        raise jinja2.TemplateError(message)
-
-    environment.globals["raise_exception"] = refuse
-    try:
-        return environment.from_string(source)
-    except jinja2.TemplateError as error:
-        raise DataError(f"{checkpoint}: the chat template is not valid: {error}.") from error
-
-
-def _read_json(path: Path, *, optional: bool) -> dict[str, Any]:
-    if optional and not path.is_file():
-        return {}
-    try:
-        return read_object(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}.") from error
