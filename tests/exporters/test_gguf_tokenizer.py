@@ -206,6 +206,15 @@ def test_key_that_changes_nothing_is_passed_over(tmp_path: Path) -> None:
     assert convert(tmp_path / "tiny.gguf", tmp_path / "out", window=32, mem_width=16).is_dir()
 
 
+def test_tokenizer_beside_the_file_is_another_models(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text(
+        '{"model": {"type": "BPE", "vocab": {}, "merges": []}}'
+    )
+    write_gguf(tmp_path / "tiny.gguf")
+    out = convert(tmp_path / "tiny.gguf", tmp_path / "out", window=32, mem_width=16)
+    assert Tokenizer.from_file(str(out / "tokenizer.json")).encode("th").tokens == ["th"]
+
+
 def test_every_token_that_ends_a_turn_ends_an_answer(tmp_path: Path) -> None:
     write_gguf(tmp_path / "tiny.gguf", extra_fields={"tokenizer.ggml.eot_token_id": 0})
     assert open_source(str(tmp_path / "tiny.gguf")).backbone["eos_token_id"] == [EOS, 0]

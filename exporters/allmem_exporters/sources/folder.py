@@ -16,6 +16,7 @@ from allmem_exporters.local_files import file_in, json_in, refuse_code, weight_f
 from allmem_exporters.model.config import check_sizes
 from allmem_exporters.sources.decoder import SUPPORTED, backbone_options, sha256_of
 from allmem_exporters.sources.folder_texts import SETTINGS, add_tokens, write_template
+from allmem_exporters.sources.pretrained import Pretrained
 from allmem_exporters.tensor_reader import TensorFile
 from allmem_exporters.tokenizer_file import named_failure
 
@@ -33,7 +34,8 @@ class FolderSource:
         if settings.get("model_type") == "allmem":
             raise ConversionError(f"{name} is an AllMem model already;", "export it as it is.")
         refuse_code(settings, folder / "config.json")
-        self.backbone = backbone_options(self._config(settings), name)
+        self.config = self._config(settings)
+        self.backbone = backbone_options(self.config, name)
         self.shards = weight_files(folder)
         opened = [TensorFile(shard) for shard in self.shards]
         self._files = {name: file for file in opened for name in file.entries}
@@ -94,6 +96,14 @@ class FolderSource:
 
     def factors(self, name: str, first: int, end: int) -> Tensor | None:
         """See ``Source``."""
+        return None
+
+    def pretrained(self) -> Pretrained:
+        """See ``Source``."""
+        return Pretrained(self.config, self)
+
+    def compare_texts(self, out: Path) -> str | None:
+        """See ``Source``; the tokenizer is the source's own file."""
         return None
 
     def write_texts(self, out: Path) -> None:

@@ -21,7 +21,10 @@ from allmem_exporters.sources.gguf_backbone import ROPE_FACTORS, backbone_of, sp
 from allmem_exporters.sources.gguf_blocks import block_factors
 from allmem_exporters.sources.gguf_file import GgufFile
 from allmem_exporters.sources.gguf_metadata import Metadata
+from allmem_exporters.sources.gguf_pretrained import pretrained_of
 from allmem_exporters.sources.gguf_tokenizer import write_tokenizer
+from allmem_exporters.sources.gguf_tokenizer_check import compare_tokenizers
+from allmem_exporters.sources.pretrained import Pretrained
 from allmem_exporters.tensor_reader import Entry
 from allmem_exporters.tokenizer_file import named_failure
 from allmem_runtime.strict_json import is_whole
@@ -132,6 +135,14 @@ class GgufSource:
         if found and found[2] in _IN_LAYER:
             return f"model.layers.{found[1]}.{_IN_LAYER[found[2]]}.{found[3]}"
         raise ConversionError(f"{self.name}: the tensor {name} has no counterpart.", SUPPORTED)
+
+    def pretrained(self) -> Pretrained:
+        """See ``Source``."""
+        return pretrained_of(self.opened, self.backbone)
+
+    def compare_texts(self, out: Path) -> str | None:
+        """See ``Source``."""
+        return compare_tokenizers(self.file, self.metadata, out)
 
     def write_texts(self, out: Path) -> None:
         """Build tokenizer and chat template from the metadata; end tokens as generation settings.
