@@ -10,6 +10,8 @@ import tokenizers
 Step = dict[str, Any]
 """A step as ``tokenizer.json`` has it: its ``type`` and its settings."""
 
+_SHORT = ("a", "A", "0", ".")
+
 
 def steps_of(tokenizer: tokenizers.Tokenizer, part: str) -> list[Step]:
     """The steps of a part, such as ``decoder``; sequences within sequences are laid out flat."""
@@ -19,6 +21,15 @@ def steps_of(tokenizer: tokenizers.Tokenizer, part: str) -> list[Step]:
     shell = tokenizers.Tokenizer(tokenizers.models.BPE())  # without the vocabulary: in no time
     setattr(shell, part, value)
     return _flat(json.loads(shell.to_str())[part])
+
+
+def beginning(tokenizer: tokenizers.Tokenizer) -> list[int]:
+    """What a tokenizer puts before every text; what it puts behind one is left out."""
+    for text in _SHORT:
+        found = tokenizer.encode(text, add_special_tokens=True)
+        if 0 in found.special_tokens_mask:
+            return found.ids[: found.special_tokens_mask.index(0)]
+    return tokenizer.encode("", add_special_tokens=True).ids  # no text has tokens of its own
 
 
 def with_steps(tokenizer: tokenizers.Tokenizer, part: str, steps: list[Step]) -> None:

@@ -97,6 +97,7 @@ def _tokenizer(task: dict[str, Any]) -> dict[str, str]:
     """Try the tokenizer; the control tokens that templates ask for by name."""
     import tokenizers
 
+    from allmem_runtime.text.pipeline import beginning
     from allmem_runtime.text.tokenizer import Tokenizer
 
     try:
@@ -104,7 +105,7 @@ def _tokenizer(task: dict[str, Any]) -> dict[str, str]:
         begin = task["begin"]
         if begin is None:
             library = tokenizers.Tokenizer.from_str(task["tokenizer"])
-            begin = library.encode("", add_special_tokens=True).ids
+            begin = beginning(library)
         _encode_samples(tokenizer, tokenizer.literals())
         _decode_all(tokenizer)
     except (ModelFileError, MemoryError, KeyboardInterrupt, SystemExit):

@@ -18,12 +18,15 @@ from allmem_exporters.convert.conversion import (
     write_generation_settings,
     write_record,
 )
+from allmem_exporters.convert.self_check import check_conversion
+from allmem_exporters.errors import ConversionError
 from allmem_exporters.model.memory_options import MemoryOptions
 from allmem_exporters.model.weights import ModelWeights
 from allmem_exporters.onnx.export import export_weights
 from allmem_exporters.onnx.export_options import ExportOptions
 from allmem_exporters.onnx.package_writer import check_destination
 from allmem_exporters.quantization.formats import stored_format
+from allmem_exporters.texts_trial import try_texts
 from allmem_runtime.config import Manifest
 from allmem_runtime.engine.malloc import give_heap_back, map_large_blocks
 
@@ -91,8 +94,11 @@ def make(
         texts = Path(made)
         opened.write_texts(texts)
         write_generation_settings(weights.config, texts)
+        try_texts(texts, weights.config, str(source), ConversionError)
         fitted = calibration_text is not None
         write_record(opened, weights, adapter, texts, seed, calibrated=fitted)
+        if export_options.check:
+            check_conversion(opened, weights, weights.dtype, texts, report)
         converted: ModelWeights = weights
         if calibration_text is not None:
             report("calibrating")

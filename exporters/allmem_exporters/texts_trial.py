@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,33 @@ def try_texts(
     try:
         source = text_in(folder, CHAT_TEMPLATE_FILE)
         end = end_tokens(config, folder / GENERATION_FILE)
-        tried(Candidate(read_tokenizer(path), source, None, end, Path(named)))
+        content = read_tokenizer(path)
+        tried(Candidate(content, source, None, end, Path(named)))
     except ModelFileError as failure:
         hint = _OTHER_TEMPLATE if "template" in failure.message else failure.hint
         raise error(f"{named}: {failure.message}", hint) from None
+    _refuse_tokens_without_rows(content, config, named, error)
+
+
+def _refuse_tokens_without_rows(
+    content: str, config: AllMemConfig, named: str, error: type[AllMemError]
+) -> None:
+    """Refuse a tokenizer that knows tokens for which the embedding has no row."""
+    tokenizer = json.loads(content)  # the trial has read it
+    vocabulary = tokenizer["model"]["vocab"]
+    if isinstance(vocabulary, list):  # of sentence pieces, each with its score
+        vocabulary = {piece: number for number, (piece, _) in enumerate(vocabulary)}
+    added = {token["content"]: token["id"] for token in tokenizer.get("added_tokens") or ()}
+    rows = config.vocab_size
+    beyond = {name: number for name, number in (vocabulary | added).items() if number >= rows}
+    if beyond:
+        first = min(beyond, key=beyond.__getitem__)
+        raise error(
+            f"{named}: its tokenizer knows {max(beyond.values()) + 1:,} tokens, the embedding has "
+            f"{rows:,} rows; {first!r} is {beyond[first]:,}.",
+            "Tokenizer and weights come from different models, or tokens were added without rows: "
+            "fetch both from one place, or delete the tokens from tokenizer.json.",
+        )
 
 
 def end_tokens(config: AllMemConfig, generation: Path) -> tuple[int, ...]:

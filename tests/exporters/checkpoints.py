@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gguf
@@ -15,6 +16,16 @@ from transformers import PreTrainedModel
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>",
           *sorted(pre_tokenizers.ByteLevel.alphabet())[:92], "th", "12"]  # fmt: skip
+MERGES = ("t h", "1 2")
+_SPACE = "\u2581"
+PIECES = [
+    ("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3), ("<tool>", 0.0, 4),
+    *((f"<0x{byte:02X}>", 0.0, 6) for byte in (*b"\n\r\t~", 0xC3, 0xA9, 0xE2, 0x96, 0x81)),
+    *((piece, -1.0 - place, 1) for place, piece in enumerate(
+        ("th", _SPACE + "t", "he", _SPACE + "th", _SPACE + "the", "in", _SPACE * 2, "er", "the",
+         *"abcdefghijklmnopqrstuvwxyz", *"ABC", _SPACE, *"0123456789", *".,!?'()-<>/"))),
+]  # fmt: skip
+"""Of sentence pieces: text, score and kind."""
 
 
 def write_folder(folder: Path, name: str = "llama tied", **changes: object) -> PreTrainedModel:
@@ -39,18 +50,42 @@ def _pairs_from_halves(rows: np.ndarray, head_dim: int) -> np.ndarray:
     return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows.shape)
 
 
+def byte_pairs(writer: gguf.GGUFWriter, split: str, merges: Sequence[str] = MERGES) -> None:
+    """Add a tiny byte-level tokenizer to a GGUF file."""
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(split)
+    writer.add_token_list(TOKENS)
+    writer.add_token_types([3, 3, 3] + [1] * (len(TOKENS) - 3))
+    writer.add_token_merges(list(merges))
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+
+
+def sentence_pieces(writer: gguf.GGUFWriter) -> None:
+    """Add a tiny tokenizer of sentence pieces to a GGUF file."""
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list([piece for piece, _, _ in PIECES])
+    writer.add_token_scores([score for _, score, _ in PIECES])
+    writer.add_token_types([kind for _, _, kind in PIECES])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+
+
 def write_gguf(
     file: Path,
     name: str = "llama tied",
     split: str = "smollm",
-    extra_tensor: str | None = None,
+    extra_tensors: dict[str, np.ndarray] | None = None,
     extra_fields: dict[str, object] | None = None,
+    tokenizer: Callable[[gguf.GGUFWriter], None] | None = None,
+    template: str | None = TEMPLATE,
     kinds: dict[str, gguf.GGMLQuantizationType] | None = None,
     **changes: object,
 ) -> PreTrainedModel:
     """Write a tiny decoder as llama.cpp's converter does; returns the decoder.
 
-    ``kinds`` says how matrices are quantized whose names contain its keys.
+    ``kinds`` says how matrices are quantized whose names contain its keys, ``tokenizer`` adds
+    another one than ``byte_pairs``.
     """
     model = decoder(name, **changes)
     config, kind = model.config, model.config.model_type
@@ -68,17 +103,16 @@ def write_gguf(
     writer.add_value_length(head_dim)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(split)
-    writer.add_token_list(TOKENS)
-    writer.add_token_types([3, 3, 3] + [1] * (len(TOKENS) - 3))
-    writer.add_token_merges(["t h", "1 2"])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_chat_template(TEMPLATE)
+    if tokenizer is None:
+        byte_pairs(writer, split)
+    else:
+        tokenizer(writer)
+    if template is not None:
+        writer.add_chat_template(template)
+    added = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32,
+             str: writer.add_string}  # fmt: skip
     for key, value in (extra_fields or {}).items():
-        add = writer.add_uint32 if isinstance(value, int) else writer.add_string
-        add(key, value)  # type: ignore[arg-type]
+        added[type(value)](key, value)  # type: ignore[arg-type]
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[kind.upper()], config.num_hidden_layers)
     for key, tensor in model.state_dict().items():
         if key == "lm_head.weight" and config.tie_word_embeddings:
@@ -92,8 +126,8 @@ def write_gguf(
             if part in key and values.ndim == 2:
                 values, kind_of = gguf.quantize(values, chosen), chosen
         writer.add_tensor(f"{names.get_name(stem)}.{leaf}", values, raw_dtype=kind_of)
-    if extra_tensor:
-        writer.add_tensor(extra_tensor, np.ones(4, dtype=np.float32))
+    for key, values in (extra_tensors or {}).items():
+        writer.add_tensor(key, values.astype(np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from checkpoints import TEMPLATE, write_gguf
@@ -63,17 +64,22 @@ def test_digits_are_split_as_the_file_says(tmp_path: Path, split: str, tokens: l
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"extra_tensor": "rope_freqs.weight"}, "rope_freqs.weight"),
-        ({"extra_tensor": "blk.0.attn_sinks.weight"}, "blk.0.attn_sinks.weight"),
-        ({"extra_tensor": "blk.9.attn_norm.weight"}, "model.layers.9.input_layernorm.weight"),
-        ({"extra_fields": {"llama.rope.scaling.type": "yarn"}}, "yarn"),
+        ({"extra_tensors": {"rope_freqs.weight": np.ones(4)}}, r"shape \[4\]; .* ask for \[6\]"),
+        ({"extra_tensors": {"rope_freqs.weight": np.zeros(6)}}, "no number above 0"),
+        ({"extra_tensors": {"blk.0.attn_sinks.weight": np.ones(4)}}, "blk.0.attn_sinks.weight"),
+        (
+            {"extra_tensors": {"blk.9.attn_norm.weight": np.ones(4)}},
+            "model.layers.9.input_layernorm.weight",
+        ),
+        ({"extra_fields": {"llama.rope.scaling.type": "longrope"}}, "longrope"),
         ({"extra_fields": {"llama.attention.sliding_window": 8}}, "sliding window"),
         ({"extra_fields": {"llama.rope.dimension_count": 6}}, "6 rotated coordinates"),
         ({"split": "deepseek-coder"}, "deepseek-coder"),
         ({"extra_fields": {"split.no": 1, "split.count": 3}}, r"tiny\.gguf is part 2 of 3"),
     ],
     ids=[
-        "rope tensor",
+        "rope tensor of another shape",
+        "rope tensor without values",
         "unknown tensor",
         "unknown layer",
         "scaling",

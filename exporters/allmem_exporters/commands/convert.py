@@ -18,9 +18,17 @@ from allmem_runtime.cli.shared_options import command, json_flag
 @click.argument("source")
 @click.argument("out", type=FilePath())
 @conversion_flags
+@click.option(
+    "--check/--no-check",
+    default=True,
+    show_default=True,
+    help="Compare the checkpoint with what transformers' own code makes of SOURCE.",
+)
 @click.option("--force", is_flag=True, help="Write into a folder that holds other things.")
 @json_flag("One JSON object instead of text.")
-def convert(source: str, out: Path, conversion: dict[str, Any], force: bool, as_json: bool) -> None:
+def convert(
+    source: str, out: Path, conversion: dict[str, Any], check: bool, force: bool, as_json: bool
+) -> None:
     """Make an AllMem checkpoint in OUT from SOURCE.
 
     SOURCE is a GGUF file, a folder with config.json and safetensors, or owner/model on the hub.
@@ -30,7 +38,7 @@ def convert(source: str, out: Path, conversion: dict[str, Any], force: bool, as_
     from allmem_exporters.convert.conversion import convert as run
 
     say(f"converting {source}")
-    folder = run(source, out, force=force, **conversion)
+    folder = run(source, out, check=check, force=force, report=say, **conversion)
     record = json.loads((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))
     if as_json:
         click.echo(json.dumps({"folder": str(folder), "source": record}))

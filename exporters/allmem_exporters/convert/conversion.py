@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,12 @@ from allmem_exporters.convert.converted_weights import (
     exact_type,
     refuse_other_head,
 )
+from allmem_exporters.convert.self_check import check_conversion
 from allmem_exporters.convert.weights_file import bytes_of, write_weights
 from allmem_exporters.errors import ConfigError, ConversionError
 from allmem_exporters.local_files import SHARD_INDEX, SINGLE_FILE
 from allmem_exporters.model.adapter import Adapter
+from allmem_exporters.model.checkpoint import CheckpointWeights
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.model.initialize import initialize_memories
 from allmem_exporters.model.memory_options import MemoryOptions
@@ -62,7 +64,9 @@ def convert(
     revision: str | None = None,
     calibration_text: str | None = None,
     memory: str | os.PathLike[str] | None = None,
+    check: bool = True,
     force: bool = False,
+    report: Callable[[str], None] = lambda line: None,
     **given: Any,
 ) -> Path:
     """Convert a pretrained decoder into an AllMem checkpoint folder.
@@ -79,7 +83,9 @@ def convert(
             whitened and its values scaled to a root mean square of 1.
         memory: an adapter made by ``finetune``: its memories instead of fresh ones, in float32
             whatever the decoder's type. It brings the options that it was trained with.
+        check: compare the checkpoint with what transformers' own code makes of the source.
         force: write into a folder that holds other things; what we do not write stays.
+        report: is told what was compared, a line at a time.
         given: fields of ``MemoryOptions`` by name, such as ``window=2048``; they count more than
             ``options``.
 
@@ -87,7 +93,8 @@ def convert(
         The folder.
 
     Raises:
-        ConversionError: the source is missing, damaged or unsupported, or ``out`` is in use.
+        ConversionError: the source is missing, damaged or unsupported, ``out`` is in use, or the
+            comparison failed.
         ConfigError: an option is unknown or out of range.
     """
     options = from_keywords(MemoryOptions, given, ConfigError, options)
@@ -111,6 +118,8 @@ def convert(
         else:
             _write(calibrated(weights, stage, calibration_text), stage)
         write_record(opened, weights, adapter, stage, seed, calibrated=calibration_text is not None)
+        if check:
+            check_conversion(opened, CheckpointWeights(stage), weights.dtype, stage, report)
         _publish(stage, folder)
     return folder
 

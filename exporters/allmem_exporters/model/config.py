@@ -14,7 +14,7 @@ from transformers import AutoConfig, PretrainedConfig
 from allmem_exporters.errors import ConfigError
 from allmem_exporters.model.families import FAMILIES, Family
 from allmem_exporters.model.memory_options import MemoryOptions
-from allmem_exporters.model.rope_options import check_rope
+from allmem_exporters.model.rope_options import FACTORS, check_rope
 from allmem_runtime.config import BOUNDS
 from allmem_runtime.options import declared_options
 from allmem_runtime.strict_json import is_number, is_whole
@@ -289,6 +289,12 @@ class AllMemConfig(PretrainedConfig):
             raise ConfigError(
                 f"rope_parameters.partial_rotary_factor is {factor!r}; of head_dim {self.head_dim} "
                 "it must select an even number of at least 2 coordinates."
+            )
+        factors = rope.get(FACTORS)
+        if factors is not None and len(factors) != self.rotary_dim // 2:
+            raise ConfigError(
+                f"rope_parameters.{FACTORS} has {len(factors)} numbers; there must be one for each "
+                f"of {self.rotary_dim // 2} rotated pairs."
             )
 
     @property

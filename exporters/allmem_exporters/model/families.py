@@ -14,8 +14,6 @@ class Family:
 
     Attributes:
         title: its name for people.
-        splits: how llama.cpp names the ways in which its tokenizers split a text before merging
-            (``tokenizer.ggml.pre``).
         input_bias: queries, keys and values always have biases, and the output never;
             otherwise ``attention_bias`` says it of all four.
         mlp_bias: ``mlp_bias`` may be true.
@@ -25,7 +23,6 @@ class Family:
     """
 
     title: str
-    splits: tuple[str, ...]
     input_bias: bool = False
     mlp_bias: bool = False
     head_norms: bool = False
@@ -33,14 +30,9 @@ class Family:
 
 
 FAMILIES = {
-    "llama": Family(
-        "Llama",
-        splits=("llama-bpe", "llama3", "llama-v3", "smollm"),
-        mlp_bias=True,
-        gguf_pairs=True,
-    ),
-    "qwen2": Family("Qwen2", splits=("qwen2", "deepseek-r1-qwen"), input_bias=True),
-    "qwen3": Family("Qwen3", splits=("qwen2",), head_norms=True),
+    "llama": Family("Llama", mlp_bias=True, gguf_pairs=True),
+    "qwen2": Family("Qwen2", input_bias=True),
+    "qwen3": Family("Qwen3", head_norms=True),
 }
 """By ``model_type`` of transformers and ``general.architecture`` of GGUF."""
 

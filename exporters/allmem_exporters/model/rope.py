@@ -9,6 +9,7 @@ import torch
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from allmem_exporters.model.config import AllMemConfig
+from allmem_exporters.model.rope_options import FACTORS
 
 
 def rotary_frequencies(config: AllMemConfig) -> tuple[tuple[float, ...], float]:
@@ -27,10 +28,12 @@ def rotary_frequencies(config: AllMemConfig) -> tuple[tuple[float, ...], float]:
     """
     kind = config.rope_parameters["rope_type"]
     with torch.device("cpu"):  # from_pretrained builds models on the meta device, without numbers
-        if kind == "default":
+        if kind in ("default", FACTORS):
             dim = config.rotary_dim
             steps = torch.arange(0, dim, 2, dtype=torch.float32) / dim
             frequencies = 1.0 / (config.rope_parameters["rope_theta"] ** steps)
+            if kind == FACTORS:
+                frequencies /= torch.tensor(config.rope_parameters[FACTORS], dtype=torch.float32)
             amplitude = 1.0
         else:
             frequencies, amplitude = ROPE_INIT_FUNCTIONS[kind](config, device="cpu")

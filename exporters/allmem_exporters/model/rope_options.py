@@ -8,7 +8,9 @@ from allmem_exporters.errors import ConfigError
 from allmem_runtime.config import BOUNDS
 from allmem_runtime.strict_json import is_number, is_whole
 
-ROPE_KINDS = ("default", "linear", "llama3", "yarn")
+FACTORS = "factors"
+"""The kind whose frequencies are divided by numbers that the setting of this name lists."""
+ROPE_KINDS = ("default", "linear", "llama3", "yarn", FACTORS)
 
 _NUMBERS: dict[str, tuple[float, float]] = {
     "rope_theta": (1.0, 1e15),
@@ -24,7 +26,8 @@ _NUMBERS: dict[str, tuple[float, float]] = {
 }
 _LENGTH = "original_max_position_embeddings"
 _NEEDED = {"linear": ("factor",), "yarn": ("factor",),
-           "llama3": ("factor", "low_freq_factor", "high_freq_factor")}  # fmt: skip
+           "llama3": ("factor", "low_freq_factor", "high_freq_factor"),
+           FACTORS: (FACTORS,)}  # fmt: skip
 
 
 def check_rope(rope: Any, name: str = "rope_parameters") -> None:
@@ -54,6 +57,8 @@ def check_rope(rope: Any, name: str = "rope_parameters") -> None:
         value, (low, high) = rope[key], _NUMBERS[key]
         if value is not None and not is_number(value, low, high):
             raise ConfigError(f"{name}.{key} is {value!r}; allowed are {low:g} to {high:g}.")
+    if FACTORS in rope:
+        _check_factors(rope[FACTORS], f"{name}.{FACTORS}")
     low_length, high_length = BOUNDS["trained_context"]
     if _LENGTH in rope and not is_whole(rope[_LENGTH], low_length, high_length):
         raise ConfigError(
@@ -67,3 +72,10 @@ def check_rope(rope: Any, name: str = "rope_parameters") -> None:
             f"{name}.low_freq_factor is {rope['low_freq_factor']!r}; it must be below "
             f"high_freq_factor, {rope['high_freq_factor']!r}."
         )
+
+
+def _check_factors(factors: Any, name: str) -> None:
+    high = BOUNDS["head_dim"][1] // 2
+    fits = isinstance(factors, list) and 1 <= len(factors) <= high
+    if not fits or not all(is_number(factor, 1e-6, 1e6) for factor in factors):
+        raise ConfigError(f"{name} must be a list of 1 to {high} numbers from 1e-06 to 1e+06.")

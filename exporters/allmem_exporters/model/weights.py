@@ -74,10 +74,16 @@ class ChangedWeights:
     Args:
         weights: before the change.
         change: of one layer in float32, in place.
+        config: another configuration of the same model; None for its own.
     """
 
-    def __init__(self, weights: ModelWeights, change: Callable[[DecoderLayer], None]) -> None:
-        self.config = weights.config
+    def __init__(
+        self,
+        weights: ModelWeights,
+        change: Callable[[DecoderLayer], None],
+        config: AllMemConfig | None = None,
+    ) -> None:
+        self.config = config or weights.config
         self.weights, self.change = weights, change
 
     def tensor(self, name: str) -> Tensor:

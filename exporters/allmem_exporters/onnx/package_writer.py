@@ -28,6 +28,7 @@ from allmem_runtime.spec import (
     TOKENIZER_FILE,
     WEIGHTS_FILE,
 )
+from allmem_runtime.text.pipeline import beginning
 
 PROVENANCE_FILE = "provenance.json"
 SMALL_TENSOR = 1024
@@ -181,7 +182,7 @@ def _begin_tokens(config: AllMemConfig, path: Path) -> tuple[int, ...]:
     """What the tokenizer puts before every text."""
     tokenizer = read_tokenizer(path)
     with named_failure(f"{path} is no tokenizer", "Convert its source again."):
-        found = tuple(tokenizer.encode("", add_special_tokens=True).ids)
+        found = tuple(beginning(tokenizer))
     if odd := [token for token in found if token >= config.vocab_size]:
         raise ExportError(
             f"{path} begins texts with the token {odd[0]}; the model has {config.vocab_size}.",

@@ -18,6 +18,7 @@ from allmem_exporters.sources.decoder import backbone_options
 from allmem_exporters.sources.folder import FolderSource
 from allmem_exporters.sources.gguf import GgufSource
 from allmem_exporters.sources.hub import fetch
+from allmem_exporters.sources.pretrained import Pretrained
 from allmem_exporters.tensor_reader import Entry
 
 __all__ = ["Source", "backbone_options", "fetch", "open_source"]
@@ -52,6 +53,19 @@ class Source(Protocol):
 
     def write_texts(self, out: Path) -> None:
         """Write tokenizer, chat template and generation settings into the folder ``out``."""
+
+    def pretrained(self) -> Pretrained:
+        """The same model as transformers' own code takes it."""
+
+    def compare_texts(self, out: Path) -> str | None:
+        """Compare the tokenizer in ``out`` with the one that transformers makes of the source.
+
+        Returns:
+            What was compared; None where there is nothing to compare.
+
+        Raises:
+            ConversionError: they cut a text differently.
+        """
 
 
 def open_source(source: str, revision: str | None = None) -> Source:

@@ -9,12 +9,20 @@ from typing import Any
 from allmem_exporters.errors import ConversionError
 from allmem_exporters.model.config import ACTIVATIONS
 from allmem_exporters.model.families import FAMILIES
-from allmem_exporters.model.rope_options import ROPE_KINDS
+from allmem_exporters.model.rope_options import FACTORS, ROPE_KINDS
+from allmem_exporters.sources.config_fields import unknown_field, unknown_rope_setting
 from allmem_runtime.files.digest import file_digest
+
+_KINDS = tuple(kind for kind in ROPE_KINDS if kind != FACTORS)
+"""Kinds of rope by transformers' names."""
 
 SUPPORTED = (
     f"Supported are {', '.join(FAMILIES)} decoders with full attention, rope "
-    f"{', '.join(ROPE_KINDS)} and unquantized weights."
+    f"{', '.join(_KINDS)} and unquantized weights."
+)
+_DELETE = (
+    "If what the model computes does not depend on it, delete it from config.json; else the model "
+    "cannot be converted."
 )
 
 
@@ -51,11 +59,13 @@ def backbone_options(config: Any, origin: str) -> dict[str, Any]:
         raise refuse(f"some layers have {', '.join(sorted(kinds))} (layer_types)")
     if getattr(config, "is_heterogeneous", False):
         raise refuse("its layers differ from each other (per_layer_config)")
-    if getattr(config, "pretraining_tp", 1) not in (1, None):
-        raise refuse(f"pretraining_tp is {config.pretraining_tp}, which splits its products")
+    if (field := unknown_field(config)) is not None:
+        raise ConversionError(f"{origin}: {field}.", _DELETE)
     rope = dict(config.rope_parameters or {})
-    if rope.get("rope_type") not in ROPE_KINDS:
+    if rope.get("rope_type") not in _KINDS:
         raise refuse(f"its rope is of the kind {rope.get('rope_type')!r}")
+    if (setting := unknown_rope_setting(rope)) is not None:
+        raise refuse(f"its rope has {setting}, which is not understood")
     if rope.get("partial_rotary_factor", 1.0) != 1.0:
         # transformers reads the factor in some rope kinds of these families and not in others, so
         # that nobody can say which model was trained.

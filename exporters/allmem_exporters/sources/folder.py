@@ -15,10 +15,11 @@ from allmem_exporters.errors import ConversionError
 from allmem_exporters.local_files import file_in, json_in, refuse_code, weight_files
 from allmem_exporters.model.config import check_sizes
 from allmem_exporters.sources.decoder import SUPPORTED, backbone_options, sha256_of
+from allmem_exporters.sources.folder_texts import SETTINGS, add_tokens, write_template
+from allmem_exporters.sources.pretrained import Pretrained
 from allmem_exporters.tensor_reader import TensorFile
 from allmem_exporters.tokenizer_file import named_failure
 
-_TOKENIZER_SETTINGS = "tokenizer_config.json"
 _LABELS = ("num_labels", "id2label", "label2id", "problem_type")
 _MOST_OF_A_CARD = 1 << 20  # characters; what matters stands at its beginning
 _LICENSE = re.compile(r"^license:\s*[\"']?([\w.+-]+)", re.MULTILINE)
@@ -34,7 +35,8 @@ class FolderSource:
         if settings.get("model_type") == "allmem":
             raise ConversionError(f"{name} is an AllMem model already;", "export it as it is.")
         refuse_code(settings, folder / "config.json")
-        self.backbone = backbone_options(self._config(settings), name)
+        self.config = self._config(settings)
+        self.backbone = backbone_options(self.config, name)
         self.shards = weight_files(folder)
         opened = [TensorFile(shard) for shard in self.shards]
         self._files = {name: file for file in opened for name in file.entries}
@@ -98,20 +100,29 @@ class FolderSource:
         """See ``Source``."""
         return None
 
+    def pretrained(self) -> Pretrained:
+        """See ``Source``."""
+        return Pretrained(self.config, self)
+
+    def compare_texts(self, out: Path) -> str | None:
+        """See ``Source``; the tokenizer is the source's own file."""
+        return None
+
     def write_texts(self, out: Path) -> None:
         """Copy tokenizer, chat template and generation settings as they are.
 
         Only where there is no tokenizer.json, transformers is asked to make one.
         """
-        settings = json_in(self.folder, _TOKENIZER_SETTINGS)
-        refuse_code(settings or {}, self.folder / _TOKENIZER_SETTINGS)
+        settings = json_in(self.folder, SETTINGS)
+        refuse_code(settings or {}, self.folder / SETTINGS)
         if file_in(self.folder, "tokenizer.json"):
-            for name in ("tokenizer.json", _TOKENIZER_SETTINGS, "special_tokens_map.json",
+            for name in ("tokenizer.json", SETTINGS, "special_tokens_map.json",
                          "chat_template.jinja"):  # fmt: skip
                 self._copy(name, out)
+            add_tokens(self.folder, out, self.name, self.backbone["vocab_size"])
         else:
             self._convert_tokenizer(out)
-        self._write_template(out)
+        write_template(out, self.name)
         self._copy("generation_config.json", out)
 
     def _copy(self, name: str, out: Path) -> None:
@@ -134,16 +145,3 @@ class FolderSource:
                 f"{self.name}: its tokenizer has no tokenizer.json form.",
                 "Add a tokenizer.json to the folder.",
             )
-
-    def _write_template(self, out: Path) -> None:
-        # Older checkpoints keep the template in tokenizer_config.json; we keep it in one place.
-        settings = out / _TOKENIZER_SETTINGS
-        if (out / "chat_template.jinja").exists() or not settings.is_file():
-            return
-        template = (json_in(out, _TOKENIZER_SETTINGS) or {}).get("chat_template")
-        if isinstance(template, list):
-            entries = [entry for entry in template if isinstance(entry, dict)]
-            named = [e.get("template") for e in entries if e.get("name") == "default"]
-            template = named[-1] if named else None
-        if isinstance(template, str):
-            (out / "chat_template.jinja").write_text(template, encoding="utf-8")

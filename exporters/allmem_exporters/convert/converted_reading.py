@@ -1,0 +1,81 @@
+"""What a converted model makes of a text that its window covers.
+
+One layer lies in memory at a time. The memories take no part: they have nothing to say before they
+are trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+
+import torch
+from torch import Tensor, nn
+
+from allmem_exporters.model.config import AllMemConfig
+from allmem_exporters.model.decoder import DecoderLayer
+from allmem_exporters.model.layers import Cuts
+from allmem_exporters.model.memory_layer import MEMORY
+from allmem_exporters.model.modeling import pieces
+from allmem_exporters.model.rope import rotary_frequencies
+from allmem_exporters.model.state import blank_layer
+from allmem_exporters.model.weights import (
+    EMBEDDING,
+    HEAD,
+    LAST_NORM,
+    ChangedWeights,
+    ModelWeights,
+    load_layer,
+)
+
+
+class _Silent(nn.Module):
+    """Stands where a memory stood."""
+
+    def forward(
+        self, x: Tensor, position: Tensor, state: tuple[Tensor, ...], cuts: Cuts
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        return torch.zeros_like(x), state
+
+
+def _silence(layer: DecoderLayer) -> None:
+    layer.allmem = _Silent()  # type: ignore[assignment]
+
+
+def covering(config: AllMemConfig, length: int) -> AllMemConfig:
+    """The configuration of the same model with a window that covers a text."""
+    wide = copy(config)
+    wide.windows, wide.window, wide.chunk = None, length, min(config.chunk, length)
+    wide.cache_dtype = "float32"
+    return wide
+
+
+@torch.inference_mode()
+def converted_logits(
+    weights: ModelWeights, vocabulary: Sequence[int], tokens: Sequence[int], dtype: torch.dtype
+) -> Tensor:
+    """Of each token the logits of some tokens, [time, vocabulary].
+
+    Args:
+        weights: of the model.
+        vocabulary: tokens, by their rows.
+        tokens: a text, by places in the vocabulary.
+        dtype: to compute in, float32 or float64.
+    """
+    config = covering(weights.config, len(tokens))
+    changed = ChangedWeights(weights, _silence, config)
+
+    def rows(name: str) -> Tensor:
+        return torch.cat([weights.rows(name, row, row + 1) for row in vocabulary]).to(dtype)
+
+    hidden = rows(EMBEDDING)[list(tokens)][None]
+    frequencies = torch.tensor(rotary_frequencies(config)[0], dtype=torch.float32)
+    cuts = pieces(0, len(tokens), config.chunk)
+    for index in range(config.num_hidden_layers):
+        layer = load_layer(changed, index, lambda name: not f".{name}".startswith(MEMORY))
+        state = blank_layer(config, index, dtype=dtype).tensors()
+        hidden, *_ = layer.to(dtype)(hidden, torch.tensor([0]), frequencies, cuts, *state)
+    gain = weights.tensor(LAST_NORM).to(dtype)
+    hidden = nn.functional.rms_norm(hidden, (hidden.shape[-1],), gain, config.rms_norm_eps)
+    head = EMBEDDING if config.tie_word_embeddings else HEAD
+    return (hidden @ rows(head).T)[0]

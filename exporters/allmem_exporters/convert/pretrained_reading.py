@@ -1,0 +1,116 @@
+"""What transformers' own code makes of a text, with one weight in memory at a time.
+
+The model is built without values. Each of its modules gets its weights when it is called and loses
+them again, so that a model of any size is read in the memory of its largest matrix. Of embedding
+and head there are only the rows of some tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from allmem_exporters.sources.pretrained import Pretrained
+
+
+class PretrainedReading:
+    """A language model of transformers that knows some tokens only.
+
+    Args:
+        pretrained: the source.
+        vocabulary: the tokens that it knows, by their rows.
+        stored: the type that every weight is rounded to first.
+        dtype: that it computes in.
+    """
+
+    def __init__(
+        self,
+        pretrained: Pretrained,
+        vocabulary: Sequence[int],
+        stored: torch.dtype,
+        dtype: torch.dtype,
+    ) -> None:
+        self._weights, self._vocabulary = pretrained.weights, vocabulary
+        self._stored, self._dtype = stored, dtype
+        self.model = _without_values(pretrained, len(vocabulary))
+        ends = [self.model.get_input_embeddings(), self.model.get_output_embeddings()]
+        tied = bool(getattr(pretrained.config, "tie_word_embeddings", False))
+        names = {id(module): name for name, module in self.model.named_modules()}
+        embedding = f"{names[id(ends[0])]}.weight"
+        for path, module in self.model.named_modules():
+            owned = {leaf: f"{path}.{leaf}" for leaf in module._parameters}
+            if any(module is end for end in ends):
+                owned |= {"weight": embedding} if tied else {}
+                module.register_forward_pre_hook(self._loading(owned, some_rows=True))
+            elif owned:
+                module.register_forward_pre_hook(self._loading(owned, some_rows=False))
+            module.register_forward_hook(_unloading)
+
+    @torch.no_grad()
+    def logits(self, tokens: Sequence[int]) -> Tensor:
+        """Of each token the logits of the vocabulary, [time, vocabulary].
+
+        Args:
+            tokens: a text, by places in the vocabulary.
+        """
+        ids = torch.tensor([list(tokens)])
+        found: Tensor = self.model(input_ids=ids, use_cache=False).logits
+        return found[0]
+
+    @torch.no_grad()
+    def rotations(self, positions: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Cosines and sines [positions, pairs] of each rotary embedding."""
+        for module in self.model.modules():
+            if type(module).__name__.endswith("RotaryEmbedding"):
+                cos, sin = module(torch.zeros(1), torch.tensor([list(positions)]))
+                pairs = cos.shape[-1] // 2
+                yield cos[0, :, :pairs], sin[0, :, :pairs]
+
+    def _loading(self, owned: dict[str, str], *, some_rows: bool) -> Any:
+        def load(module: nn.Module, inputs: object) -> None:
+            for leaf, name in owned.items():
+                if module._parameters[leaf] is None:
+                    continue
+                values = self._some_rows(name) if some_rows else self._weights.tensor(name)
+                exact = values.to(self._stored).to(self._dtype)
+                module._parameters[leaf] = nn.Parameter(exact, requires_grad=False)
+
+        return load
+
+    def _some_rows(self, name: str) -> Tensor:
+        return torch.cat([self._weights.rows(name, row, row + 1) for row in self._vocabulary])
+
+
+def _unloading(module: nn.Module, inputs: object, output: object) -> None:
+    for leaf, parameter in module._parameters.items():
+        if parameter is not None:
+            empty = torch.empty_like(parameter, device="meta")
+            module._parameters[leaf] = nn.Parameter(empty, requires_grad=False)
+
+
+def _without_values(pretrained: Pretrained, tokens: int) -> PreTrainedModel:
+    """The model on the device ``meta``, but for what it computes from its configuration."""
+    config = deepcopy(pretrained.config)
+    config.vocab_size, config.pad_token_id = tokens, None
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            config, dtype=torch.float32, attn_implementation="eager", trust_remote_code=False
+        )
+    for module in model.modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                nothing = torch.full(buffer.shape, torch.nan, dtype=buffer.dtype, device="cpu")
+                module._buffers[name] = nothing
+        if module._buffers:
+            with torch.no_grad():
+                model._init_weights(module)
+        frequencies = module._buffers.get("inv_freq")
+        if pretrained.divisors is not None and frequencies is not None:
+            frequencies /= torch.tensor(pretrained.divisors, dtype=torch.float32)
+    model.eval()
+    return model
