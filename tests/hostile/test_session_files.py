@@ -14,6 +14,7 @@ import pytest
 from session_tools import DOCUMENT, read
 
 from allmem_runtime import Model, SessionFileError
+from allmem_runtime.errors import UsageError
 from allmem_runtime.files.header import header_bytes, header_digest
 from allmem_runtime.spec import past_name
 
@@ -215,8 +216,12 @@ def test_refused_file_never_touches_a_live_session(toy: Model, good: bytes, tmp_
     assert session._cursor.place == before
 
 
-@pytest.mark.parametrize("kind", ["missing", "folder", "nul"])
-def test_path_that_is_no_file_is_refused(toy: Model, tmp_path: Path, kind: str) -> None:
-    path = {"missing": tmp_path / "no.allmem", "folder": tmp_path, "nul": tmp_path / "a\0b"}[kind]
+@pytest.mark.parametrize("name", ["no.allmem", "."])
+def test_path_that_is_no_file_is_refused(toy: Model, tmp_path: Path, name: str) -> None:
     with pytest.raises(SessionFileError, match="cannot be read"):
-        toy.open(path)
+        toy.open(tmp_path / name)
+
+
+def test_path_with_a_null_character_is_refused(toy: Model, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="Give the path of a file"):
+        toy.open(tmp_path / "a\0b")
