@@ -9,8 +9,8 @@ import pytest
 from session_tools import read
 
 from allmem_runtime import Model, Session
-from allmem_runtime.session import session as session_module
-from allmem_runtime.session import writing
+from allmem_runtime.session import finding, writing
+from allmem_runtime.session.prompts import Prompt, prompts
 
 FILLER = "".join(
     f"The wind turned on day {day} and {day} gulls sat on the wall. Nothing else was seen.\n\n"
@@ -24,8 +24,17 @@ QUESTION = "Where did Mrs. Quell hide the key?"
 
 @pytest.fixture(autouse=True)
 def room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The toy model takes a token for each letter, so its window holds no passage."""
-    monkeypatch.setattr(session_module, "PASSAGES_SHARE", 20)
+    """What the toy model needs to answer from passages.
+
+    It takes a token for each letter, so its window holds no passage. Nor is it a judge of what a
+    question is about, so no prompt without passages is read to compare them with.
+    """
+
+    def without_bare(*given: object, bare: bool) -> list[Prompt]:
+        return prompts(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(finding, "PASSAGES_SHARE", 20)
+    monkeypatch.setattr(finding, "prompts", without_bare)
 
 
 @pytest.fixture

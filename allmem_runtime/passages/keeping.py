@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from allmem_runtime.passages import schema
 from allmem_runtime.passages.cutting import LOOK, Cut, Cutter
 from allmem_runtime.passages.likeness import Likeness
 from allmem_runtime.passages.proof import chained, is_sound, token_at
-from allmem_runtime.passages.search import search
+from allmem_runtime.passages.search import known, search
 from allmem_runtime.passages.store import Mark, Row, Store
 from allmem_runtime.session.kept_text import Passage, Segment
 from allmem_runtime.text.segments import without_surrogates
@@ -189,6 +190,20 @@ class Text:
                 best.append(passage)
         return best
 
+    def known(self, at: str, question: str) -> float:
+        """Share of the words of a question that the text up to a digest has."""
+        self._flush()
+        shares = [known(level.store, level.floor, question) for level in self._levels(at)]
+        return max(shares, default=0.0)
+
+    def beginning(self, at: str, characters: int) -> str:
+        """The first characters of the text up to a digest."""
+        found = ""
+        with closing(self.rows(at)) as rows:
+            while len(found) < characters and (row := next(rows, None)):
+                found += row.text
+        return found[:characters]
+
     def sources(self, at: str) -> list[tuple[int, str]]:
         """Numbers and names of the sources up to a digest."""
         self._flush()
@@ -197,7 +212,7 @@ class Text:
             found |= {n: name for n, name in level.store.sources() if n <= level.mark.source}
         return list(found.items())
 
-    def rows(self, at: str) -> Iterator[Row]:
+    def rows(self, at: str) -> Generator[Row, None, None]:
         """All passages up to a digest, in order."""
         self._flush()
         for level in self._levels(at) if at else []:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from allmem_runtime.passages.likeness import Judge, Likeness
 from allmem_runtime.passages.store import Mark, Row, Store
 from allmem_runtime.passages.weights import Weights, weigh
-from allmem_runtime.passages.words import ends_of, likeness, sentences, word_of
+from allmem_runtime.passages.words import ends_of, expressions, likeness, sentences, word_of
 from allmem_runtime.session.kept_text import Passage
 from allmem_runtime.text.places import TextPlace
 
@@ -98,7 +98,17 @@ def search(
         named |= names
         if len(chosen) == most:
             break
-    return [_passage(store, group, judge, count) for group in _joined(chosen)]
+    return [_passage(store, group, judge, count, asked.words) for group in _joined(chosen)]
+
+
+def known(store: Store, until: Mark, question: str) -> float:
+    """Share of the words of a question that the passages up to a mark have, from 0 to 1.
+
+    Raises:
+        PassagesError: the store cannot be read.
+    """
+    last, words = store.last(until), expressions(ends_of(question))
+    return sum(store.count(word, last) > 0 for word in words) / max(1, len(words))
 
 
 def _by_words(weights: dict[str, float]) -> Judge:
@@ -205,7 +215,11 @@ def _joined(chosen: Sequence[_Found]) -> list[list[_Found]]:
 
 
 def _passage(
-    store: Store, group: Sequence[_Found], judge: Judge, count: Callable[[str], int]
+    store: Store,
+    group: Sequence[_Found],
+    judge: Judge,
+    count: Callable[[str], int],
+    words: dict[str, float],
 ) -> Passage:
     first = group[0].row
     text = "".join(found.row.text for found in group)
@@ -224,4 +238,5 @@ def _passage(
         sentence=" ".join(sentence.split()),
         sentence_place=TextPlace(source, line, first.start + at + blank, token),
         names=tuple(sorted({word_of(name) for found in group for name in found.names})),
+        share=likeness(text, words) / max(sum(words.values()), 1e-9),
     )

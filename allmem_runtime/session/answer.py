@@ -67,9 +67,9 @@ class Answer:
     def passages(self) -> tuple[Passage, ...]:
         """The passages of the text that are read again; none if nothing fits the question.
 
-        Where there are none, the state alone answers. Before the first piece of text, the one that
-        the search took for the best is first; from then on, the one that the answer is written
-        from.
+        Where there are none, the state alone answers. Before the first piece of text, those that
+        the search found, the best first; from then on, those of them that fit, or that a
+        translation of the question found, the one first that the answer is written from.
         """
         return self._answering.passages
 

@@ -46,6 +46,7 @@ class Passage:
         sentence: the sentence or line of it that fits best, in one line.
         sentence_place: where that sentence begins.
         names: those in it that the question asks for, such as ``calm-otter``.
+        share: of the question's words it has, each by what it counts, from 0 to 1.
     """
 
     place: TextPlace
@@ -55,6 +56,7 @@ class Passage:
     sentence: str
     sentence_place: TextPlace
     names: tuple[str, ...] = ()
+    share: float = 0.0
 
 
 class KeptText(Protocol):
@@ -96,6 +98,20 @@ class KeptText(Protocol):
             most: passages at most.
             tokens: that all of them may take.
             count: tokens of a text.
+
+        Raises:
+            AllMemError: the text cannot be used.
+        """
+
+    def known(self, at: str, question: str) -> float:
+        """Share of the words of a question that the text up to ``at`` has, from 0 to 1.
+
+        Raises:
+            AllMemError: the text cannot be used.
+        """
+
+    def beginning(self, at: str, characters: int) -> str:
+        """The first characters of the text up to ``at``, about as many.
 
         Raises:
             AllMemError: the text cannot be used.

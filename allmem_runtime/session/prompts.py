@@ -53,6 +53,11 @@ class Prompt:
         """How well the best of the passages fits by the search."""
         return max((passage.score for passage in self.passages), default=0.0)
 
+    @property
+    def share(self) -> float:
+        """Most of the question's words that a passage has, by what they count."""
+        return max((passage.share for passage in self.passages), default=0.0)
+
 
 def prompts(
     turns: Turns,
@@ -61,8 +66,13 @@ def prompts(
     question: str,
     earlier: Sequence[Exchange] = (),
     system: str | None = None,
+    *,
+    bare: bool = False,
 ) -> list[Prompt]:
     """A prompt for each passage, or one for all where the question asks for several things.
+
+    Before them may go one without passages, to compare them with; not where the question may lean
+    on others before it, nor where it is too long to be read twice.
 
     Args:
         turns: of the model.
@@ -71,6 +81,7 @@ def prompts(
         question: of the user.
         earlier: exchanges before it, the last one last.
         system: instruction that opens the conversation.
+        bare: whether there is one without passages.
 
     Raises:
         UsageError: the question is too long.
@@ -80,21 +91,23 @@ def prompts(
     if before:
         turn, system = "reply", None
     behind = instruction(question)
-    bare, asked = turns.question(turn, behind, system), count(question)
+    unasked, asked = turns.question(turn, behind, system), count(question)
 
     def prompt(passages: tuple[Passage, ...]) -> Prompt:
         texts = [passage.text.strip() for passage in reversed(passages)]
         text = SEPARATOR.join([*texts, question + behind])
         tokens = turns.question(turn, text, system)
-        end = len(before) + len(tokens) - shared(tokens[::-1], bare[::-1])
-        return Prompt([*before, *tokens], range(max(1, end - asked), end), passages)
+        end = len(before) + len(tokens) - shared(tokens[::-1], unasked[::-1])
+        # What a bare question begins with follows from nothing; it counts as certain.
+        first = max(1, end - asked) + (not passages)
+        return Prompt([*before, *tokens], range(first, end), passages)
 
     if asked > LONGEST_COMPARED:
         return [prompt((found[0],))]
     spread = len(set().union(*(p.names for p in found))) > max(len(p.names) for p in found)
-    if spread or wants_several(question):
-        return [prompt(tuple(found))]
-    return [prompt((passage,)) for passage in found]
+    together = spread or wants_several(question)
+    groups = [tuple(found)] if together else [(passage,) for passage in found]
+    return [prompt(group) for group in [()] * (bare and not before) + groups]
 
 
 def _conversation(turns: Turns, earlier: Sequence[Exchange], system: str | None) -> list[int]:

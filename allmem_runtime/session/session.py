@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
-from allmem_runtime.arguments import as_count, as_list, check_text
-from allmem_runtime.errors import AllMemError
+from allmem_runtime.arguments import as_list, check_text
 from allmem_runtime.generation.sampling import Sampling
 from allmem_runtime.loaded_model import LoadedModel
 from allmem_runtime.session.answer import Answer
-from allmem_runtime.session.generating import Generating, check_sampling
+from allmem_runtime.session.finding import COUNT, DEFAULT_PASSAGES, Finding
+from allmem_runtime.session.generating import check_sampling
 from allmem_runtime.session.kept_text import Passage
-from allmem_runtime.session.prompts import Exchange, Prompt, prompts
+from allmem_runtime.session.prompts import Exchange
 from allmem_runtime.session.question_progress import QuestionProgress, Tell
 from allmem_runtime.session.reading import check_system
-from allmem_runtime.session.rereading import Rereading
-from allmem_runtime.session.wanted import passages_wanted
-
-DEFAULT_PASSAGES = 3
-"""Most passages that are read again before a question."""
-
-PASSAGES_SHARE = 1 / 3
-"""Part of the window that they may take together."""
-
-_COUNT = "Give how many at most, 0 or more, or a list of passages."
 
 
-class Session(Generating):
+class Session(Finding):
     """What one reader has in mind.
 
     Reading and answering are iterators: the work is done as they are consumed. While one is
@@ -71,7 +61,9 @@ class Session(Generating):
         Passages are found where the text of what was read is kept; see ``keep_text``. Together
         they take a part of the window at most. Each is read again by itself, on a session that has
         read nothing but the instruction and the last exchanges of this one, and the answer is
-        written from the one that makes the question likeliest. Where none fits, a fork answers.
+        written from the one that makes the question likeliest. Those that make it no likelier are
+        left out; a question in another language than the text's is looked up by a translation.
+        Where none fits, a fork answers.
 
         Args:
             question: text of the user; nothing in it acts as a control token.
@@ -88,78 +80,14 @@ class Session(Generating):
                 while the answer is iterated over.
         """
         _check_asked(question, sampling, system)
+        fork = self.fork()
+        alone = fork._by_state(question, sampling, system, progress)
         if isinstance(passages, Iterable):
-            found = as_list("passages", passages, Passage, _COUNT)
+            most, found = 0, as_list("passages", passages, Passage, COUNT)
         else:
-            found = self.find_passages(question, passages)
-        return self._answer(question, found, sampling, system, progress)
-
-    def _answer(
-        self,
-        question: str,
-        found: Sequence[Passage],
-        sampling: Sampling | None,
-        system: str | None,
-        tell: Tell | None,
-    ) -> Answer:
-        if not found:
-            fork = self.fork()
-
-            def alone() -> list[Prompt]:
-                tokens = fork._question(question, system)
-                fork._cursor.place.lead = ""  # it is among the tokens
-                return [Prompt(tokens)]
-
-            return Answer(Rereading(fork, (), question, alone, sampling, tell=tell))
-        with self._guard.lock:
-            self._cursor.check()
-            place, earlier = self._cursor.place.copy(), self._earlier
-        blank = type(self)(self.model, undo=False)
-        blank.piece, blank._cursor.place.seed = self.piece, place.seed
-
-        def reread() -> list[Prompt]:
-            self._turns.question(place.turn, question, system)  # it may be too late for a system
-            opening = place.system if system is None else system
-            return prompts(self._turns, self._count, found, question, earlier, opening or None)
-
-        position = place.position
-        return Answer(Rereading(blank, found, question, reread, sampling, position, tell))
-
-    def _question(self, question: str, system: str | None) -> list[int]:
-        """A question and all around it, where this session stands."""
-        place = self._cursor.place
-        return self._turns.question(place.turn, question, system, place.lead)
-
-    def _count(self, text: str) -> int:
-        return len(self.model.tokenizer.encode_text(text))
-
-    def find_passages(self, question: str, most: int = DEFAULT_PASSAGES) -> list[Passage]:
-        """The passages that fit a question, the best first; none where no text is kept.
-
-        Where the text cannot be used, ``text_failure`` says why, and the state answers alone.
-
-        Args:
-            question: of the user.
-            most: how many at most, and twice as many where it asks for several things; together
-                they take a part of the window.
-
-        Raises:
-            UsageError: an argument is nothing of the kind.
-        """
-        check_text("question", question)
-        most = as_count("passages", most, _COUNT)
-        if self._text is None or not most:
-            return []
-        most = passages_wanted(question, most)
-        earlier = [str(exchange) for exchange in self._earlier]
-        room = int(self.model.manifest.window * PASSAGES_SHARE)
-        try:
-            with self._guard.lock:
-                at = self._cursor.place.text
-                return self._text.find(at, question, earlier, most, room, self._count)
-        except AllMemError as error:
-            self.lose_text(error)
-            return []
+            most, found = passages, self.find_passages(question, passages)
+        rereading = self._rereading(question, found, most, sampling, system, progress, fork, alone)
+        return Answer(rereading or alone)
 
     def ask(
         self,
@@ -206,9 +134,13 @@ class Session(Generating):
         _check_asked(question, sampling, system)
         with self._operation("a question is being answered"):
             self.passages = tuple(self.find_passages(question, passages))
-            if self.passages:
-                yield from self._stream_with_passages(question, sampling, system, progress)
-                return
+            rereading = self._rereading(
+                question, self.passages, passages, sampling, system, progress, self
+            )
+            if rereading is not None:
+                answer = Answer(rereading)
+                if (yield from self._stream_from(answer, question, system, progress)):
+                    return
             tokens = self._question(question, system)
             self._remember()
             self._take(tokens, "reply", system)
@@ -222,11 +154,14 @@ class Session(Generating):
                 self.follow(None)
                 self._note(question, parts)
 
-    def _stream_with_passages(
-        self, question: str, sampling: Sampling | None, system: str | None, tell: Tell | None
-    ) -> Iterator[str]:
-        """Yield the answer from passages, and read question and answer, without passages."""
-        answer = self._answer(question, self.passages, sampling, system, tell)
+    def _stream_from(
+        self, answer: Answer, question: str, system: str | None, tell: Tell | None
+    ) -> Generator[str, None, bool]:
+        """Yield an answer from passages, and read question and answer, without passages.
+
+        Returns:
+            Whether there is an answer; False where no passage fits.
+        """
         tokens = self._question(question, system)
         self.finish_reason = ""
         self._following = answer
@@ -238,6 +173,8 @@ class Session(Generating):
                 parts.append(text)
                 yield text
             self.finish_reason, self.passages = answer.finish_reason, answer.passages
+            if not self.passages and not parts and not self.finish_reason:
+                return False
         finally:
             self._following = None
             if parts or answer.finish_reason:
@@ -251,6 +188,7 @@ class Session(Generating):
                 pass
         finally:
             self.follow(None)
+        return True
 
     def _tell(self, tell: Tell | None, question: str) -> None:
         """Have somebody told how far the reading is of all that waits."""

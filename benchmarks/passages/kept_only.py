@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from allmem_runtime import Model
+from allmem_runtime.session.finding import PASSAGES_SHARE
 from allmem_runtime.session.kept_text import Passage, Segment
-from allmem_runtime.session.session import PASSAGES_SHARE
 from allmem_runtime.session.wanted import passages_wanted
 from allmem_runtime.text.segments import Segmenter
 from benchmarks.passages.reading_once import timed

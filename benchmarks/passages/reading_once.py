@@ -104,6 +104,14 @@ class TimedText:
         finally:
             self.seconds = time.perf_counter() - began
 
+    def known(self, at: str, question: str) -> float:
+        """See ``KeptText``."""
+        return self._text.known(at, question)
+
+    def beginning(self, at: str, characters: int) -> str:
+        """See ``KeptText``."""
+        return self._text.beginning(at, characters)
+
     def fork(self) -> TimedText:
         """See ``KeptText``."""
         return TimedText(self._text.fork())

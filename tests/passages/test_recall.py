@@ -15,7 +15,7 @@ from allmem_runtime.evaluation.recall import Recall, measure
 from allmem_runtime.evaluation.recall_report import as_values, plot, sentence
 from allmem_runtime.passages.keeping import Text
 from allmem_runtime.passages.probes import probes
-from allmem_runtime.session import session as session_module
+from allmem_runtime.session import finding
 
 WORDS = [a + b + c for a in ("bal", "dor", "fen", "gil", "mur") for b in ("ti", "po", "ka", "le")
          for c in ("sum", "nax", "rib", "vot", "jeg", "hod")]  # fmt: skip
@@ -28,7 +28,7 @@ BOOK = "".join(
 
 @pytest.fixture(autouse=True)
 def room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "PASSAGES_SHARE", 20)
+    monkeypatch.setattr(finding, "PASSAGES_SHARE", 20)
 
 
 def test_probes_are_beginnings_that_lead_to_what_occurs_once(toy: Model) -> None:
