@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from allmem_runtime import Model
-from allmem_runtime.session.finding import PASSAGES_SHARE
+from allmem_runtime import Model, Sampling
+from allmem_runtime.session.answer import Answer
 from allmem_runtime.session.kept_text import Passage, Segment
-from allmem_runtime.session.wanted import passages_wanted
 from allmem_runtime.text.segments import Segmenter
 from benchmarks.passages.reading_once import timed
 
@@ -19,28 +18,29 @@ class KeptOnly:
 
     Attributes:
         tokens: of the text.
-        seconds: that the last search took.
     """
 
     def __init__(self, model: Model, text: str) -> None:
-        session = model.session(undo=False, text=True)
-        self._keeper = timed(session)
-        self._room = int(model.manifest.window * PASSAGES_SHARE)
-        self._encode = model.tokenizer.encode_text
-        self._at, self.tokens, self.seconds = "", 0, 0.0
-        segmenter, first = Segmenter(), 0
+        self._session = model.session(undo=False, text=True)
+        self._keeper = timed(self._session)
+        self.tokens = 0
+        at, first, segmenter = "", 0, Segmenter()
         for segment in (*segmenter.push(text), *segmenter.flush()):
-            count = self._count(segment.text)
+            count = len(model.tokenizer.encode_text(segment.text))
             taken = Segment("document.txt", segment.text, first, segment.end, self.tokens, count)
-            self._at = self._keeper.take(self._at, taken)
+            at = self._keeper.take(at, taken)
             first, self.tokens = segment.end, self.tokens + count
+        self._session._cursor.place.text = at
+
+    @property
+    def seconds(self) -> float:
+        """That the last search took."""
+        return self._keeper.seconds
 
     def find(self, question: str, most: int) -> list[Passage]:
         """What ``Session.find_passages`` finds after the text was read."""
-        most = passages_wanted(question, most)
-        found = self._keeper.find(self._at, question, (), most, self._room, self._count)
-        self.seconds = self._keeper.seconds
-        return found
+        return self._session.find_passages(question, most)
 
-    def _count(self, text: str) -> int:
-        return len(self._encode(text))
+    def answer(self, question: str, most: int, sampling: Sampling) -> Answer:
+        """What ``Session.answer`` answers, but where no passage fits: nothing was read there."""
+        return self._session.answer(question, passages=most, sampling=sampling)

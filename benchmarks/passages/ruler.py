@@ -136,9 +136,7 @@ def _answered(
     found: list[tuple[str, Record]] = []
     if list(rows) == ["passages"]:
         kept = KeptOnly(model, item.document)
-        answer = model.session(undo=False).answer(
-            asked, passages=kept.find(asked, most), sampling=sampling
-        )
+        answer = kept.answer(asked, most, sampling)
         return [("passages", _record(item, task, answer, kept.tokens))]
     for reader, own in ((model, {"state": 0, "passages": most}), (full, {"full": 0})):
         wanted = [row for row in own if row in rows]

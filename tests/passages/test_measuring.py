@@ -11,7 +11,7 @@ import pytest
 from allmem_runtime import Model
 from allmem_runtime.errors import UsageError
 from allmem_runtime.session import finding
-from benchmarks.passages import given_facts, keeping_speed, kept_only, ruler, whole
+from benchmarks.passages import given_facts, keeping_speed, ruler, whole
 from benchmarks.passages.fact_files import kinds_of_texts, read_facts, statements
 from benchmarks.passages.hiding import Statement, hide, parts_of
 from benchmarks.passages.kept_answers import KeptAnswers
@@ -189,7 +189,6 @@ def test_a_text_that_is_only_kept_gives_the_passages_of_one_that_is_read(
     toy: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(finding, "PASSAGES_SHARE", 20)
-    monkeypatch.setattr(kept_only, "PASSAGES_SHARE", 20)
     text = "".join(f"On day {day} somebody called{day} came by.\n\n" for day in range(200))
     session = toy.session(text=True)
     for _ in session.ingest(text, name="document.txt"):
