@@ -1,19 +1,18 @@
 """Head tables from forward passes alone, to hold beside `allmem heads`: no gradient is taken.
 
-    python -m benchmarks.forward_scores CHECKPOINT DATA OUT.json --score output
+    python -m benchmarks.forward_scores CHECKPOINT DATA FOLDER
 
-One pass with full attention over each sequence tells what every key/value head does at the answers:
-`mass` is the attention that falls on each band of distance, averaged over answers and the largest
-of the group's query heads, much as KVzip (arXiv 2505.23416) scores heads; `output` is how much
-nearer each further window brings what the head adds to the stream to what it adds with full
-attention, as a share of the stream's own length. `python -m benchmarks.windows` measures what such
-tables give.
+One pass with full attention over each sequence tells what every key/value head does at the answers.
+Two tables go to FOLDER: `mass.json` is the attention that falls on each band of distance, averaged
+over answers and of the query head of the group that has most, much as KVzip (arXiv 2505.23416)
+scores heads; `output.json` is how much nearer each further window brings what the head adds to the
+stream to what it adds with full attention, as a share of the stream's own length. `python -m
+benchmarks.windows` measures what such tables give.
 """
 
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -33,8 +32,7 @@ def main() -> None:
     parser = parser_of("forward_scores", __doc__)
     parser.add_argument("checkpoint", type=existing)
     parser.add_argument("data", type=existing)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--score", choices=("mass", "output"), default="output")
+    parser.add_argument("folder", type=existing)
     parser.add_argument("--shortest", type=int, default=256)
     parser.add_argument("--sinks", type=int, default=32)
     parser.add_argument("--sequences", type=int, default=1, help="of each kind")
@@ -49,41 +47,37 @@ def main() -> None:
     model = open_checkpoint(options.checkpoint, torch.float32)
     digest = base_digest(model)
     passes = Passes(model.to(getattr(torch, options.precision)))
-    found = []
+    found: dict[str, list[Attribution]] = {}
     for sequence in chosen:
         began = time.monotonic()
         positions = answer_positions(sequence, windows[0] + options.sinks)
         if len(positions):
-            worth = scores(passes, sequence, positions, windows, options.sinks, options.score)
-            # Shares of a whole, as gradients are of the divergence.
-            found.append(Attribution(sequence.kind, worth.sum().item(), worth.tolist()))
+            tables = scores(passes, sequence, positions, windows, options.sinks)
+            for name, worth in tables.items():
+                # Shares of a whole, as gradients are of the divergence.
+                one = Attribution(sequence.kind, worth.sum().item(), worth.tolist())
+                found.setdefault(name, []).append(one)
         print(f"{sequence.kind}: {time.monotonic() - began:.1f} s", flush=True)
-    table_of(digest, windows, options.sinks, found).save(options.out)
+    for name, ones in found.items():
+        table_of(digest, windows, options.sinks, ones).save(options.folder / f"{name}.json")
 
 
 @torch.no_grad()
 def scores(
-    passes: Passes,
-    sequence: Sequence,
-    positions: Tensor,
-    windows: list[int],
-    sinks: int,
-    score: str,
-) -> Tensor:
-    """[layers, kv_heads, len(windows) - 1]."""
+    passes: Passes, sequence: Sequence, positions: Tensor, windows: list[int], sinks: int
+) -> dict[str, Tensor]:
+    """By name of the score: [layers, kv_heads, len(windows) - 1]."""
     ids = torch.as_tensor(sequence.ids, device=passes.device)[None]
-    layers = []
+    layers: dict[str, list[Tensor]] = {"mass": [], "output": []}
     for layer, view in passes.teacher_layers(ids):
         weights = _weights(passes, layer, view, positions)
         apart = positions[:, None] - torch.arange(ids.shape[1], device=passes.device)
         at_sinks = torch.arange(ids.shape[1], device=passes.device) < sinks
         seen = [(apart < window) | at_sinks for window in windows]
-        if score == "mass":
-            masses = torch.stack([(weights * one).sum(-1) for one in seen])
-            layers.append(masses.diff(dim=0).amax(2).mean(-1).T)
-        else:
-            layers.append(_nearer(layer, view, weights, seen))
-    return torch.stack(layers)
+        masses = torch.stack([(weights * one).sum(-1) for one in seen])
+        layers["mass"].append(masses.diff(dim=0).amax(2).mean(-1).T)
+        layers["output"].append(_nearer(layer, view, weights, seen))
+    return {name: torch.stack(rows) for name, rows in layers.items()}
 
 
 def _weights(passes: Passes, layer: DecoderLayer, view: LayerView, positions: Tensor) -> Tensor:
@@ -95,7 +89,8 @@ def _weights(passes: Passes, layer: DecoderLayer, view: LayerView, positions: Te
     found = (grouped @ key.mT).float() * float(attention.attributes["scale"])
     found = found.unflatten(1, (-1, len(positions)))
     later = torch.arange(key.shape[1], device=key.device) > positions[:, None]
-    return found.masked_fill(later, float("-inf")).softmax(-1)
+    weights: Tensor = found.masked_fill(later, float("-inf")).softmax(-1)
+    return weights
 
 
 def _nearer(layer: DecoderLayer, view: LayerView, weights: Tensor, seen: list[Tensor]) -> Tensor:
@@ -114,7 +109,8 @@ def _nearer(layer: DecoderLayer, view: LayerView, weights: Tensor, seen: list[Te
 
     whole = added(torch.ones_like(seen[0]))
     missing = torch.stack([(whole - added(one)).norm(dim=-1).mean(-1) for one in seen])
-    return -missing.diff(dim=0).T / length
+    taken: Tensor = -missing.diff(dim=0).T / length
+    return taken
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ KL divergence in nats, and the share of answer tokens whose most probable token 
 
 from __future__ import annotations
 
+from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("heads", type=Path, nargs="+")
     parser.add_argument("--window", type=int, action="append", help="of the table's windows")
     parser.add_argument("--sequences", type=int, default=1, help="of each kind")
+    parser.add_argument("--kind", action="append", help="of sequences; all by default")
     parser.add_argument("--int8", action="store_true", help="also keys and values of int8")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--threads", type=int)
@@ -68,7 +70,7 @@ def main() -> None:
     )
     ways = _ways(tables, options.window or [512, 1024], model.config, int8=options.int8)
     kinds: Kinds = {}
-    for sequence in _chosen(Shards(options.data, split="heldout"), options.sequences):
+    for sequence in _chosen(Shards(options.data, split="heldout"), options):
         positions = answer_positions(sequence, table.windows[0] + table.sinks)
         if not len(positions):
             continue
@@ -126,12 +128,13 @@ def _gates(table: HeadTable, windows: list[list[int]]) -> Tensor:
     return (given >= torch.tensor(table.windows[1:])).float()
 
 
-def _chosen(shards: Shards, count: int) -> list[Sequence]:
+def _chosen(shards: Shards, options: Namespace) -> list[Sequence]:
     taken: dict[str, int] = {}
     chosen = []
     for number, entry in enumerate(shards.entries):
         kind = entry["kind"]
-        if kind != "common" and taken.get(kind, 0) < count:
+        wanted = kind in options.kind if options.kind else kind != "common"
+        if wanted and taken.get(kind, 0) < options.sequences:
             taken[kind] = taken.get(kind, 0) + 1
             chosen.append(shards[number])
     return chosen

@@ -81,7 +81,7 @@ def export_comparison_models(
     same: dict[str, Any] = {"sinks": manifest.sinks, "chunk": manifest.chunk}
     if manifest.windows is None:
         same["window"] = manifest.window
-    given = [window for layer in manifest.windows or () for window in layer]
+    by_head = [window for layer in manifest.windows or () for window in layer]
     one = {**same, "windows": None, "state_budget": None}
     full = {**one, "window": max(longest, manifest.window), "sinks": 0}
     others: list[tuple[str, Path, str, dict[str, Any]]] = [
@@ -91,8 +91,8 @@ def export_comparison_models(
     ]
     if twin is not None:
         others.append(("twin", twin, "frozen", same))
-    if given:
-        equal = {**one, "window": sum(given) // len(given)}
+    if by_head:
+        equal = {**one, "window": sum(by_head) // len(by_head)}
         others.append(("uniform", checkpoint, "enabled", equal))
     for name, source, memory, sizes in others:
         export(source, out / name, common, memory=memory, report=report, **sizes)
@@ -106,7 +106,7 @@ def export_comparison_models(
     ]
     if twin is not None:
         rows.append(Row("twin that never writes", out / "twin"))
-    if given:
+    if by_head:
         rows.append(Row("AllMem, one window", out / "uniform"))
     write_rows(out, rows)
     return rows
