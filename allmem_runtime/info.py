@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from allmem_runtime.engine import prepared
 from allmem_runtime.engine.operators import find_library
 from allmem_runtime.files.package import Package, open_package
 from allmem_runtime.files.snapshot import read_header
+from allmem_runtime.head_windows import ring_bytes, shares, window_lines
 from allmem_runtime.passages.files import text_info
 from allmem_runtime.printable import printable
-from allmem_runtime.quantities import counted, format_bytes, format_tokens
+from allmem_runtime.quantities import counted, format_bytes
 
 MOST_SOURCES = 20
 """Sources of a session that are told to people; JSON has them all."""
@@ -106,6 +106,7 @@ def package_info(package: Package) -> dict[str, Any]:
             "bytes": manifest.state.nbytes,
             "cache": manifest.cache,
             "parts": state_parts(manifest),
+            "windows": shares(head_windows(manifest), manifest.sinks, ring_bytes(manifest.state)),
         },
         "activations": manifest.activations,
         "operators": dict(manifest.operators),
@@ -117,20 +118,10 @@ def package_info(package: Package) -> dict[str, Any]:
     }
 
 
-_BARS = " ▁▂▃▄▅▆▇█"
-
-
-def _window_lines(windows: list[list[int]]) -> Iterator[str]:
-    """How many heads have which window, and a picture: heads downwards, layers across."""
-    counts = Counter(window for layer in windows for window in layer)
-    total = sum(counts.values())
-    parts = [f"{count} see {format_tokens(window)}" for window, count in sorted(counts.items())]
-    yield f"windows    of {total} key/value heads {', '.join(parts)} tokens"
-    sizes = sorted(counts)
-    level = {size: 1 + round(i * 7 / max(len(sizes) - 1, 1)) for i, size in enumerate(sizes)}
-    for head in range(len(windows[0])):
-        bars = "".join(_BARS[level[layer[head]]] for layer in windows)
-        yield f"           head {head:<3} {bars}  layers 0 to {len(windows) - 1}"
+def head_windows(manifest: Manifest) -> tuple[tuple[int, ...], ...]:
+    """Of each layer, of each key/value head."""
+    layer = (manifest.window,) * manifest.backbone.kv_heads
+    return manifest.windows or (layer,) * manifest.backbone.layers
 
 
 def model_lines(info: dict[str, Any]) -> Iterator[str]:
@@ -143,11 +134,13 @@ def model_lines(info: dict[str, Any]) -> Iterator[str]:
         f"{shape['head_dim']}, {counted(shape['vocab_size'], 'token')}, trained on texts of "
         f"{shape['trained_context']:,}"
     )
+    last = counted(shape["window"], "token")
     if shape["windows"]:
-        yield from _window_lines(shape["windows"])
+        for number, line in enumerate(window_lines(shape["windows"], info["state"]["windows"])):
+            yield f"{'' if number else 'windows':<11}{line}"
+        last = f"{min(map(min, shape['windows'])):,} to {last}, by head,"
     yield (
-        f"reading    the last {counted(shape['window'], 'token')} and the first "
-        f"{shape['sinks']:,} exactly, "
+        f"reading    the last {last} and the first {shape['sinks']:,} exactly, "
         f"the rest through a memory of {shape['memory_heads']} x {shape['memory_hidden']} units a "
         f"layer, renewed every {counted(shape['chunk'], 'token')}"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,3 +55,25 @@ def picture(path: Path, down: int, across: int, size: tuple[float, float]) -> It
         figure.savefig(path, dpi=120)
     except (OSError, ValueError) as error:
         raise StorageError(f"{path}: the plot could not be written ({error}).", "") from None
+
+
+def heat_map(path: Path, layers: Sequence[Sequence[float]], title: str) -> None:
+    """Draw a number of each key/value head: layers across, heads upwards.
+
+    Args:
+        path: its ending chooses the format.
+        layers: [layers][kv_heads].
+        title: what the numbers are.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    with picture(path, 1, 1, (8, 3)) as figure:
+        axes = figure.axes[0]
+        rows = list(zip(*layers, strict=True))
+        image = axes.imshow(rows, aspect="auto", cmap="viridis", origin="lower")
+        axes.set_xlabel("layer")
+        axes.set_ylabel("key/value head")
+        axes.set_yticks(range(len(rows)))
+        axes.set_title(title)
+        figure.colorbar(image, ax=axes)

@@ -3,17 +3,21 @@
     python -m benchmarks.windows CHECKPOINT DATA HEADS.json --window 512 --window 1024
 
 DATA is a folder made by `allmem data`; its held-out sequences are read. For each window the rows of
-all heads together are given anew by the head table, and both are compared with full attention: mean
-KL divergence in nats, and the share of answer tokens whose most probable token is the same.
+all heads together are given anew by each head table, and all are compared with full attention: mean
+KL divergence in nats, and the share of answer tokens whose most probable token is the same. With
+--int8 keys and values are also rounded to int8, in as many rows and in as many bytes of float16.
 """
 
 from __future__ import annotations
 
+from argparse import Namespace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from allmem_exporters.finetune.attention import Heads
 from allmem_exporters.finetune.data.sequence import Sequence
 from allmem_exporters.finetune.data.shards import Shards
 from allmem_exporters.finetune.passes import Passes
@@ -21,50 +25,101 @@ from allmem_exporters.heads.allocation import Rows, allocate
 from allmem_exporters.heads.attribution import Attributor, answer_positions
 from allmem_exporters.heads.head_table import HeadTable
 from allmem_exporters.model.checkpoint import open_checkpoint
+from allmem_exporters.model.config import AllMemConfig
 from benchmarks.arguments import existing, parser_of
+
+Kinds = dict[str, dict[str, list[tuple[float, float]]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to give rows: windows of each layer's heads, and whether rows are int8."""
+
+    windows: list[list[int]]
+    int8: bool = False
+
+
+class Int8Attributor(Attributor):
+    """Finds keys and values as rings of int8 give them back: a scale for each head of a token."""
+
+    def kept(self, heads: Heads) -> Heads:
+        """See ``Attributor``."""
+        return Heads(heads.query, _rounded(heads.key), _rounded(heads.value))
 
 
 def main() -> None:
     parser = parser_of("windows", __doc__)
     parser.add_argument("checkpoint", type=existing)
     parser.add_argument("data", type=existing)
-    parser.add_argument("heads", type=Path)
+    parser.add_argument("heads", type=Path, nargs="+")
     parser.add_argument("--window", type=int, action="append", help="of the table's windows")
     parser.add_argument("--sequences", type=int, default=1, help="of each kind")
+    parser.add_argument("--kind", action="append", help="of sequences; all by default")
+    parser.add_argument("--int8", action="store_true", help="also keys and values of int8")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--threads", type=int)
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    table = HeadTable.read(options.heads)
+    tables = {path.stem: HeadTable.read(path) for path in options.heads}
+    table = next(iter(tables.values()))
     model = open_checkpoint(options.checkpoint, torch.float32)
     passes = Passes(model.to(getattr(torch, options.precision)))
-    attributor = Attributor(passes, table.windows, table.sinks)
-    ways: dict[str, list[list[int]]] = {}
-    for window in [table.windows[0], *(options.window or [512, 1024])]:
-        ways[f"one window of {window}"] = [[window] * len(layer) for layer in table.worth]
-        if window != table.windows[0]:
-            ways[f"as many rows by head as {window}"] = _by_head(table, window, model.config)
-    kinds: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for sequence in _chosen(Shards(options.data, split="heldout"), options.sequences):
+    exact, rounded = (
+        kind(passes, table.windows, table.sinks) for kind in (Attributor, Int8Attributor)
+    )
+    ways = _ways(tables, options.window or [512, 1024], model.config, int8=options.int8)
+    kinds: Kinds = {}
+    for sequence in _chosen(Shards(options.data, split="heldout"), options):
         positions = answer_positions(sequence, table.windows[0] + table.sinks)
         if not len(positions):
             continue
         ids = torch.as_tensor(sequence.ids)[None]
         with torch.no_grad():
-            truth = attributor.log_probabilities(passes.teacher(ids), positions)
-            for name, windows in ways.items():
-                found = attributor.found(ids, _gates(table, windows), positions)
+            truth = exact.log_probabilities(passes.teacher(ids), positions)
+            for name, way in ways.items():
+                attributor = rounded if way.int8 else exact
+                found = attributor.found(ids, _gates(table, way.windows), positions)
                 told = _compared(truth, found)
                 kinds.setdefault(sequence.kind, {}).setdefault(name, []).append(told)
         print(sequence.kind, _told(kinds[sequence.kind]), flush=True)
     print("over kinds", _told(_over_kinds(kinds)))
 
 
-def _by_head(table: HeadTable, window: int, config: object) -> list[list[int]]:
-    heads = sum(len(layer) for layer in table.worth)
-    most = int(getattr(config, "max_position_embeddings")) - table.sinks  # noqa: B009
-    return allocate(table, heads * (window + table.sinks), Rows(1, table.sinks, most), 1)
+def _ways(
+    tables: dict[str, HeadTable], windows: list[int], config: AllMemConfig, *, int8: bool
+) -> dict[str, Way]:
+    """By name: one window for all, and by each table; of int8 by the first table."""
+    shortest = next(iter(tables.values())).windows[0]
+    ways: dict[str, Way] = {}
+    for window in [shortest, *windows]:
+        heads = config.num_hidden_layers * config.num_key_value_heads
+        one = [[window] * config.num_key_value_heads] * config.num_hidden_layers
+        ways[f"one window of {window}"] = Way(one)
+        if window == shortest:
+            continue
+        for number, (name, table) in enumerate(tables.items()):
+            rows = heads * (window + table.sinks)
+            by = f"by {name}, " if len(tables) > 1 else ""
+            ways[f"{by}as many rows by head as {window}"] = Way(_by_head(table, rows, config))
+            if int8 and not number:
+                more = rows * 2 * config.head_dim // (config.head_dim + 4)
+                ways[f"one window of {window} in int8"] = Way(one, int8=True)
+                for much, given in (("rows", rows), ("bytes", more)):
+                    way = Way(_by_head(table, given, config), int8=True)
+                    ways[f"{by}as many {much} by head as {window} in int8"] = way
+    return ways
+
+
+def _by_head(table: HeadTable, rows: int, config: AllMemConfig) -> list[list[int]]:
+    most = config.max_position_embeddings - table.sinks
+    return allocate(table, rows, Rows(1, table.sinks, most), 1)
+
+
+def _rounded(rows: Tensor) -> Tensor:
+    """[…, head_dim] to int8 and back."""
+    scale = rows.float().abs().amax(-1, keepdim=True).clamp(min=1e-30) / 127
+    return ((rows.float() / scale).round() * scale).to(rows.dtype)
 
 
 def _gates(table: HeadTable, windows: list[list[int]]) -> Tensor:
@@ -73,12 +128,13 @@ def _gates(table: HeadTable, windows: list[list[int]]) -> Tensor:
     return (given >= torch.tensor(table.windows[1:])).float()
 
 
-def _chosen(shards: Shards, count: int) -> list[Sequence]:
+def _chosen(shards: Shards, options: Namespace) -> list[Sequence]:
     taken: dict[str, int] = {}
     chosen = []
     for number, entry in enumerate(shards.entries):
         kind = entry["kind"]
-        if kind != "common" and taken.get(kind, 0) < count:
+        wanted = kind in options.kind if options.kind else kind != "common"
+        if wanted and taken.get(kind, 0) < options.sequences:
             taken[kind] = taken.get(kind, 0) + 1
             chosen.append(shards[number])
     return chosen
@@ -89,9 +145,7 @@ def _compared(truth: Tensor, found: Tensor) -> tuple[float, float]:
     return divergence, (truth.argmax(-1) == found.argmax(-1)).float().mean().item()
 
 
-def _over_kinds(
-    kinds: dict[str, dict[str, list[tuple[float, float]]]],
-) -> dict[str, list[tuple[float, float]]]:
+def _over_kinds(kinds: Kinds) -> dict[str, list[tuple[float, float]]]:
     joined: dict[str, list[tuple[float, float]]] = {}
     for ways in kinds.values():
         for name, rows in ways.items():

@@ -12,7 +12,15 @@ from allmem_runtime.cli.option_flags import FilePath
 from allmem_runtime.cli.shared_options import command, json_flag
 from allmem_runtime.errors import SessionFileError, UsageError
 from allmem_runtime.files.package import open_package
-from allmem_runtime.info import is_session, model_info, model_lines, session_info, session_lines
+from allmem_runtime.info import (
+    head_windows,
+    is_session,
+    model_info,
+    model_lines,
+    session_info,
+    session_lines,
+)
+from allmem_runtime.plotting import check_plot, heat_map
 
 
 @command()
@@ -24,7 +32,14 @@ from allmem_runtime.info import is_session, model_info, model_lines, session_inf
     type=click.Choice(sorted(flops.SHAPES)),
     help="Operations per token of a published decoder; no model is needed.",
 )
-def info(path: Path | None, as_json: bool, work: bool, shape: str | None) -> None:
+@click.option(
+    "--plot",
+    type=FilePath(dir_okay=False),
+    help="Draw a model's windows by head (needs matplotlib).",
+)
+def info(
+    path: Path | None, as_json: bool, work: bool, shape: str | None, plot: Path | None
+) -> None:
     """Say what a model or a saved session is, without loading it.
 
     For a model: its architecture, the parts of its state in bytes (they never grow), weights,
@@ -35,6 +50,10 @@ def info(path: Path | None, as_json: bool, work: bool, shape: str | None) -> Non
     With --flops, or for a --shape: operations per token at 4k, 37k and 128k, full attention
     beside AllMem, and the cache.
     """
+    if plot is not None:
+        if path is None or work or is_session(path):
+            raise UsageError("--plot draws a model's windows.", "Name a model, without --flops.")
+        check_plot(plot)
     if shape is not None:
         if path is not None:
             raise UsageError("--shape goes without a model.", "Leave one of the two out.")
@@ -58,4 +77,7 @@ def info(path: Path | None, as_json: bool, work: bool, shape: str | None) -> Non
     else:
         values = model_info(path)
         lines = model_lines(values)
+        if plot is not None:
+            windows = head_windows(open_package(path).manifest)
+            heat_map(plot, windows, "Tokens that each head sees")
     put_json(values) if as_json else put(*lines)

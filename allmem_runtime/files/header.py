@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from allmem_runtime.errors import SessionFileError
+from allmem_runtime.files.layout import TYPES, layout, shortened
 from allmem_runtime.files.position_metadata import place_from_metadata
 from allmem_runtime.spec import BYTES, StateSpec, StateTensor, past_name
 from allmem_runtime.state import Place
@@ -30,8 +31,7 @@ LENGTH_BYTES = 8
 _MOST_BYTES = 1 << 48  # more than any file has
 BROKEN = "The file is damaged or incomplete: use another copy, or read the document again."
 _NO_SESSION = "Name a file that was saved as a session; if this is one, it is damaged."
-_TYPES = {"float32": "F32", "float16": "F16", "int8": "I8"}
-_SIZES = {_TYPES[element]: size for element, size in BYTES.items()}
+_SIZES = {TYPES[element]: size for element, size in BYTES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,7 @@ class Header:
             SessionFileError: it is another model's; the text names both sides.
         """
         operators = json.dumps(owner.operators, sort_keys=True)
+        expected = tensor_table(state)
         for what, key, here in (
             ("tokenizer", "tokenizer_digest", owner.tokenizer),
             ("state layout", "state_digest", state.digest),
@@ -107,12 +108,15 @@ class Header:
         ):
             there = self.metadata[key]
             if there != here:
+                told = [shortened(there), shortened(here)]
+                if key == "state_digest":
+                    told[0] += f", {layout(self.tensors)}"
+                    told[1] += f", {layout(expected)}"
                 raise SessionFileError(
-                    f"{self.path} was saved with the model {self.model_name!r} ({what} "
-                    f"{_short(there)}); this model is {owner.name!r} ({what} {_short(here)}).",
+                    f"{self.path} was saved with the model {self.model_name!r} ({what} {told[0]}); "
+                    f"this model is {owner.name!r} ({what} {told[1]}).",
                     "Open it with the model it was saved with, or read the document again.",
                 )
-        expected = tensor_table(state)
         if self.tensors != expected:
             raise SessionFileError(
                 f"{self.path} does not hold the tensors of its own state layout.", BROKEN
@@ -180,7 +184,7 @@ def tensor_table(state: StateSpec) -> dict[str, dict[str, Any]]:
 
 def _row(tensor: StateTensor, at: int) -> dict[str, Any]:
     return {
-        "dtype": _TYPES[tensor.element],
+        "dtype": TYPES[tensor.element],
         "shape": list(tensor.shape),
         "data_offsets": [at, at + tensor.nbytes],
     }
@@ -237,10 +241,6 @@ def _check_row(row: Any) -> None:
         raise ValueError("a tensor is out of bounds")
     if math.prod(shape) * _SIZES[row["dtype"]] != place[1] - place[0]:
         raise ValueError("a tensor's size is not that of its shape")
-
-
-def _short(digest: str) -> str:
-    return digest[:12] if len(digest) == 64 else digest[:200]
 
 
 def unreadable(path: Path, error: Exception) -> SessionFileError:

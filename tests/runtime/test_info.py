@@ -57,7 +57,16 @@ def test_windows_by_head_are_counted_and_drawn(tmp_path: Path) -> None:
     lines = list(model_lines(model_info(write_tiny_model(tmp_path / "model", config))))
     at = next(number for number, line in enumerate(lines) if line.startswith("windows"))
     assert lines[at] == "windows    of 4 key/value heads 2 see 16, 1 see 24, 1 see 100 tokens"
-    assert [line.split()[:3] for line in lines[at + 1 : at + 3]] == [
+    row = 2 * 2 * 8  # a key and a value of 8 numbers in float16
+    taken = [2 * (16 + 4) * row, (24 + 4) * row, (100 + 4) * row]
+    assert lines[at + 1].strip() == (
+        "their keys and values take 1.2 KiB for 2, 896 B for 1, 3.2 KiB for 1"
+    )
+    info = model_info(tmp_path / "model")
+    assert [one["bytes"] for one in info["state"]["windows"]] == taken
+    assert sum(taken) == info["state"]["parts"]["key"] + info["state"]["parts"]["value"]
+    assert any("the last 16 to 100 tokens, by head, and the first 4" in line for line in lines)
+    assert [line.split()[:3] for line in lines[at + 2 : at + 4]] == [
         ["head", "0", "▅▁"],
         ["head", "1", "█▁"],
     ]

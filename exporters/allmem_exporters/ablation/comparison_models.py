@@ -49,7 +49,8 @@ def export_comparison_models(
 ) -> list[Row]:
     """Export what belongs into every table: full attention, window and sinks, memory, no writes.
 
-    With windows by head, the model with one window for all heads stands beside them.
+    With windows by head, the model with one window for all heads and as many rows stands beside
+    them.
 
     Args:
         checkpoint: with the trained memories.
@@ -78,8 +79,9 @@ def export_comparison_models(
     base = out / "allmem"
     manifest = export(checkpoint, base, common, report=report)
     same: dict[str, Any] = {"sinks": manifest.sinks, "chunk": manifest.chunk}
-    if common.windows is None:
+    if manifest.windows is None:
         same["window"] = manifest.window
+    by_head = [window for layer in manifest.windows or () for window in layer]
     one = {**same, "windows": None, "state_budget": None}
     full = {**one, "window": max(longest, manifest.window), "sinks": 0}
     others: list[tuple[str, Path, str, dict[str, Any]]] = [
@@ -89,8 +91,9 @@ def export_comparison_models(
     ]
     if twin is not None:
         others.append(("twin", twin, "frozen", same))
-    if common.windows is not None:
-        others.append(("uniform", checkpoint, "enabled", one))
+    if by_head:
+        equal = {**one, "window": sum(by_head) // len(by_head)}
+        others.append(("uniform", checkpoint, "enabled", equal))
     for name, source, memory, sizes in others:
         export(source, out / name, common, memory=memory, report=report, **sizes)
         share(base, out / name, report)
@@ -103,7 +106,7 @@ def export_comparison_models(
     ]
     if twin is not None:
         rows.append(Row("twin that never writes", out / "twin"))
-    if common.windows is not None:
+    if by_head:
         rows.append(Row("AllMem, one window", out / "uniform"))
     write_rows(out, rows)
     return rows

@@ -34,8 +34,9 @@ def rows(
     """Make the rows of every table from CHECKPOINT in FOLDER.
 
     Full attention, window and sinks, AllMem, AllMem with writes off, and AllMem with the memory
-    reset before the question. Weights that rows have in common lie on the disk once. FOLDER then
-    stands for all of them: `allmem eval ruler FOLDER`.
+    reset before the question; with windows by head, also AllMem with one window and as many rows.
+    Weights that rows have in common lie on the disk once. FOLDER then stands for all of them:
+    `allmem eval ruler FOLDER`.
     """
     from transformers.utils import logging
 

@@ -29,6 +29,7 @@ from allmem_exporters.convert.converted_weights import (
 from allmem_exporters.convert.self_check import check_conversion
 from allmem_exporters.convert.weights_file import bytes_of, write_weights
 from allmem_exporters.errors import ConfigError, ConversionError
+from allmem_exporters.heads.windows import give_windows
 from allmem_exporters.local_files import SHARD_INDEX, SINGLE_FILE
 from allmem_exporters.model.adapter import Adapter
 from allmem_exporters.model.checkpoint import CheckpointWeights
@@ -36,7 +37,7 @@ from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.model.initialize import initialize_memories
 from allmem_exporters.model.memory_options import MemoryOptions
 from allmem_exporters.model.modeling import AllMemForCausalLM
-from allmem_exporters.model.weights import EMBEDDING, HEAD, Table
+from allmem_exporters.model.weights import EMBEDDING, HEAD, Table, decoder_digest
 from allmem_exporters.sources import Source, backbone_options, open_source
 from allmem_exporters.tensor_reader import Entry
 from allmem_exporters.texts_trial import try_texts
@@ -64,6 +65,8 @@ def convert(
     revision: str | None = None,
     calibration_text: str | None = None,
     memory: str | os.PathLike[str] | None = None,
+    windows: Path | None = None,
+    state_budget: int | None = None,
     check: bool = True,
     force: bool = False,
     report: Callable[[str], None] = lambda line: None,
@@ -83,9 +86,11 @@ def convert(
             whitened and its values scaled to a root mean square of 1.
         memory: an adapter made by ``finetune``: its memories instead of fresh ones, in float32
             whatever the decoder's type. It brings the options that it was trained with.
+        windows: a head table, by which each key/value head gets a window of its own.
+        state_budget: bytes of the state within which it gives; None for those of one window.
         check: compare the checkpoint with what transformers' own code makes of the source.
         force: write into a folder that holds other things; what we do not write stays.
-        report: is told what was compared, a line at a time.
+        report: is told who was given which window, and what was compared, a line at a time.
         given: fields of ``MemoryOptions`` by name, such as ``window=2048``; they count more than
             ``options``.
 
@@ -96,6 +101,7 @@ def convert(
         ConversionError: the source is missing, damaged or unsupported, ``out`` is in use, or the
             comparison failed.
         ConfigError: an option is unknown or out of range.
+        ExportError: the head table is another model's, or the budget too small.
     """
     options = from_keywords(MemoryOptions, given, ConfigError, options)
     refuse_trained(memory, calibration_text)
@@ -105,6 +111,8 @@ def convert(
         source, options, seed=seed, dtype=dtype, revision=revision, memory=memory
     )
     config = weights.config
+    if windows is not None:
+        give_windows(windows, config, decoder_digest(weights), state_budget, report)
 
     with storage_errors(folder), ExitStack() as stack:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -27,11 +27,13 @@ class Rows:
         bytes: of a key and a value, scales included.
         sinks: rows of every head besides its window.
         most: longest window that may be given: what the model was trained for, less the sinks.
+        beside: bytes of the state that are no rows.
     """
 
     bytes: int
     sinks: int
     most: int
+    beside: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ def allocate(table: HeadTable, budget: int, rows: Rows, least: int) -> list[list
 
     Args:
         table: what reach is worth.
-        budget: bytes of all rings together.
+        budget: bytes of the whole state.
         rows: what a row takes.
         least: shortest window that may be given; the chunk, or some tokens would be seen neither
             by a window nor by the memory.
@@ -57,16 +59,18 @@ def allocate(table: HeadTable, budget: int, rows: Rows, least: int) -> list[list
         [layers][kv_heads], each at least ``least`` and the table's shortest window.
 
     Raises:
-        ExportError: the budget is too small for the shortest windows; says what is needed.
+        ExportError: the budget is too small for the shortest windows; says the least that is not.
     """
     base = max(table.windows[0], least)
     heads = sum(len(layer) for layer in table.worth)
-    needed = heads * (base + rows.sinks) * rows.bytes
+    needed = rows.beside + heads * (base + rows.sinks) * rows.bytes
     if needed > budget:
         raise ExportError(
-            f"Windows of {base} tokens and {rows.sinks} sinks take {format_bytes(needed)} in "
-            f"{heads} heads, {format_bytes(needed - budget)} more than the budget leaves for them.",
-            "Allow more, or take fewer sinks or int8 keys and values.",
+            f"A state of {format_bytes(budget)} is too small: with {rows.sinks} sinks and the "
+            f"shortest windows, of {base} tokens, {heads} heads and the memories take "
+            f"{format_bytes(needed)}.",
+            f"The least that works is --state-budget {needed}; fewer sinks, a smaller memory or "
+            "int8 keys and values need less.",
         )
     windows = [[base] * len(layer) for layer in table.worth]
     left = (budget - needed) // rows.bytes

@@ -79,7 +79,7 @@ def find_heads(
         parameter.requires_grad_(False)
     digest = base_digest(model)
     model.to(getattr(torch, settings.precision))
-    chosen = list(_chosen(shards, settings))
+    chosen = list(chosen_sequences(shards, settings))
     longest = max((len(sequence.ids) for sequence in chosen), default=0)
     windows = band_windows(settings.shortest, longest)
     if len(windows) < 2:
@@ -102,7 +102,7 @@ def find_heads(
         left = format_duration(elapsed / done * (len(chosen) - len(found)))
         said = "nothing asked far back" if one is None else f"{one.divergence:.3f} nats"
         report(f"{len(found)} of {len(chosen)}: {sequence.kind}, {said}; {left} left")
-    table = _table(digest, windows, settings.sinks, [one for one in found if one is not None])
+    table = table_of(digest, windows, settings.sinks, [one for one in found if one is not None])
     table.save(out)
     part.unlink(missing_ok=True)
     return table
@@ -116,7 +116,7 @@ def band_windows(shortest: int, longest: int) -> list[int]:
     return windows
 
 
-def _chosen(shards: Shards, settings: HeadSettings) -> Iterator[Sequence]:
+def chosen_sequences(shards: Shards, settings: HeadSettings) -> Iterator[Sequence]:
     """The first sequences of each kind, kinds in turns, so that an early end is fair to all."""
     by_kind: dict[str, list[int]] = {}
     for number, entry in enumerate(shards.entries):
@@ -136,7 +136,7 @@ def _chosen(shards: Shards, settings: HeadSettings) -> Iterator[Sequence]:
                 )
 
 
-def _table(digest: str, windows: list[int], sinks: int, found: list[Attribution]) -> HeadTable:
+def table_of(digest: str, windows: list[int], sinks: int, found: list[Attribution]) -> HeadTable:
     """Shares of each sequence's divergence, averaged within a kind and then over kinds."""
     counts = Counter(one.kind for one in found)
     if not counts:

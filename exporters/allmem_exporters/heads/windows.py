@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,24 +10,21 @@ from allmem_exporters.heads.allocation import Rows, allocate
 from allmem_exporters.heads.head_table import HeadTable
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.model.state import state_spec
-from allmem_runtime.quantities import format_tokens
-from allmem_runtime.spec import StateSpec
-
-_RINGS = ("key", "value", "scale")
+from allmem_runtime.head_windows import ring_bytes, shares, window_lines
 
 
-def windows_by_head(
+def give_windows(
     path: Path,
     config: AllMemConfig,
     decoder: str,
     budget: int | None,
     report: Callable[[str], None],
-) -> list[list[int]]:
-    """Windows of each layer's key/value heads.
+) -> None:
+    """Give each layer's key/value heads windows of their own, in ``config``.
 
     Args:
         path: of the head table.
-        config: of the model, with sinks, chunk and cache as they shall be.
+        config: of the model, with sinks, chunk and cache as they shall be; is changed.
         decoder: digest of its weights.
         budget: bytes of the whole state; None for those of the uniform window in ``config``.
         report: is told who was given what.
@@ -51,20 +47,11 @@ def windows_by_head(
     rows = sum(t.shape[1] * t.shape[2] for _, t in spec if t.name == "key")
     if config.windows:
         rows = sum(t.shape[1] for _, t in spec if t.name == "key")
-    allowed = rings if budget is None else budget - (spec.nbytes - rings)
     most = max(config.chunk, config.max_position_embeddings - config.sinks)
-    windows = allocate(table, allowed, Rows(rings // rows, config.sinks, most), config.chunk)
-    report(f"windows by head: {told(windows)}")
-    return windows
-
-
-def ring_bytes(spec: StateSpec) -> int:
-    """Bytes of keys and values, and of their scales."""
-    return sum(tensor.nbytes for _, tensor in spec if tensor.name in _RINGS)
-
-
-def told(windows: list[list[int]]) -> str:
-    """How many heads have which window, in words."""
-    counts = Counter(window for layer in windows for window in layer)
-    parts = [f"{count} of {format_tokens(window)}" for window, count in sorted(counts.items())]
-    return f"{', '.join(parts)} tokens"
+    row = Rows(rings // rows, config.sinks, most, beside=spec.nbytes - rings)
+    windows = allocate(table, spec.nbytes if budget is None else budget, row, config.chunk)
+    config.windows, config.window = windows, max(max(layer) for layer in windows)
+    report("windows by head:")
+    told = shares(windows, config.sinks, ring_bytes(state_spec(config)))
+    for line in window_lines(windows, told):
+        report(line)

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from allmem_exporters.ablation.memory_ablation import restrain_layer
 from allmem_exporters.errors import ExportError
-from allmem_exporters.heads.windows import windows_by_head
+from allmem_exporters.heads.windows import give_windows
 from allmem_exporters.local_files import json_in
 from allmem_exporters.model.checkpoint import CheckpointWeights
 from allmem_exporters.model.config import AllMemConfig
@@ -107,9 +107,7 @@ def export_weights(
     try_texts(texts, config, str(texts))
     decoder = decoder_digest(weights)
     if options.windows is not None:
-        budget = options.state_budget
-        config.windows = windows_by_head(options.windows, config, decoder, budget, report)
-        config.window = max(max(layer) for layer in config.windows)
+        give_windows(options.windows, config, decoder, options.state_budget, report)
     check_memory(
         config,
         storage=options.storage,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
+import re
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -49,10 +51,14 @@ def test_beyond_what_was_measured_a_head_goes_on_up_to_what_the_model_was_traine
     assert allocate(heads, taken([[64, 8]]), rows, 4) == [[64, 8]]
 
 
-def test_a_budget_below_the_shortest_windows_says_what_is_needed() -> None:
-    with pytest.raises(ExportError, match="take 200 B in 2 heads, 1 B more") as refusal:
-        allocate(table([[[0.1, 0.1], [0.1, 0.1]]]), 199, ROWS, 4)
-    assert "sinks" in refusal.value.hint
+def test_a_budget_below_the_shortest_windows_says_the_least_that_works() -> None:
+    heads, rows = table([[[0.1, 0.1], [0.1, 0.1]]]), dataclasses.replace(ROWS, beside=1000)
+    with pytest.raises(ExportError, match="of 500 B is too small.* 2 heads .* 1.2 KiB") as refusal:
+        allocate(heads, 500, rows, 4)
+    (least,) = map(int, re.findall("--state-budget ([0-9]+)", refusal.value.hint))
+    assert allocate(heads, least, rows, 4) == [[8, 8]]
+    with pytest.raises(ExportError, match="too small"):
+        allocate(heads, least - 1, rows, 4)
 
 
 def test_no_other_windows_of_as_many_bytes_are_worth_more() -> None:

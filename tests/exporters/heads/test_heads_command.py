@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from tiny import write_tiny_checkpoint
+from tiny import tiny_config, write_tiny_checkpoint
 
 import allmem_runtime
 from allmem_exporters.ablation.comparison_models import export_comparison_models
@@ -106,9 +106,11 @@ def test_an_export_gives_windows_within_the_budget_and_they_are_checked(
         pass
     session.save(tmp_path / "s.allmem")
     assert model.open(tmp_path / "s.allmem").position == session.position
-    # A session of another layout is refused with both named.
-    with pytest.raises(allmem_runtime.SessionFileError, match="state layout"):
+    with pytest.raises(allmem_runtime.SessionFileError) as refusal:
         allmem_runtime.load(tmp_path / "uniform").open(tmp_path / "s.allmem")
+    there, here = refusal.value.message.split("this model is")
+    assert "in 2 layers, 40 to 72 rows of float16 a layer, windows by head" in there
+    assert "in 2 layers, 28 rows of float16 for every head" in here
 
 
 def test_a_table_of_another_model_and_a_budget_without_one_are_refused(
@@ -121,7 +123,7 @@ def test_a_table_of_another_model_and_a_budget_without_one_are_refused(
         export(checkpoint, tmp_path / "model", windows=other, check=False)
     with pytest.raises(ExportError, match="needs a head table"):
         export(checkpoint, tmp_path / "model", state_budget=1 << 20)
-    with pytest.raises(ExportError, match="more than the budget leaves"):
+    with pytest.raises(ExportError, match="of 9.8 KiB is too small"):
         export(checkpoint, tmp_path / "model", windows=table, state_budget=10_000, check=False)
 
 
@@ -134,6 +136,19 @@ def test_the_models_to_compare_have_one_window_beside_windows_by_head(
     assert by_head is not None
     for name in ("window + sinks", "AllMem, writes off"):
         assert manifests[name].windows == by_head
-    for name, window in (("full attention", 100), ("AllMem, one window", 24)):
-        assert manifests[name].windows is None
-        assert manifests[name].window >= min(window, 90)
+    one, most = manifests["AllMem, one window"], manifests["AllMem"].state.nbytes
+    assert one.windows is None and manifests["full attention"].windows is None
+    assert manifests["full attention"].window >= 90
+    row = one.backbone.layers * one.backbone.kv_heads * 2 * 2 * one.backbone.head_dim
+    assert most - row < one.state.nbytes <= most
+
+
+def test_a_checkpoint_that_has_windows_by_head_keeps_them_in_the_models_to_compare(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    by_head = write_tiny_checkpoint(tmp_path / "by head", tiny_config(windows=[[24, 40], [16, 16]]))
+    rows = export_comparison_models(by_head, tmp_path / "rows", longest=90)
+    manifests = {row.name: open_package(row.folder).manifest for row in rows}
+    for name in ("AllMem", "window + sinks", "AllMem, writes off"):
+        assert manifests[name].windows == ((24, 40), (16, 16))
+    assert manifests["AllMem, one window"].window == 24

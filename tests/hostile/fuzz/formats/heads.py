@@ -10,7 +10,7 @@ from hostile.fuzz.mutate_json import mutated_json_bytes
 from tiny import tiny_config
 
 from allmem_exporters.heads.head_table import HeadTable
-from allmem_exporters.heads.windows import windows_by_head
+from allmem_exporters.heads.windows import give_windows
 
 FILE = "heads.json"
 
@@ -28,8 +28,7 @@ def _mutate(files: Files, draw: Random) -> Files:
 def _reader(good: Path) -> Read:
     def read(folder: Path) -> None:
         config = tiny_config()
-        config.windows = windows_by_head(folder / FILE, config, "d" * 64, None, lambda line: None)
-        config.window = max(max(layer) for layer in config.windows)
+        give_windows(folder / FILE, config, "d" * 64, None, lambda line: None)
         config.check()
 
     return read
