@@ -38,6 +38,9 @@ NEAR_BY_LIKENESS = 0.7
 CANDIDATES = 400
 """Passages that are compared with the question by likeness, those first that share its words."""
 
+COMPARED = 64
+"""Passages at least, if the text has as many, that tell how rare a token is."""
+
 _FEW_CANDIDATES = 64
 
 _Ranked = tuple[int, float, set[str]]
@@ -78,7 +81,8 @@ def search(
     ranked = _ranked(store, asked, last, CANDIDATES if like else _FEW_CANDIDATES)
     near, judge = NEAR, _by_words(asked.words)
     if like:
-        near, (ranked, judge) = NEAR_BY_LIKENESS, _by_likeness(store, until, asked, ranked, like)
+        near = NEAR_BY_LIKENESS
+        ranked, judge = _by_likeness(store, until, last, asked, ranked, like)
     chosen: list[_Found] = []
     left = tokens
     named: set[str] = set()
@@ -116,21 +120,37 @@ def _by_words(weights: dict[str, float]) -> Judge:
 
 
 def _by_likeness(
-    store: Store, until: Mark, asked: Weights, ranked: list[_Ranked], like: Likeness
+    store: Store, until: Mark, last: int, asked: Weights, ranked: list[_Ranked], like: Likeness
 ) -> tuple[list[_Ranked], Judge]:
-    """The candidates in the order of their likeness, and who judges parts of them."""
+    """The candidates in the order of their likeness, and who judges parts of them.
+
+    Candidates are told apart by what few of them have. A part is judged by what is rare in the text
+    as a whole: a name that is asked for may be in every candidate.
+    """
     rows = [(store.row(number, until), number, names) for number, _, names in ranked]
     texts = [row.text if row else "" for row, _, _ in rows]
-    judges = [(factor, like(text, texts)) for text, factor in asked.turns]
+    others = set(_evenly(last, COMPARED - len(rows))) - {number for _, number, _ in rows}
+    beside = [row.text for number in sorted(others) if (row := store.row(number, until))]
 
-    def judge(texts: Sequence[str]) -> Sequence[float]:
-        each = [[factor * score for score in one(texts)] for factor, one in judges]
-        return [sum(scores) for scores in zip(*each, strict=True)]
+    def judge_among(compared: Sequence[str]) -> Judge:
+        judges = [(factor, like(text, compared)) for text, factor in asked.turns]
 
-    found = [
-        (number, score, names) for (_, number, names), score in zip(rows, judge(texts), strict=True)
-    ]
-    return sorted(found, key=lambda item: (-item[1], item[0])), judge
+        def judge(parts: Sequence[str]) -> Sequence[float]:
+            each = [[factor * score for score in one(parts)] for factor, one in judges]
+            return [sum(scores) for scores in zip(*each, strict=True)]
+
+        return judge
+
+    scores = judge_among(texts)(texts)
+    found = [(number, score, names) for (_, number, names), score in zip(rows, scores, strict=True)]
+    order = sorted(found, key=lambda item: (-item[1], item[0]))
+    return order, judge_among([*texts, *beside])
+
+
+def _evenly(last: int, count: int) -> list[int]:
+    """Numbers of as many passages from the first to the last, of all if there are fewer."""
+    count = min(last, count)
+    return [1 + place * last // count for place in range(count)]
 
 
 def _ranked(store: Store, weights: Weights, last: int, most: int) -> list[_Ranked]:
