@@ -8,6 +8,9 @@ from allmem_runtime.progress import Printer, Reading
 from allmem_runtime.session.session import Session
 from allmem_runtime.text.reading import Progress
 
+LONG = 2048
+"""Bytes of a question whose reading is shown, about 500 tokens."""
+
 SHOWN_AFTER = 1.0
 """Seconds of reading from which on it is shown."""
 
@@ -30,7 +33,8 @@ class LongQuestion:
 
     def told(self, step: Progress) -> None:
         """The reading went on by a piece."""
-        if self._last is None and time.monotonic() - self._began < SHOWN_AFTER:
+        soon = time.monotonic() - self._began < SHOWN_AFTER
+        if self._size < LONG or (soon and self._last is None):
             return
         left = (self._size - step.source_bytes) / step.source_bytes if step.source_bytes else None
         self._last = Reading(

@@ -4,8 +4,8 @@ A small model mixes several passages up, and what it read before them distracts 
 read by itself, on a session that has read nothing else, with the question behind it. The answer
 goes on from the one that makes the question likeliest, which takes no reading beyond that. This is
 the question likelihood of Sachan et al., "Improving Passage Retrieval with Zero-Shot Question
-Generation" (https://arxiv.org/abs/2204.07496). A passage that does not make the question likelier
-than it is by itself, nor has most of its words, is about something else.
+Generation" (https://arxiv.org/abs/2204.07496). A passage that makes the question unlikelier than
+it is by itself, and has few of its words, is about something else.
 """
 
 from __future__ import annotations
@@ -28,8 +28,12 @@ FOUND = 1.5
 """What the search's score of a passage counts, as a share of the best one's, beside the mean
 natural logarithm of the probabilities of the question's tokens."""
 
+UNLIKELIER = 0.75
+"""By how much the logarithm of a question's probability may be smaller behind a passage that fits
+than by itself, times the root of the question's tokens."""
+
 HELD = 0.5
-"""Share of the question's words with which a passage fits though it makes the question no likelier:
+"""Share of the question's words with which a passage fits though it makes the question unlikelier:
 of a short one, such as "Which pier?", little else can be known."""
 
 Search = Callable[[Generating, threading.Event], tuple[str, Sequence[Passage]]]
@@ -169,7 +173,7 @@ class Rereading:
             likely, count = self._reader.likelihood(prompt.tokens[begun:], asked), len(asked)
             fits = likely / max(1, count) + FOUND * prompt.score / max(first, 1e-9)
             if not prompt.passages:
-                least = likely
+                least = likely - UNLIKELIER * math.sqrt(count + 1)
             elif likely > least or prompt.share >= HELD:
                 fitting += prompt.passages
                 if fits > most:

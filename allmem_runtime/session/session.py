@@ -61,9 +61,9 @@ class Session(Finding):
         Passages are found where the text of what was read is kept; see ``keep_text``. Together
         they take a part of the window at most. Each is read again by itself, on a session that has
         read nothing but the instruction and the last exchanges of this one, and the answer is
-        written from the one that makes the question likeliest. Those that make it no likelier are
-        left out; a question in another language than the text's is looked up by a translation.
-        Where none fits, a fork answers.
+        written from the one that makes the question likeliest. Those about something else are left
+        out; a question in another language than the text's is looked up by a translation. Where
+        none fits, a fork answers.
 
         Args:
             question: text of the user; nothing in it acts as a control token.

@@ -86,10 +86,12 @@ def test_it_is_shown_like_the_reading_of_a_source(
     assert "the question" not in command(*asked, "--quiet").err
 
 
-def test_a_question_that_is_read_in_a_moment_is_not_shown(
-    command: Command, toy_dir: Path, book: Path
+@pytest.mark.parametrize("question", [QUESTION, LONG])
+def test_a_short_question_and_one_that_is_read_in_a_moment_are_not_shown(
+    command: Command, toy_dir: Path, book: Path, question: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = command("allmem-run", toy_dir, book, "--prompt", QUESTION, *SHORT)
+    monkeypatch.setattr(long_question, "SHOWN_AFTER", 1e9 if question == LONG else -1.0)
+    result = command("allmem-run", toy_dir, book, "--prompt", question, *SHORT)
     assert "the question" not in result.err
 
 

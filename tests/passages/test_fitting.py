@@ -25,6 +25,7 @@ def room(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     monkeypatch.setattr(finding, "PASSAGES_SHARE", 20)
     monkeypatch.setattr(rereading, "HELD", 2.0)
+    monkeypatch.setattr(rereading, "UNLIKELIER", 0.0)
 
 
 @pytest.fixture
@@ -68,6 +69,19 @@ def test_only_one_that_does_is_answered_from_and_told(toy: Model, likes: Likes) 
     assert len(found) > 1
     assert ["teapot" in passage.text for passage in answer.passages] == [True]
     assert text_of(toy, tokens).count(QUESTION) == len(found) + 1  # once without a passage
+
+
+def test_one_that_makes_it_hardly_unlikelier_fits(
+    toy: Model, likes: Likes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = read(toy.session(text=True), BOOK)
+    root = len(toy.tokenizer.encode_text(QUESTION)) ** 0.5
+    monkeypatch.setattr(rereading, "UNLIKELIER", 0.75)
+    for less, told in ((0.7, True), (0.8, False)):
+        likes(-less * root)
+        answer = session.answer(QUESTION, passages=1, sampling=SHORT)
+        assert answer.text is not None
+        assert bool(answer.passages) == told
 
 
 def test_one_that_has_most_of_the_question_s_words_fits_all_the_same(
