@@ -71,3 +71,21 @@ def test_kept_text_is_searched_by_likeness(like: Likeness) -> None:
         return found[0].text if found else ""
 
     assert "canary" in first(like)
+
+
+def test_a_part_is_chosen_by_what_is_rare_in_the_text_and_not_among_the_few_that_fit(
+    like: Likeness,
+) -> None:
+    """All that fit have the name; rain, which is everywhere, only one of them."""
+    filler = "They said this and that of one thing and another, as people do on such days. "
+    weather = f"{filler}Rain fell then. {filler * 6}\n\n"
+    told = [f"{filler * 4}Henrike bought a {thing}. {filler * 2}" for thing in ("ledger", "bird")]
+    both = f"Rain fell then. {filler * 4}Henrike bought a canary. {filler}"
+    text = "".join(f"{weather * 4}{part}\n\n" for part in (*told, both, ""))
+    kept = Text(None, like)
+    at = kept.take("", Segment("a.txt", text, 0, len(text), 0, len(text) // 4))
+
+    (found,) = kept.find(at, "What did Henrike do when rain fell?", (), 1, 110, len)
+
+    assert found.sentence == "Henrike bought a canary."
+    assert found.sentence in found.text
