@@ -7,13 +7,23 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import (
+    GraniteConfig,
+    GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    SeedOssConfig,
+    SeedOssForCausalLM,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
 )
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
@@ -45,6 +55,14 @@ _LLAMA3 = {
 }
 _LINEAR = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}
 
+_PARTIAL = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
+_MULTIPLIERS = {
+    "embedding_multiplier": 3.0,
+    "attention_multiplier": 0.2,
+    "residual_multiplier": 0.4,
+    "logits_scaling": 5.0,
+}
+
 DECODERS: dict[str, tuple[type, type, dict[str, Any]]] = {
     "llama tied": (LlamaConfig, LlamaForCausalLM, {"tie_word_embeddings": True}),
     "llama untied": (LlamaConfig, LlamaForCausalLM, {}),
@@ -66,6 +84,22 @@ DECODERS: dict[str, tuple[type, type, dict[str, Any]]] = {
         Qwen3ForCausalLM,
         {"head_dim": 16, "rope_parameters": _YARN},
     ),
+    "mistral": (MistralConfig, MistralForCausalLM, {"sliding_window": 200}),
+    "mistral without a window": (MistralConfig, MistralForCausalLM, {"sliding_window": None}),
+    "granite": (GraniteConfig, GraniteForCausalLM, _MULTIPLIERS),
+    "granite tied, with biases": (
+        GraniteConfig,
+        GraniteForCausalLM,
+        {**_MULTIPLIERS, "tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True},
+    ),
+    "phi3": (Phi3Config, Phi3ForCausalLM, {"sliding_window": 200}),
+    "phi3 partial rope": (Phi3Config, Phi3ForCausalLM, {"rope_parameters": _PARTIAL}),
+    "smollm3": (
+        SmolLM3Config,
+        SmolLM3ForCausalLM,
+        {"num_hidden_layers": 4, "no_rope_layers": [1, 0, 1, 1]},
+    ),
+    "seed_oss": (SeedOssConfig, SeedOssForCausalLM, {"head_dim": 16}),
 }
 
 
@@ -101,7 +135,7 @@ def masked_attention_logits(
     config, inner = model.config, model.model
     batch, time = input_ids.shape
     dim = inner.layers[0].self_attn.head_dim
-    hidden = inner.embed_tokens(input_ids)
+    hidden = inner.embed_tokens(input_ids) * getattr(config, "embedding_multiplier", 1.0)
     rotary: LlamaRotaryEmbedding = inner.rotary_emb
     now = torch.arange(time)
     allowed = (now[None] <= now[:, None]) & (
@@ -110,29 +144,38 @@ def masked_attention_logits(
 
     def turned(x: Tensor, positions: Tensor) -> Tensor:  # x [batch, heads, time, dim]
         cos, sin = (part[:, None] for part in rotary(x, positions[None]))
+        x, rest = x.split([cos.shape[-1], x.shape[-1] - cos.shape[-1]], dim=-1)
         first, second = x.chunk(2, dim=-1)
-        return x * cos + torch.cat([-second, first], dim=-1) * sin
+        return torch.cat([x * cos + torch.cat([-second, first], dim=-1) * sin, rest], dim=-1)
 
     for layer in inner.layers:
         attention = layer.self_attn
         x = layer.input_layernorm(hidden)
 
-        def heads(projection: torch.nn.Module, x: Tensor = x) -> Tensor:
-            return projection(x).reshape(batch, time, -1, dim)
+        def heads(flat: Tensor) -> Tensor:
+            return flat.reshape(batch, time, -1, dim)
 
-        query, key = heads(attention.q_proj), heads(attention.k_proj)
+        if hasattr(attention, "qkv_proj"):
+            sizes = [dim * config.num_attention_heads, *[dim * config.num_key_value_heads] * 2]
+            query, key, value = map(heads, attention.qkv_proj(x).split(sizes, dim=-1))
+        else:
+            query, key, value = (
+                heads(projection(x))
+                for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
+            )
         if hasattr(attention, "q_norm"):
             query, key = attention.q_norm(query), attention.k_norm(key)
-        query, key = query.transpose(1, 2), key.transpose(1, 2)
-        value = heads(attention.v_proj).transpose(1, 2)
+        query, key, value = (part.transpose(1, 2) for part in (query, key, value))
         group = config.num_attention_heads // config.num_key_value_heads
-        key = turned(key, now).repeat_interleave(group, dim=1)
+        turn = turned if getattr(attention, "use_rope", True) else lambda x, positions: x
+        key = turn(key, now).repeat_interleave(group, dim=1)
         value = value.repeat_interleave(group, dim=1)
-        near = turned(query, now) @ key.mT
-        far = turned(query, now.clamp(max=sinks + window - 1)) @ key.mT
-        scores = torch.where(now[None] < sinks, far, near) * dim**-0.5
+        near = turn(query, now) @ key.mT
+        far = turn(query, now.clamp(max=sinks + window - 1)) @ key.mT
+        scores = torch.where(now[None] < sinks, far, near) * attention.scaling
         weights = scores.masked_fill(~allowed, float("-inf")).softmax(-1)
         mixed = (weights @ value).transpose(1, 2).reshape(batch, time, -1)
-        hidden = hidden + attention.o_proj(mixed)
-        hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
-    return model.lm_head(inner.norm(hidden))
+        scale = getattr(config, "residual_multiplier", 1.0)
+        hidden = hidden + scale * attention.o_proj(mixed)
+        hidden = hidden + scale * layer.mlp(layer.post_attention_layernorm(hidden))
+    return model.lm_head(inner.norm(hidden)) / getattr(config, "logits_scaling", 1.0)

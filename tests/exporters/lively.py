@@ -31,6 +31,20 @@ FAMILIES = {
         sink_rope="true",
         hidden_act="relu",
     ),
+    "granite, multipliers": tiny_config(
+        backbone="granite",
+        embedding_scale=3.0,
+        attention_scale=0.3,
+        residual_scale=0.4,
+        logits_scale=0.2,
+        attention_bias=True,
+        mlp_bias=True,
+    ),
+    "smollm3, a layer without rope": tiny_config(backbone="smollm3", unrotated_layers=[1]),
+    "phi3, partial rope": tiny_config(
+        backbone="phi3",
+        rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5},
+    ),
     "llama, gelu_pytorch_tanh": tiny_config(hidden_act="gelu_pytorch_tanh"),
 }
 

@@ -82,7 +82,7 @@ def test_every_field_of_a_family_is_known(family: str) -> None:
         config_fields._UNDERSTOOD
         | config_fields._WITHOUT_EFFECT
         | config_fields._ONLY.keys()
-        | config_fields._OF_FAMILY[family]
+        | FAMILIES[family].fields
     )
     assert {field.name for field in dataclasses.fields(CONFIG_MAPPING[family])} <= known
 

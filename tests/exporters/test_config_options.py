@@ -46,6 +46,13 @@ from allmem_ops.schema import SLIDING_WINDOW_ATTENTION, TTT_MEMORY
                      id="num_attention_heads"),
         pytest.param({"backbone": "qwen2", "attention_bias": True}, id="attention_bias"),
         pytest.param({"backbone": "qwen3", "mlp_bias": True}, id="mlp_bias"),
+        pytest.param({"embedding_scale": 0.0}, id="embedding_scale"),
+        pytest.param({"attention_scale": float("inf")}, id="attention_scale"),
+        pytest.param({"residual_scale": -0.2}, id="residual_scale"),
+        pytest.param({"logits_scale": 0.0}, id="logits_scale"),
+        pytest.param({"unrotated_layers": [30]}, id="unrotated_layers"),
+        pytest.param({"trained_window": 0}, id="trained_window"),
+        pytest.param({"trained_window": 512, "window": 513}, id="window beyond the trained one"),
     ],
 )  # fmt: skip
 def test_value_out_of_range_is_refused_by_name(
@@ -89,6 +96,12 @@ def test_rope_parameters_of_the_caller_stay_as_they_are() -> None:
     rope = {"rope_type": "default"}
     AllMemConfig(rope_parameters=rope)
     assert rope == {"rope_type": "default"}
+
+
+def test_layers_without_rope_do_not_go_with_yarn() -> None:
+    rope = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}
+    with pytest.raises(ConfigError, match="unrotated_layers do not go with"):
+        AllMemConfig(rope_parameters=rope, unrotated_layers=[1])
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ NAMES = ["llama tied", "llama untied", "llama with wide heads", "qwen2", "qwen3 
 
 
 def test_every_family_is_read_from_gguf_here() -> None:
-    assert {DECODERS[name][0].model_type for name in NAMES} == set(FAMILIES)
+    readable = {name for name, family in FAMILIES.items() if family.gguf}
+    assert {DECODERS[name][0].model_type for name in NAMES} == readable
 
 
 @pytest.mark.parametrize("name", NAMES)

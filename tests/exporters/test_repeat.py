@@ -49,8 +49,12 @@ def traced_whole(
         (FAMILIES["llama, gelu_pytorch_tanh"], tiny_model, "float16"),
         (tiny_config(windows=WINDOWS, window=32, num_hidden_layers=LAYERS, cache_dtype="int8"),
          lively_model, "float32"),
+        (FAMILIES["granite, multipliers"], lively_model, "float32"),
+        (tiny_config(backbone="smollm3", num_hidden_layers=LAYERS, unrotated_layers=[1, 4]),
+         lively_model, "float32"),
     ],
-    ids=["llama", "float16", "untied", "zero biases", "gelu", "windows by head"],
+    ids=["llama", "float16", "untied", "zero biases", "gelu", "windows by head", "multipliers",
+         "layers without rope"],
 )  # fmt: skip
 def test_copied_layers_are_the_traced_ones_to_the_byte(
     config: AllMemConfig, make: object, activations: str, monkeypatch: pytest.MonkeyPatch

@@ -16,7 +16,8 @@ from allmem_exporters.sources import backbone_options
 @pytest.mark.parametrize("name", DECODERS)
 def test_frequencies_are_bit_for_bit_those_of_transformers(name: str) -> None:
     model = decoder(name)
-    config = AllMemConfig(**backbone_options(model.config, name), mem_width=16)
+    options = backbone_options(model.config, name)
+    config = AllMemConfig(**options, mem_width=16, window=64, chunk=16)
     frequencies, amplitude = rotary_frequencies(config)
     assert torch.equal(torch.tensor(frequencies), model.model.rotary_emb.inv_freq)
     assert amplitude == model.model.rotary_emb.attention_scaling

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def test_every_decoder_agrees_with_transformers(tmp_path: Path, name: str) -> No
     (line,) = checked(tmp_path / "source", tmp_path / "texts")
     # float32: sums in another order, and transformers' angles are rounded to float32.
     assert error_in(line) < 1e-5
-    assert "through all 2 layers" in line
+    assert f"through all {DECODERS[name][2].get('num_hidden_layers', 2)} layers" in line
 
 
 @pytest.mark.parametrize("name", ["llama tied", "llama untied", "qwen2", "qwen3 tied"])
@@ -102,7 +103,7 @@ def test_text_reaches_beyond_the_length_that_the_rope_was_scaled_from(tmp_path: 
 def test_rows_in_another_order_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_gguf(tmp_path / "tiny.gguf")
     family = FAMILIES["llama"]
-    monkeypatch.setitem(FAMILIES, "llama", type(family)("Llama", mlp_bias=True, gguf_pairs=False))
+    monkeypatch.setitem(FAMILIES, "llama", replace(family, gguf_pairs=False))
     with pytest.raises(ConversionError, match=r"tiny\.gguf: the converted model differs"):
         convert(tmp_path / "tiny.gguf", tmp_path / "out", MEMORY)
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.gguf"]
@@ -114,7 +115,7 @@ def test_making_a_model_refuses_the_same_before_anything_is_traced(
 ) -> None:
     write_gguf(tmp_path / "tiny.gguf")
     family = FAMILIES["llama"]
-    monkeypatch.setitem(FAMILIES, "llama", type(family)("Llama", mlp_bias=True, gguf_pairs=False))
+    monkeypatch.setitem(FAMILIES, "llama", replace(family, gguf_pairs=False))
     lines: list[str] = []
     with pytest.raises(ConversionError, match="the converted model differs"):
         make(tmp_path / "tiny.gguf", tmp_path / "out", MEMORY, report=lines.append)
@@ -163,7 +164,7 @@ def test_one_matrix_of_the_pretrained_model_lies_in_memory_at_a_time(tmp_path: P
             return found.weights.rows(name, first, end)
 
     watched = type(found)(found.config, Watched())
-    reading = PretrainedReading(watched, range(97), torch.float32, torch.float32)
+    reading = PretrainedReading(watched, range(97), 3, torch.float32, torch.float32)
     reading.logits([1, 2, 3])
     assert len(there) == 2 * 12 + 1 and max(there) == 1, "a weight beside its bias at most"
     assert all(parameter.device.type == "meta" for parameter in reading.model.parameters())
@@ -188,3 +189,27 @@ def test_command_prints_what_was_compared_unless_it_shall_not(tmp_path: Path) ->
     assert "compared with transformers' own code: logits of 80 tokens" in result.stderr
     result = CliRunner().invoke(command, [*arguments, "--no-check"], catch_exceptions=False)
     assert result.exit_code == 0 and "compared" not in result.stderr
+
+
+def test_window_that_a_model_was_trained_with_is_compared(tmp_path: Path) -> None:
+    write_folder(tmp_path / "source", "mistral")
+    assert error_in(checked(tmp_path / "source", tmp_path / "texts")[0]) < 1e-5
+    with pytest.raises(ConversionError, match="differs from transformers' own"):
+        checked(tmp_path / "source", tmp_path / "texts", trained_window=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("granite", {"embedding_scale": 3.1}),
+        ("granite", {"attention_scale": 0.21}),
+        ("granite", {"residual_scale": 0.41}),
+        ("granite", {"logits_scale": 0.21}),
+        ("smollm3", {"unrotated_layers": [2]}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
+)
+def test_another_multiplier_is_refused(tmp_path: Path, name: str, changes: dict[str, Any]) -> None:
+    write_folder(tmp_path / "source", name)
+    with pytest.raises(ConversionError, match="differs from transformers' own"):
+        checked(tmp_path / "source", tmp_path / "texts", **changes)

@@ -39,6 +39,7 @@ from allmem_exporters.model.memory_options import MemoryOptions
 from allmem_exporters.model.modeling import AllMemForCausalLM
 from allmem_exporters.model.weights import EMBEDDING, HEAD, Table, decoder_digest
 from allmem_exporters.sources import Source, backbone_options, open_source
+from allmem_exporters.sources.packed_weights import UnpackedWeights, WeightsByName
 from allmem_exporters.tensor_reader import Entry
 from allmem_exporters.texts_trial import try_texts
 from allmem_runtime.files.atomic import storage_errors, sync, sync_folder
@@ -233,7 +234,9 @@ def convert_model(
                 f"says {value!r}.",
                 "Derive the configuration from the model.",
             )
-    tensors = ((name, tensor.detach()) for name, tensor in pretrained.state_dict().items())
+    found = WeightsByName({n: t.detach() for n, t in pretrained.state_dict().items()})
+    unpacked = UnpackedWeights(found, found.entries, config.family.packed, backbone, origin)
+    tensors = ((name, unpacked.tensor(name)) for name in unpacked.entries)
     model = assemble(config, tensors, None, origin)
     initialize_memories(model.model, seed)
     return model

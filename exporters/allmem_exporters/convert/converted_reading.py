@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.model.decoder import DecoderLayer
-from allmem_exporters.model.layers import Cuts
+from allmem_exporters.model.layers import Cuts, scaled
 from allmem_exporters.model.memory_layer import MEMORY
 from allmem_exporters.model.modeling import pieces
 from allmem_exporters.model.rope import rotary_frequencies
@@ -42,17 +42,21 @@ def _silence(layer: DecoderLayer) -> None:
     layer.allmem = _Silent()  # type: ignore[assignment]
 
 
-def covering(config: AllMemConfig, length: int) -> AllMemConfig:
-    """The configuration of the same model with a window that covers a text."""
-    wide = copy(config)
-    wide.windows, wide.window, wide.chunk = None, length, min(config.chunk, length)
-    wide.cache_dtype = "float32"
-    return wide
+def _with_window(config: AllMemConfig, window: int) -> AllMemConfig:
+    """The configuration of the same model without sinks and with another window."""
+    changed = copy(config)
+    changed.windows, changed.window, changed.sinks = None, window, 0
+    changed.chunk, changed.cache_dtype = min(config.chunk, window), "float32"
+    return changed
 
 
 @torch.inference_mode()
 def converted_logits(
-    weights: ModelWeights, vocabulary: Sequence[int], tokens: Sequence[int], dtype: torch.dtype
+    weights: ModelWeights,
+    vocabulary: Sequence[int],
+    tokens: Sequence[int],
+    window: int,
+    dtype: torch.dtype,
 ) -> Tensor:
     """Of each token the logits of some tokens, [time, vocabulary].
 
@@ -60,22 +64,23 @@ def converted_logits(
         weights: of the model.
         vocabulary: tokens, by their rows.
         tokens: a text, by places in the vocabulary.
+        window: that all layers have; there are no sinks.
         dtype: to compute in, float32 or float64.
     """
-    config = covering(weights.config, len(tokens))
+    config = _with_window(weights.config, window)
     changed = ChangedWeights(weights, _silence, config)
 
     def rows(name: str) -> Tensor:
         return torch.cat([weights.rows(name, row, row + 1) for row in vocabulary]).to(dtype)
 
-    hidden = rows(EMBEDDING)[list(tokens)][None]
+    hidden = scaled(rows(EMBEDDING)[list(tokens)][None], config.embedding_scale)
     frequencies = torch.tensor(rotary_frequencies(config)[0], dtype=torch.float32)
     cuts = pieces(0, len(tokens), config.chunk)
     for index in range(config.num_hidden_layers):
         layer = load_layer(changed, index, lambda name: not f".{name}".startswith(MEMORY))
         state = blank_layer(config, index, dtype=dtype).tensors()
         hidden, *_ = layer.to(dtype)(hidden, torch.tensor([0]), frequencies, cuts, *state)
-    gain = weights.tensor(LAST_NORM).to(dtype)
+    gain = scaled(weights.tensor(LAST_NORM).to(dtype), config.logits_scale)
     hidden = nn.functional.rms_norm(hidden, (hidden.shape[-1],), gain, config.rms_norm_eps)
     head = EMBEDDING if config.tie_word_embeddings else HEAD
     return (hidden @ rows(head).T)[0]

@@ -24,6 +24,7 @@ class PretrainedReading:
     Args:
         pretrained: the source.
         vocabulary: the tokens that it knows, by their rows.
+        window: in place of the one that all layers have, where they have one.
         stored: the type that every weight is rounded to first.
         dtype: that it computes in.
     """
@@ -32,12 +33,13 @@ class PretrainedReading:
         self,
         pretrained: Pretrained,
         vocabulary: Sequence[int],
+        window: int,
         stored: torch.dtype,
         dtype: torch.dtype,
     ) -> None:
         self._weights, self._vocabulary = pretrained.weights, vocabulary
         self._stored, self._dtype = stored, dtype
-        self.model = _without_values(pretrained, len(vocabulary))
+        self.model = _without_values(pretrained, len(vocabulary), window)
         ends = [self.model.get_input_embeddings(), self.model.get_output_embeddings()]
         tied = bool(getattr(pretrained.config, "tie_word_embeddings", False))
         names = {id(module): name for name, module in self.model.named_modules()}
@@ -93,10 +95,12 @@ def _unloading(module: nn.Module, inputs: object, output: object) -> None:
             module._parameters[leaf] = nn.Parameter(empty, requires_grad=False)
 
 
-def _without_values(pretrained: Pretrained, tokens: int) -> PreTrainedModel:
+def _without_values(pretrained: Pretrained, tokens: int, window: int) -> PreTrainedModel:
     """The model on the device ``meta``, but for what it computes from its configuration."""
     config = deepcopy(pretrained.config)
     config.vocab_size, config.pad_token_id = tokens, None
+    if getattr(config, "sliding_window", None) is not None:
+        config.sliding_window = window
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
             config, dtype=torch.float32, attn_implementation="eager", trust_remote_code=False

@@ -34,6 +34,8 @@ _WITHOUT = "`--no-check` converts it without the comparison."
 _TOKENS = 48
 """Different tokens of the text."""
 _LENGTH = 80
+_WINDOW = 24
+"""Of layers that have a window of their own, so that the text is longer than it."""
 _MOST = 512
 """Tokens that a text may have to reach beyond a length the rope was scaled from."""
 
@@ -65,10 +67,12 @@ def check_conversion(
     vocabulary = sorted({0, *inner, config.vocab_size - 1})
     text = rng.integers(0, len(vocabulary), _length(config)).tolist()
     positions = _positions(config)
+    window = len(text) if config.trained_window is None else _WINDOW
     for dtype in (torch.float32, torch.float64):
-        found = converted_logits(weights, vocabulary, text, dtype)
+        found = converted_logits(weights, vocabulary, text, window, dtype)
         with named_failure(f"{name}: transformers' own code cannot run it", _WITHOUT):
-            reading = PretrainedReading(source.pretrained(), vocabulary, stored, dtype)
+            pretrained = source.pretrained()
+            reading = PretrainedReading(pretrained, vocabulary, _WINDOW, stored, dtype)
             wanted, rotations = reading.logits(text), list(reading.rotations(positions))
         if (error := _relative_rms(found, wanted)) <= TOLERANCE:
             break

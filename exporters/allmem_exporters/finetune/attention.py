@@ -36,6 +36,10 @@ class Rotary(NamedTuple):
     frequencies: Tensor
     amplitude: float
 
+    def of(self, attention: WindowAttention) -> Rotary:
+        """Of one layer, which may turn nothing."""
+        return self if attention.rotated else Rotary(torch.zeros_like(self.frequencies), 1.0)
+
     def __call__(self, x: Tensor, positions: Tensor) -> Tensor:
         """Rotate x [batch, heads, time, head_dim] at positions [time]."""
         turned = rotate(x.transpose(1, 2), positions, self.frequencies, self.amplitude)
@@ -55,7 +59,7 @@ def project(attention: WindowAttention, x: Tensor, rotary: Rotary) -> Heads:
         epsilon = float(attention.attributes["norm_epsilon"])
         query = head_norm(exact(query), attention.q_norm.weight, epsilon).to(x.dtype)
         key = head_norm(exact(key), attention.k_norm.weight, epsilon).to(x.dtype)
-    positions = torch.arange(time, device=x.device)
+    positions, rotary = torch.arange(time, device=x.device), rotary.of(attention)
     query, key, value = (h.transpose(1, 2) for h in (query, key, value))
     return Heads(query, rotary(key, positions), value)
 
@@ -63,6 +67,7 @@ def project(attention: WindowAttention, x: Tensor, rotary: Rotary) -> Heads:
 def full_attention(attention: WindowAttention, heads: Heads, rotary: Rotary) -> Tensor:
     """What the pretrained model does: [batch, time, hidden_size]."""
     positions = torch.arange(heads.query.shape[2], device=heads.query.device)
+    rotary = rotary.of(attention)
     mixed = functional.scaled_dot_product_attention(
         rotary(heads.query, positions),
         heads.key,
@@ -90,7 +95,7 @@ def windowed_attention(
         sinks: first tokens seen by all.
     """
     time, device = heads.query.shape[2], heads.query.device
-    positions = torch.arange(time, device=device)
+    positions, rotary = torch.arange(time, device=device), rotary.of(attention)
     turned = rotary(heads.query, positions)
     clamped = attention.attributes["sink_rope"] == "clamped"
     at_sinks = positions.clamp(max=sinks + window - 1) if clamped else positions

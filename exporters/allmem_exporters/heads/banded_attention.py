@@ -41,6 +41,7 @@ def banded_attention(
     """
     time = heads.query.shape[2]
     positions = torch.arange(time, device=heads.query.device)
+    rotary = rotary.of(attention)
     turned = rotary(heads.query, positions)
     at_sinks = [
         rotary(heads.query, positions.clamp(max=sinks + window - 1)) if sinks else turned

@@ -47,7 +47,8 @@ def give_windows(
     rows = sum(t.shape[1] * t.shape[2] for _, t in spec if t.name == "key")
     if config.windows:
         rows = sum(t.shape[1] for _, t in spec if t.name == "key")
-    most = max(config.chunk, config.max_position_embeddings - config.sinks)
+    most = config.max_position_embeddings - config.sinks
+    most = max(config.chunk, min(most, config.trained_window or most))
     row = Rows(rings // rows, config.sinks, most, beside=spec.nbytes - rings)
     windows = allocate(table, spec.nbytes if budget is None else budget, row, config.chunk)
     config.windows, config.window = windows, max(max(layer) for layer in windows)

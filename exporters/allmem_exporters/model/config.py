@@ -54,6 +54,7 @@ _FROM_OTHERS = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_la
                 "max_position_embeddings")  # fmt: skip
 """Sizes that a pretrained model's configuration gives under the same names."""
 
+_SCALES = (1e-6, 1e6)
 _NUMBERS: dict[str, tuple[float, float]] = {
     "rms_norm_eps": (1e-12, 1e-2),
     "initializer_range": (0.0, 1.0),
@@ -61,7 +62,12 @@ _NUMBERS: dict[str, tuple[float, float]] = {
     "mem_epsilon": (1e-12, 1e-2),
     "lr_init": (1e-8, 10.0),
     "theta_rel": (0.0, 1e6),
+    "embedding_scale": _SCALES,
+    "attention_scale": _SCALES,
+    "residual_scale": _SCALES,
+    "logits_scale": _SCALES,
 }
+_MAY_BE_NONE = ("attention_scale",)
 
 _FOLLOWS: Any = None
 """Default of a size that follows from others: it is filled in at once, so nobody reads the None."""
@@ -111,7 +117,12 @@ class AllMemConfig(PretrainedConfig):
     """Configuration of a pretrained decoder with a window, sinks and a neural memory.
 
     The decoder's fields bear the names that transformers gives them, and ``backbone`` is its
-    family. The fields of window and memory are those of ``MemoryOptions``, which says what each
+    family. ``embedding_scale``, ``residual_scale`` and ``logits_scale`` multiply embedded tokens,
+    what each branch adds, and logits; ``attention_scale`` the products of queries and keys, None
+    being one over the root of ``head_dim``. Positions turn nothing in ``unrotated_layers``, and
+    ``trained_window`` is what all layers saw in training, if that was a window.
+
+    The fields of window and memory are those of ``MemoryOptions``, which says what each
     does; here they have their defaults and ranges. ``mem_width`` of None is
     ``default_memory_width``, ``mem_heads`` of None the number of key/value heads. ``windows`` are
     those of each layer's key/value heads where they differ; ``window`` then is the longest.
@@ -141,6 +152,12 @@ class AllMemConfig(PretrainedConfig):
     mlp_bias: bool = False
     tie_word_embeddings: bool = True
     initializer_range: float = 0.02
+    embedding_scale: float = 1.0
+    attention_scale: float | None = None
+    residual_scale: float = 1.0
+    logits_scale: float = 1.0
+    unrotated_layers: list[int] | None = None
+    trained_window: int | None = None
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
     pad_token_id: int | None = None
@@ -232,6 +249,8 @@ class AllMemConfig(PretrainedConfig):
             self._whole(key)
         for key, (low, high) in _NUMBERS.items():
             value = getattr(self, key)
+            if value is None and key in _MAY_BE_NONE:
+                continue
             if not is_number(value, low, high):
                 raise ConfigError(f"{key} is {value!r}; it must be a number {low:g} to {high:g}.")
         for key in _FLAGS:
@@ -280,10 +299,29 @@ class AllMemConfig(PretrainedConfig):
             )
         if self.mlp_bias and not self.family.mlp_bias:
             raise ConfigError(f"mlp_bias is True; a {self.backbone} decoder has no such biases.")
+        layers, last = self.unrotated_layers, self.num_hidden_layers - 1
+        if layers is not None and not (
+            isinstance(layers, list) and all(is_whole(layer, 0, last) for layer in layers)
+        ):
+            raise ConfigError(f"unrotated_layers is {layers!r}; it must list layers 0 to {last}.")
+        if self.trained_window is not None:
+            low, high = 1, BOUNDS["trained_context"][1]
+            if not is_whole(self.trained_window, low, high):
+                raise ConfigError(
+                    f"trained_window is {self.trained_window!r}; it must be an integer {low} to "
+                    f"{high}."
+                )
+            if self.window > self.trained_window:
+                raise ConfigError(
+                    f"window is {self.window}; the model was trained with a window of "
+                    f"{self.trained_window}, so it must be at most that."
+                )
 
     def _check_rope(self) -> None:
         rope = self.rope_parameters or {}
         check_rope(rope)
+        if self.unrotated_layers and rope.get("rope_type") == "yarn":
+            raise ConfigError("unrotated_layers do not go with a rope of the kind 'yarn'.")
         factor = rope.get("partial_rotary_factor", 1.0)
         if not 0.0 < factor <= 1.0 or int(self.head_dim * factor) % 2 or self.rotary_dim < 2:
             raise ConfigError(
@@ -332,14 +370,18 @@ class AllMemConfig(PretrainedConfig):
         """The least that a head sees."""
         return min((min(layer) for layer in self.windows or ()), default=self.window)
 
+    def rotates(self, layer: int) -> bool:
+        """Whether positions turn the queries and keys of a layer."""
+        return layer not in (self.unrotated_layers or ())
+
     def attention_attributes(self, layer: int, rope_amplitude: float) -> dict[str, Any]:
         """Attributes of a layer's operator SlidingWindowAttention."""
         return {
             "window": tuple(self.windows[layer]) if self.windows else self.window,
             "sinks": self.sinks,
-            "scale": float(self.head_dim) ** -0.5,
+            "scale": float(self.attention_scale or self.head_dim**-0.5),
             "sink_rope": self.sink_rope,
-            "rope_amplitude": rope_amplitude,
+            "rope_amplitude": rope_amplitude if self.rotates(layer) else 1.0,
             "norm_epsilon": self.rms_norm_eps if self.head_norms else 0.0,
         }
 

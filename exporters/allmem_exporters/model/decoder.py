@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from allmem_exporters.model.config import AllMemConfig
-from allmem_exporters.model.layers import MLP, Cuts, RMSNorm, WindowAttention
+from allmem_exporters.model.layers import MLP, Cuts, Embedding, RMSNorm, WindowAttention
 from allmem_exporters.model.memory_layer import Memory
 from allmem_exporters.model.rope import rotary_frequencies
 from allmem_exporters.model.state import AllMemState, LayerState
@@ -49,11 +49,11 @@ class Decoder(nn.Module):
     def __init__(self, config: AllMemConfig) -> None:
         super().__init__()
         self.frequencies, amplitude = rotary_frequencies(config)
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size, config.embedding_scale)
         layers = (DecoderLayer(config, at, amplitude) for at in range(config.num_hidden_layers))
         # PyTorch gives the elements of a ModuleList no type of their own.
         self.layers = cast("Sequence[DecoderLayer]", nn.ModuleList(layers))
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, config.logits_scale)
         self.gradient_checkpointing = False
 
     def forward(

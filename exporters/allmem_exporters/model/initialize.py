@@ -96,7 +96,11 @@ def warm_start(memory: Memory, attention: WindowAttention) -> None:
     query = exact(attention.q_proj.weight).reshape(groups, -1, dim, config.hidden_size)
     key = exact(attention.k_proj.weight).reshape(groups, dim, config.hidden_size)
     value = exact(attention.v_proj.weight).reshape(groups, dim, config.hidden_size)
-    back = exact(attention.o_proj.weight).reshape(config.hidden_size, groups, -1, dim).sum(2)
+    back = (
+        exact(attention.o_proj.scale * attention.o_proj.weight)
+        .reshape(config.hidden_size, groups, -1, dim)
+        .sum(2)
+    )
     if config.head_norms:
         query = query * exact(attention.q_norm.weight)[:, None]
         key = key * exact(attention.k_norm.weight)[:, None]

@@ -31,6 +31,11 @@ def exact(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
+def scaled(tensor: Tensor, scale: float) -> Tensor:
+    """A tensor times a number; most models have 1, which costs nothing."""
+    return tensor if scale == 1.0 else tensor * scale
+
+
 def each_piece(
     cuts: Cuts, position: Tensor, streams: Sequence[Tensor], run: Callable[..., tuple[Tensor, ...]],
     state: tuple[Tensor, ...],
@@ -58,16 +63,40 @@ def each_piece(
 class RMSNorm(nn.Module):
     """Root mean square norm with a gain; squares are summed in at least float32."""
 
-    def __init__(self, size: int, epsilon: float) -> None:
+    def __init__(self, size: int, epsilon: float, scale: float = 1.0) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(size))
-        self.epsilon = epsilon
+        self.epsilon, self.scale = epsilon, scale
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize the last axis."""
         wide = exact(x)
         wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.epsilon)
-        return self.weight * wide.to(x.dtype)
+        return scaled(self.weight * wide.to(x.dtype), self.scale)
+
+
+class Back(nn.Linear):
+    """The product that brings a branch back into the token stream, times a number."""
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool, scale: float) -> None:
+        super().__init__(inputs, outputs, bias=bias)
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[…, inputs] to […, outputs]."""
+        return scaled(super().forward(x), self.scale)
+
+
+class Embedding(nn.Embedding):
+    """Rows of a table, times a number."""
+
+    def __init__(self, rows: int, size: int, scale: float) -> None:
+        super().__init__(rows, size)
+        self.scale = scale
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """[…] int64 to […, size]."""
+        return scaled(super().forward(ids), self.scale)
 
 
 class MLP(nn.Module):
@@ -78,7 +107,7 @@ class MLP(nn.Module):
         size, inner, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
         self.gate_proj = nn.Linear(size, inner, bias=bias)
         self.up_proj = nn.Linear(size, inner, bias=bias)
-        self.down_proj = nn.Linear(inner, size, bias=bias)
+        self.down_proj = Back(inner, size, bias=bias, scale=config.residual_scale)
         self.activation = _ACTIVATIONS[config.hidden_act]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -97,12 +126,13 @@ class WindowAttention(nn.Module):
         self.q_proj = nn.Linear(size, queries, bias=config.qkv_bias)
         self.k_proj = nn.Linear(size, keys, bias=config.qkv_bias)
         self.v_proj = nn.Linear(size, keys, bias=config.qkv_bias)
-        self.o_proj = nn.Linear(queries, size, bias=config.attention_bias)
+        self.o_proj = Back(queries, size, bias=config.attention_bias, scale=config.residual_scale)
         if config.head_norms:
             self.q_norm = RMSNorm(dim, config.rms_norm_eps)
             self.k_norm = RMSNorm(dim, config.rms_norm_eps)
         self.head_norms = config.head_norms
         self.head_dim = dim
+        self.rotated = config.rotates(layer)
         self.attributes = config.attention_attributes(layer, rope_amplitude)
 
     def forward(
@@ -121,6 +151,8 @@ class WindowAttention(nn.Module):
         Returns:
             [batch, time, hidden_size] and the rings.
         """
+        if not self.rotated:
+            frequencies = torch.zeros_like(frequencies)
         if self.head_norms:
             gains = (exact(self.q_norm.weight), exact(self.k_norm.weight))
         else:  # the operator takes gains in any case; it reads them only where there are norms

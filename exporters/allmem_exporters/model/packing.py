@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from allmem_exporters.model.decoder import DecoderLayer
+from allmem_exporters.model.layers import Back
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,8 @@ def packed_layer(layer: DecoderLayer) -> dict[str, PackedMatrix]:
     """The products of one decoder layer by name, without the control's.
 
     ``project`` makes the queries, keys and values of attention and memory, in the order in which
-    their operators take them; ``back`` brings both branches back, with alpha folded in.
+    their operators take them; ``back`` brings both branches back, with alpha folded in. So is what
+    attention and feed-forward network are multiplied with.
     """
     attention, memory, mixer = layer.self_attn, layer.allmem, layer.mlp
     return {
@@ -95,16 +97,26 @@ def packed_layer(layer: DecoderLayer) -> dict[str, PackedMatrix]:
              memory.q_proj, memory.k_proj, memory.v_proj)
         ),
         "back": PackedMatrix(
-            (attention.o_proj, memory.o_proj), axis=1, factors=(None, memory.alpha)
+            (attention.o_proj, memory.o_proj),
+            axis=1,
+            factors=(_factor(attention.o_proj), memory.alpha),
         ),
         "gate_up": PackedMatrix((mixer.gate_proj, mixer.up_proj)),
-        "down": PackedMatrix((mixer.down_proj,)),
+        "down": PackedMatrix((mixer.down_proj,), factors=(_factor(mixer.down_proj),)),
     }  # fmt: skip
 
 
+def _factor(back: Back) -> Tensor | None:
+    return None if back.scale == 1.0 else torch.full((back.out_features,), back.scale)
+
+
 @torch.no_grad()
-def fold_alpha(layer: DecoderLayer) -> None:
-    """Multiply alpha of the memory into the weights that follow; it is 1 afterwards."""
+def fold_factors(layer: DecoderLayer) -> None:
+    """Multiply alpha of the memory and scales of branches into the weights; they are 1 then."""
+    for back in (layer.self_attn.o_proj, layer.mlp.down_proj):
+        for parameter in back.parameters():
+            parameter.mul_(back.scale)
+        back.scale = 1.0
     memory = layer.allmem
     memory.o_proj.weight.copy_(memory.alpha[:, None] * memory.o_proj.weight)
     memory.alpha.fill_(1.0)

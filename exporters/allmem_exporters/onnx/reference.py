@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from allmem_exporters.model.decoder import DecoderLayer
+from allmem_exporters.model.layers import scaled
 from allmem_exporters.model.modeling import pieces
 from allmem_exporters.model.rope import rotary_frequencies
 from allmem_exporters.model.state import LayerState, blank_layer
@@ -76,7 +77,7 @@ class Reference:
         for first, end, rows in self.table_pieces("embedding"):
             here = (wanted >= first) & (wanted < end)
             hidden[here] = rows[wanted[here] - first]
-        return hidden[None]
+        return scaled(hidden[None], self.config.embedding_scale)
 
     def table_pieces(self, name: str) -> Iterator[tuple[int, int, Tensor]]:
         """(first row, last row + 1, rows) of ``embedding`` or ``head``, some mebibytes a piece."""
@@ -106,6 +107,7 @@ class Reference:
         last = index == self.config.num_hidden_layers
         name = LAST_NORM if last else f"model.layers.{index}.input_layernorm.weight"
         gain = self.weights.tensor(name).to(hidden.dtype)
+        gain = scaled(gain, self.config.logits_scale if last else 1.0)
         normed = nn.functional.rms_norm(hidden, (hidden.shape[-1],), gain, self.config.rms_norm_eps)
         return normed
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.model.decoder import DecoderLayer
-from allmem_exporters.model.layers import WindowAttention
+from allmem_exporters.model.layers import WindowAttention, scaled
 from allmem_exporters.model.memory_layer import Memory
 from allmem_exporters.model.operators import attention_operator, ttt_memory
 from allmem_exporters.model.packing import packed_layer
@@ -162,12 +162,15 @@ class GraphLayer(nn.Module):
                 weights.append(memory.mom_proj.weight.new_zeros(padding, config.hidden_size))
                 biases.append(None)
         self.project = Product(weights, biases, dtype)
-        self.inverse_frequencies = _constant(torch.tensor(rotary_frequencies(config)[0]))
+        frequencies = torch.tensor(rotary_frequencies(config)[0])
+        self.inverse_frequencies = _constant(frequencies if attention.rotated else 0 * frequencies)
         self.query_norm, self.key_norm = _head_norms(attention, config.head_dim)
         self.memory_constants = nn.ParameterList(_constant(t) for t in memory.constants())
         scale = residual_scale(dtype)
         self.back = Product(
-            [scale * packed["back"].whole()], [_scaled(attention.o_proj.bias, scale)], dtype
+            [scale * packed["back"].whole()],
+            [_scaled(attention.o_proj.bias, scale * attention.o_proj.scale)],
+            dtype,
         )
         epsilon = config.rms_norm_eps * scale**2
         self.after_mixing = SkipNorm(layer.post_attention_layernorm.weight, epsilon, dtype)
@@ -175,7 +178,7 @@ class GraphLayer(nn.Module):
         (gate, up), (gate_bias, up_bias) = packed["gate_up"].weights(), packed["gate_up"].biases()
         self.gate_up = Product([gate, scale * up], [gate_bias, _scaled(up_bias, scale)], dtype)
         (down,), (down_bias,) = packed["down"].weights(), packed["down"].biases()
-        self.down = Product([down], [_scaled(down_bias, scale)], dtype)
+        self.down = Product([down], [_scaled(down_bias, scale * layer.mlp.down_proj.scale)], dtype)
 
     def forward(
         self, normed: Tensor, residual: Tensor, position: Tensor, state: LayerState
@@ -231,18 +234,19 @@ class StepGraph(nn.Module):
     ) -> None:
         super().__init__()
         dtype = DTYPES[activations]
-        self.scale = residual_scale(dtype)
+        scale = residual_scale(dtype)
+        self.embedding_scale = scale * config.embedding_scale
         self.vocab_size = config.vocab_size
         table = torch.empty(config.vocab_size, config.hidden_size, dtype=dtype, device="meta")
         self.embedding = _constant(table, dtype)
         self.head = None if config.tie_word_embeddings else _constant(table, dtype)
-        epsilon = config.rms_norm_eps * self.scale**2
+        epsilon = config.rms_norm_eps * scale**2
         graph_layers: list[GraphLayer] = []
         gains: list[Tensor] = []
         for layer in layers:
             graph_layers.append(GraphLayer(config, layer, dtype))
             gains.append(layer.input_layernorm.weight)
-        gains.append(last_norm)
+        gains.append(scaled(last_norm, config.logits_scale))
         # Takes the embedding twice; the norm of 2 x is that of x if epsilon is four times as large.
         self.first_norm = SkipNorm(gains[0], 4 * epsilon, dtype)
         self.layers = nn.ModuleList(graph_layers)
@@ -253,8 +257,7 @@ class StepGraph(nn.Module):
     ) -> tuple[Tensor, ...]:
         """Logits [1, rows, vocab_size] of the tokens named by logit_index, then the new state."""
         residual = functional.embedding(input_ids, self.embedding)
-        if self.scale != 1.0:
-            residual = residual * self.scale
+        residual = scaled(residual, self.embedding_scale)
         normed, _ = self.first_norm(residual, residual)
         size = layer_size(state)
         present: list[Tensor] = []

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from allmem_exporters.errors import ExportError
 from allmem_exporters.model.decoder import DecoderLayer
-from allmem_exporters.model.packing import PackedMatrix, fold_alpha, packed_layer
+from allmem_exporters.model.packing import PackedMatrix, fold_factors, packed_layer
 from allmem_exporters.quantization.blocks import Matrix, in_blocks, row_pieces
 from allmem_exporters.quantization.stored_format import StoredFormat, StoredMatrix
 
@@ -67,13 +67,13 @@ class StoredWeights:
         self._nbytes = 0
 
     def take(self, layer: DecoderLayer, index: int) -> None:
-        """Put the stored weights of a layer in the place of its own; its alpha is 1 afterwards.
+        """Put the stored weights of a layer in the place of its own; its factors are 1 then.
 
         Raises:
             ExportError: a matrix is missing, of another shape, or further from the model's than its
                 format rounds.
         """
-        fold_alpha(layer)
+        fold_factors(layer)
         for product, matrix in packed_layer(layer).items():
             one = self._stored(f"layers.{index}.{product}.weight", matrix.shape)
             for first, end in row_pieces(*matrix.shape, one.format.row_multiple):

@@ -1,7 +1,7 @@
 """Which fields of a pretrained model's configuration are understood, and which do not matter.
 
-Any other field may change what the model computes, so it is refused by name. Tables of what every
-decoder may have come first; what only some families have stands in ``_OF_FAMILY``.
+Any other field may change what the model computes, so it is refused by name. These are the fields
+that every decoder may have; what only some families have stands in their files.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
+
+from allmem_exporters.model.families import FAMILIES
 
 _UNDERSTOOD = {
     "model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
@@ -53,14 +55,6 @@ _ONLY: dict[str, tuple[Any, ...]] = {
 }
 """Fields with the values that change nothing; null is one of them for every field."""
 
-_LAYERS_WITH_WINDOWS = {"layer_types", "use_sliding_window", "sliding_window", "max_window_layers"}
-"""Of which transformers makes ``layer_types``, which ``backbone_options`` reads."""
-_OF_FAMILY = {
-    "llama": {"mlp_bias"},
-    "qwen2": _LAYERS_WITH_WINDOWS,
-    "qwen3": _LAYERS_WITH_WINDOWS,
-}
-
 _ROPE_SETTINGS = {
     "rope_type", "type", "rope_theta", "factor", "original_max_position_embeddings",
     "low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow", "attention_factor", "mscale",
@@ -80,7 +74,7 @@ def unknown_field(config: Any) -> str | None:
     Returns:
         What is wrong, for a message; None where every field is known.
     """
-    known = _UNDERSTOOD | _WITHOUT_EFFECT | _OF_FAMILY[config.model_type]
+    known = _UNDERSTOOD | _WITHOUT_EFFECT | FAMILIES[config.model_type].fields
     defaults = {field.name: field.default for field in dataclasses.fields(config)}
     for name, value in config.to_dict().items():
         if name in known or value is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from allmem_exporters.model.config import ACTIVATIONS
 from allmem_exporters.model.families import FAMILIES
 from allmem_exporters.model.rope_options import FACTORS, ROPE_KINDS
 from allmem_exporters.sources.config_fields import unknown_field, unknown_rope_setting
+from allmem_exporters.sources.unknown_family import nearest, parts_missing
 from allmem_runtime.files.digest import file_digest
 
 _KINDS = tuple(kind for kind in ROPE_KINDS if kind != FACTORS)
@@ -35,6 +37,22 @@ def sha256_of(files: list[Path]) -> str:
     return hashlib.sha256("".join(rows).encode()).hexdigest()
 
 
+def unknown_family(settings: Mapping[str, Any], origin: str) -> ConversionError:
+    """The error of a decoder of a family that is not known.
+
+    Args:
+        settings: its configuration.
+        origin: name for messages.
+    """
+    kind = settings.get("model_type")
+    missing = parts_missing(settings)
+    why = f": it has {' and '.join(missing)}, which nothing here computes" if missing else ""
+    return ConversionError(
+        f"{origin}: model_type is {str(kind)[:80]!r}, which cannot be converted{why}.",
+        f"{nearest(kind)}{SUPPORTED}",
+    )
+
+
 def backbone_options(config: Any, origin: str) -> dict[str, Any]:
     """The fields of ``AllMemConfig`` that a transformers configuration determines.
 
@@ -51,7 +69,7 @@ def backbone_options(config: Any, origin: str) -> dict[str, Any]:
 
     family = FAMILIES.get(config.model_type)
     if family is None:
-        raise refuse(f"model_type is {config.model_type!r}, which cannot be converted")
+        raise unknown_family(config.to_dict(), origin)
     if getattr(config, "quantization_config", None):
         raise refuse("the weights are quantized (quantization_config)")
     kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
@@ -66,7 +84,7 @@ def backbone_options(config: Any, origin: str) -> dict[str, Any]:
         raise refuse(f"its rope is of the kind {rope.get('rope_type')!r}")
     if (setting := unknown_rope_setting(rope)) is not None:
         raise refuse(f"its rope has {setting}, which is not understood")
-    if rope.get("partial_rotary_factor", 1.0) != 1.0:
+    if rope.get("partial_rotary_factor", 1.0) != 1.0 and not family.partial_rotary:
         # transformers reads the factor in some rope kinds of these families and not in others, so
         # that nobody can say which model was trained.
         raise refuse(f"partial_rotary_factor is {rope['partial_rotary_factor']}")
@@ -77,7 +95,7 @@ def backbone_options(config: Any, origin: str) -> dict[str, Any]:
         "backbone": config.model_type,
         "head_dim": head_dim or config.hidden_size // config.num_attention_heads,
         "rope_parameters": rope,
-        "attention_bias": not family.input_bias and bool(config.attention_bias),
+        "attention_bias": not family.input_bias and bool(getattr(config, "attention_bias", False)),
         "mlp_bias": bool(getattr(config, "mlp_bias", False)),
     }
     for key in (
@@ -87,4 +105,9 @@ def backbone_options(config: Any, origin: str) -> dict[str, Any]:
         "bos_token_id", "eos_token_id", "pad_token_id",
     ):  # fmt: skip
         options[key] = getattr(config, key)
-    return options
+    try:
+        return options | family.options(config)
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise refuse(
+            f"config.json says what cannot be meant or has no part here ({error})"
+        ) from None

@@ -14,8 +14,10 @@ from transformers import CONFIG_MAPPING, AutoTokenizer, PretrainedConfig
 from allmem_exporters.errors import ConversionError
 from allmem_exporters.local_files import file_in, json_in, refuse_code, weight_files
 from allmem_exporters.model.config import check_sizes
-from allmem_exporters.sources.decoder import SUPPORTED, backbone_options, sha256_of
+from allmem_exporters.model.families import FAMILIES
+from allmem_exporters.sources.decoder import SUPPORTED, backbone_options, sha256_of, unknown_family
 from allmem_exporters.sources.folder_texts import SETTINGS, add_tokens, write_template
+from allmem_exporters.sources.packed_weights import UnpackedWeights
 from allmem_exporters.sources.pretrained import Pretrained
 from allmem_exporters.tensor_reader import TensorFile
 from allmem_exporters.tokenizer_file import named_failure
@@ -23,6 +25,20 @@ from allmem_exporters.tokenizer_file import named_failure
 _LABELS = ("num_labels", "id2label", "label2id", "problem_type")
 _MOST_OF_A_CARD = 1 << 20  # characters; what matters stands at its beginning
 _LICENSE = re.compile(r"^license:\s*[\"']?([\w.+-]+)", re.MULTILINE)
+
+
+class _Files:
+    """Weights by the names that they have in files."""
+
+    def __init__(self, files: list[TensorFile]) -> None:
+        self._places = {name: file for file in files for name in file.entries}
+        self.entries = {name: file.entries[name] for name, file in self._places.items()}
+
+    def tensor(self, name: str) -> Tensor:
+        return self._places[name].tensor(name)
+
+    def rows(self, name: str, first: int, end: int) -> Tensor:
+        return self._places[name].rows(name, first, end)
 
 
 class FolderSource:
@@ -38,9 +54,15 @@ class FolderSource:
         self.config = self._config(settings)
         self.backbone = backbone_options(self.config, name)
         self.shards = weight_files(folder)
-        opened = [TensorFile(shard) for shard in self.shards]
-        self._files = {name: file for file in opened for name in file.entries}
-        self.entries = {name: file.entries[name] for name, file in self._files.items()}
+        self._files = _Files([TensorFile(shard) for shard in self.shards])
+        self._weights = UnpackedWeights(
+            self._files,
+            self._files.entries,
+            FAMILIES[self.config.model_type].packed,
+            self.backbone,
+            name,
+        )
+        self.entries = self._weights.entries
         self.provenance = {
             "kind": kind,
             "name": name,
@@ -56,8 +78,10 @@ class FolderSource:
         """The configuration by its family's own class; what names classes of labels is left out."""
         kept = {key: value for key, value in settings.items() if key not in _LABELS}
         kind = kept.pop("model_type", None)
+        if isinstance(kind, str) and kind not in FAMILIES:
+            raise unknown_family(settings, self.name)
         try:
-            if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+            if not isinstance(kind, str):
                 raise ValueError(f"its model_type is {kind!r}")
             check_sizes(kept)
             return CONFIG_MAPPING[kind](**kept)
@@ -90,11 +114,11 @@ class FolderSource:
 
     def tensor(self, name: str) -> Tensor:
         """A weight by its name."""
-        return self._files[name].tensor(name)
+        return self._weights.tensor(name)
 
     def rows(self, name: str, first: int, end: int) -> Tensor:
         """Rows ``first`` to ``end - 1`` of a weight."""
-        return self._files[name].rows(name, first, end)
+        return self._weights.rows(name, first, end)
 
     def factors(self, name: str, first: int, end: int) -> Tensor | None:
         """See ``Source``."""
@@ -102,7 +126,7 @@ class FolderSource:
 
     def pretrained(self) -> Pretrained:
         """See ``Source``."""
-        return Pretrained(self.config, self)
+        return Pretrained(self.config, self._files)
 
     def compare_texts(self, out: Path) -> str | None:
         """See ``Source``; the tokenizer is the source's own file."""

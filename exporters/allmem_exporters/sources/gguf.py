@@ -64,9 +64,10 @@ class GgufSource:
         self.metadata = Metadata(self.opened)
         self._refuse_part()
         architecture = self.metadata.architecture
-        if architecture not in FAMILIES:
+        family = FAMILIES.get(architecture)
+        if family is None or not family.gguf:
             raise ConversionError(f"{self.name}: its architecture is {architecture!r}.", SUPPORTED)
-        self.family = FAMILIES[architecture]
+        self.family = family
         self.metadata.refuse_unknown()
         self.shapes = {
             name: tensor.shape
