@@ -32,6 +32,10 @@ _USUAL = [
 """What texts are found in; of rare ones, too many look alike."""
 
 
+_OF_NAMES = ("idna", "punycode")
+"""Encodings of names of hosts, not of texts."""
+
+
 def checked_encoding(name: str) -> str:
     """The codec's own name of an encoding that was typed.
 
@@ -40,7 +44,10 @@ def checked_encoding(name: str) -> str:
     """
     try:
         "".encode(name)
-        return codecs.lookup(name).name
+        found = codecs.lookup(name).name
+        if found in _OF_NAMES:
+            raise LookupError
+        return found
     except (LookupError, ValueError):
         raise UsageError(
             f"There is no encoding {name!r}.", "Name one such as utf-8, cp1252 or gb18030."
