@@ -19,6 +19,7 @@ from allmem_runtime.errors import AllMemError, ModelFileError
 from allmem_runtime.files.digest import file_digest
 from allmem_runtime.files.package import Package
 from allmem_runtime.files.record_signature import is_signed
+from allmem_runtime.files.regular import open_regular
 from allmem_runtime.files.user_cache import cache_folder
 from allmem_runtime.machine import machine
 from allmem_runtime.strict_json import parse_object
@@ -188,7 +189,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         path = folder / RECORD_FILE
         if path.is_symlink():
             return None
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = parse_object(file.read(_MAX_RECORD_BYTES))
     except (OSError, ValueError):
         return None

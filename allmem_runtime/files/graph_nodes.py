@@ -6,12 +6,28 @@ It reads a file that ``onnx_scan`` has walked, so all in it is well-formed and t
 from __future__ import annotations
 
 import mmap
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from allmem_runtime.files.protobuf import Fields, varint
 
 Dims = tuple[int, ...]
+
+MOST_AXES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor that a file holds.
+
+    Attributes:
+        dims: its sizes.
+        numbers: what it holds, if that is a list of a few integers, as of axes; else None.
+    """
+
+    dims: Dims
+    numbers: Dims | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +40,7 @@ class Node:
         overload: which of the functions of that name it means.
         inputs: names of values; empty where one is left out.
         outputs: the same.
-        numbers: attributes that are integers, and of tensors their sizes, by name.
+        numbers: attributes that are integers or tensors, by name.
         branches: attributes that are graphs, by name.
     """
 
@@ -33,7 +49,7 @@ class Node:
     overload: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    numbers: dict[str, int | Dims]
+    numbers: dict[str, int | Dims | Tensor]
     branches: dict[str, Graph]
 
 
@@ -44,13 +60,13 @@ class Graph:
     Attributes:
         inputs: names of values that it is given.
         outputs: names of values that it makes for others.
-        constants: sizes of the tensors that it holds, by name.
+        constants: the tensors that it holds, with their names.
         nodes: in the order of the file.
     """
 
     inputs: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
-    constants: list[tuple[str, Dims]] = field(default_factory=list)
+    constants: list[tuple[str, Tensor]] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
 
 
@@ -81,6 +97,12 @@ def read_nodes(path: Path, most_fields: int) -> Parts:
 
 def _text(value: int | memoryview) -> str:
     return "" if isinstance(value, int) else bytes(value).decode()
+
+
+_INT64 = 7
+_LISTED, _RAW = 7, 9
+_CONTENTS = frozenset({4, 5, 6, _LISTED, _RAW, 10, 11, 13, 14})
+"""Fields of a tensor that hold its numbers, or say that they are elsewhere."""
 
 
 class _Reader:
@@ -131,7 +153,7 @@ class _Reader:
     def node(self, view: memoryview) -> Node:
         inputs, outputs = [], []
         texts = {4: "", 7: "", 8: ""}
-        numbers: dict[str, int | Dims] = {}
+        numbers: dict[str, int | Dims | Tensor] = {}
         branches: dict[str, Graph] = {}
         for number, _, value in self.fields.of(view):
             if number == 1:
@@ -148,9 +170,9 @@ class _Reader:
                     numbers[name] = given
         return Node(texts[4], texts[7], texts[8], tuple(inputs), tuple(outputs), numbers, branches)
 
-    def attribute(self, view: memoryview) -> tuple[str, int | Dims | Graph | None]:
+    def attribute(self, view: memoryview) -> tuple[str, int | Dims | Tensor | Graph | None]:
         name, several = "", []
-        given: int | Dims | Graph | None = None
+        given: int | Dims | Tensor | Graph | None = None
         for number, _, value in self.fields.of(view):
             if number == 1:
                 name = _text(value)
@@ -167,14 +189,25 @@ class _Reader:
                 given = self.graph(value)
         return name, given
 
-    def tensor(self, view: memoryview) -> tuple[str, Dims]:
-        name, dims = "", []
+    def tensor(self, view: memoryview) -> tuple[str, Tensor]:
+        name, kind = "", 0
+        dims: list[int] = []
+        listed: list[int] = []
+        places = set()
         for number, _, value in self.fields.of(view):
             if number == 1:
                 dims += _numbers(value)
+            elif number == 2 and isinstance(value, int):
+                kind = value
             elif number == 8:
                 name = _text(value)
-        return name, tuple(dims)
+            elif number in _CONTENTS:
+                places.add(number)
+                listed += _few(number, value)
+        # Of two places readers take either; and what lies in another file nobody has looked at.
+        sure = kind == _INT64 and len(places) == 1 and len(dims) == 1
+        whole = sure and dims[0] == len(listed) <= MOST_AXES
+        return name, Tensor(tuple(dims), tuple(listed) if whole else None)
 
     def name(self, view: memoryview, wanted: int) -> str:
         for number, _, value in self.fields.of(view):
@@ -185,6 +218,17 @@ class _Reader:
 
 def _signed(number: int) -> int:
     return number - (1 << 64) if number >> 63 else number
+
+
+def _few(number: int, value: int | memoryview) -> list[int]:
+    """The integers that such a field holds, if they are few."""
+    if isinstance(value, memoryview) and len(value) > 10 * MOST_AXES:
+        return []
+    if number == _LISTED:
+        return _numbers(value)
+    if number == _RAW and isinstance(value, memoryview) and not len(value) % 8:
+        return list(struct.unpack(f"<{len(value) // 8}q", value))
+    return []
 
 
 def _numbers(value: int | memoryview) -> list[int]:

@@ -14,8 +14,8 @@ from typing import NoReturn
 
 from allmem_ops.schema import DOMAIN, KNOWN, QUANTIZED_ATTENTION
 from allmem_runtime.errors import ModelFileError
-from allmem_runtime.files.graph_nodes import Graph, Node, Parts
-from allmem_runtime.files.shape_call import MOST_AXES, Call, Shape, ShapeError
+from allmem_runtime.files.graph_nodes import MOST_AXES, Dims, Graph, Node, Parts, Tensor
+from allmem_runtime.files.shape_call import Call, Shape, ShapeError
 from allmem_runtime.files.shape_rules import RULES
 
 _OURS = {**KNOWN, QUANTIZED_ATTENTION.name: QUANTIZED_ATTENTION}
@@ -61,12 +61,14 @@ class _Scope:
 
     Attributes:
         shapes: of values by name; None of one that nothing makes when it comes to that.
+        lists: numbers in constants that are lists of a few integers.
         left_out: inputs of a function that its caller does not give.
         never: conditions that are false.
         dead: the nodes are never run.
     """
 
     shapes: dict[str, Shape | None]
+    lists: dict[str, Dims] = field(default_factory=dict)
     left_out: frozenset[str] = frozenset()
     never: set[str] = field(default_factory=set)
     dead: bool = False
@@ -74,7 +76,11 @@ class _Scope:
     def inside(self, *, dead: bool) -> _Scope:
         """That of a branch."""
         return replace(
-            self, shapes=dict(self.shapes), never=set(self.never), dead=self.dead or dead
+            self,
+            shapes=dict(self.shapes),
+            lists=dict(self.lists),
+            never=set(self.never),
+            dead=self.dead or dead,
         )
 
     def shape(self, name: str) -> Shape | None:
@@ -82,6 +88,12 @@ class _Scope:
         if name not in self.shapes:
             raise ShapeError(f"reads {name[:80]!r} before anything makes it")
         return self.shapes[name]
+
+    def hold(self, name: str, tensor: Tensor) -> None:
+        """Add a constant."""
+        self.define(name, tensor.dims)
+        if tensor.numbers is not None:
+            self.lists[name] = tensor.numbers
 
     def define(self, name: str, shape: Shape | None) -> None:
         """Add a value."""
@@ -106,8 +118,8 @@ class _Shapes:
     def of_graph(self, graph: Graph, scope: _Scope) -> list[Shape | None]:
         """The shapes of a graph's outputs; all its values are added to what is known."""
         try:
-            for name, dims in graph.constants:
-                scope.define(name, dims)
+            for name, tensor in graph.constants:
+                scope.hold(name, tensor)
         except ShapeError as error:
             self.fail(f"its constants: one {error}")
         for node in graph.nodes:
@@ -130,13 +142,17 @@ class _Shapes:
             return self.of_branches(node, scope)
         if node.domain == DOMAIN:
             return self.of_ours(node, given)
+        if node.operator == "Constant":
+            scope.hold(node.outputs[0], _constant(node))
+            return []
         if node.operator == "OptionalHasElement" and given == [None]:
             scope.never.update(node.outputs)
         elif scope.dead and None in given:
             if node.operator != "Concat" and not scope.left_out.isdisjoint(node.inputs):
                 raise ShapeError("lacks an input")
             return [None] * len(node.outputs)
-        return list(RULES[node.operator](Call(node, given)))
+        lists = [scope.lists.get(name) for name in node.inputs]
+        return list(RULES[node.operator](Call(node, given, lists)))
 
     def of_branches(self, node: Node, scope: _Scope) -> list[Shape | None]:
         """What an If makes; a branch that is not run is looked at, as ONNX Runtime folds it."""
@@ -175,8 +191,18 @@ class _Shapes:
         if key not in self.called:
             shapes = dict.fromkeys(body.inputs) | dict(zip(body.inputs, given, strict=False))
             left_out = frozenset(name for name, shape in shapes.items() if shape is None)
-            self.called[key] = self.of_graph(body, _Scope(shapes, left_out))
+            self.called[key] = self.of_graph(body, _Scope(shapes, left_out=left_out))
         return self.called[key]
+
+
+def _constant(node: Node) -> Tensor:
+    """A tensor, a list of numbers, or one value."""
+    value, listed = node.numbers.get("value"), node.numbers.get("value_ints")
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(listed, tuple):
+        return Tensor((len(listed),), listed if len(listed) <= MOST_AXES else None)
+    return Tensor(())
 
 
 def _either(one: Shape | None, other: Shape | None) -> Shape | None:

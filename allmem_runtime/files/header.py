@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 from allmem_runtime.errors import SessionFileError
 from allmem_runtime.files.layout import TYPES, layout, shortened
 from allmem_runtime.files.position_metadata import place_from_metadata
+from allmem_runtime.files.regular import open_regular
 from allmem_runtime.spec import BYTES, StateSpec, StateTensor, past_name
 from allmem_runtime.state import Place
 from allmem_runtime.strict_json import is_whole, parse_object
@@ -134,7 +135,7 @@ def open_saved(path: Path) -> Iterator[tuple[Header, BinaryIO]]:
         SessionFileError: the file is missing, cut, changed, or no session file.
     """
     try:
-        file = path.open("rb")
+        file = open_regular(path)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise unreadable(path, error) from None
     with file:

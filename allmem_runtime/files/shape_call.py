@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from allmem_runtime.files.graph_nodes import Dims, Node
-
-MOST_AXES = 8
+from allmem_runtime.files.graph_nodes import MOST_AXES, Dims, Node, Tensor
 
 Shape = tuple[int | None, ...]
 
@@ -17,10 +15,14 @@ class ShapeError(ValueError):
 
 
 class Call(NamedTuple):
-    """A node and the shapes of its inputs; None where one is left out."""
+    """A node, the shapes of its inputs, and the numbers in those that are known lists of a few.
+
+    None stands for an input that is left out, and for numbers that are not known.
+    """
 
     node: Node
     given: Sequence[Shape | None]
+    lists: Sequence[Dims | None] = ()
 
     def shape(self, index: int) -> Shape:
         """Of an input that must be there."""
@@ -41,6 +43,8 @@ class Call(NamedTuple):
     def numbers(self, name: str) -> Dims | None:
         """An attribute that is several, or the sizes of one that is a tensor."""
         value = self.node.numbers.get(name)
+        if isinstance(value, Tensor):
+            return value.dims
         return value if isinstance(value, tuple) else None
 
     def axis(self, rank: int, name: str = "axis", usual: int = 0, beyond: int = 0) -> int:
@@ -56,6 +60,21 @@ class Call(NamedTuple):
         if len(shape) != 1 or shape[0] is None:
             raise ShapeError("makes a tensor of a number of axes that nothing tells")
         return shape[0]
+
+    def axes(self, index: int, rank: int) -> int:
+        """How many axes an input names, each once and of so many that there are.
+
+        ONNX Runtime counts one that is named twice once, and where a tensor is empty it does not
+        look whether there is such an axis.
+        """
+        named = self.lists[index] if index < len(self.lists) else None
+        if named is None:
+            raise ShapeError("takes away axes that nothing tells")
+        if any(not -rank <= axis < rank for axis in named):
+            raise ShapeError(f"takes away the axes {list(named)} of {rank}")
+        if len({axis % rank for axis in named}) < len(named):
+            raise ShapeError(f"takes away an axis twice: {list(named)} of {rank}")
+        return len(named)
 
 
 def unknown(rank: int, length: int | None = None) -> Shape:

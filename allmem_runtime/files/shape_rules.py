@@ -61,14 +61,6 @@ def joined(call: Call) -> list[Shape]:
     return [(*unknown(axis), whole, *unknown(len(first) - axis - 1))]
 
 
-def constant(call: Call) -> list[Shape]:
-    """A tensor, a list of numbers, or one value."""
-    value, listed = call.numbers("value"), call.numbers("value_ints")
-    if value is not None:
-        return [value]
-    return [() if listed is None else (len(listed),)]
-
-
 def gathered(call: Call) -> list[Shape]:
     """The axis gives way to those of the indices."""
     data, indices = call.shape(0), call.shape(1)
@@ -80,22 +72,23 @@ def gathered(call: Call) -> list[Shape]:
 
 
 def reduced(call: Call) -> list[Shape]:
-    """Axes given twice count once, so where axes go away, one may be given."""
-    shape, axes = call.shape(0), call.count(1)
+    """Axes get the length 1, or go; without any, all do, or none."""
+    rank = len(call.shape(0))
+    call.count(1)
     if call.number("keepdims", 1):
-        return [unknown(len(shape))]
-    if axes != 1:
-        raise ShapeError(f"takes away {axes} axes at once")
-    return [unknown(len(shape) - 1)]
+        return [unknown(rank)]
+    taken = call.axes(1, rank)
+    if not taken:
+        raise ShapeError("takes away all axes or none")
+    return [unknown(rank - taken)]
 
 
 def squeezed(call: Call) -> list[Shape]:
-    """The same of an axis; without any, those of length 1 go."""
+    """Axes go; where none is named, those of length 1."""
     shape = call.shape(0)
     if len(call.given) > 1:
-        if (axes := call.count(1)) != 1:
-            raise ShapeError(f"takes away {axes} axes at once")
-        return [unknown(len(shape) - 1)]
+        call.count(1)
+        return [unknown(len(shape) - call.axes(1, len(shape)))]
     if None in shape:
         raise ShapeError("takes away a number of axes that nothing tells")
     return [tuple(length for length in shape if length != 1)]
@@ -166,7 +159,6 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(_EACH, each),
     **dict.fromkeys(("ReduceMax", "ReduceMean", "ReduceSum"), reduced),
     "Concat": joined,
-    "Constant": constant,
     "Flatten": along_axis(1, beyond=1)(lambda call: [unknown(2)]),
     "Gather": gathered,
     "GatherBlockQuantized": gathered,
@@ -186,4 +178,4 @@ RULES: dict[str, Rule] = {
     "Transpose": turned,
     "Unsqueeze": unsqueezed,
 }
-"""By the operator's name: those of ``graph_operators`` but for If and our own."""
+"""By the operator's name: those of ``graph_operators`` but for If, Constant and our own."""

@@ -7,6 +7,7 @@ else is not UTF-8 is left to charset-normalizer. The names are those of Python's
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterable, Iterator
 
 from allmem_runtime.errors import UsageError
@@ -30,6 +31,16 @@ _USUAL = [
     "cp1256", "gb18030", "big5", "cp932", "euc_jp", "cp949", "cp874",
 ]  # fmt: skip
 """What texts are found in; of rare ones, too many look alike."""
+_WESTERN, _CENTRAL = "cp1252", ("cp1250", "iso8859_2")
+_CLOSE = 0.1
+"""Some letters alone tell Western from Central Europe; a detector of all encodings tosses up."""
+_SIGN_IN_WORD = re.compile("[^\\W\\d_][³¹¿¾ºª£¥¼](?=[^\\W\\d_])|(?<![\\d])º(?=[a-z])")
+_AS_IN_HUNGARIAN, _ACUTE = frozenset("õû"), frozenset("áéíóú")
+_ONLY_WESTERN = frozenset("àãåæçèêïñø")
+
+
+_OF_NAMES = ("idna", "punycode")
+"""Encodings of names of hosts, not of texts."""
 
 
 def checked_encoding(name: str) -> str:
@@ -40,7 +51,10 @@ def checked_encoding(name: str) -> str:
     """
     try:
         "".encode(name)
-        return codecs.lookup(name).name
+        found = codecs.lookup(name).name
+        if found in _OF_NAMES:
+            raise LookupError
+        return found
     except (LookupError, ValueError):
         raise UsageError(
             f"There is no encoding {name!r}.", "Name one such as utf-8, cp1252 or gb18030."
@@ -119,8 +133,28 @@ def _wide(head: bytes) -> str:
 def _guess(sample: bytes) -> str:
     from charset_normalizer import from_bytes  # a moment to load, for few texts
 
-    found = from_bytes(sample, cp_isolation=_USUAL).best()
-    return "" if found is None else codecs.lookup(found.encoding).name
+    matches = from_bytes(sample, cp_isolation=_USUAL)
+    best = matches.best()
+    if best is None:
+        return ""
+    likely = {m.encoding for m in matches if m.chaos <= best.chaos + _CLOSE}
+    likely.update(best.could_be_from_charset)
+    if best.encoding in (_WESTERN, *_CENTRAL) and _WESTERN in likely:
+        return next((name for name in _CENTRAL if name in likely and _is_central(sample)), _WESTERN)
+    return codecs.lookup(best.encoding).name
+
+
+def _is_central(sample: bytes) -> bool:
+    """Whether a text, read as Western, has what only words of Central Europe leave there.
+
+    These are signs within words, where Polish, Romanian and Slovak have letters, and the letters of
+    Hungarian without any that the other languages have that share them.
+    """
+    text = sample.decode(_WESTERN, "replace")
+    if _SIGN_IN_WORD.search(text):
+        return True
+    letters = set(text.lower())
+    return bool(letters & _AS_IN_HUNGARIAN and letters & _ACUTE) and not letters & _ONLY_WESTERN
 
 
 def transcoded(pieces: Iterable[bytes], encoding: str) -> Iterator[bytes]:

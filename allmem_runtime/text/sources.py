@@ -234,5 +234,7 @@ def _shorter(name: str, start: int) -> SourceError:
 
 
 def _unreadable(name: str, error: OSError | ValueError) -> tuple[str, str]:
+    if isinstance(error, UnicodeError):
+        return f"Cannot read {name}: {error}.", "Name another --encoding."
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return f"Cannot read {name}: {reason}.", "Check the path and its permissions."

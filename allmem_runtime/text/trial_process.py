@@ -42,7 +42,7 @@ def run(task: Task) -> dict[str, Any]:
         ModelFileError: a file fails, or takes too much; the text names it.
     """
     data = task.as_data()
-    if not sys.executable or hasattr(sys, "frozen"):
+    if not has_interpreter():
         return _here(data, task.origin)
     limits = _limits(data)
     data["limits"] = asdict(limits)
@@ -52,8 +52,23 @@ def run(task: Task) -> dict[str, Any]:
     return _outcome(last, code, limits, task.origin)
 
 
+def has_interpreter() -> bool:
+    """Whether another process can be started; a program in one piece cannot."""
+    return bool(sys.executable) and not hasattr(sys, "frozen")
+
+
 def _told(task: bytes, seconds: float) -> tuple[bytes, int]:
-    """What the process says of a task, and its exit code; it is ended after some time."""
+    return told(_CHILD, task, seconds)
+
+
+def told(module: str, task: bytes, seconds: float) -> tuple[bytes, int]:
+    """What a module says, run in a process of its own, and its exit code.
+
+    Args:
+        module: to run.
+        task: what it is given on standard input.
+        seconds: after which it is ended.
+    """
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
@@ -63,7 +78,7 @@ def _told(task: bytes, seconds: float) -> tuple[bytes, int]:
     }
     process = subprocess.Popen(
         # -P: a file in the working directory is no module of ours.
-        [sys.executable, "-P", "-m", _CHILD],
+        [sys.executable, "-P", "-m", module],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

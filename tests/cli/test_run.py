@@ -113,8 +113,11 @@ def test_another_encoding_is_told_and_can_be_overruled(
     assert "a.txt is not in UTF-8; it is read as gb18030" in result.err
     forced = command("allmem-run", tiny_model_dir, path, "--encoding", "utf-8", *SHORT)
     assert "invalid bytes replaced" in forced.err and "gb18030" not in forced.err
-    refused = command("allmem-run", tiny_model_dir, path, "--encoding", "klingon", *SHORT)
-    assert refused.code == 2 and "There is no encoding 'klingon'" in refused.err
+    for name in ("klingon", "idna", "punycode"):
+        refused = command("allmem-run", tiny_model_dir, path, "--encoding", name, *SHORT)
+        assert refused.code == 2 and f"There is no encoding '{name}'" in refused.err
+    unmarked = command("allmem-run", tiny_model_dir, path, "--encoding", "utf-16", *SHORT)
+    assert "does not start with BOM. Name another --encoding." in unmarked.err
 
 
 def test_a_question_does_not_change_what_was_read(

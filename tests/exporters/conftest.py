@@ -1,4 +1,4 @@
-"""What makes hundreds of tiny exports quick: one thread, and PyTorch's translations read once."""
+"""What makes hundreds of tiny exports quick: one thread, one process, and what is read once."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch.onnx._internal.exporter import _registration
 
+from allmem_exporters import tokenizer_conversion
 from allmem_exporters.model.weights import LAST_NORM, ModelWeights, load_layer
 from allmem_exporters.onnx import export as exporting
 from allmem_exporters.onnx.trace import trace
@@ -38,6 +39,12 @@ def translations_read_once() -> Iterator[None]:
             kept = SimpleNamespace(get_torchlib_ops=functools.cache(library.get_torchlib_ops))
             patch.setattr(_registration, "onnxscript_apis", kept)
         yield
+
+
+@pytest.fixture(autouse=True)
+def tokenizers_are_converted_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process of its own takes seconds to load transformers; it has tests of its own."""
+    monkeypatch.setattr(tokenizer_conversion, "_apart", tokenizer_conversion._failure)
 
 
 _traced: dict[bytes, ir.Model] = {}

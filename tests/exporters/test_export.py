@@ -20,9 +20,11 @@ from allmem_exporters.model.modeling import AllMemForCausalLM
 from allmem_exporters.model.weights import WeightsInMemory
 from allmem_exporters.onnx.export import export
 from allmem_exporters.onnx.float_noise import relative_rms
+from allmem_exporters.onnx.package_writer import check_destination
 from allmem_exporters.onnx.sample_text import random_cuts
 from allmem_exporters.onnx.validate import validate
 from allmem_runtime.config import Manifest
+from allmem_runtime.files.temporary import temporary_name
 from allmem_runtime.spec import GRAPH_FILE, MANIFEST_FILE, METADATA_KEY, WEIGHTS_FILE
 
 
@@ -154,3 +156,19 @@ def test_random_cuts_cover_everything_and_cross_no_boundary(
 def test_relative_rms_of_a_difference_to_nothing_is_infinite() -> None:
     assert relative_rms(np.ones(3), np.zeros(3)) == float("inf")
     assert relative_rms(np.zeros(3), np.zeros(3)) == 0.0
+
+
+@pytest.mark.parametrize("name", ["book.allmem", "notes.txt", ".hidden", "folder"])
+def test_what_lies_beside_an_earlier_export_is_not_deleted_unasked(
+    tiny_model_dir: Path, tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model_dir, folder)
+    (folder / "prepared").mkdir()
+    temporary_name(folder / "prepared").mkdir()  # a killed writer left it
+    check_destination(folder, force=False)
+    (folder / name).mkdir() if name == "folder" else (folder / name).touch()
+    with pytest.raises(ExportError, match=f"holds {name} beside an exported model") as caught:
+        check_destination(folder, force=False)
+    assert "--force" in caught.value.hint
+    check_destination(folder, force=True)

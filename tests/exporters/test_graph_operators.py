@@ -12,7 +12,7 @@ from tiny import tiny_config, write_tiny_checkpoint
 from allmem_exporters.model.families import FAMILIES
 from allmem_exporters.onnx.export import export
 from allmem_runtime.files.graph_operators import ALLOWED
-from allmem_runtime.files.onnx_scan import scan
+from allmem_runtime.files.package import open_package
 
 Names = set[tuple[str, str]]
 
@@ -50,11 +50,11 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return made
 
 
-@pytest.mark.long  # every other test of an export shows that the list is not too short
+@pytest.mark.long  # every other test of an export shows that neither is too strict
 def test_the_list_is_what_exports_hold(exported: list[Path]) -> None:
     found: Names = set()
     for path in exported:
-        scan(path)
+        open_package(path)
         model = onnx.load(path, load_external_data=False)
         found |= names_of(model.graph.node)
         for function in model.functions:

@@ -23,7 +23,9 @@ OPSETS = [
 ]
 FED = {"x": (2, 3), "row": (3,), "sizes": (2,), "cube": (1, None, 4), "one": (1,)}
 WEIGHTS = {"empty": np.zeros((0, 3, 1), np.float32), "axis": np.array([0]),
-           "both": np.array([0, 0]), "shape": np.array([1, -1])}  # fmt: skip
+           "both": np.array([0, 0]), "shape": np.array([1, -2]), "far": np.array([6]),
+           "twice": np.array([0, -2]), "no": np.zeros(0, np.int64),
+           "axes": np.array([0, -1])}  # fmt: skip
 
 
 def node(operator: str, inputs: str, *outputs: str, domain: str = "", **given: Any) -> Any:
@@ -91,8 +93,16 @@ def test_tensors_of_other_ranks_are_not_joined_wherever_that_is(tmp_path: Path, 
         ([node("Reshape", "x cube")], "a number of axes that nothing tells"),
         ([node("Range", "one one one", "r"), node("Reshape", "x r")], "that nothing tells"),
         ([node("Squeeze", "cube")], "takes away a number of axes that nothing tells"),
-        ([node("Squeeze", "x both")], "takes away 2 axes at once"),
-        ([node("ReduceSum", "x both", keepdims=0)], "takes away 2 axes at once"),
+        ([node("Squeeze", "x both")], "takes away an axis twice: [0, 0] of 2"),
+        ([node("ReduceSum", "x both", keepdims=0)], "takes away an axis twice"),
+        ([node("ReduceSum", "x twice", keepdims=0)], "takes away an axis twice: [0, -2] of 2"),
+        # Of an empty tensor ONNX Runtime takes no such axis away.
+        ([node("ReduceSum", "empty shape", keepdims=0)], "takes away an axis twice"),
+        ([node("ReduceMax", "empty far", keepdims=0)], "takes away the axes [6] of 3"),
+        ([node("ReduceMax", "x no", keepdims=0)], "takes away all axes or none"),
+        ([node("ReduceMax", "x one", keepdims=0)], "takes away axes that nothing tells"),
+        ([node("Squeeze", "x one")], "takes away axes that nothing tells"),
+        ([node("Identity", "far", "f"), node("Squeeze", "x f")], "that nothing tells"),
         ([node("Unsqueeze", "x cube")], "that nothing tells"),
         ([node("Concat", "x x", axis=2)], "has the axis 2 of 2"),
         ([node("Split", "x", "y", "z", axis=-3, num_outputs=2)], "has the axis -3 of 2"),
@@ -132,6 +142,9 @@ def test_what_is_not_told_or_does_not_fit_is_refused_by_name(
         ([node("MatMul", "row row")], ()),
         ([node("Where", "x one cube")], (1, 2, None)),
         ([node("Squeeze", "one")], ()),
+        ([node("ReduceSum", "cube axes", keepdims=0)], (None,)),
+        ([node("ReduceSum", "cube one")], (None,) * 3),
+        ([node("Constant", "", "a", value_ints=[-1]), node("Squeeze", "x a")], (None,)),
         ([node("Transpose", "x", perm=[1, 0])], (3, 2)),
         ([node("If", "one", then_branch=inner(node("Neg", "x", "a")),
                else_branch=inner(node("Reshape", "x shape", "b")))], (None, None)),
@@ -170,3 +183,26 @@ def test_function_makes_what_the_kernel_makes(tmp_path: Path) -> None:
     body = function(["x", "numbers"], ["y"], node("Unsqueeze", "x numbers"))
     call = node("QuantisedMatMul", "x axis", domain=OURS)
     assert "makes 'y' otherwise than its function" in said_of(tmp_path, call, body=body)
+
+
+def test_numbers_that_readers_may_take_from_elsewhere_are_not_known(tmp_path: Path) -> None:
+    taken = node("Squeeze", "x a")
+    for change in ("listed too", "elsewhere", "other type"):
+        tensor = numpy_helper.from_array(np.array([0]), "a")
+        if change == "listed too":
+            tensor.int64_data.append(0)
+        elif change == "elsewhere":
+            tensor.data_location = TensorProto.EXTERNAL
+        else:
+            tensor.data_type = TensorProto.UINT64
+        held = helper.make_node("Constant", [], ["a"], value=tensor)
+        assert "takes away axes that nothing tells" in said_of(tmp_path, held, taken), change
+    assert shapes_of(
+        tmp_path,
+        helper.make_node("Constant", [], ["a"], value=numpy_helper.from_array(np.array([0]))),
+        taken,
+    ) == {"y": (None,)}
+    listed = helper.make_tensor("a", TensorProto.INT64, [1], [-1])
+    assert listed.int64_data and shapes_of(
+        tmp_path, helper.make_node("Constant", [], ["a"], value=listed), taken
+    ) == {"y": (None,)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,14 @@ def refused(model: Model, path: Path, data: bytes) -> SessionFileError:
     assert path.name in caught.value.message
     assert caught.value.hint
     return caught.value
+
+
+def test_what_is_no_regular_file_is_refused_at_once(toy: Model, tmp_path: Path) -> None:
+    """A named pipe that nobody writes to would be waited for."""
+    path = tmp_path / "s.allmem"
+    os.mkfifo(path)
+    with pytest.raises(SessionFileError, match=r"s\.allmem cannot be read: not a regular file"):
+        toy.open(path)
 
 
 def test_file_cut_anywhere_is_refused(toy: Model, good: bytes, tmp_path: Path) -> None:

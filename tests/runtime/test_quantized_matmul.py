@@ -52,7 +52,7 @@ def test_auto_takes_the_cpu_and_cuda_is_refused_with_a_remedy(
     monkeypatch.setattr(model_module, "probe_cuda", lambda index: None)
     model = load(folder, device="auto", operators="portable")
     assert model.device.name == "cpu"
-    with pytest.raises(DeviceError, match="QuantisedMatMul, and cuda has no kernels") as caught:
+    with pytest.raises(DeviceError, match=r"QuantisedMatMul, .* so not cuda") as caught:
         load(folder, device="cuda")
     assert "--matmul-kernel onnxruntime" in caught.value.hint
 

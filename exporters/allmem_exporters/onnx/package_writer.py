@@ -18,6 +18,7 @@ from allmem_exporters.tokenizer_file import named_failure, read_tokenizer
 from allmem_ops.schema import ATTENTION_BY_HEAD, DOMAIN, KNOWN
 from allmem_runtime.config import Backbone, FileRecord, Manifest, Memory
 from allmem_runtime.files.digest import file_digest
+from allmem_runtime.files.temporary import is_temporary
 from allmem_runtime.spec import (
     CHAT_TEMPLATE_FILE,
     DECODER_KEY,
@@ -35,19 +36,31 @@ SMALL_TENSOR = 1024
 """Tensors of fewer bytes stay in the graph, where shape inference can read them."""
 
 
+_WRITTEN = frozenset({CHAT_TEMPLATE_FILE, GENERATION_FILE, GRAPH_FILE, MANIFEST_FILE,
+                      TOKENIZER_FILE, WEIGHTS_FILE, "prepared"})  # fmt: skip
+"""What there may be in the folder of an earlier export; the last is what `allmem prepare` makes."""
+
+
 def check_destination(out: Path, *, force: bool) -> None:
-    """Refuse to replace what is no exported model.
+    """Refuse to replace what is no exported model, or holds more than that.
 
     Raises:
         ExportError: ``out`` holds something else, and ``force`` is not set.
     """
-    if out.exists() and not force:
-        entries = list(out.iterdir()) if out.is_dir() else [out]
-        if entries and not (out / MANIFEST_FILE).is_file():
-            raise ExportError(
-                f"{out} exists and holds no exported model.",
-                "Name another folder, or replace it with --force.",
-            )
+    if force or not out.exists():
+        return
+    entries = [path.name for path in out.iterdir()] if out.is_dir() else [out.name]
+    if entries and not (out / MANIFEST_FILE).is_file():
+        raise ExportError(
+            f"{out} exists and holds no exported model.",
+            "Name another folder, or replace it with --force.",
+        )
+    others = sorted(name for name in entries if name not in _WRITTEN and not is_temporary(name))
+    if others:
+        raise ExportError(
+            f"{out} holds {others[0]} beside an exported model, which would be deleted.",
+            "Move it elsewhere, or replace the folder with all it holds with --force.",
+        )
 
 
 def write_folder(

@@ -9,7 +9,7 @@ from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
-from transformers import CONFIG_MAPPING, AutoTokenizer, PretrainedConfig
+from transformers import CONFIG_MAPPING, PretrainedConfig
 
 from allmem_exporters.errors import ConversionError
 from allmem_exporters.local_files import file_in, json_in, refuse_code, weight_files
@@ -20,7 +20,7 @@ from allmem_exporters.sources.folder_texts import SETTINGS, add_tokens, write_te
 from allmem_exporters.sources.packed_weights import UnpackedWeights
 from allmem_exporters.sources.pretrained import Pretrained
 from allmem_exporters.tensor_reader import TensorFile
-from allmem_exporters.tokenizer_file import named_failure
+from allmem_exporters.tokenizer_conversion import Conversion, convert_tokenizer
 
 _LABELS = ("num_labels", "id2label", "label2id", "problem_type")
 _MOST_OF_A_CARD = 1 << 20  # characters; what matters stands at its beginning
@@ -156,14 +156,11 @@ class FolderSource:
             shutil.copyfile(path, out / name)
 
     def _convert_tokenizer(self, out: Path) -> None:
-        with named_failure(
+        convert_tokenizer(
+            Conversion(str(self.folder), str(out)),
             f"{self.name}: there is no tokenizer.json, and none could be made",
             "Add the model's tokenizer.json to the folder.",
-        ):
-            tokenizer = AutoTokenizer.from_pretrained(
-                self.folder, local_files_only=True, trust_remote_code=False
-            )
-            tokenizer.save_pretrained(out)
+        )
         if not (out / "tokenizer.json").is_file():
             raise ConversionError(
                 f"{self.name}: its tokenizer has no tokenizer.json form.",

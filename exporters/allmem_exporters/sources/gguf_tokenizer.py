@@ -26,6 +26,8 @@ BYTE_PAIRS, SENTENCE_PIECES = "gpt2", "llama"
 
 _ORIGINAL = "Convert the original safetensors checkpoint with its tokenizer.json instead."
 _INTACT = "Fetch an intact copy."
+_LONGEST_TOKEN, _MOST_CHARACTERS = 1 << 10, 1 << 24
+"""Merges are found in a time that grows with the square of a token's length."""
 _SPACE = "\u2581"
 _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
 """Values of ``tokenizer.ggml.token_type`` for tokens that are found whole in a text."""
@@ -80,6 +82,13 @@ def _vocabulary(metadata: Metadata, rows: int) -> list[str]:
         raise ConversionError(
             f"{metadata.name}: tokenizer.ggml.tokens lists {len(tokens)} tokens; the model has "
             f"{rows}.",
+            _INTACT,
+        )
+    longest, whole = max(map(len, tokens)), sum(map(len, tokens))
+    if longest > _LONGEST_TOKEN or whole > _MOST_CHARACTERS:
+        raise ConversionError(
+            f"{metadata.name}: tokenizer.ggml.tokens has {whole:,} characters, {longest:,} of them "
+            f"in one token; at most {_MOST_CHARACTERS:,} and {_LONGEST_TOKEN:,} are read.",
             _INTACT,
         )
     for key, kind in (("token_type", int), ("scores", float)):

@@ -53,6 +53,10 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "record gone": lambda folder: (folder / "prepared.json").unlink(),
     "record cut": lambda folder: os.truncate(folder / "prepared.json", 100),
     "record no object": lambda folder: (folder / "prepared.json").write_text("[1]"),
+    "record a pipe": lambda folder: (
+        (folder / "prepared.json").unlink(),
+        os.mkfifo(folder / "prepared.json"),  # whoever reads it waits for a writer
+    ),
     "record deep": lambda folder: (folder / "prepared.json").write_text("[" * 60_000),
 }
 

@@ -1,0 +1,97 @@
+"""Tokenizers of other forms are converted in a process of its own, which has limits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from checkpoints import write_gguf
+from hostile.fuzz.formats._gguf_parts import Field, put_together, taken_apart
+
+from allmem_exporters import tokenizer_conversion
+from allmem_exporters.errors import ConversionError
+from allmem_exporters.sources import open_source
+from allmem_exporters.tokenizer_conversion import Conversion
+from allmem_exporters.tokenizer_conversion import _apart as apart  # the other tests do without
+
+LETTERS = [chr(code) for code in range(33, 127)]
+
+
+def of_words(folder: Path, words: list[str]) -> Conversion:
+    """A folder with a vocabulary and merges instead of a tokenizer.json."""
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "qwen2"}')
+    known = dict.fromkeys([*LETTERS, *words])
+    vocabulary = {word: number for number, word in enumerate(known)}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "Qwen2Tokenizer"}')
+    return Conversion(str(folder), str(folder.parent / "out"))
+
+
+def test_another_process_makes_what_this_one_makes(tmp_path: Path) -> None:
+    wanted = of_words(tmp_path / "folder", ["th", "he"])
+    made = []
+    for number, convert in enumerate((apart, tokenizer_conversion._failure)):
+        out = tmp_path / str(number)
+        assert convert(Conversion(wanted.folder, str(out))) == ""
+        made.append((out / "tokenizer.json").read_text(encoding="utf-8"))
+    assert made[0] == made[1] and "th" in json.loads(made[0])["model"]["vocab"]
+
+
+def test_conversion_without_end_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizer_conversion, "SECONDS", 0)
+    monkeypatch.setattr(tokenizer_conversion, "_apart", apart)
+    large = of_words(tmp_path / "folder", [f"{number:x}" for number in range(400_000)])
+    with pytest.raises(ConversionError, match=r"no tokenizer \(it takes more than 0 seconds\)"):
+        tokenizer_conversion.convert_tokenizer(large, "no tokenizer", "Fetch another.")
+
+
+def test_tokenizer_that_takes_too_much_memory_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizer_conversion, "MEMORY", 1 << 20)
+    found = apart(of_words(tmp_path / "folder", [f"{number:x}" for number in range(400_000)]))
+    assert "memory" in found
+
+
+def test_failure_of_the_library_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizer_conversion, "_apart", apart)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ConversionError, match="no tokenizer"):
+        tokenizer_conversion.convert_tokenizer(
+            Conversion(str(tmp_path), str(tmp_path / "out")), "no tokenizer", "Add one."
+        )
+
+
+def test_program_in_one_piece_converts_in_its_own_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = of_words(tmp_path / "folder", ["th"])
+    monkeypatch.setattr("sys.frozen", True, raising=False)
+    monkeypatch.setattr(tokenizer_conversion, "told", None)
+    assert apart(wanted) == ""
+    assert (tmp_path / "out" / "tokenizer.json").is_file()
+
+
+def test_token_of_a_gguf_that_is_longer_than_any_is_refused(tmp_path: Path) -> None:
+    """Its merges would be looked for in a time that grows with the square of its length."""
+    file = tmp_path / "tiny.gguf"
+    write_gguf(file)
+    parts = taken_apart(file.read_bytes())
+    parts.fields = [
+        Field(f.key, f.kind, f.value.replace(b"\x01\0\0\0\0\0\0\0!", _text(b"!" * 3000)))
+        if f.key == b"tokenizer.ggml.tokens" else f
+        for f in parts.fields
+    ]  # fmt: skip
+    file.write_bytes(put_together(parts))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ConversionError, match="3,000 of them in one token"):
+        open_source(str(file)).write_texts(tmp_path / "out")
+
+
+def _text(data: bytes) -> bytes:
+    return len(data).to_bytes(8, "little") + data
