@@ -84,8 +84,9 @@ def test_stated_configuration_is_that_of_the_model():
         for node in config.body
         if isinstance(node, ast.AnnAssign) and node.value and "ClassVar" not in ast.dump(node)
     ]
-    first = [name for name, _ in names].index("mem_width")
-    fields = dict([names[0], *names[first:]])
+    at = {name: number for number, (name, _) in enumerate(names)}
+    scales = names[at["embedding_scale"] : at["bos_token_id"]]  # the rest is as in any decoder
+    fields = dict([names[0], *scales, *names[at["mem_width"] :]])
     documented = dict(re.findall(r"^\| `(\w+)` \| (`[^`]+`|none) \|", MODEL, re.MULTILINE))
     assert documented == {
         name: "none" if default is None else f"`{default}`" for name, default in fields.items()
