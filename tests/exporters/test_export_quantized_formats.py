@@ -15,7 +15,7 @@ from tiny import tiny_config
 from allmem_exporters import AllMemForCausalLM
 from allmem_exporters.errors import ExportError
 from allmem_exporters.model.checkpoint import CheckpointWeights
-from allmem_exporters.model.packing import PackedMatrix, fold_alpha, packed_layer
+from allmem_exporters.model.packing import PackedMatrix, fold_factors, packed_layer
 from allmem_exporters.model.weights import WeightsInMemory
 from allmem_exporters.onnx import export as export_module
 from allmem_exporters.onnx import step_module, weight_stream
@@ -160,7 +160,7 @@ def take(model: AllMemForCausalLM, stored: dict[str, StoredMatrix]) -> Rounding:
 
 def test_packed_matrices_hold_every_matrix_of_a_layer_and_give_it_back() -> None:
     layer = lively_model(CONFIG).model.layers[1]
-    fold_alpha(layer)
+    fold_factors(layer)
     before = {name: value.clone() for name, value in layer.state_dict().items()}
     copies = {name: matrix.whole() for name, matrix in packed_layer(layer).items()}
     with torch.no_grad():

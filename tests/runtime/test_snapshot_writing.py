@@ -17,6 +17,7 @@ import pytest
 from session_tools import DOCUMENT, assert_same, read
 
 from allmem_runtime import Model, StorageError
+from allmem_runtime.errors import UsageError
 from allmem_runtime.files import atomic, forking, snapshot
 
 
@@ -253,7 +254,9 @@ def test_saves_of_one_thread_are_opened_whole_by_another(toy: Model, tmp_path: P
 
 
 def test_folder_that_cannot_be_written_is_an_error(toy: Model, tmp_path: Path) -> None:
-    for path in (tmp_path / "missing" / "s.allmem", tmp_path, tmp_path / "nul\0byte"):
+    for path in (tmp_path / "missing" / "s.allmem", tmp_path):
         with pytest.raises(StorageError, match="could not be written"):
             toy.session().save(path)
+    with pytest.raises(UsageError, match="Give the path of a file"):
+        toy.session().save(tmp_path / "nul\0byte")
     assert os.listdir(tmp_path) == []
