@@ -141,10 +141,11 @@ def _by_likeness(
 
         return judge
 
-    scores = judge_among(texts)(texts)
+    among = judge_among(texts)
+    scores = among(texts)
     found = [(number, score, names) for (_, number, names), score in zip(rows, scores, strict=True)]
     order = sorted(found, key=lambda item: (-item[1], item[0]))
-    return order, judge_among([*texts, *beside])
+    return order, judge_among([*texts, *beside]) if beside else among
 
 
 def _evenly(last: int, count: int) -> list[int]:

@@ -164,6 +164,12 @@ def test_row_is_the_same_to_the_last_bit_in_however_many_places_its_weights_are_
     assert np.array_equal(*found)
 
 
+def test_another_way_to_read_weights_is_refused_by_name(monkeypatch):
+    monkeypatch.setenv("ALLMEM_STREAMS", "two")
+    with pytest.raises(Exception, match="ALLMEM_STREAMS names no way.*one and several"):
+        session(32, 4, bias=False)
+
+
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("form", ["joined", "joined within a block", "two outputs within a tile"])
 def test_what_only_lies_elsewhere_is_the_same_to_the_last_bit(kernels, form, bits):

@@ -76,11 +76,15 @@ bool is_amd_with_avx512() {
 }  // namespace
 
 // Which of the two is faster was measured; see docs/speed.md.
-bool reads_one_stream() {
+bool reads_one_stream(const char** problem) {
   const char* const wanted = std::getenv("ALLMEM_STREAMS");
-  if (wanted != nullptr && std::strcmp(wanted, "one") == 0) return true;
-  if (wanted != nullptr && std::strcmp(wanted, "several") == 0) return false;
-  return is_amd_with_avx512();
+  *problem = nullptr;
+  if (wanted == nullptr || *wanted == '\0') return is_amd_with_avx512();
+  if (std::strcmp(wanted, "one") == 0) return true;
+  if (std::strcmp(wanted, "several") != 0) {
+    *problem = "ALLMEM_STREAMS names no way to read weights; allowed: one and several";
+  }
+  return false;
 }
 
 const CpuKernels* cpu_kernels(const char** problem) {

@@ -36,7 +36,7 @@ constexpr size_t kScratchAlignment = 64;
 const CpuKernels* cpu_kernels(const char** problem);
 
 // Whether this machine gives a core more where it reads in one place than in several at a time, or
-// what ALLMEM_STREAMS=one|several says.
-bool reads_one_stream();
+// what ALLMEM_STREAMS=one|several says; `problem` is what it cannot mean, or nullptr.
+bool reads_one_stream(const char** problem);
 
 }  // namespace allmem

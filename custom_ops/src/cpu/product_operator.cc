@@ -27,6 +27,9 @@ class ProductKernel : public CpuKernelBase {
   ProductKernel(const OrtApi& api, const OrtKernelInfo* info)
       : CpuKernelBase(api, info, kInputs),
         attributes_(ProductAttributes::read(Attributes(api, info, kName))) {
+    const char* problem = nullptr;
+    one_stream_ = reads_one_stream(&problem);
+    if (problem != nullptr) throw InvalidArgument(problem);
     if (bits() != 4 && bits() != 8) {
       throw InvalidArgument(text(kName, ": attribute bits is ", bits(), "; it must be 4 or 8"));
     }
@@ -101,7 +104,7 @@ class ProductKernel : public CpuKernelBase {
   int64_t bits() const { return attributes_.bits; }
 
   const ProductAttributes attributes_;
-  const bool one_stream_ = reads_one_stream();
+  bool one_stream_;
 };
 
 }  // namespace
