@@ -14,7 +14,7 @@ constexpr int64_t kProductTile = 16;   // outputs that lie interleaved
 struct ProductArgs : ProductAttributes {
   int64_t rows, inputs;  // inputs of the matrix
   int64_t x_width;       // of x; what is missing to row_width() lies in x_more
-  bool one_stream;        // a single row reads its weights in one place; else in several at a time
+  bool one_stream;       // a single row reads its weights in one place; else in several
   Element activation;
   const float* x;          // [rows, x_width]
   const float* x_more;     // [rows, row_width() - x_width]; not read if that is 0

@@ -14,7 +14,7 @@ namespace {
 constexpr int64_t kGroups = kProductBlock / 4;     // of four inputs that lie side by side
 constexpr int64_t kGroupBytes = 4 * kProductTile;  // of eight bits
 #if defined(__AVX512BW__)
-constexpr int kStreams = 4;  // in how many places at a time one row reads its weights, where not in one
+constexpr int kStreams = 4;  // places in which one row reads its weights, where not in one
 constexpr int kMostRows = 12;
 #else
 constexpr int kStreams = 2;
