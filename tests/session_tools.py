@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -32,7 +33,9 @@ def assert_same(first: Session, second: Session) -> None:
     a, b = first._cursor.place.copy(), second._cursor.place.copy()
     a.seed = b.seed = 0
     a.parent = b.parent = ""
-    assert a == b
+    pairs = {f.name: (getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a)}
+    differing = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    assert not differing, differing
     for name, values in state(first).items():
         np.testing.assert_array_equal(values, state(second)[name], err_msg=name, strict=True)
 
