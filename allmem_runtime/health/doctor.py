@@ -29,6 +29,7 @@ from allmem_runtime.errors import AllMemError
 from allmem_runtime.files.package import open_package
 from allmem_runtime.health.selfcheck import TOLERANCE, operator_error, relative_error
 from allmem_runtime.model import load
+from allmem_runtime.passages import meaning
 from allmem_runtime.quantities import counted, format_bytes
 
 Status = Literal["ok", "warn", "fail"]
@@ -71,6 +72,7 @@ def examine(model: Path | None = None) -> Iterator[Check]:
     """
     yield Check("runtime", "ok", f"onnxruntime {runtime_version()}, Python {_python()}")
     yield Check("cpu", "ok", _processor())
+    yield _passages()
     cuda = probe_cuda(0)
     if cuda is None:
         card = find_cuda_device(0)
@@ -169,6 +171,15 @@ def _model(path: Path) -> Iterator[Check]:
 
 def _python() -> str:
     return f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+
+
+def _passages() -> Check:
+    if meaning.shared() is None:
+        return Check(
+            "passages", "warn",
+            "found by words and tokens alone, not by what they mean: `pip install wordllama`.",
+        )  # fmt: skip
+    return Check("passages", "ok", f"found by words, tokens and what they mean ({meaning.TABLE})")
 
 
 def _processor() -> str:

@@ -19,8 +19,9 @@ from allmem_runtime.passages import schema
 from allmem_runtime.passages.cutting import LOOK, Cut, Cutter
 from allmem_runtime.passages.likeness import Likeness
 from allmem_runtime.passages.proof import chained, is_sound, token_at
+from allmem_runtime.passages.rows import Mark, Row
 from allmem_runtime.passages.search import known, search
-from allmem_runtime.passages.store import Mark, Row, Store
+from allmem_runtime.passages.store import Store
 from allmem_runtime.session.kept_text import Passage, Segment
 from allmem_runtime.text.segments import without_surrogates
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from allmem_runtime.passages.store import Row
+from allmem_runtime.passages.rows import Row
 from allmem_runtime.passages.words import sentences
 
 _RARE = re.compile(r"\b(?:\d[\d.,:]*\d|\d+|[^\W\d_a-zß-ÿ][^\W\d_]{2,})\b")

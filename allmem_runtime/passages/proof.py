@@ -6,7 +6,8 @@ import dataclasses
 import hashlib
 import json
 
-from allmem_runtime.passages.store import Mark, Store
+from allmem_runtime.passages.rows import Mark
+from allmem_runtime.passages.store import Store
 
 
 def chained(identity: str, before: str, name: str, mark: Mark, text: str) -> Mark:

@@ -12,7 +12,8 @@ from allmem_runtime.files.links import followed
 
 SUFFIX = ".passages"
 APPLICATION_ID = 0x416C4D50  # "AlMP"
-VERSION = 1
+VERSION = 2
+"""Texts of version 1 have no vectors; they are read and added to as they are."""
 BUSY_SECONDS = 2.0
 
 FAILURES = (sqlite3.Error, UnicodeDecodeError)
@@ -31,6 +32,11 @@ _TABLES = (
     "CREATE VIRTUAL TABLE words USING fts5(text, grams, content='', "
     "tokenize='porter unicode61 remove_diacritics 2')",
 )
+_VECTORS = (
+    # What the parts of a passage mean: bytes of as many vectors, by a table of that name.
+    "CREATE TABLE vectors (passage INTEGER PRIMARY KEY, made_by TEXT NOT NULL, parts BLOB NOT NULL)"
+)
+_TABLES_OF = {1: _TABLES, VERSION: (*_TABLES, _VECTORS)}
 _REMEDY = "Questions are answered from the state alone; read the document again to have its text."
 
 
@@ -59,7 +65,7 @@ def create(path: Path | None, identity: str) -> sqlite3.Connection:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("BEGIN IMMEDIATE")
-        for table in _TABLES:
+        for table in _TABLES_OF[VERSION]:
             connection.execute(table)
         connection.execute("INSERT INTO store VALUES (?)", (identity,))
         connection.execute("COMMIT")
@@ -130,13 +136,14 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
     if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
         raise PassagesError(f"{path} is no text of a session.", _REMEDY)
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version != VERSION:
+    if version not in _TABLES_OF:
         raise PassagesError(
-            f"The text {path} has the version {version}; this runtime reads {VERSION}.", _REMEDY
+            f"The text {path} has the version {version}; this runtime reads {' and '.join(map(str, _TABLES_OF))}.",
+            _REMEDY,
         )
     rows = connection.execute(
         "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT IN "
         "('words_data', 'words_idx', 'words_docsize', 'words_config') ORDER BY rowid"
     )
-    if [sql for (sql,) in rows] != list(_TABLES):
+    if [sql for (sql,) in rows] != list(_TABLES_OF[version]):
         raise PassagesError(f"The text {path} has other tables than ours.", _REMEDY)

@@ -1,20 +1,19 @@
 """From a question to the passages that may hold its answer, and to none where none does.
 
-A passage fits if it holds a fair share of what is rare in the question, or a name of it. Those
-that fit are ordered by the words they share with the question, or where the model's embedding is at
-hand, by how much they are like it.
+``ranking`` says which passages fit and which of them fit best; here are the parts of them that are
+to be read again.
 """
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from allmem_runtime.passages.likeness import Judge, Likeness
-from allmem_runtime.passages.store import Mark, Row, Store
-from allmem_runtime.passages.weights import Weights, weigh
+from allmem_runtime.passages.ranking import by_likeness, by_words, fitting
+from allmem_runtime.passages.rows import Mark, Row
+from allmem_runtime.passages.store import Store
+from allmem_runtime.passages.weights import weigh
 from allmem_runtime.passages.words import ends_of, expressions, likeness, sentences, word_of
 from allmem_runtime.session.kept_text import Passage
 from allmem_runtime.text.places import TextPlace
@@ -34,17 +33,6 @@ ENOUGH = 160
 
 NEAR_BY_LIKENESS = 0.7
 """The same of scores by likeness."""
-
-CANDIDATES = 400
-"""Passages that are compared with the question by likeness, those first that share its words."""
-
-COMPARED = 64
-"""Passages at least, if the text has as many, that tell how rare a token is."""
-
-_FEW_CANDIDATES = 64
-
-_Ranked = tuple[int, float, set[str]]
-"""A passage's number, its score, and the question's names in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +66,10 @@ def search(
     asked = weigh(store, question, [ends_of(turn) for turn in earlier], last)
     if asked is None:
         return []
-    ranked = _ranked(store, asked, last, CANDIDATES if like else _FEW_CANDIDATES)
-    near, judge = NEAR, _by_words(asked.words)
     if like:
-        near = NEAR_BY_LIKENESS
-        ranked, judge = _by_likeness(store, until, last, asked, ranked, like)
+        near, (ranked, judge) = NEAR_BY_LIKENESS, by_likeness(store, until, last, asked, like)
+    else:
+        near, ranked, judge = NEAR, fitting(store, asked, last), by_words(asked.words)
     chosen: list[_Found] = []
     left = tokens
     named: set[str] = set()
@@ -113,75 +100,6 @@ def known(store: Store, until: Mark, question: str) -> float:
     """
     last, words = store.last(until), expressions(ends_of(question))
     return sum(store.count(word, last) > 0 for word in words) / max(1, len(words))
-
-
-def _by_words(weights: dict[str, float]) -> Judge:
-    return lambda texts: [likeness(text, weights) for text in texts]
-
-
-def _by_likeness(
-    store: Store, until: Mark, last: int, asked: Weights, ranked: list[_Ranked], like: Likeness
-) -> tuple[list[_Ranked], Judge]:
-    """The candidates in the order of their likeness, and who judges parts of them.
-
-    Candidates are told apart by what few of them have. A part is judged by what is rare in the text
-    as a whole: a name that is asked for may be in every candidate.
-    """
-    rows = [(store.row(number, until), number, names) for number, _, names in ranked]
-    texts = [row.text if row else "" for row, _, _ in rows]
-    others = set(_evenly(last, COMPARED - len(rows))) - {number for _, number, _ in rows}
-    beside = [row.text for number in sorted(others) if (row := store.row(number, until))]
-
-    def judge_among(compared: Sequence[str]) -> Judge:
-        judges = [(factor, like(text, compared)) for text, factor in asked.turns]
-
-        def judge(parts: Sequence[str]) -> Sequence[float]:
-            each = [[factor * score for score in one(parts)] for factor, one in judges]
-            return [sum(scores) for scores in zip(*each, strict=True)]
-
-        return judge
-
-    among = judge_among(texts)
-    scores = among(texts)
-    found = [(number, score, names) for (_, number, names), score in zip(rows, scores, strict=True)]
-    order = sorted(found, key=lambda item: (-item[1], item[0]))
-    return order, judge_among([*texts, *beside]) if beside else among
-
-
-def _evenly(last: int, count: int) -> list[int]:
-    """Numbers of as many passages from the first to the last, of all if there are fewer."""
-    count = min(last, count)
-    return [1 + place * last // count for place in range(count)]
-
-
-def _ranked(store: Store, weights: Weights, last: int, most: int) -> list[_Ranked]:
-    """The passages that fit, the best first.
-
-    Args:
-        store: the passages.
-        weights: of the question's words.
-        last: number of the last passage.
-        most: how many at most.
-    """
-    scores: dict[int, float] = defaultdict(float)
-    held: dict[int, float] = defaultdict(float)
-    names: dict[int, set[str]] = defaultdict(set)
-    for expression, weight in weights.words.items():
-        found = store.matches(expression, last)
-        # SQLite's BM25 of one word is its own weight for rarity times what the passage gives.
-        rarity = max(math.log(max(1e-9, (last - len(found) + 0.5) / (len(found) + 0.5))), 1e-6)
-        for number, score in found:
-            scores[number] += weight * score / rarity
-            held[number] += 0.0 if expression in weights.silent else weight
-            if expression in weights.names:
-                names[number].add(expression)
-    least = weights.least * (1 - 1e-9)  # sums of the same numbers, in another order
-    fitting = [
-        (number, score, names[number])
-        for number, score in scores.items()
-        if held[number] >= least or names[number]
-    ]
-    return sorted(fitting, key=lambda item: (-item[1], item[0]))[:most]
 
 
 def _fitting(text: str, judge: Judge, tokens: int, count: Callable[[str], int]) -> str:

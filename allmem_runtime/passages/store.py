@@ -14,12 +14,12 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from allmem_runtime.errors import PassagesBusyError, PassagesError, StorageError
-from allmem_runtime.passages import schema
+from allmem_runtime.passages import schema, vectors
+from allmem_runtime.passages.rows import Mark, Row, cut_at
 from allmem_runtime.passages.scripts import grams
 from allmem_runtime.strict_json import is_whole
 
@@ -27,40 +27,6 @@ _LOST = "Questions are answered from the state alone; read the document again to
 
 _MOST = 1 << 62
 _BUSY = "Until it can be used, questions are answered from the state alone."
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """The end of an encoded segment, at which a session can stand.
-
-    Args:
-        source: number of the source, from 1; 0 at the very beginning.
-        bytes: bytes of the source up to here.
-        start: characters of the source before the segment.
-        characters: characters of the source up to here.
-        first: tokens the session had read before the segment.
-        tokens: tokens it had read at its end.
-        digest: SHA-256 of all text up to here and its places; empty at the very beginning.
-    """
-
-    source: int = 0
-    bytes: int = 0
-    start: int = 0
-    characters: int = 0
-    first: int = 0
-    tokens: int = 0
-    digest: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A passage as it is stored: the number of its source, its place and what it says."""
-
-    source: int
-    start: int
-    line: int
-    token: int
-    text: str
 
 
 class Store:
@@ -78,6 +44,7 @@ class Store:
         self._lock = threading.RLock()
         with self._reading():
             self.identity: str = self._one("SELECT id FROM store")[0]
+            self._has_vectors = vectors.has(connection)
             self._check([], self.identity)
 
     @classmethod
@@ -192,6 +159,8 @@ class Store:
                     "INSERT INTO words (rowid, text, grams) VALUES (?, ?, ?)",
                     (number, row.text, " ".join(grams(row.text))),
                 )
+                if number and self._has_vectors:
+                    vectors.add(self._connection, number, row.text)
 
     def _drop(self, where: tuple[int, int]) -> None:
         gone = self._connection.execute(
@@ -204,6 +173,8 @@ class Store:
                 (number, text, " ".join(grams(text))),
             )
             self._connection.execute("DELETE FROM passage WHERE id = ?", (number,))
+            if self._has_vectors:
+                vectors.drop(self._connection, number)
 
     def copy(self, path: Path) -> Store:
         """A store of the same content; a file at ``path`` is replaced by a whole one.
@@ -289,7 +260,7 @@ class Store:
                 (source, start, until.source, until.characters),
             )
             for row in found:
-                yield _until(self._row(row), until)
+                yield cut_at(self._row(row), until)
 
     def row(self, number: int, until: Mark) -> Row | None:
         """One passage by its number, cut at a mark; None if there is none before it."""
@@ -299,7 +270,7 @@ class Store:
                 "WHERE id = ? AND (source, start) < (?, ?)",
                 (number, until.source, until.characters),
             ).fetchone()
-        return None if found is None else _until(self._row(found), until)
+        return None if found is None else cut_at(self._row(found), until)
 
     def source(self, number: int) -> str:
         """Name of a source."""
@@ -339,6 +310,20 @@ class Store:
                 "SELECT rowid, -bm25(words) FROM words WHERE words MATCH ? AND rowid <= ?",
                 (expression, last),
             ).fetchall()
+
+    def meanings(self, texts: Sequence[tuple[str, float]], last: int) -> dict[int, float]:
+        """How near the passages up to ``last`` come to texts by what they mean.
+
+        Args:
+            texts: each with what it counts.
+            last: number of the last passage.
+
+        Returns:
+            By the number of a passage the sum of cosines, of its nearest part each; without those
+            that have no vectors, which is all of them in files of earlier versions.
+        """
+        with self._reading():
+            return vectors.cosines(self._connection, texts, last) if self._has_vectors else {}
 
     @property
     def nbytes(self) -> int:
@@ -405,12 +390,6 @@ def _check_may_replace(path: Path) -> None:
         raise StorageError(
             f"{path} is in the way of the session's text.", "Remove it, or rename it."
         )
-
-
-def _until(row: Row, mark: Mark) -> Row:
-    if row.source < mark.source or row.start + len(row.text) <= mark.characters:
-        return row
-    return Row(row.source, row.start, row.line, row.token, row.text[: mark.characters - row.start])
 
 
 def _unreadable(path: Path | None, error: Exception) -> PassagesError:

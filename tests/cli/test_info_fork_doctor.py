@@ -199,7 +199,7 @@ def test_a_damaged_session_is_not_forked(
 def test_doctor_checks_the_machine(command: Command) -> None:
     result = command("allmem", "doctor")
     names = [line.split()[1] for line in result.out.splitlines()]
-    assert names[:4] == ["runtime", "cpu", "cuda", "operators"]
+    assert names[:5] == ["runtime", "cpu", "passages", "cuda", "operators"]
     assert all(line.split()[0] in ("ok", "warn", "fail") for line in result.out.splitlines())
 
 
