@@ -6,6 +6,7 @@ import functools
 import hashlib
 import os
 import platform
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -82,3 +83,11 @@ def available_memory(path: Path = Path("/proc/meminfo")) -> int | None:
         if name == "MemAvailable":
             return int(value.split()[0]) * 1024
     return None
+
+
+def free_disk(path: Path) -> int:
+    """Bytes that are free where a file or folder is to be made, which need not be there yet."""
+    folder = path.absolute()
+    while not folder.is_dir():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

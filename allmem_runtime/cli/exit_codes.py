@@ -67,6 +67,8 @@ def _code(command: click.Command, name: str, arguments: list[str] | None) -> int
         hint = "Install what it needs with `pip install 'allmem-runtime[export]'`."
         return _fail(name, f"The package {package} is not installed. {hint}", ERROR)
     except (KeyboardInterrupt, click.Abort):
+        with contextlib.suppress(OSError):
+            click.echo(f"{name}: stopped.", err=True)
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output left. What is still buffered has nowhere to go either.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from allmem_runtime.cli.ending import said_when_ended
 from allmem_runtime.cli.exit_codes import OK
 from allmem_runtime.cli.messages import put, put_json
 from allmem_runtime.cli.option_flags import option_flags
@@ -75,7 +76,8 @@ def prepare(
             "Install the package with its library, or use --operators portable.",
         )
     used = library.path if isinstance(library, LibraryInfo) else None
-    folder = preparing.prepare(package, used, threads=engine.threads, again=again)
+    with said_when_ended("nothing was prepared"):
+        folder = preparing.prepare(package, used, threads=engine.threads, again=again)
     values: dict[str, Any] = {"folder": str(folder), "bytes": preparing.disk_bytes(folder)}
     lines = [f"Prepared in {folder}, {format_bytes(values['bytes'])}."]
     if measure:

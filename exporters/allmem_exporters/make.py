@@ -25,6 +25,7 @@ from allmem_exporters.model.weights import ModelWeights
 from allmem_exporters.onnx.export import export_weights
 from allmem_exporters.onnx.export_options import ExportOptions
 from allmem_exporters.onnx.package_writer import check_destination
+from allmem_exporters.onnx.room import check_room
 from allmem_exporters.quantization.formats import stored_format
 from allmem_exporters.texts_trial import try_texts
 from allmem_runtime.config import Manifest
@@ -90,6 +91,7 @@ def make(
         memory=memory,
         changes={key: value for key, value in changes.items() if value is not None},
     )
+    check_room(weights.config, export_options, out)
     with TemporaryDirectory(prefix="allmem-") as made:
         texts = Path(made)
         opened.write_texts(texts)

@@ -14,6 +14,7 @@ from decoders import DECODERS, relative_rms
 from safetensors.torch import load_file, save_file
 
 from allmem_exporters import AllMemForCausalLM, ConfigError, ConversionError
+from allmem_exporters.convert import conversion
 from allmem_exporters.convert.conversion import convert
 from allmem_exporters.convert.weights_file import write_weights
 from allmem_exporters.model.families import FAMILIES
@@ -125,8 +126,11 @@ def test_full_disk_is_told_before_weights_are_written(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1 << 10)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(ConversionError, match=r"takes .* KiB; the disk of .* has 1.0 KiB free"):
-        convert(source, tmp_path / "out", **MEMORY)
+    monkeypatch.setattr(conversion, "calibrated", None)
+    for dtype, less in ((None, True), ("bfloat16", False)):
+        with pytest.raises(ConversionError, match=r"the disk of .* has 1.0 KiB free") as told:
+            convert(source, tmp_path / "out", calibration_text="a", dtype=dtype, **MEMORY)
+        assert ("--dtype bfloat16" in told.value.hint) is less
     assert not (tmp_path / "out").exists()
 
 

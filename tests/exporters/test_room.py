@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections import namedtuple
 from pathlib import Path
 
 import pytest
 import torch
+from checkpoints import write_gguf
 from tiny import tiny_config, write_tiny_checkpoint
 
 from allmem_exporters.errors import ExportError
+from allmem_exporters.make import make
 from allmem_exporters.model.checkpoint import CheckpointWeights
 from allmem_exporters.model.state import state_spec
 from allmem_exporters.onnx import room
 from allmem_exporters.onnx.export import export
+from allmem_exporters.onnx.export_options import ExportOptions
 from allmem_exporters.onnx.room import check_memory, file_bytes, needed_memory
 from allmem_exporters.progress import Progress
 from allmem_exporters.quantization.blocks import InMemory
@@ -25,17 +29,57 @@ from allmem_runtime.machine import available_memory
 Usage = namedtuple("Usage", "total used free")
 
 
-def test_full_disk_is_told_before_anything_is_written(
+def full(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(1 << 40, 1 << 40, free))
+
+
+def test_full_disk_is_told_before_the_work_begins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = write_tiny_checkpoint(tmp_path / "checkpoint")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(1 << 30, 1 << 30, 1 << 20))
+    write_gguf(tmp_path / "tiny.gguf")
+    full(monkeypatch, 1 << 20)
+    for begin, source in ((export, checkpoint), (make, tmp_path / "tiny.gguf")):
+        lines: list[str] = []
+        with pytest.raises(ExportError, match=r"takes .*MiB; the disk of .* has 1\.0 MiB free"):
+            begin(source, tmp_path / "a" / "model", report=lines.append)
+        assert lines == [f"opening {source}"]
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint", "tiny.gguf"}
+
+
+def test_graph_that_is_larger_than_was_foreseen_is_refused_before_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = write_tiny_checkpoint(tmp_path / "checkpoint")
+    monkeypatch.setattr(room, "file_bytes", lambda config, storage: 0)
+    full(monkeypatch, 64 << 20)
     lines: list[str] = []
-    with pytest.raises(ExportError, match=r"takes .*MiB; the disk of .* has 1\.0 MiB free") as told:
+    with pytest.raises(ExportError, match=r"takes .*MiB; the disk of .* has 64\.0 MiB free"):
         export(checkpoint, tmp_path / "model", report=lines.append)
-    assert "--weights int4" in told.value.hint
-    assert not any(line.startswith("writing") for line in lines)
+    assert "tracing" in lines and not any(line.startswith("writing") for line in lines)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+@pytest.mark.parametrize(
+    ("given", "fits", "said"),
+    [
+        ({}, "float16", r"store fewer bits: --weights float16 takes [\d.]+ MiB\."),
+        ({"weights": "float16"}, "int8", r"store fewer bits: --weights int8 takes [\d.]+ MiB\."),
+        ({"weights": "int8"}, "int4", r"store fewer bits: --weights int4 takes [\d.]+ MiB\."),
+        ({"weights": "int8"}, None, r"another folder; even --weights int4 takes [\d.]+ MiB\."),
+        ({"weights": "int4"}, None, r"Make room, or name another folder\."),
+        ({"activations": "float16"}, None, r"Make room, or name another folder\."),
+    ],
+)
+def test_full_disk_is_told_with_what_would_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict, fits: str | None, said: str
+) -> None:
+    config = tiny_config(num_hidden_layers=400)
+    beside = 64 << 20
+    full(monkeypatch, beside + file_bytes(config, fits) if fits else 1 << 20)
+    with pytest.raises(ExportError) as told:
+        room.check_room(config, ExportOptions(check=False, **given), tmp_path / "model")
+    assert re.search(said, told.value.hint), told.value.hint
 
 
 def test_too_little_memory_is_told_before_the_work(

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from allmem_exporters.onnx.export_options import ExportOptions
+from allmem_runtime.cli.ending import said_when_ended
 from allmem_runtime.cli.messages import put, say
 from allmem_runtime.cli.option_flags import FilePath, option_flags, tokens
 from allmem_runtime.cli.shared_options import command
@@ -43,13 +44,14 @@ def rows(
     from allmem_exporters.ablation.comparison_models import export_comparison_models
 
     logging.disable_progress_bar()
-    made = export_comparison_models(
-        checkpoint,
-        folder,
-        options,
-        longest=longest,
-        twin=twin,
-        report=say,
-    )
+    with said_when_ended(f"models that were not finished are not in {folder}"):
+        made = export_comparison_models(
+            checkpoint,
+            folder,
+            options,
+            longest=longest,
+            twin=twin,
+            report=say,
+        )
     for row in made:
         put(f"{row.name}={row.folder}{':reset' if row.reset else ''}")

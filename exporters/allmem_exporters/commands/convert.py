@@ -10,6 +10,7 @@ import click
 
 from allmem_exporters.commands.conversion_flags import conversion_flags
 from allmem_exporters.onnx.export_options import ExportOptions
+from allmem_runtime.cli.ending import said_when_ended
 from allmem_runtime.cli.messages import put_path, say
 from allmem_runtime.cli.option_flags import FilePath, option_flags
 from allmem_runtime.cli.shared_options import command, json_flag
@@ -43,20 +44,21 @@ def convert(
     The result reads like the original within its window; its memory still has to be trained, for
     which --windows must wait until the export.
     """
-    from allmem_exporters.convert.conversion import PROVENANCE_FILE
-    from allmem_exporters.convert.conversion import convert as run
-
     say(f"converting {source}")
-    folder = run(
-        source,
-        out,
-        windows=given.windows,
-        state_budget=given.state_budget,
-        check=check,
-        force=force,
-        report=say,
-        **conversion,
-    )
+    with said_when_ended(f"{out} is as it was before"):
+        from allmem_exporters.convert.conversion import PROVENANCE_FILE
+        from allmem_exporters.convert.conversion import convert as run
+
+        folder = run(
+            source,
+            out,
+            windows=given.windows,
+            state_budget=given.state_budget,
+            check=check,
+            force=force,
+            report=say,
+            **conversion,
+        )
     record = json.loads((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))
     if as_json:
         click.echo(json.dumps({"folder": str(folder), "source": record}))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from allmem_runtime.cli.ending import said_when_ended
 from allmem_runtime.cli.messages import draw, put, say
 from allmem_runtime.cli.option_flags import FilePath, tokens
 from allmem_runtime.cli.shared_options import command, json_flag
@@ -56,15 +57,16 @@ def data(
         if terminal and (done % 8 == 0 or done == total):
             draw(f"{done:>6} of {total} sequences  {name[:40]}")
 
-    tallies = build(
-        read,
-        Tokens(folder),
-        out,
-        length=length,
-        splits=(only,) if only else SPLITS,
-        force=force,
-        progress=progress,
-    )
+    with said_when_ended(f"{out} is as it was before"):
+        tallies = build(
+            read,
+            Tokens(folder),
+            out,
+            length=length,
+            splits=(only,) if only else SPLITS,
+            force=force,
+            progress=progress,
+        )
     if terminal:
         click.echo(err=True)
     rows = [

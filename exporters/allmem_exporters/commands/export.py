@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from allmem_exporters.onnx.export_options import ExportOptions
+from allmem_runtime.cli.ending import said_when_ended
 from allmem_runtime.cli.messages import say
 from allmem_runtime.cli.option_flags import FilePath, option_flags
 from allmem_runtime.cli.shared_options import command
@@ -18,10 +19,11 @@ from allmem_runtime.cli.shared_options import command
 @option_flags(ExportOptions)
 def export(checkpoint: Path, out: Path, options: ExportOptions) -> None:
     """Export CHECKPOINT (made by `allmem convert`) to ONNX in the folder OUT."""
-    # Imported here: PyTorch takes seconds to load, and `--help` should not.
-    from transformers.utils import logging
+    with said_when_ended(f"{out} is as it was before"):
+        # Imported here: PyTorch takes seconds to load, and `--help` should not.
+        from transformers.utils import logging
 
-    from allmem_exporters.onnx.export import export as run
+        from allmem_exporters.onnx.export import export as run
 
-    logging.disable_progress_bar()
-    run(checkpoint, out, options, report=say)
+        logging.disable_progress_bar()
+        run(checkpoint, out, options, report=say)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from allmem_runtime.cli.ending import said_when_ended
 from allmem_runtime.cli.messages import put_path, say
 from allmem_runtime.cli.option_flags import FilePath, tokens
 from allmem_runtime.cli.shared_options import command, json_flag
@@ -79,14 +80,11 @@ def finetune(
             f"{step.seconds:.1f} s a step  {format_duration(left)} left{skipped}"
         )
 
-    try:
+    with said_when_ended(f"the run is kept in {out}, the same command goes on"):
         manifest = run(
             checkpoint, data, out, settings, start=start, device=device, show=show,
             report=say,
         )  # fmt: skip
-    except KeyboardInterrupt:
-        say(f"stopped; the run is kept in {out}, the same command goes on")
-        raise
     if as_json:
         click.echo(json.dumps(manifest))
     else:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from allmem_runtime.cli.ending import said_when_ended
 from allmem_runtime.cli.messages import put_path, say
 from allmem_runtime.cli.option_flags import FilePath, tokens
 from allmem_runtime.cli.shared_options import command
@@ -64,7 +65,8 @@ def heads(
         check_plot(plot)
     logging.disable_progress_bar()
     settings = HeadSettings(shortest, sinks, length, sequences, precision, threads)
-    table = find_heads(checkpoint, data, out, settings, report=say)
+    with said_when_ended("the same command goes on where this one was"):
+        table = find_heads(checkpoint, data, out, settings, report=say)
     if plot is not None:
         from allmem_exporters.heads.picture import draw
 

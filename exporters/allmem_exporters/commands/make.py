@@ -9,6 +9,7 @@ import click
 
 from allmem_exporters.commands.conversion_flags import conversion_flags
 from allmem_exporters.onnx.export_options import ExportOptions
+from allmem_runtime.cli.ending import said_when_ended
 from allmem_runtime.cli.messages import say
 from allmem_runtime.cli.option_flags import FilePath, option_flags
 from allmem_runtime.cli.shared_options import command
@@ -29,16 +30,17 @@ def make(source: str, out: Path, conversion: dict[str, Any], export_options: Exp
     SOURCE is a GGUF file, a folder with config.json and safetensors, or owner/model on the hub.
     Weights are read one layer at a time, and no checkpoint is written in between.
     """
-    # Imported here: PyTorch takes seconds to load, and `--help` should not.
-    from transformers.utils import logging
+    with said_when_ended(f"{out} is as it was before"):
+        # Imported here: PyTorch takes seconds to load, and `--help` should not.
+        from transformers.utils import logging
 
-    from allmem_exporters.make import make as run
+        from allmem_exporters.make import make as run
 
-    logging.disable_progress_bar()
-    run(
-        source,
-        out,
-        export_options=export_options,
-        report=say,
-        **conversion,
-    )
+        logging.disable_progress_bar()
+        run(
+            source,
+            out,
+            export_options=export_options,
+            report=say,
+            **conversion,
+        )

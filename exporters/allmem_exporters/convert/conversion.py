@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,7 +26,7 @@ from allmem_exporters.convert.converted_weights import (
     refuse_other_head,
 )
 from allmem_exporters.convert.self_check import check_conversion
-from allmem_exporters.convert.weights_file import bytes_of, write_weights
+from allmem_exporters.convert.weights_file import Sizes, bytes_of, write_weights
 from allmem_exporters.errors import ConfigError, ConversionError
 from allmem_exporters.heads.windows import give_windows
 from allmem_exporters.local_files import SHARD_INDEX, SINGLE_FILE
@@ -44,6 +43,7 @@ from allmem_exporters.tensor_reader import Entry
 from allmem_exporters.texts_trial import try_texts
 from allmem_runtime.files.atomic import storage_errors, sync, sync_folder
 from allmem_runtime.files.temporary import temporary_folder
+from allmem_runtime.machine import free_disk
 from allmem_runtime.options import from_keywords
 from allmem_runtime.quantities import format_bytes
 
@@ -115,6 +115,7 @@ def convert(
     if windows is not None:
         give_windows(windows, config, decoder_digest(weights), state_budget, report)
 
+    _check_disk(weights, folder)
     with storage_errors(folder), ExitStack() as stack:
         folder.parent.mkdir(parents=True, exist_ok=True)
         stage = stack.enter_context(temporary_folder(folder))
@@ -319,15 +320,8 @@ def check_destination(folder: Path, force: bool) -> None:
 
 def _write(weights: ConvertedWeights | CalibratedWeights, folder: Path) -> None:
     """Write configuration and weights, one weight at a time; a tied head is its embedding."""
-    with torch.device("meta"):
-        model = AllMemForCausalLM(weights.config)
-    weights.config.architectures = [type(model).__name__]
+    weights.config.architectures = [AllMemForCausalLM.__name__]
     weights.config.save_pretrained(folder)
-    sizes = {
-        name: (weights.type_of(name), tuple(parameter.shape))
-        for name, parameter in model.named_parameters()
-        if not (name == HEAD and weights.config.tie_word_embeddings)
-    }
 
     def read(name: str) -> Iterator[Tensor]:
         if name not in (EMBEDDING, HEAD):
@@ -336,19 +330,32 @@ def _write(weights: ConvertedWeights | CalibratedWeights, folder: Path) -> None:
         for piece in Table(weights, name).pieces():
             yield weights.rows(name, *piece)
 
-    _check_disk(sum(bytes_of(sizes, name) for name in sizes), folder)
-    write_weights(folder, sizes, read)
+    write_weights(folder, _sizes(weights), read)
 
 
-def _check_disk(needed: int, folder: Path) -> None:
+def _sizes(weights: ConvertedWeights | CalibratedWeights) -> Sizes:
+    """Type and shape of every weight that is written."""
+    with torch.device("meta"):
+        model = AllMemForCausalLM(weights.config)
+    return {
+        name: (weights.type_of(name), tuple(parameter.shape))
+        for name, parameter in model.named_parameters()
+        if not (name == HEAD and weights.config.tie_word_embeddings)
+    }
+
+
+def _check_disk(weights: ConvertedWeights, folder: Path) -> None:
     """Refuse to begin what the disk has no room for."""
-    free = shutil.disk_usage(folder).free
+    sizes = _sizes(weights)
+    needed, free = sum(bytes_of(sizes, name) for name in sizes), free_disk(folder)
     if needed > free:
+        hint = "Make room, or name another folder"
+        if weights.dtype.itemsize > torch.bfloat16.itemsize:
+            hint += ", or store fewer bits: --dtype bfloat16 takes half of float32"
         raise ConversionError(
-            f"The checkpoint takes {format_bytes(needed)}; the disk of {folder.parent} has "
-            f"{format_bytes(free)} free.",
-            "Make room, name another folder, or store fewer bits: --dtype bfloat16 takes half of "
-            "float32. `allmem make` needs no checkpoint at all.",
+            f"The checkpoint takes {format_bytes(needed)}; the disk of {folder.absolute().parent} "
+            f"has {format_bytes(free)} free.",
+            f"{hint}. `allmem make` needs no checkpoint at all.",
         )
 
 

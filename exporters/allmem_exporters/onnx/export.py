@@ -20,8 +20,7 @@ from allmem_exporters.model.weights import ChangedWeights, ModelWeights, decoder
 from allmem_exporters.onnx.export_options import ExportOptions
 from allmem_exporters.onnx.ir_utils import set_values
 from allmem_exporters.onnx.package_writer import check_destination, write_folder
-from allmem_exporters.onnx.room import check_disk, check_memory
-from allmem_exporters.onnx.sample_text import text_length
+from allmem_exporters.onnx.room import check_disk, check_room
 from allmem_exporters.onnx.trace import trace
 from allmem_exporters.onnx.validate import validate
 from allmem_exporters.onnx.weight_stream import MatrixStream, TracedMatrices
@@ -108,12 +107,7 @@ def export_weights(
     decoder = decoder_digest(weights)
     if options.windows is not None:
         give_windows(options.windows, config, decoder, options.state_budget, report)
-    check_memory(
-        config,
-        storage=options.storage,
-        matmul_kernel=options.matmul_kernel,
-        tokens=text_length(config, options.check_tokens) if options.check else None,
-    )
+    check_room(config, options, out)
     if options.memory != "enabled":
         weights = ChangedWeights(weights, partial(restrain_layer, memory=options.memory))
     with publish_folder(out) as folder:
@@ -122,7 +116,7 @@ def export_weights(
         progress = Progress("writing", report)
         storing = Storing(progress)
         stored = put_matrices(graph, weights, options, storing)
-        check_disk(graph, folder)
+        check_disk(graph, config, options, out)
         report(f"writing {out}")
         manifest = write_folder(
             graph,

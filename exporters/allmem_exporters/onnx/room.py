@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import shutil
 import sys
 from pathlib import Path
 
@@ -13,7 +12,9 @@ from allmem_exporters.errors import ExportError
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.model.state import state_spec
 from allmem_exporters.model.weights import empty_layer
-from allmem_runtime.machine import available_memory
+from allmem_exporters.onnx.export_options import ExportOptions
+from allmem_exporters.onnx.sample_text import text_length
+from allmem_runtime.machine import available_memory, free_disk
 from allmem_runtime.quantities import format_bytes
 
 _BESIDE = 64 << 20
@@ -30,25 +31,66 @@ _BYTES = {"float32": 4.0, "float16": 2.0, "int8": 34 / 32, "int4": 20 / 32}
 """Of a weight as it is stored."""
 
 
-def check_disk(graph: ir.Model, folder: Path) -> None:
-    """Refuse to begin a file that the disk has no room for.
+def check_room(config: AllMemConfig, options: ExportOptions, out: Path) -> None:
+    """Refuse to begin an export that disk or memory have no room for, before any of it is done.
+
+    What memory windows take that a head table has yet to give is not known.
+
+    Args:
+        config: of the model.
+        options: of the export.
+        out: the folder that shall be made.
+
+    Raises:
+        ExportError: says how much is needed, how much there is, and what would fit.
+    """
+    _check_free(_BESIDE + file_bytes(config, options.storage), config, options, out)
+    if options.windows is None or config.windows is not None:
+        check_memory(
+            config,
+            storage=options.storage,
+            matmul_kernel=options.matmul_kernel,
+            tokens=text_length(config, options.check_tokens) if options.check else None,
+        )
+
+
+def check_disk(graph: ir.Model, config: AllMemConfig, options: ExportOptions, out: Path) -> None:
+    """Refuse to begin a file that the disk has no room for, once its size is known to the byte.
 
     Args:
         graph: with every initializer by type and shape.
-        folder: where the file shall be.
+        config: of the model.
+        options: of the export.
+        out: the folder that shall be made.
 
     Raises:
-        ExportError: says how much is needed, how much is free and what would need less.
+        ExportError: says how much is needed, how much is free and what would fit.
     """
     values = graph.graph.initializers.values()
     needed = _BESIDE + sum(v.const_value.nbytes for v in values if v.const_value is not None)
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise ExportError(
-            f"The model takes {format_bytes(needed)}; the disk of {folder.parent} has "
-            f"{format_bytes(free)} free.",
-            "Make room, name another folder, or store fewer bits: --weights int4 takes the least.",
-        )
+    _check_free(needed, config, options, out)
+
+
+def _check_free(needed: int, config: AllMemConfig, options: ExportOptions, out: Path) -> None:
+    free = free_disk(out)
+    if needed <= free:
+        return
+    hint = "Make room, or name another folder"
+    if options.activations == "float32":  # others need weights of their own type
+        sizes = {one: _BESIDE + file_bytes(config, one) for one in ("float16", "int8", "int4")}
+        smaller = {one: size for one, size in sizes.items() if size < needed}
+        fitting = {one: size for one, size in smaller.items() if size <= free}
+        if fitting:
+            one = max(fitting, key=fitting.__getitem__)
+            hint += f", or store fewer bits: --weights {one} takes {format_bytes(fitting[one])}"
+        elif smaller:
+            least = min(smaller.values())
+            hint += f"; even --weights int4 takes {format_bytes(least)}"
+    raise ExportError(
+        f"The model takes {format_bytes(needed)}; the disk of {out.absolute().parent} has "
+        f"{format_bytes(free)} free.",
+        f"{hint}.",
+    )
 
 
 def file_bytes(config: AllMemConfig, storage: str) -> int:
