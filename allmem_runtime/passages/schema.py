@@ -138,7 +138,7 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version not in _TABLES_OF:
         raise PassagesError(
-            f"The text {path} has the version {version}; this runtime reads {' and '.join(map(str, _TABLES_OF))}.",
+            f"The text {path} has the version {version}; this runtime reads 1 to {VERSION}.",
             _REMEDY,
         )
     rows = connection.execute(

@@ -17,16 +17,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from allmem_runtime.errors import PassagesBusyError, PassagesError, StorageError
 from allmem_runtime.passages import schema, vectors
+from allmem_runtime.passages.failures import check_may_replace, damaged, unreadable, unwritable
 from allmem_runtime.passages.rows import Mark, Row, cut_at
 from allmem_runtime.passages.scripts import grams
 from allmem_runtime.strict_json import is_whole
 
-_LOST = "Questions are answered from the state alone; read the document again to have its text."
-
 _MOST = 1 << 62
-_BUSY = "Until it can be used, questions are answered from the state alone."
 
 
 class Store:
@@ -60,11 +57,11 @@ class Store:
         """
         try:
             if path is not None:
-                _check_may_replace(path)
+                check_may_replace(path)
                 schema.remove(path)
             return cls(schema.create(path, identity or secrets.token_hex(16)), path)
         except (OSError, ValueError, sqlite3.Error) as error:
-            raise _unwritable(path, error) from None
+            raise unwritable(path, error) from None
 
     @classmethod
     def open(cls, path: Path) -> Store:
@@ -76,7 +73,7 @@ class Store:
         try:
             return cls(schema.open_file(path), path)
         except schema.FAILURES as error:
-            raise _unreadable(path, error) from None
+            raise unreadable(path, error) from None
 
     def close(self) -> None:
         """Leave the file; what was written stays."""
@@ -110,7 +107,7 @@ class Store:
             try:
                 copy = schema.create(None, self.identity)
             except schema.FAILURES as error:
-                raise _unwritable(None, error) from None
+                raise unwritable(None, error) from None
             self._back_up(copy, None)
             own = Store(self._connection, self.path)
             self._connection, self.path = copy, None
@@ -182,7 +179,7 @@ class Store:
         Raises:
             StorageError: it cannot be written.
         """
-        _check_may_replace(path)
+        check_may_replace(path)
         temporary = path.with_name(f".{path.name[:64]}.{secrets.token_hex(4)}.tmp")
         try:
             target = schema.create(temporary, self.identity)
@@ -191,7 +188,7 @@ class Store:
             schema.journal(path).unlink(missing_ok=True)
             temporary.replace(path)
         except (OSError, ValueError, sqlite3.Error) as error:
-            raise _unwritable(path, error) from None
+            raise unwritable(path, error) from None
         finally:
             schema.remove(temporary)
         return Store.open(path)
@@ -201,7 +198,7 @@ class Store:
             with self._lock:
                 self._connection.backup(target)
         except schema.FAILURES as error:
-            raise _unwritable(path, error) from None
+            raise unwritable(path, error) from None
 
     # Reading -----------------------------------------------------------------------------
 
@@ -345,15 +342,12 @@ class Store:
     def _check(self, places: list[Any], text: Any) -> None:
         """SQLite keeps values of any type in a column; ours are places and texts."""
         if not isinstance(text, str) or not all(is_whole(place, 0, _MOST) for place in places):
-            raise self._damaged()
-
-    def _damaged(self) -> PassagesError:
-        return PassagesError(f"The text {self.path or 'of the session'} is damaged.", _LOST)
+            raise damaged(self.path)
 
     def _one(self, statement: str, *values: object) -> tuple[Any, ...]:
         row: tuple[Any, ...] | None = self._connection.execute(statement, values).fetchone()
         if row is None:
-            raise self._damaged()
+            raise damaged(self.path)
         return row
 
     def _number(self, mark: Mark) -> int:
@@ -368,7 +362,7 @@ class Store:
             try:
                 yield
             except schema.FAILURES as error:
-                raise _unreadable(self.path, error) from None
+                raise unreadable(self.path, error) from None
 
     @contextmanager
     def _writing(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
@@ -381,28 +375,5 @@ class Store:
                 with contextlib.suppress(*schema.FAILURES):
                     self._connection.execute("ROLLBACK")
                 if isinstance(error, schema.FAILURES):
-                    raise _unwritable(self.path, error) from None
+                    raise unwritable(self.path, error) from None
                 raise
-
-
-def _check_may_replace(path: Path) -> None:
-    if path.is_symlink() or (path.exists() and not schema.is_ours(path)):
-        raise StorageError(
-            f"{path} is in the way of the session's text.", "Remove it, or rename it."
-        )
-
-
-def _unreadable(path: Path | None, error: Exception) -> PassagesError:
-    reason = "it is damaged" if isinstance(error, UnicodeDecodeError) else str(error)
-    message = f"The text {path or 'of the session'} cannot be used: {reason}."
-    if isinstance(error, sqlite3.OperationalError) and path is not None and path.exists():
-        return PassagesBusyError(message, _BUSY)
-    return PassagesError(message, _LOST)
-
-
-def _unwritable(path: Path | None, error: Exception) -> StorageError:
-    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return StorageError(
-        f"The text {path or 'of the session'} could not be written: {reason}.",
-        "Make room on the disk, or leave the text out with --no-text.",
-    )
