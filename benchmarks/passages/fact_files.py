@@ -53,13 +53,14 @@ def read_facts(path: Path) -> list[GivenFact]:
 
 
 def read_texts(path: Path) -> list[str]:
-    """A JSON list of texts.
+    """A JSON list of texts, or what a file of facts tells without its questions.
 
     Raises:
         SourceError: the file cannot be read.
         UsageError: it holds something else.
     """
-    values = _list(path)
+    values = [value["text"] if isinstance(value, dict) and "text" in value else value
+              for value in _list(path)]  # fmt: skip
     for number, value in enumerate(values, 1):
         if not isinstance(value, str) or not value.strip():
             raise _wrong(path, number, "it is to be a text")

@@ -6,7 +6,8 @@ fact right before the question as all that was read. An answer is right if any a
 stands in it, at word boundaries and in any case.
 
     FACTS    a JSON list of {"kind", "text", "question", "answers": [...]}
-    --decoys a JSON list of as many texts: each is put into the texts of its fact's kind too
+    --decoys a JSON list of as many texts, or another file of facts: each is put into the texts of
+             its fact's kind too
 
 The folder OUT keeps the text, the session and each answer as it comes: run again after a kill, the
 same command goes on. In the end it has results.json.

@@ -12,7 +12,12 @@ from allmem_runtime import Model
 from allmem_runtime.errors import UsageError
 from allmem_runtime.session import finding
 from benchmarks.passages import given_facts, keeping_speed, ruler, whole
-from benchmarks.passages.fact_files import kinds_of_texts, read_facts, statements
+from benchmarks.passages.fact_files import (
+    kinds_of_texts,
+    read_facts,
+    read_texts,
+    statements,
+)
 from benchmarks.passages.hiding import Statement, hide, parts_of
 from benchmarks.passages.kept_answers import KeptAnswers
 from benchmarks.passages.kept_only import KeptOnly
@@ -52,6 +57,12 @@ def test_parts_are_the_text_and_hold_whole_lines(kind: str, text: str) -> None:
     assert all(part.endswith("\n") for part in parts)
     if kind == "code":
         assert all(part.startswith("def ") for part in parts)
+
+
+def test_other_facts_can_be_in_the_way(tmp_path: Path) -> None:
+    path = tmp_path / "others.json"
+    path.write_text(json.dumps([{"kind": "log", "text": "11:02 WARN", "question": "?"}, "alone"]))
+    assert read_texts(path) == ["11:02 WARN", "alone"]
 
 
 def test_facts_stand_at_even_depths_of_their_kind_and_nothing_is_torn() -> None:
