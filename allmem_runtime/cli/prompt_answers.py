@@ -126,11 +126,13 @@ def tell_places(passages: Sequence[Passage]) -> None:
 
 def tell_ending(text: str, reason: FinishReason, sampling: Sampling) -> None:
     """Say on stderr that an answer is empty, or ended because it was long enough, not done."""
-    if not text.strip() and reason != "cancelled":
-        say("(the answer is empty: the model ended it before any word)")
+    blank = not text.strip()
     if reason == "length":
         most = counted(sampling.max_tokens, "token")
-        say(f"(cut after {most}; --max-tokens allows more)")
+        what = "the answer is empty: no word in" if blank else "cut after"
+        say(f"({what} {most}; --max-tokens allows more)")
+    elif blank and reason != "cancelled":
+        say("(the answer is empty: the model ended it before any word)")
 
 
 def show(text: str) -> None:

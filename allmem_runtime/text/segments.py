@@ -159,7 +159,8 @@ class Segmenter:
     def _cut(self, start: int) -> int:
         text = self._buffer[start : start + SEGMENT_CHARACTERS]
         places = list(_places(text))
-        for place in places:
+        # Spaces alone do not tell how the text goes on behind them.
+        for place in sorted(places, key=lambda place: text[place : place + _AROUND].isspace()):
             if self._joins(text[max(0, place - _AROUND) : place], text[place : place + _AROUND]):
                 return start + place
         return start + places[0]

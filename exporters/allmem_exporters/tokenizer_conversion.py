@@ -1,6 +1,6 @@
-"""Makes a tokenizer.json of what a folder has instead, in a process of its own.
+"""Works with the tokenizer of a folder in a process of its own: converts it, encodes a text.
 
-transformers does it, with native code of others, and bounds nothing: the time alone grows with the
+Native code of others does it and bounds nothing: the time of a conversion alone grows with the
 square of a token's length. So the process has limits.
 """
 
@@ -13,11 +13,13 @@ import math
 import os
 import signal
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from allmem_exporters.errors import ConversionError
 from allmem_runtime.quantities import format_bytes
+from allmem_runtime.text.trial_child import MOST_TOKENS
 from allmem_runtime.text.trial_process import has_interpreter, told
 
 SECONDS = 120
@@ -50,6 +52,36 @@ class Conversion:
         tokenizer.save_pretrained(self.out)
 
 
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """A text that is to be encoded, as the runtime does it: nothing in it is a control token.
+
+    Attributes:
+        folder: with the ``tokenizer.json``.
+        text: what somebody wrote.
+        most: tokens of its beginning that are wanted.
+    """
+
+    folder: str
+    text: str
+    most: int
+
+    def run(self) -> list[int]:
+        """Do it in this process; libraries raise what they like."""
+        from allmem_runtime.spec import TOKENIZER_FILE
+        from allmem_runtime.text.segments import Segmenter
+        from allmem_runtime.text.tokenizer import Tokenizer
+
+        tokenizer = Tokenizer.from_file(Path(self.folder, TOKENIZER_FILE))
+        segmenter = Segmenter(joins=tokenizer.joins)
+        tokens: list[int] = []
+        for segment in (*segmenter.push(self.text), *segmenter.flush()):
+            if len(tokens) >= self.most:
+                break
+            tokens += tokenizer.encode_text(segment.text, "text" if tokens else "start")
+        return tokens[: self.most]
+
+
 def convert_tokenizer(conversion: Conversion, what: str, hint: str) -> None:
     """Convert it in a process of its own.
 
@@ -65,23 +97,46 @@ def convert_tokenizer(conversion: Conversion, what: str, hint: str) -> None:
         raise ConversionError(f"{what} ({reason}).", hint)
 
 
-def _apart(conversion: Conversion) -> str:
-    """Why it failed; empty if it did not."""
+def encoded(encoding: Encoding, what: str, hint: str) -> list[int]:
+    """The tokens of a text, found in a process of its own.
+
+    Args:
+        encoding: the text and where the tokenizer is.
+        what: the beginning of the message if it fails; the reason follows in brackets.
+        hint: the remedy.
+
+    Raises:
+        ConversionError: it cannot be done, or takes too much time or memory.
+    """
+    tokens: list[int] = []
+    text = encoding.text[: encoding.most * MOST_TOKENS]
+    if reason := _apart(replace(encoding, text=text), tokens):
+        raise ConversionError(f"{what} ({reason}).", hint)
+    return tokens
+
+
+def _apart(work: Conversion | Encoding, tokens: list[int] | None = None) -> str:
+    """Why it failed; empty if it did not, and what it gave is added to ``tokens``."""
     if not has_interpreter():
-        return _failure(conversion)
-    task = {**asdict(conversion), "limits": [SECONDS, MEMORY]}
+        return _failure(work, tokens)
+    task = {**asdict(work), "kind": type(work).__name__, "limits": [SECONDS, MEMORY]}
     said, code = told(_MODULE, json.dumps(task).encode(), _SLOWEST * SECONDS)
     with contextlib.suppress(ValueError, IndexError):
-        return str(json.loads(said.splitlines()[-1])["failure"])
+        answer = json.loads(said.splitlines()[-1])
+        if tokens is not None:
+            tokens += answer["tokens"]
+        return str(answer["failure"])
     # The system ends what took its processor time, and `told` what takes far longer by the clock.
     if -code in {getattr(signal, name, 0) for name in ("SIGXCPU", "SIGKILL")} - {0}:
         return f"it takes more than {SECONDS} seconds"
     return f"it crashes, or takes more than {format_bytes(MEMORY)} of memory"
 
 
-def _failure(conversion: Conversion) -> str:
+def _failure(work: Conversion | Encoding, tokens: list[int] | None = None) -> str:
     try:
-        conversion.run()
+        found = work.run()
+        if tokens is not None and found is not None:
+            tokens += found
     except (KeyboardInterrupt, SystemExit):
         raise
     # The native library raises plain Exception, and its panics are no Exception at all.
@@ -94,14 +149,24 @@ def _failure(conversion: Conversion) -> str:
 
 def main() -> None:
     """Do the task on standard input under limits, and say on standard output how it went."""
-    task = json.loads(sys.stdin.buffer.read())
+    task: dict[str, Any] = json.loads(sys.stdin.buffer.read())
     seconds, memory = task.pop("limits")
     os.environ["HF_HUB_OFFLINE"] = "1"
-    import transformers  # noqa: F401  # what the libraries take is not what the task takes
-    from transformers import AutoTokenizer  # noqa: F401
+    work: Conversion | Encoding
+    # What the libraries take is not what the task takes.
+    if task.pop("kind") == Encoding.__name__:
+        from allmem_runtime.text import tokenizer  # noqa: F401
 
+        work = Encoding(**task)
+    else:
+        import transformers  # noqa: F401
+        from transformers import AutoTokenizer  # noqa: F401
+
+        work = Conversion(**task)
     _limit(seconds, memory)
-    print(json.dumps({"failure": _failure(Conversion(**task))}), flush=True)
+    tokens: list[int] = []
+    failure = _failure(work, tokens)
+    print(json.dumps({"failure": failure, "tokens": tokens}), flush=True)
 
 
 def _limit(seconds: int, memory: int) -> None:

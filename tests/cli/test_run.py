@@ -102,6 +102,9 @@ def test_an_empty_answer_and_one_that_was_cut_are_told(capfd: pytest.CaptureFixt
     assert capfd.readouterr().err == ""
     tell_ending("word", "length", Sampling(max_tokens=1))
     assert capfd.readouterr().err == "(cut after 1 token; --max-tokens allows more)\n"
+    tell_ending(" \n", "length", Sampling(max_tokens=2))
+    said = "(the answer is empty: no word in 2 tokens; --max-tokens allows more)\n"
+    assert capfd.readouterr().err == said, "the model did not end it"
 
 
 def test_another_encoding_is_told_and_can_be_overruled(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from checkpoints import write_gguf
+from checkpoints import write_folder, write_gguf
 from hostile.fuzz.formats._gguf_parts import Field, put_together, taken_apart
 
 from allmem_exporters import tokenizer_conversion
+from allmem_exporters.convert.calibrated_weights import calibrated
 from allmem_exporters.errors import ConversionError
 from allmem_exporters.sources import open_source
-from allmem_exporters.tokenizer_conversion import Conversion
+from allmem_exporters.tokenizer_conversion import Conversion, Encoding, encoded
 from allmem_exporters.tokenizer_conversion import _apart as apart  # the other tests do without
+from allmem_runtime.text.tokenizer import Tokenizer
 
 LETTERS = [chr(code) for code in range(33, 127)]
 
@@ -95,3 +98,44 @@ def test_token_of_a_gguf_that_is_longer_than_any_is_refused(tmp_path: Path) -> N
 
 def _text(data: bytes) -> bytes:
     return len(data).to_bytes(8, "little") + data
+
+
+def calibration(folder: Path, **changes: object) -> Encoding:
+    """A text for the tokenizer that a folder gets."""
+    write_folder(folder)
+    return replace(Encoding(str(folder), "the other thing <|x|> " * 400, 2048), **changes)
+
+
+def test_text_is_encoded_elsewhere_as_here_and_as_the_runtime_reads_it(tmp_path: Path) -> None:
+    text = calibration(tmp_path / "folder", most=1500)
+    there: list[int] = []
+    assert apart(text, there) == ""
+    assert there == text.run() and len(there) == 1500
+    tokenizer = Tokenizer.from_file(tmp_path / "folder" / "tokenizer.json")
+    assert tokenizer.encode_text(text.text)[:1500] == there
+
+
+@pytest.mark.parametrize(("limit", "value"), [("SECONDS", 0), ("MEMORY", 1 << 12)])
+def test_calibration_text_that_takes_too_much_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+) -> None:
+    monkeypatch.setattr(tokenizer_conversion, "_apart", apart)
+    monkeypatch.setattr(tokenizer_conversion, limit, value)
+    text = calibration(tmp_path / "folder")
+    with pytest.raises(ConversionError, match=r"cannot encode the calibration text \(it .*takes"):
+        calibrated(None, Path(text.folder), text.text)  # type: ignore[arg-type]
+
+
+def test_only_as_much_of_a_text_is_encoded_as_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+
+    def told(module: str, task: bytes, seconds: float) -> tuple[bytes, int]:
+        given.append(len(task))
+        return b'{"failure": "", "tokens": []}', 0
+
+    monkeypatch.setattr(tokenizer_conversion, "_apart", apart)
+    monkeypatch.setattr(tokenizer_conversion, "told", told)
+    encoded(Encoding(str(tmp_path), "a " * (1 << 20), 16), "a", "b")
+    assert given[0] < 16 * 64 + 1000

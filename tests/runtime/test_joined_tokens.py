@@ -163,3 +163,11 @@ def test_text_of_a_person_joins_a_template_without_making_a_control_token() -> N
     ids = tokenizer.encode_parts(parts)
     assert [token for token in ids if token in tokenizer.control] == ids[:1]
     assert tokenizer.decode(ids) == "[INST] </s> the key </s> [/INST]"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_cut_behind_which_only_spaces_are_known_is_not_relied_on(name: str) -> None:
+    """Some tokenizers drop spaces at the end of a text, and only there."""
+    text = ("the key hangs in the hall " * 5 + "\n\n" + " " * 8) * 12
+    for length in range(138, 146):  # ends between the line ends and the next word
+        assert read(name, text, length) == whole(name, text)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer
 
 from allmem_exporters.convert.calibrate import calibrate
 from allmem_exporters.convert.converted_weights import ConvertedWeights
@@ -15,6 +14,7 @@ from allmem_exporters.errors import ConfigError, ConversionError
 from allmem_exporters.model.memory_layer import MEMORY
 from allmem_exporters.model.state import blank_layer
 from allmem_exporters.onnx.reference import Reference, read_layer
+from allmem_exporters.tokenizer_conversion import Encoding, encoded
 
 _CALIBRATION_TOKENS = 2048
 _CALIBRATED = tuple(f"{name}_proj.weight" for name in "qkvo")
@@ -87,12 +87,13 @@ def calibrated(weights: ConvertedWeights, folder: Path, text: str) -> Calibrated
         text: some thousand tokens or more.
 
     Raises:
-        ConversionError: the text is empty.
+        ConversionError: the text is empty, or the tokenizer takes too much time or memory for it.
     """
-    tokenizer = AutoTokenizer.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=False
+    tokens = encoded(
+        Encoding(str(folder), text, _CALIBRATION_TOKENS),
+        "The tokenizer cannot encode the calibration text",
+        "Leave the calibration text out, or give another.",
     )
-    tokens = tokenizer(text, add_special_tokens=False)["input_ids"][:_CALIBRATION_TOKENS]
     if not tokens:
         raise ConversionError("The calibration text is empty.", "Give some paragraphs of text.")
     return CalibratedWeights(weights, tokens)
