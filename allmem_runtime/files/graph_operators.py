@@ -26,10 +26,13 @@ from allmem_runtime.files.node_form import (
 
 OPERATOR_DOMAIN = "ai.allmem"
 
-_UNARY = ("Abs", "Cos", "Exp", "Identity", "Log", "Neg", "Round", "Sigmoid", "Sin", "Sqrt")
+_UNARY = (
+    "Abs", "Cos", "Exp", "Identity", "Log", "Neg", "Relu", "Round", "Sigmoid", "Sin", "Sqrt",
+    "Tanh",
+)  # fmt: skip
 _BINARY = (
     "Add", "And", "BitwiseAnd", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual",
-    "MatMul", "Max", "Min", "Mul", "Or", "Sub",
+    "MatMul", "Max", "Min", "Mul", "Or", "Pow", "Sub",
 )  # fmt: skip
 _SIZE = whole(1, 1 << 31)
 
@@ -51,12 +54,16 @@ _STANDARD = {
     ),
     "Flatten": Form(inputs=(1, 1), attributes={"axis": AXIS}),
     "Gather": Form(inputs=(2, 2), attributes={"axis": AXIS}),
+    "Gelu": Form(inputs=(1, 1), attributes={"approximate": word("none", "tanh")}),
     "Gemm": Form(
         inputs=(2, 3),
         attributes={"alpha": finite, "beta": finite, "transA": FLAG, "transB": FLAG},
     ),
     "If": Form(
         inputs=(1, 1), outputs=(1, MANY), attributes={"then_branch": graph, "else_branch": graph}
+    ),
+    "LayerNormalization": Form(
+        inputs=(2, 3), attributes={"axis": AXIS, "epsilon": finite, "stash_type": whole(1, 1)}
     ),
     "Mod": Form(inputs=(2, 2), attributes={"fmod": FLAG}),
     "OptionalHasElement": Form(inputs=(1, 1)),

@@ -149,10 +149,11 @@ def quantized_product(call: Call) -> list[Shape]:
     return [(*rows[:-1], call.number("N", 0))]
 
 
-_SAME = ("Abs", "Cast", "Cos", "Exp", "Identity", "Log", "Neg", "QuickGelu", "Round", "Sigmoid",
-         "Sin", "Sqrt")  # fmt: skip
+_SAME = ("Abs", "Cast", "Cos", "Exp", "Gelu", "Identity", "Log", "Neg", "QuickGelu", "Relu",
+         "Round", "Sigmoid", "Sin", "Sqrt", "Tanh")  # fmt: skip
 _EACH = ("Add", "And", "BitShift", "BitwiseAnd", "Div", "Equal", "Greater", "GreaterOrEqual",
-         "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul", "Or", "Sub", "Where")  # fmt: skip
+         "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul", "Or", "Pow", "Sub",
+         "Where")  # fmt: skip
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(_SAME, same),
@@ -163,6 +164,7 @@ RULES: dict[str, Rule] = {
     "Gather": gathered,
     "GatherBlockQuantized": gathered,
     "Gemm": gemm,
+    "LayerNormalization": along_axis(-1)(same),
     "MatMul": product,
     "MatMulNBits": quantized_product,
     "OptionalHasElement": lambda call: [()],

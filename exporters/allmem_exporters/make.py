@@ -18,8 +18,11 @@ from allmem_exporters.convert.conversion import (
     write_generation_settings,
     write_record,
 )
+from allmem_exporters.convert.converted_weights import ConvertedWeights
 from allmem_exporters.convert.self_check import check_conversion
 from allmem_exporters.errors import ConversionError
+from allmem_exporters.generic.config import GenericConfig
+from allmem_exporters.generic.limits import refuse_on_generic_path
 from allmem_exporters.model.memory_options import MemoryOptions
 from allmem_exporters.model.weights import ModelWeights
 from allmem_exporters.onnx.export import export_weights
@@ -91,7 +94,15 @@ def make(
         memory=memory,
         changes={key: value for key, value in changes.items() if value is not None},
     )
-    check_room(weights.config, export_options, out)
+    if isinstance(weights.config, GenericConfig):
+        refuse_on_generic_path(
+            weights.config,
+            windows=export_options.windows,
+            calibration=calibration_text,
+            activations=export_options.activations,
+        )
+    else:
+        check_room(weights.config, export_options, out)
     with TemporaryDirectory(prefix="allmem-") as made:
         texts = Path(made)
         opened.write_texts(texts)
@@ -102,7 +113,7 @@ def make(
         if export_options.check:
             check_conversion(opened, weights, weights.dtype, texts, report)
         converted: ModelWeights = weights
-        if calibration_text is not None:
+        if isinstance(weights, ConvertedWeights) and calibration_text is not None:
             report("calibrating")
             converted = calibrated(weights, texts, calibration_text)
         gc.collect()

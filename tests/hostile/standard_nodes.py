@@ -43,7 +43,10 @@ _FLOATS = (0.0, -1.0, 1e-5, 1.0, 3e38, math.inf, math.nan)
 _ELEMENTS = ("float32",) * 4 + ("float16", "float64", "int64", "int64", "int32", "uint8", "bool")
 _TYPES = {
     "And": ("bool",), "Or": ("bool",), "BitShift": ("uint8",), "BitwiseAnd": ("uint8", "int64"),
-    **dict.fromkeys(("Gemm", "QuickGelu", "SkipSimplifiedLayerNormalization"), ("float32",)),
+    **dict.fromkeys(
+        ("Gelu", "Gemm", "LayerNormalization", "QuickGelu", "SkipSimplifiedLayerNormalization"),
+        ("float32",),
+    ),
 }  # fmt: skip
 _SIZES_FROM = {  # inputs whose numbers say how large something is, or where
     "Gather": {1}, "GatherBlockQuantized": {1}, "Pad": {1}, "Range": {0, 1, 2}, "ReduceMax": {1},
@@ -158,6 +161,8 @@ def run(seed: int) -> str:
 
 def _value(name: str, draw: Random) -> Any:
     """A value of an attribute, of the kind that its name has."""
+    if name == "approximate":
+        return draw.choice(("none", "tanh", "", "sigmoid"))
     if name in ("direction", "mode", "value_string"):
         return draw.choice(("RIGHT", "LEFT", "constant", "reflect", "", "x" * 100))
     if name in ("alpha", "beta", "epsilon"):
@@ -188,6 +193,7 @@ def _fitting(operator: str, outputs: int, draw: Random) -> dict[str, Any]:
         "Cast": {"to": draw.choice((1, 2, 3, 6, 7, 9, 10, 11)), "saturate": 1},
         "Concat": {"axis": axis},
         "Gather": {"axis": axis},
+        "LayerNormalization": {"axis": -1, "stash_type": 1},
         "Gemm": {"alpha": 1.0, "transA": draw.randint(0, 1), "transB": draw.randint(0, 1)},
         "Mod": {"fmod": draw.randint(0, 1)},
         "Pad": {"mode": "constant"},
@@ -224,7 +230,7 @@ def _array(
         dims = tuple(draw.choice((n, n, n, 0, 2)) for n in dims)
     elif operator in ("MatMul", "Gemm") and dims and at == 1:
         dims = (dims[-1], 3)
-    elif operator.startswith("Skip") and at == 2:
+    elif (operator.startswith("Skip") and at == 2) or (operator.startswith("LayerNorm") and at):
         dims = dims[-1:]
     numbers = np.random.default_rng(draw.getrandbits(32)).integers(0, 5, dims)
     return np.asarray(numbers).astype(element)

@@ -28,10 +28,13 @@ from allmem_exporters.convert.converted_weights import (
 from allmem_exporters.convert.self_check import check_conversion
 from allmem_exporters.convert.weights_file import Sizes, bytes_of, write_weights
 from allmem_exporters.errors import ConfigError, ConversionError
+from allmem_exporters.generic.config import GenericConfig
+from allmem_exporters.generic.limits import refuse_on_generic_path
+from allmem_exporters.generic.names import weight_shapes
+from allmem_exporters.generic.weights import GenericConverted, open_weights
 from allmem_exporters.heads.windows import give_windows
 from allmem_exporters.local_files import SHARD_INDEX, SINGLE_FILE
 from allmem_exporters.model.adapter import Adapter
-from allmem_exporters.model.checkpoint import CheckpointWeights
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.model.initialize import initialize_memories
 from allmem_exporters.model.memory_options import MemoryOptions
@@ -48,6 +51,8 @@ from allmem_runtime.options import from_keywords
 from allmem_runtime.quantities import format_bytes
 
 logger = logging.getLogger(__name__)
+
+Converted = ConvertedWeights | GenericConverted
 
 PROVENANCE_FILE = "provenance.json"
 _REPLACED = (SINGLE_FILE, SHARD_INDEX, "model-[0-9]*-of-[0-9]*.safetensors",
@@ -112,7 +117,9 @@ def convert(
         source, options, seed=seed, dtype=dtype, revision=revision, memory=memory
     )
     config = weights.config
-    if windows is not None:
+    if isinstance(weights, GenericConverted):
+        refuse_on_generic_path(config, windows=windows, calibration=calibration_text)
+    elif windows is not None:
         give_windows(windows, config, decoder_digest(weights), state_budget, report)
 
     _check_disk(weights, folder)
@@ -123,13 +130,15 @@ def convert(
         write_generation_settings(config, stage)
         try_texts(stage, config, str(source), ConversionError)
         logger.info("writing %s", folder)
-        if calibration_text is None:
+        if isinstance(weights, GenericConverted):
+            _write_generic(weights, stage)
+        elif calibration_text is None:
             _write(weights, stage)
         else:
             _write(calibrated(weights, stage, calibration_text), stage)
         write_record(opened, weights, adapter, stage, seed, calibrated=calibration_text is not None)
         if check:
-            check_conversion(opened, CheckpointWeights(stage), weights.dtype, stage, report)
+            check_conversion(opened, open_weights(stage), weights.dtype, stage, report)
         _publish(stage, folder)
     return folder
 
@@ -143,7 +152,7 @@ def open_conversion(
     revision: str | None,
     memory: str | os.PathLike[str] | None,
     changes: Mapping[str, int | str] | None = None,
-) -> tuple[Source, ConvertedWeights, Adapter | None]:
+) -> tuple[Source, Converted, Adapter | None]:
     """Find a source and say what becomes of it; nothing of any size is read.
 
     Args:
@@ -169,15 +178,25 @@ def open_conversion(
     window = chosen.get("window")
     if isinstance(window, int) and "chunk" not in chosen:  # a chunk never outlasts the window
         chosen["chunk"] = min(AllMemConfig.chunk, window)
-    config = AllMemConfig(**opened.backbone, **{**chosen, **(changes or {})})
     logger.info("reading %s", opened.provenance["name"])
     wanted = DTYPES[dtype] if dtype else None
+    chosen |= changes or {}
+    if "decoder" in opened.backbone:
+        if adapter is not None:
+            raise ConversionError(
+                f"{opened.provenance['name']} goes the generic path, whose memories cannot be "
+                "trained yet.",
+                "Leave --memory out.",
+            )
+        generic = GenericConfig(**opened.backbone, **chosen)
+        return opened, GenericConverted(generic, opened, wanted, seed), None
+    config = AllMemConfig(**opened.backbone, **chosen)
     return opened, ConvertedWeights(config, opened, wanted, seed, adapter), adapter
 
 
 def write_record(
     source: Source,
-    weights: ConvertedWeights,
+    weights: Converted,
     adapter: Adapter | None,
     folder: Path,
     seed: int,
@@ -192,6 +211,8 @@ def write_record(
         "seed": str(seed),
         "calibrated": "yes" if calibrated else "no",
     }
+    if isinstance(weights, GenericConverted):
+        record["path"] = "generic"
     (folder / PROVENANCE_FILE).write_text(
         json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
     )
@@ -333,8 +354,17 @@ def _write(weights: ConvertedWeights | CalibratedWeights, folder: Path) -> None:
     write_weights(folder, _sizes(weights), read)
 
 
-def _sizes(weights: ConvertedWeights | CalibratedWeights) -> Sizes:
+def _write_generic(weights: GenericConverted, folder: Path) -> None:
+    """Write configuration and weights, one weight at a time."""
+    weights.config.save_pretrained(folder)
+    write_weights(folder, _sizes(weights), lambda name: [weights.tensor(name)])
+
+
+def _sizes(weights: Converted | CalibratedWeights) -> Sizes:
     """Type and shape of every weight that is written."""
+    if isinstance(weights, GenericConverted):
+        assert isinstance(weights.config, GenericConfig)
+        return {name: (weights.dtype, one) for name, one in weight_shapes(weights.config).items()}
     with torch.device("meta"):
         model = AllMemForCausalLM(weights.config)
     return {
@@ -344,7 +374,7 @@ def _sizes(weights: ConvertedWeights | CalibratedWeights) -> Sizes:
     }
 
 
-def _check_disk(weights: ConvertedWeights, folder: Path) -> None:
+def _check_disk(weights: Converted, folder: Path) -> None:
     """Refuse to begin what the disk has no room for."""
     sizes = _sizes(weights)
     needed, free = sum(bytes_of(sizes, name) for name in sizes), free_disk(folder)

@@ -42,8 +42,13 @@ def _silence(layer: DecoderLayer) -> None:
     layer.allmem = _Silent()  # type: ignore[assignment]
 
 
-def _with_window(config: AllMemConfig, window: int) -> AllMemConfig:
-    """The configuration of the same model without sinks and with another window."""
+def with_window(config: AllMemConfig, window: int) -> AllMemConfig:
+    """The configuration of the same model without sinks and with another window.
+
+    Args:
+        config: of the model; stays as it is.
+        window: of all its layers.
+    """
     changed = copy(config)
     changed.windows, changed.window, changed.sinks = None, window, 0
     changed.chunk, changed.cache_dtype = min(config.chunk, window), "float32"
@@ -67,7 +72,7 @@ def converted_logits(
         window: that all layers have; there are no sinks.
         dtype: to compute in, float32 or float64.
     """
-    config = _with_window(weights.config, window)
+    config = with_window(weights.config, window)
     changed = ChangedWeights(weights, _silence, config)
 
     def rows(name: str) -> Tensor:

@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PretrainedConfig
 
+from allmem_exporters.pretrained_model import empty_model
 from allmem_exporters.sources.pretrained import Pretrained
 
 
@@ -27,6 +28,7 @@ class PretrainedReading:
         window: in place of the one that all layers have, where they have one.
         stored: the type that every weight is rounded to first.
         dtype: that it computes in.
+        attention: which function its attentions call.
     """
 
     def __init__(
@@ -36,10 +38,17 @@ class PretrainedReading:
         window: int,
         stored: torch.dtype,
         dtype: torch.dtype,
+        attention: str = "eager",
     ) -> None:
         self._weights, self._vocabulary = pretrained.weights, vocabulary
         self._stored, self._dtype = stored, dtype
-        self.model = _without_values(pretrained, len(vocabulary), window)
+        config = _with_few_tokens(pretrained.config, len(vocabulary), window)
+        self.model = empty_model(config, attention, pretrained.divisors)
+        for name, buffer in self.model.named_buffers():
+            if buffer.dtype.is_floating_point and bool(buffer.isnan().any()):
+                owner, _, leaf = name.rpartition(".")
+                values = self._weights.tensor(name).to(self._stored).to(self._dtype)
+                self.model.get_submodule(owner)._buffers[leaf] = values
         ends = [self.model.get_input_embeddings(), self.model.get_output_embeddings()]
         tied = bool(getattr(pretrained.config, "tie_word_embeddings", False))
         names = {id(module): name for name, module in self.model.named_modules()}
@@ -95,26 +104,10 @@ def _unloading(module: nn.Module, inputs: object, output: object) -> None:
             module._parameters[leaf] = nn.Parameter(empty, requires_grad=False)
 
 
-def _without_values(pretrained: Pretrained, tokens: int, window: int) -> PreTrainedModel:
-    """The model on the device ``meta``, but for what it computes from its configuration."""
-    config = deepcopy(pretrained.config)
-    config.vocab_size, config.pad_token_id = tokens, None
-    if getattr(config, "sliding_window", None) is not None:
-        config.sliding_window = window
-    with torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(
-            config, dtype=torch.float32, attn_implementation="eager", trust_remote_code=False
-        )
-    for module in model.modules():
-        for name, buffer in module._buffers.items():
-            if buffer is not None:
-                nothing = torch.full(buffer.shape, torch.nan, dtype=buffer.dtype, device="cpu")
-                module._buffers[name] = nothing
-        if module._buffers:
-            with torch.no_grad():
-                model._init_weights(module)
-        frequencies = module._buffers.get("inv_freq")
-        if pretrained.divisors is not None and frequencies is not None:
-            frequencies /= torch.tensor(pretrained.divisors, dtype=torch.float32)
-    model.eval()
-    return model
+def _with_few_tokens(config: PretrainedConfig, tokens: int, window: int) -> PretrainedConfig:
+    """The configuration of the same model with fewer tokens and another window, if it has one."""
+    changed = deepcopy(config)
+    changed.vocab_size, changed.pad_token_id = tokens, None
+    if getattr(changed, "sliding_window", None) is not None:
+        changed.sliding_window = window
+    return changed

@@ -19,6 +19,9 @@ from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.model.modeling import AllMemForCausalLM
 from allmem_exporters.tensor_reader import Entry, TensorFile
 
+GENERIC_TYPE = "allmem_generic"
+"""``model_type`` of models around a decoder that transformers' own code computes."""
+
 _MAKE = "Make one with `allmem convert SOURCE CHECKPOINT`."
 _AGAIN = "Convert its source again."
 _HEAD = "lm_head.weight"
@@ -51,11 +54,14 @@ def open_checkpoint(folder: Path, dtype: torch.dtype | str, **changes: Any) -> A
     return model
 
 
-def read_config(folder: Path, **changes: Any) -> AllMemConfig:
+def read_config(
+    folder: Path, kind: type[AllMemConfig] = AllMemConfig, **changes: Any
+) -> AllMemConfig:
     """The configuration of a checkpoint.
 
     Args:
         folder: of the checkpoint.
+        kind: its class.
         changes: fields to set otherwise.
 
     Raises:
@@ -66,19 +72,24 @@ def read_config(folder: Path, **changes: Any) -> AllMemConfig:
     values = json_in(folder, path.name)
     if values is None:
         raise ConversionError(f"{folder} is no checkpoint: it has no config.json.", _MAKE)
-    if (kind := values.get("model_type")) != AllMemConfig.model_type:
-        raise ConversionError(f"{folder} is a model of type {kind!r} without memories.", _MAKE)
+    if (found := values.get("model_type")) != kind.model_type:
+        if found == GENERIC_TYPE:
+            raise ConversionError(
+                f"{folder} is a {str(values.get('backbone'))[:80]} model on the generic path.",
+                "Only `allmem export` takes such models; see docs/models.md.",
+            )
+        raise ConversionError(f"{folder} is a model of type {found!r} without memories.", _MAKE)
     refuse_code(values, path)
     general = PretrainedConfig.__dataclass_fields__.keys() | _WITHOUT_EFFECT
     fields = {key: value for key, value in values.items() if key not in general}
-    unknown = sorted(fields.keys() - AllMemConfig.__dataclass_fields__.keys())
+    unknown = sorted(fields.keys() - kind.__dataclass_fields__.keys())
     if unknown:
         raise ConfigError(f"{path}: {unknown[0]!r} is no option of an AllMem model.", _AGAIN)
     stored = values.get("dtype", values.get("torch_dtype", "float32"))
     if not isinstance(stored, str) or stored not in _DTYPES:
         raise ConfigError(f"{path}: dtype is {stored!r}; allowed: {', '.join(_DTYPES)}.")
     try:
-        config = AllMemConfig(**{**fields, **changes})
+        config = kind(**{**fields, **changes})
     except (StrictDataclassError, TypeError, ValueError, ArithmeticError) as error:
         raise ConfigError(f"{path} cannot be read ({error}).", _AGAIN) from None
     config.dtype = _DTYPES[stored]

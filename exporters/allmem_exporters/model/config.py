@@ -135,6 +135,8 @@ class AllMemConfig(PretrainedConfig):
 
     model_type = "allmem"
     keys_to_ignore_at_inference: ClassVar[list[str]] = ["state"]
+    any_backbone: ClassVar[bool] = False
+    """Whether the decoder may be of a family that is not known."""
 
     backbone: str = "llama"
     vocab_size: int = 49152
@@ -242,6 +244,8 @@ class AllMemConfig(PretrainedConfig):
             ConfigError: names the key, the value and what is allowed.
         """
         for key, choices in _CHOICES.items():
+            if key == "backbone" and self.any_backbone:
+                continue
             value = getattr(self, key)
             if value not in choices:
                 raise ConfigError(f"{key} is {value!r}; allowed: {', '.join(choices)}.")

@@ -12,9 +12,11 @@ import onnx_ir as ir
 
 from allmem_exporters.ablation.memory_ablation import restrain_layer
 from allmem_exporters.errors import ExportError
+from allmem_exporters.generic.config import GenericConfig
+from allmem_exporters.generic.export import export_generic
+from allmem_exporters.generic.weights import open_weights
 from allmem_exporters.heads.windows import give_windows
 from allmem_exporters.local_files import json_in
-from allmem_exporters.model.checkpoint import CheckpointWeights
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.model.weights import ChangedWeights, ModelWeights, decoder_digest
 from allmem_exporters.onnx.export_options import ExportOptions
@@ -73,7 +75,7 @@ def export(
             "Make one with `allmem convert SOURCE CHECKPOINT`.",
         )
     report(f"opening {checkpoint}")
-    weights = CheckpointWeights(checkpoint, **_changes(checkpoint, options))
+    weights = open_weights(checkpoint, **_changes(checkpoint, options))
     return export_weights(weights, checkpoint, out, options, report=report)
 
 
@@ -101,6 +103,8 @@ def export_weights(
         ExportError: the folder cannot be written, or the check failed.
     """
     map_large_blocks()
+    if isinstance(weights.config, GenericConfig):
+        return export_generic(weights, texts, out, options, report=report)
     check_destination(out, force=options.force)
     config = weights.config
     try_texts(texts, config, str(texts))

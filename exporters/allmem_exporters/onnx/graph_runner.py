@@ -85,6 +85,8 @@ class GraphRunner:
     ) -> None:
         self.session = open_session(folder, native=native, fold=fold)
         self.spec = state
+        self.constants: Arrays = {}
+        """What the graph takes in addition."""
 
     def read(
         self, tokens: Sequence[int], cuts: Cuts, rows: Sequence[int]
@@ -108,6 +110,7 @@ class GraphRunner:
                 INPUT_IDS: np.array([tokens[first:end]], np.int64),
                 POSITION: np.array([first], np.int64),
                 LOGIT_INDEX: np.array(here, np.int64),
+                **self.constants,
             }
             for (layer, tensor), array in zip(self.spec, state, strict=True):
                 feed[past_name(layer, tensor.name)] = array

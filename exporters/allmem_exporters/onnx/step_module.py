@@ -45,7 +45,8 @@ _WIDTH = 8
 """Float16 products whose width is no multiple of this miss the matrix units of GPUs."""
 
 
-def _constant(tensor: Tensor, dtype: torch.dtype = torch.float32) -> nn.Parameter:
+def constant(tensor: Tensor, dtype: torch.dtype = torch.float32) -> nn.Parameter:
+    """A tensor as a parameter that is not trained."""
     return nn.Parameter(tensor.detach().to(dtype).contiguous(), requires_grad=False)
 
 
@@ -69,9 +70,9 @@ class Product(nn.Module):
         self, weights: list[Tensor], biases: list[Tensor | None], dtype: torch.dtype
     ) -> None:
         super().__init__()
-        self.weight = _constant(torch.cat([weight.detach() for weight in weights]).T, dtype)
+        self.weight = constant(torch.cat([weight.detach() for weight in weights]).T, dtype)
         bias = _joined(biases, [len(weight) for weight in weights])
-        self.bias = None if bias is None else _constant(bias, dtype)
+        self.bias = None if bias is None else constant(bias, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """[…, inputs] to […, outputs]."""
@@ -91,7 +92,7 @@ class SkipNorm(nn.Module):
 
     def __init__(self, gain: Tensor, epsilon: float, dtype: torch.dtype) -> None:
         super().__init__()
-        self.weight = _constant(gain, dtype)
+        self.weight = constant(gain, dtype)
         self.epsilon = epsilon
 
     def forward(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,12 +116,12 @@ def residual_scale(dtype: torch.dtype) -> float:
 def _head_norms(attention: WindowAttention, head_dim: int) -> tuple[nn.Parameter, nn.Parameter]:
     """Gains of the query and key norms; ones, which nothing reads, where there are no norms."""
     if attention.head_norms:
-        return _constant(attention.q_norm.weight), _constant(attention.k_norm.weight)
-    ones = _constant(torch.ones(head_dim))
+        return constant(attention.q_norm.weight), constant(attention.k_norm.weight)
+    ones = constant(torch.ones(head_dim))
     return ones, ones
 
 
-def _control(memory: Memory) -> tuple[list[Tensor], list[Tensor | None]]:
+def control_of(memory: Memory) -> tuple[list[Tensor], list[Tensor | None]]:
     """Weights and biases of the logits: three learning rates a head, momentum and gate."""
     copies = 3 * memory.heads // memory.rates
     weights: list[Tensor] = [memory.lr_proj.weight.repeat(copies, 1), memory.mom_proj.weight]
@@ -152,10 +153,10 @@ class GraphLayer(nn.Module):
         self.control = None
         if dtype == torch.float32:
             # On its own, so that it stays float32 where other weights are stored as float16.
-            self.control = Product(*_control(memory), dtype)
+            self.control = Product(*control_of(memory), dtype)
         else:
             # A product of some forty columns costs a GPU as much as one of thousands.
-            weights, biases = weights + _control(memory)[0], biases + _control(memory)[1]
+            weights, biases = weights + control_of(memory)[0], biases + control_of(memory)[1]
             self.widths.append(5 * config.mem_heads)
             if padding := -sum(self.widths) % _WIDTH:
                 self.widths.append(padding)
@@ -163,9 +164,9 @@ class GraphLayer(nn.Module):
                 biases.append(None)
         self.project = Product(weights, biases, dtype)
         frequencies = torch.tensor(rotary_frequencies(config)[0])
-        self.inverse_frequencies = _constant(frequencies if attention.rotated else 0 * frequencies)
+        self.inverse_frequencies = constant(frequencies if attention.rotated else 0 * frequencies)
         self.query_norm, self.key_norm = _head_norms(attention, config.head_dim)
-        self.memory_constants = nn.ParameterList(_constant(t) for t in memory.constants())
+        self.memory_constants = nn.ParameterList(constant(t) for t in memory.constants())
         scale = residual_scale(dtype)
         self.back = Product(
             [scale * packed["back"].whole()],
@@ -238,8 +239,8 @@ class StepGraph(nn.Module):
         self.embedding_scale = scale * config.embedding_scale
         self.vocab_size = config.vocab_size
         table = torch.empty(config.vocab_size, config.hidden_size, dtype=dtype, device="meta")
-        self.embedding = _constant(table, dtype)
-        self.head = None if config.tie_word_embeddings else _constant(table, dtype)
+        self.embedding = constant(table, dtype)
+        self.head = None if config.tie_word_embeddings else constant(table, dtype)
         epsilon = config.rms_norm_eps * scale**2
         graph_layers: list[GraphLayer] = []
         gains: list[Tensor] = []

@@ -7,8 +7,6 @@ constants become one; `weight_stream` puts the large matrices in later.
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Callable, Iterator
 from copy import copy
 
@@ -19,28 +17,16 @@ from torch import nn
 
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.model.packing import packed_layer
-from allmem_exporters.model.state import AllMemState, state_spec
+from allmem_exporters.model.state import state_spec
 from allmem_exporters.model.weights import LAST_NORM, ModelWeights, empty_layer, load_layer
 from allmem_exporters.onnx.attention_function import attention_function
-from allmem_exporters.onnx.function_body import OPSET
 from allmem_exporters.onnx.ir_utils import set_values
-from allmem_exporters.onnx.memory_function import memory_function
+from allmem_exporters.onnx.program import finish, memory_body, program
 from allmem_exporters.onnx.repeat import TRACED, deepen
-from allmem_exporters.onnx.schema import translation_table
 from allmem_exporters.onnx.step_module import StepGraph
 from allmem_ops.contract import Value as AttributeValue
 from allmem_ops.schema import ATTENTION_BY_HEAD, DOMAIN, SLIDING_WINDOW_ATTENTION
-from allmem_runtime.spec import (
-    INPUT_IDS,
-    LOGIT_INDEX,
-    LOGITS,
-    POSITION,
-    past_name,
-    present_name,
-)
-
-IR_VERSION = 10
-"""The newest that every ONNX Runtime since 1.17 loads."""
+from allmem_runtime.spec import past_name, present_name
 
 
 def trace(weights: ModelWeights, activations: str = "float32") -> ir.Model:
@@ -62,14 +48,9 @@ def trace(weights: ModelWeights, activations: str = "float32") -> ir.Model:
         deepen(traced, config.num_hidden_layers)
         _set_windows(traced, config)
     _put_values(traced, weights, activations)
-    traced.ir_version = IR_VERSION
-    traced.opset_imports["com.microsoft"] = 1
-    traced.producer_name, traced.producer_version = "allmem", None
-    traced.graph.name = "step"
-    _name_dimensions(traced)
-    _forget_traces(traced)
+    finish(traced)
     attention = _attention_functions(traced, config, activations)
-    for function in (*attention, _memory_function(config, activations)):
+    for function in (*attention, memory_body(config, activations)):
         traced.functions[function.identifier()] = function
     # The version of the domain in which the newest of these contracts came to be.
     traced.opset_imports[DOMAIN] = 1 if config.windows is None else ATTENTION_BY_HEAD.version
@@ -91,30 +72,7 @@ def _trace_layers(config: AllMemConfig, activations: str) -> ir.Model:
     last_norm = torch.empty(config.hidden_size, device="meta")
     graph = StepGraph(config, layers, last_norm, activations).eval()
     _number(graph)
-    state = list(AllMemState.blank(config))
-    names = [(layer, tensor.name) for layer, tensor in state_spec(config)]
-    dynamic = torch.export.Dim.DYNAMIC
-    example = (
-        torch.zeros(1, min(3, config.chunk), dtype=torch.long),
-        torch.zeros(1, dtype=torch.long),
-        torch.zeros(2, dtype=torch.long),
-        state,
-    )
-    with warnings.catch_warnings(), _quiet("torch.onnx"), torch.no_grad():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            graph,
-            example,
-            dynamo=True,
-            verbose=False,
-            opset_version=OPSET,
-            dynamic_shapes=({1: dynamic}, {}, {0: dynamic}, [{} for _ in state]),
-            custom_translation_table=translation_table(),
-            input_names=[INPUT_IDS, POSITION, LOGIT_INDEX, *(past_name(*n) for n in names)],
-            output_names=[LOGITS, *(present_name(*n) for n in names)],
-        )
-    assert program is not None
-    return program.model
+    return program(graph, config)
 
 
 def _number(graph: nn.Module) -> None:
@@ -178,55 +136,6 @@ def _constants(config: AllMemConfig, activations: str) -> Callable[[str], bool]:
     return lambda name: name not in large
 
 
-def _quiet(name: str) -> _Quiet:
-    return _Quiet(logging.getLogger(name))
-
-
-class _Quiet:
-    """Silences a logger for a while: the exporter warns about packages nobody asked for."""
-
-    def __init__(self, logger: logging.Logger) -> None:
-        self.logger, self.level = logger, logger.level
-
-    def __enter__(self) -> None:
-        self.logger.setLevel(logging.ERROR)
-
-    def __exit__(self, *_: object) -> None:
-        self.logger.setLevel(self.level)
-
-
-def _name_dimensions(model: ir.Model) -> None:
-    """Give the two dynamic dimensions names a reader understands."""
-    inputs = {value.name: value for value in model.graph.inputs}
-    names = {}
-    for tensor, axis, name in ((INPUT_IDS, 1, "time"), (LOGIT_INDEX, 0, "rows")):
-        shape = inputs[tensor].shape
-        assert shape is not None
-        names[str(shape[axis])] = name
-    for value in (*model.graph.inputs, *model.graph.outputs):
-        assert value.shape is not None
-        value.shape = ir.Shape(
-            [names.get(str(d), d) if not isinstance(d, int) else d for d in value.shape]
-        )
-
-
-def _forget_traces(model: ir.Model) -> None:
-    """Drop what tracing noted on nodes: Python stack traces hold paths of the exporting machine.
-
-    Optional outputs that nobody reads lose their names, so that no kernel computes them.
-    """
-    for node in model.graph:
-        node.metadata_props.clear()
-        if node.op_type == "SkipSimplifiedLayerNormalization":
-            for output in node.outputs[1:]:
-                if not output.uses():
-                    output.name = ""
-    for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
-        value.metadata_props.clear()
-    model.metadata_props.clear()
-    model.graph.metadata_props.clear()
-
-
 def _attention_functions(
     traced: ir.Model, config: AllMemConfig, activations: str
 ) -> Iterator[ir.Function]:
@@ -250,15 +159,3 @@ def _attention_functions(
             body.overload = kinds[window]
             yield ir.serde.deserialize_function(body)
         node.overload = kinds[window]
-
-
-def _memory_function(config: AllMemConfig, activations: str) -> ir.Function:
-    body = memory_function(
-        heads=config.mem_heads,
-        memory_dim=config.mem_head_dim,
-        hidden=config.mem_hidden,
-        kernel=config.conv_kernel,
-        attributes=config.memory_attributes(),
-        activation=activations,
-    )
-    return ir.serde.deserialize_function(body)

@@ -12,6 +12,7 @@ from optimum.exporters.tasks import TasksManager
 
 from allmem_exporters.errors import ExportError
 from allmem_exporters.make import make
+from allmem_exporters.model.checkpoint import GENERIC_TYPE
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.onnx.export import export
 from allmem_exporters.onnx.export_options import ExportOptions
@@ -29,7 +30,7 @@ def is_checkpoint(source: Path) -> bool:
         config = read_object(source / "config.json")
     except (OSError, ValueError):
         return False
-    return config.get("model_type") == AllMemConfig.model_type
+    return config.get("model_type") in (AllMemConfig.model_type, GENERIC_TYPE)
 
 
 def main(arguments: argparse.Namespace) -> None:

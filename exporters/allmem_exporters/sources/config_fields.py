@@ -68,14 +68,19 @@ def unknown_field(config: Any) -> str | None:
     A field that transformers' own class declares may have its default value: that is what a model
     has whose configuration is older than the field.
 
+    Of a family that is not ours, all that its class declares is followed by transformers' code.
+
     Args:
-        config: of transformers, of a family of ours.
+        config: of transformers.
 
     Returns:
         What is wrong, for a message; None where every field is known.
     """
-    known = _UNDERSTOOD | _WITHOUT_EFFECT | FAMILIES[config.model_type].fields
     defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    family = FAMILIES.get(config.model_type)
+    # Some classes compute fields that they do not declare.
+    declared = set(type(config)().to_dict()) if family is None else family.fields
+    known = (_UNDERSTOOD | _WITHOUT_EFFECT | declared) - _ONLY.keys()
     for name, value in config.to_dict().items():
         if name in known or value is None:
             continue

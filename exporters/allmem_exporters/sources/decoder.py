@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ _KINDS = tuple(kind for kind in ROPE_KINDS if kind != FACTORS)
 
 SUPPORTED = (
     f"Supported are {', '.join(FAMILIES)} decoders with full attention, rope "
-    f"{', '.join(_KINDS)} and unquantized weights."
+    f"{', '.join(_KINDS)} and unquantized weights, and from folders and the hub many other dense "
+    "decoders: see docs/models.md."
 )
 _DELETE = (
     "If what the model computes does not depend on it, delete it from config.json; else the model "
@@ -37,20 +38,42 @@ def sha256_of(files: list[Path]) -> str:
     return hashlib.sha256("".join(rows).encode()).hexdigest()
 
 
-def unknown_family(settings: Mapping[str, Any], origin: str) -> ConversionError:
+def unknown_family(
+    settings: Mapping[str, Any], origin: str, missing: Sequence[str]
+) -> ConversionError:
     """The error of a decoder of a family that is not known.
 
     Args:
         settings: its configuration.
         origin: name for messages.
+        missing: what it has that nothing here computes.
     """
     kind = settings.get("model_type")
-    missing = parts_missing(settings)
     why = f": it has {' and '.join(missing)}, which nothing here computes" if missing else ""
     return ConversionError(
         f"{origin}: model_type is {str(kind)[:80]!r}, which cannot be converted{why}.",
         f"{nearest(kind)}{SUPPORTED}",
     )
+
+
+def refuse_unlike_others(config: Any, origin: str) -> None:
+    """Refuse what changes any decoder's mathematics in a way that nobody knows.
+
+    Args:
+        config: of transformers.
+        origin: name for error messages.
+
+    Raises:
+        ConversionError: names it.
+    """
+    if getattr(config, "quantization_config", None):
+        what = "the weights are quantized (quantization_config)"
+        raise ConversionError(f"{origin}: {what}.", SUPPORTED)
+    if getattr(config, "is_heterogeneous", False):
+        what = "its layers differ from each other (per_layer_config)"
+        raise ConversionError(f"{origin}: {what}.", SUPPORTED)
+    if (field := unknown_field(config)) is not None:
+        raise ConversionError(f"{origin}: {field}.", _DELETE)
 
 
 def backbone_options(config: Any, origin: str) -> dict[str, Any]:
@@ -69,16 +92,12 @@ def backbone_options(config: Any, origin: str) -> dict[str, Any]:
 
     family = FAMILIES.get(config.model_type)
     if family is None:
-        raise unknown_family(config.to_dict(), origin)
-    if getattr(config, "quantization_config", None):
-        raise refuse("the weights are quantized (quantization_config)")
+        settings = config.to_dict()
+        raise unknown_family(settings, origin, parts_missing(settings))
+    refuse_unlike_others(config, origin)
     kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
     if kinds:
         raise refuse(f"some layers have {', '.join(sorted(kinds))} (layer_types)")
-    if getattr(config, "is_heterogeneous", False):
-        raise refuse("its layers differ from each other (per_layer_config)")
-    if (field := unknown_field(config)) is not None:
-        raise ConversionError(f"{origin}: {field}.", _DELETE)
     rope = dict(config.rope_parameters or {})
     if rope.get("rope_type") not in _KINDS:
         raise refuse(f"its rope is of the kind {rope.get('rope_type')!r}")

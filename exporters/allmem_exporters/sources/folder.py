@@ -10,17 +10,29 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import CONFIG_MAPPING, PretrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from allmem_exporters.errors import ConversionError
+from allmem_exporters.generic.config import check_decoder_sizes
+from allmem_exporters.generic.interface import Unsupported
+from allmem_exporters.generic.options import generic_options
+from allmem_exporters.generic.renaming import names_today
 from allmem_exporters.local_files import file_in, json_in, refuse_code, weight_files
-from allmem_exporters.model.config import check_sizes
 from allmem_exporters.model.families import FAMILIES
-from allmem_exporters.sources.decoder import SUPPORTED, backbone_options, sha256_of, unknown_family
+from allmem_exporters.sources.decoder import (
+    SUPPORTED,
+    backbone_options,
+    refuse_unlike_others,
+    sha256_of,
+    unknown_family,
+)
 from allmem_exporters.sources.folder_texts import SETTINGS, add_tokens, write_template
 from allmem_exporters.sources.packed_weights import UnpackedWeights
 from allmem_exporters.sources.pretrained import Pretrained
-from allmem_exporters.tensor_reader import TensorFile
+from allmem_exporters.sources.unknown_family import parts_missing
+from allmem_exporters.tensor_reader import Entry, TensorFile
 from allmem_exporters.tokenizer_conversion import Conversion, convert_tokenizer
+from allmem_exporters.tokenizer_file import named_failure
 
 _LABELS = ("num_labels", "id2label", "label2id", "problem_type")
 _MOST_OF_A_CARD = 1 << 20  # characters; what matters stands at its beginning
@@ -28,17 +40,26 @@ _LICENSE = re.compile(r"^license:\s*[\"']?([\w.+-]+)", re.MULTILINE)
 
 
 class _Files:
-    """Weights by the names that they have in files."""
+    """Weights by the names that they have in files, or by those of today."""
 
     def __init__(self, files: list[TensorFile]) -> None:
-        self._places = {name: file for file in files for name in file.entries}
-        self.entries = {name: file.entries[name] for name, file in self._places.items()}
+        self._places = {name: (file, name) for file in files for name in file.entries}
+
+    def rename(self, names: dict[str, str]) -> None:
+        """Give each weight another name."""
+        self._places = {names[name]: place for name, place in self._places.items()}
+
+    @property
+    def entries(self) -> dict[str, Entry]:
+        return {name: file.entries[own] for name, (file, own) in self._places.items()}
 
     def tensor(self, name: str) -> Tensor:
-        return self._places[name].tensor(name)
+        file, own = self._places[name]
+        return file.tensor(own)
 
     def rows(self, name: str, first: int, end: int) -> Tensor:
-        return self._places[name].rows(name, first, end)
+        file, own = self._places[name]
+        return file.rows(own, first, end)
 
 
 class FolderSource:
@@ -52,13 +73,17 @@ class FolderSource:
             raise ConversionError(f"{name} is an AllMem model already;", "export it as it is.")
         refuse_code(settings, folder / "config.json")
         self.config = self._config(settings)
-        self.backbone = backbone_options(self.config, name)
         self.shards = weight_files(folder)
         self._files = _Files([TensorFile(shard) for shard in self.shards])
+        family = FAMILIES.get(self.config.model_type)
+        if family is None:
+            self.backbone = self._generic(settings)
+        else:
+            self.backbone = backbone_options(self.config, name)
         self._weights = UnpackedWeights(
             self._files,
             self._files.entries,
-            FAMILIES[self.config.model_type].packed,
+            {} if family is None else family.packed,
             self.backbone,
             name,
         )
@@ -78,12 +103,14 @@ class FolderSource:
         """The configuration by its family's own class; what names classes of labels is left out."""
         kept = {key: value for key, value in settings.items() if key not in _LABELS}
         kind = kept.pop("model_type", None)
-        if isinstance(kind, str) and kind not in FAMILIES:
-            raise unknown_family(settings, self.name)
+        if isinstance(kind, str) and kind not in FAMILIES and (
+            kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or parts_missing(settings)
+        ):  # fmt: skip
+            raise unknown_family(settings, self.name, parts_missing(settings))
         try:
             if not isinstance(kind, str):
                 raise ValueError(f"its model_type is {kind!r}")
-            check_sizes(kept)
+            check_decoder_sizes(kept, CONFIG_MAPPING[kind])
             return CONFIG_MAPPING[kind](**kept)
         except (StrictDataclassError, ValueError, KeyError, TypeError, AttributeError,
                 ArithmeticError) as error:  # fmt: skip
@@ -91,6 +118,16 @@ class FolderSource:
             raise ConversionError(
                 f"{self.name}: config.json cannot be read ({reason}).", SUPPORTED
             ) from error
+
+    def _generic(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """The fields of ``GenericConfig``; refused is what no code of ours could follow."""
+        refuse_unlike_others(self.config, self.name)
+        with named_failure(f"{self.name}: transformers' own code cannot run it", SUPPORTED):
+            try:
+                self._files.rename(names_today(self.config, self._files.entries))
+                return generic_options(self.config)
+            except Unsupported as error:
+                raise unknown_family(settings, self.name, [str(error)]) from None
 
     def _json(self, file: str) -> dict[str, Any]:
         values = json_in(self.folder, file)

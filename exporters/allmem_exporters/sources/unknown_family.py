@@ -19,37 +19,8 @@ _SIGNS: tuple[tuple[tuple[str, ...], str], ...] = (
         ("ssm_state_size", "state_size", "mamba_d_state", "linear_num_key_heads", "lru_width"),
         "layers with a state of their own in place of attention",
     ),
-    (("kv_lora_rank",), "compressed keys and values"),
-    (("attn_logit_softcapping", "final_logit_softcapping"), "softcaps of scores or logits"),
-    (
-        ("layer_norm_eps", "layer_norm_epsilon", "norm_epsilon", "norm_eps"),
-        "LayerNorm in place of RMSNorm",
-    ),
-    (("use_parallel_residual", "parallel_attn"), "branches side by side"),
-    (("alibi", "position_embedding_type"), "positions without rope"),
 )
 """Fields of a configuration, and what a decoder has in which one of them is not empty."""
-
-_BEHIND = "norms behind attention and feed-forward network"
-_NEIGHBORS = "neighboring coordinates that rotate together"
-_OF_NAME = {
-    "gemma": ("gains of norms that 1 is added to",),
-    "gemma2": ("gains of norms that 1 is added to", _BEHIND),
-    "gemma3_text": ("gains of norms that 1 is added to", _BEHIND, "windows that differ by layer"),
-    "olmo2": (_BEHIND, "norms over all heads together"),
-    "olmo3": (_BEHIND, "norms over all heads together", "windows that differ by layer"),
-    "exaone4": (_BEHIND, "windows that differ by layer"),
-    "glm": (_NEIGHBORS,),
-    "glm4": (_BEHIND, _NEIGHBORS),
-    "cohere": (_NEIGHBORS,),
-    "cohere2": (_NEIGHBORS, "windows that differ by layer"),
-    "ernie4_5": (_NEIGHBORS,),
-    "helium": (_NEIGHBORS,),
-    "hunyuan_v1_dense": ("norms behind the rope",),
-    "arcee": ("a feed-forward network without a gate",),
-    "apertus": ("a feed-forward network without a gate",),
-}
-"""Parts that no field of a configuration tells, by ``model_type``."""
 
 
 def parts_missing(settings: Mapping[str, Any]) -> list[str]:
@@ -58,9 +29,7 @@ def parts_missing(settings: Mapping[str, Any]) -> list[str]:
     Args:
         settings: its configuration.
     """
-    kind = settings.get("model_type")
-    found = [what for names, what in _SIGNS if any(settings.get(name) for name in names)]
-    return [*found, *(_OF_NAME.get(kind, ()) if isinstance(kind, str) else ())]
+    return [what for names, what in _SIGNS if any(settings.get(name) for name in names)]
 
 
 def nearest(kind: object) -> str:

@@ -1,0 +1,1 @@
+"""Tiny random decoders of every family that is known to convert."""
