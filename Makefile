@@ -40,7 +40,7 @@ PARALLEL ?= -n auto --maxprocesses 8 --dist worksteal
 # How long `make fuzz` looks.
 MINUTES ?= 10
 
-.PHONY: help install cuda demo model train-data test test-long gpu-test fuzz docs clean
+.PHONY: help install cuda demo model train-data test test-long gpu-test fuzz docs families clean
 
 help:
 	@echo "make demo [BOOK=path]  make a chat model, read a text, answer two questions"
@@ -53,6 +53,7 @@ help:
 	@echo "make cuda              build the operators with their CUDA kernels (needs CUDA 13's nvcc)"
 	@echo "make model             only make the model (demo/model, or demo/MODEL)"
 	@echo "make docs              write docs/commands.md anew from the commands' help"
+	@echo "make families          write the table of families in docs/models.md anew"
 	@echo "make train-data        fetch texts and questions, make training data (demo/data/train)"
 	@echo "make clean             remove .venv, build and demo"
 
@@ -137,6 +138,10 @@ test-long: $(VENV)/.installed
 
 docs: $(VENV)/.installed
 	$(BIN)/python docs/commands.py
+
+# Takes minutes: every family is converted and exported once.
+families: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.families.table
 
 # Goes on where it ended; what it finds lies under build/fuzz and is read again with --replay.
 fuzz: $(VENV)/.installed

@@ -1,0 +1,136 @@
+"""Exports on the generic path: what they compute, how they are stored, and that they run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+
+from allmem_exporters.commands.export import export as command
+from allmem_exporters.convert.conversion import convert
+from allmem_exporters.errors import ExportError
+from allmem_exporters.generic import export as exporting
+from allmem_exporters.make import make
+from allmem_exporters.model.memory_options import MemoryOptions
+from allmem_exporters.onnx.export import export
+from allmem_exporters.onnx.export_options import ExportOptions
+from allmem_runtime import load
+from allmem_runtime.generation.sampling import Sampling
+from allmem_runtime.spec import GRAPH_FILE
+from benchmarks.families.tiny import GENERIC, write_tiny_decoder
+
+MEMORY = MemoryOptions(window=32, sinks=4, chunk=16, mem_width=16)
+SHORT = Sampling(temperature=0, max_tokens=6)
+TEXT = "the 12 th text, " * 12
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("generic")
+    write_tiny_decoder(folder / "source", "phi")  # partial rope, a head with a bias
+    return convert(folder / "source", folder / "converted", MEMORY, check=False)
+
+
+def checked(checkpoint: Path, out: Path, **given: object) -> list[str]:
+    lines: list[str] = []
+    export(checkpoint, out, report=lines.append, **given)
+    return [line for line in lines if " logits " in line]
+
+
+def operators(model: Path) -> Counter[str]:
+    graph = onnx.load(model / GRAPH_FILE, load_external_data=False).graph
+    return Counter(node.op_type for node in graph.node)
+
+
+def test_graph_computes_what_pytorch_computes_and_rotates_nowhere_else(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    lines = checked(checkpoint, tmp_path / "model")
+    assert [line.split("  ")[0] for line in lines] == [
+        "library",
+        "library",
+        *2 * ["function bodies"],
+    ]
+    found = operators(tmp_path / "model")
+    assert found["SlidingWindowAttention"] == found["TTTMemory"] == 2
+    assert not found.keys() & {"Cos", "Sin", "Neg", "GatherND", "Expand"}
+
+
+def test_session_reads_saves_and_resumes(checkpoint: Path, tmp_path: Path) -> None:
+    export(checkpoint, tmp_path / "model", check=False)
+    model = load(tmp_path / "model")
+    assert model.manifest.backbone.model_type == "phi"
+    assert model.manifest.source["path"] == "generic"
+    one = model.session()
+    list(one.ingest([TEXT]))
+    one.save(tmp_path / "book.allmem")
+    other = model.open(tmp_path / "book.allmem")
+    answers = ["".join(session.fork().stream("12", sampling=SHORT)) for session in (one, other)]
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("weights", ["float16", "int8", "int4"])
+def test_weights_are_stored_in_fewer_bits(checkpoint: Path, tmp_path: Path, weights: str) -> None:
+    lines = checked(checkpoint, tmp_path / "model", weights=weights)
+    integers = weights != "float16"
+    assert len(lines) == 4 + integers
+    assert (operators(tmp_path / "model")["QuantisedMatMul"] > 10) == integers
+    list(load(tmp_path / "model").session().ingest([TEXT]))
+
+
+def test_onnxruntime_multiplies_integers_too(checkpoint: Path, tmp_path: Path) -> None:
+    assert (
+        len(checked(checkpoint, tmp_path / "m", weights="int4", matmul_kernel="onnxruntime")) == 5
+    )
+    assert operators(tmp_path / "m")["MatMulNBits"] > 10
+
+
+def test_check_notices_a_graph_that_computes_something_else(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = exporting.trace_generic
+
+    def swapped(*arguments: object) -> object:
+        model, matrices = honest(*arguments)
+        own = "model.layers.{}.mlp.fc1.weight".format
+        matrices[own(0)], matrices[own(1)] = matrices[own(1)], matrices[own(0)]
+        return model, matrices
+
+    monkeypatch.setattr(exporting, "trace_generic", swapped)
+    with pytest.raises(ExportError, match=r"differs from PyTorch.*allowed"):
+        export(checkpoint, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_made_in_one_go_it_is_the_same_graph(checkpoint: Path, tmp_path: Path) -> None:
+    options = ExportOptions(check=False)
+    make(checkpoint.parent / "source", tmp_path / "made", MEMORY, options)
+    export(checkpoint, tmp_path / "exported", check=False)
+    one, other = ((tmp_path / name / "model.onnx.data") for name in ("made", "exported"))
+    assert np.array_equal(np.fromfile(one, np.uint8), np.fromfile(other, np.uint8))
+
+
+def test_float16_activations_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    arguments = [str(checkpoint), str(tmp_path / "m"), "--activations", "float16"]
+    result = CliRunner().invoke(command, arguments)
+    assert "phi decoders go the generic path, on which activations are float32" in str(
+        result.exception
+    )
+
+
+@pytest.mark.parametrize("kind", ["cohere", "gpt_neox"])
+def test_common_families_export(tmp_path: Path, kind: str) -> None:
+    write_tiny_decoder(tmp_path / "source", kind)
+    make(tmp_path / "source", tmp_path / "model", MEMORY)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", GENERIC)
+def test_every_family_exports_and_runs(tmp_path: Path, kind: str) -> None:
+    write_tiny_decoder(tmp_path / "source", kind)
+    make(tmp_path / "source", tmp_path / "model", MEMORY)
+    list(load(tmp_path / "model").session().ingest([TEXT]))
