@@ -67,12 +67,6 @@ def test_weights_are_copied_bit_for_bit_under_the_names_of_today(tmp_path: Path)
         ("gpt2", {}, "no plain product"),
         ("bloom", {}, "attention that does not call transformers' AttentionInterface"),
         ("llama4_text", {}, "a mixture of experts"),
-        (
-            "phi",
-            {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0,
-                                 "partial_rotary_factor": 0.5}},
-            "a rope of the kind 'dynamic'",
-        ),
     ],
 )  # fmt: skip
 def test_what_cannot_be_computed_is_refused_by_name(
@@ -82,6 +76,13 @@ def test_what_cannot_be_computed_is_refused_by_name(
     with pytest.raises(ConversionError, match=said):
         convert(tmp_path / "source", tmp_path / "out", MEMORY)
     assert not (tmp_path / "out").exists()
+
+
+def test_rope_that_depends_on_the_length_is_refused(tmp_path: Path) -> None:
+    rope = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
+    write_tiny_decoder(tmp_path / "source", "phi", rope_parameters=rope)
+    with pytest.raises(ConversionError, match="'dynamic'.*depend on the length read so far"):
+        convert(tmp_path / "source", tmp_path / "out", MEMORY)
 
 
 def test_unknown_field_is_refused(source: Path) -> None:

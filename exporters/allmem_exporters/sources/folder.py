@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from allmem_exporters.generic.interface import Unsupported
 from allmem_exporters.generic.options import generic_options
 from allmem_exporters.generic.renaming import names_today
 from allmem_exporters.local_files import file_in, json_in, refuse_code, weight_files
+from allmem_exporters.model.checkpoint import GENERIC_TYPE
+from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.model.families import FAMILIES
 from allmem_exporters.sources.decoder import (
     SUPPORTED,
@@ -69,17 +73,22 @@ class FolderSource:
         self.folder = folder
         self.name = name
         settings = self._json("config.json")
-        if settings.get("model_type") == "allmem":
+        if settings.get("model_type") in (AllMemConfig.model_type, GENERIC_TYPE):
             raise ConversionError(f"{name} is an AllMem model already;", "export it as it is.")
         refuse_code(settings, folder / "config.json")
         self.config = self._config(settings)
-        self.shards = weight_files(folder)
-        self._files = _Files([TensorFile(shard) for shard in self.shards])
         family = FAMILIES.get(self.config.model_type)
         if family is None:
-            self.backbone = self._generic(settings)
+            refuse_unlike_others(self.config, name)
+            with self._followed(settings):
+                self.backbone = generic_options(self.config)
         else:
             self.backbone = backbone_options(self.config, name)
+        self.shards = weight_files(folder)
+        self._files = _Files([TensorFile(shard) for shard in self.shards])
+        if family is None:
+            with self._followed(settings):
+                self._files.rename(names_today(self.config, self._files.entries))
         self._weights = UnpackedWeights(
             self._files,
             self._files.entries,
@@ -119,13 +128,12 @@ class FolderSource:
                 f"{self.name}: config.json cannot be read ({reason}).", SUPPORTED
             ) from error
 
-    def _generic(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """The fields of ``GenericConfig``; refused is what no code of ours could follow."""
-        refuse_unlike_others(self.config, self.name)
+    @contextmanager
+    def _followed(self, settings: dict[str, Any]) -> Iterator[None]:
+        """Name what no code of ours could follow in transformers' own."""
         with named_failure(f"{self.name}: transformers' own code cannot run it", SUPPORTED):
             try:
-                self._files.rename(names_today(self.config, self._files.entries))
-                return generic_options(self.config)
+                yield
             except Unsupported as error:
                 raise unknown_family(settings, self.name, [str(error)]) from None
 
