@@ -7,15 +7,12 @@ Each family is a tiny random decoder of transformers with two layers, converted 
 
 from __future__ import annotations
 
-import functools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import click
 import onnx
-from torch.onnx._internal.exporter import _registration
 from transformers.utils import logging
 
 from allmem_exporters.convert.conversion import convert
@@ -52,10 +49,6 @@ def main() -> None:
     """Write the table into docs/models.md."""
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    # Translations of PyTorch's operators are the same for every export of a process.
-    library = _registration.onnxscript_apis
-    kept = SimpleNamespace(get_torchlib_ops=functools.cache(library.get_torchlib_ops))
-    _registration.onnxscript_apis = kept
     table = _HEAD
     for row in rows():
         click.echo(row, nl=False)
