@@ -66,6 +66,14 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalLayers:
+    """Layers that keep the window they were trained with, and no sinks."""
+
+    layers: tuple[int, ...]
+    window: int
+
+
+@dataclass(frozen=True, slots=True)
 class FileRecord:
     """Size and SHA-256 of a file of the model folder."""
 
@@ -93,12 +101,23 @@ class Manifest:
     activations: ElementType = "float32"
     windows: tuple[tuple[int, ...], ...] | None = None
     """Of each layer, of each key/value head; None where all are ``window``, else the longest."""
+    local: LocalLayers | None = None
+    """None where no layer differs from the others."""
     spec_version: int = SPEC_VERSION
 
     @property
     def shortest_window(self) -> int:
         """The least that a head sees."""
-        return min((window for row in self.windows or () for window in row), default=self.window)
+        least = min((window for row in self.windows or () for window in row), default=self.window)
+        return min(least, self.local.window) if self.local else least
+
+    def is_local(self, layer: int) -> bool:
+        """Whether a layer keeps the window it was trained with, and no sinks."""
+        return self.local is not None and layer in self.local.layers
+
+    def layer_sinks(self, layer: int) -> int:
+        """First tokens that a layer keeps."""
+        return 0 if self.is_local(layer) else self.sinks
 
     @property
     def state(self) -> StateSpec:
@@ -109,6 +128,8 @@ class Manifest:
             head_dim=self.backbone.head_dim,
             window=self.window,
             windows=self.windows,
+            local_layers=self.local.layers if self.local else (),
+            local_window=self.local.window if self.local else None,
             sinks=self.sinks,
             cache=self.cache,
             memory_heads=self.memory.heads,
@@ -120,8 +141,9 @@ class Manifest:
     def to_json(self) -> str:
         """Canonical text: keys sorted, two spaces."""
         values = dataclasses.asdict(self)
-        if self.windows is None:  # as earlier versions write and read it
-            del values["windows"]
+        for key in ("windows", "local"):
+            if values[key] is None:  # as earlier versions write and read it
+                del values[key]
         return json.dumps(values, indent=2, sort_keys=True) + "\n"
 
     @classmethod
@@ -166,6 +188,7 @@ class _Reader:
         # Models exported before there was a choice do not say it.
         data.setdefault("activations", "float32")
         data.setdefault("windows", None)
+        data.setdefault("local", None)
         self.keys(data, Manifest, "")
         backbone, memory = self.table(data, "backbone"), self.table(data, "memory")
         self.keys(backbone, Backbone, "backbone.")
@@ -198,6 +221,7 @@ class _Reader:
             source=self.source(data),
             activations=self.activations(data),
             windows=self.windows(data, backbone),
+            local=self.local(data, backbone),
         )
         self.relations(manifest)
         return manifest
@@ -259,6 +283,17 @@ class _Reader:
             for row in rows
         )
 
+    def local(self, data: dict[str, Any], backbone: dict[str, Any]) -> LocalLayers | None:
+        if data["local"] is None:
+            return None
+        value = self.table(data, "local")
+        self.keys(value, LocalLayers, "local.")
+        layers, last = value["layers"], backbone["layers"] - 1
+        fits = isinstance(layers, list) and all(is_whole(layer, 0, last) for layer in layers)
+        if not fits or not layers or sorted(set(layers)) != layers:
+            raise self.fail(f"local.layers must be a list of layers 0 to {last}, ascending")
+        return LocalLayers(tuple(layers), self.number(value, "window", "window"))
+
     def operators(self, data: dict[str, Any]) -> dict[str, int]:
         value = self.table(data, "operators")
         for name, version in value.items():
@@ -314,6 +349,8 @@ class _Reader:
             raise self.fail(
                 f"window is {manifest.window}, and the longest of windows {max(windows)}"
             )
+        if windows and manifest.local:
+            raise self.fail("windows and local do not go together")
         if manifest.chunk > manifest.shortest_window:
             raise self.fail(
                 f"chunk {manifest.chunk} is larger than window {manifest.shortest_window}: tokens "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from allmem_runtime.config import Manifest
@@ -45,6 +45,8 @@ class Shape:
         kernel: of the memory's convolutions.
         window: tokens seen exactly, the current one included.
         sinks: first tokens that are kept permanently.
+        local_layers: layers that see ``local_window`` tokens alone, in either model.
+        local_window: their window.
     """
 
     layers: int
@@ -60,6 +62,8 @@ class Shape:
     kernel: int = 4
     window: int = 4096
     sinks: int = 128
+    local_layers: int = 0
+    local_window: int = 1
 
     @classmethod
     def of(cls, manifest: Manifest) -> Shape:
@@ -70,6 +74,7 @@ class Shape:
             backbone.query_heads, backbone.kv_heads, backbone.head_dim, backbone.vocab_size,
             memory.heads, memory.width, memory.hidden, memory.kernel,
             manifest.window, manifest.sinks,
+            *((len(manifest.local.layers), manifest.local.window) if manifest.local else ()),
         )  # fmt: skip
 
     @property
@@ -103,6 +108,7 @@ class Shape:
         return StateSpec.build(
             layers=self.layers, kv_heads=self.kv_heads, head_dim=self.head,
             window=self.window, sinks=self.sinks, cache="float16",
+            local_layers=range(self.local_layers), local_window=self.local_window,
             memory_heads=self.memory_heads, memory_width=self.memory_width,
             memory_hidden=self.memory_hidden, kernel=self.kernel,
         )  # fmt: skip
@@ -141,6 +147,8 @@ def per_token(shape: Shape, length: int, phase: Phase, *, memory: bool, whole: b
         whole: the whole model; else the token mixers alone.
     """
     seen = seen_by_window(shape, length, phase) if memory else seen_by_full(length, phase)
+    local = replace(shape, window=shape.local_window, sinks=0)
+    seen += shape.local_layers / shape.layers * (seen_by_window(local, length, phase) - seen)
     layer = shape.projections + shape.attention(seen) + (shape.memory if memory else 0)
     if not whole:
         return shape.layers * layer
@@ -168,13 +176,19 @@ def break_even(shape: Shape, phase: Phase) -> int:
 
 def full_cache_bytes(shape: Shape, length: int) -> int:
     """Keys and values in float16 that full attention keeps."""
-    return 2 * 2 * shape.layers * shape.kv_heads * shape.head * length
+    return 2 * 2 * shape.kv_heads * shape.head * _kept(shape, length)
+
+
+def _kept(shape: Shape, length: int) -> int:
+    """Tokens that full attention keeps, in all layers together."""
+    local = shape.local_layers * min(length, shape.local_window)
+    return (shape.layers - shape.local_layers) * length + local
 
 
 def cache_ratio(shape: Shape, length: int) -> float:
     """Numbers kept by full attention over numbers kept by AllMem."""
-    ours = sum(math.prod(tensor.shape) for tensor in shape.state().layers[0])
-    return 2 * shape.kv_heads * shape.head * length / ours
+    ours = sum(math.prod(tensor.shape) for _, tensor in shape.state())
+    return 2 * shape.kv_heads * shape.head * _kept(shape, length) / ours
 
 
 def account(shape: Shape) -> dict[str, Any]:

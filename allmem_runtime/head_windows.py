@@ -18,18 +18,25 @@ def ring_bytes(spec: StateSpec) -> int:
     return sum(tensor.nbytes for _, tensor in spec if tensor.name in _RINGS)
 
 
-def shares(windows: Sequence[Sequence[int]], sinks: int, rings: int) -> list[dict[str, Any]]:
+def shares(
+    windows: Sequence[Sequence[int]], sinks: Sequence[int], rings: int
+) -> list[dict[str, Any]]:
     """How many heads have each window, and the bytes of their rings, as values that JSON knows.
 
     Args:
         windows: of each layer, of each key/value head.
-        sinks: rows of every head besides its window.
+        sinks: of each layer, rows of every head besides its window.
         rings: bytes of all rings together.
     """
-    counts = Counter(window for layer in windows for window in layer)
-    row = rings // sum(count * (window + sinks) for window, count in counts.items())
+    counts: Counter[int] = Counter()
+    rows: Counter[int] = Counter()
+    for layer, more in zip(windows, sinks, strict=True):
+        for window in layer:
+            counts[window] += 1
+            rows[window] += window + more
+    row = rings // rows.total()
     return [
-        {"window": window, "heads": count, "bytes": count * (window + sinks) * row}
+        {"window": window, "heads": count, "bytes": rows[window] * row}
         for window, count in sorted(counts.items())
     ]
 

@@ -91,6 +91,8 @@ def package_info(package: Package) -> dict[str, Any]:
             "trained_context": backbone.trained_context,
             "window": manifest.window,
             "windows": manifest.windows and [list(row) for row in manifest.windows],
+            "local": manifest.local
+            and {"layers": list(manifest.local.layers), "window": manifest.local.window},
             "sinks": manifest.sinks,
             "chunk": manifest.chunk,
             "memory_heads": memory.heads,
@@ -106,7 +108,11 @@ def package_info(package: Package) -> dict[str, Any]:
             "bytes": manifest.state.nbytes,
             "cache": manifest.cache,
             "parts": state_parts(manifest),
-            "windows": shares(head_windows(manifest), manifest.sinks, ring_bytes(manifest.state)),
+            "windows": shares(
+                head_windows(manifest),
+                [manifest.layer_sinks(layer) for layer in range(backbone.layers)],
+                ring_bytes(manifest.state),
+            ),
         },
         "activations": manifest.activations,
         "operators": dict(manifest.operators),
@@ -120,8 +126,12 @@ def package_info(package: Package) -> dict[str, Any]:
 
 def head_windows(manifest: Manifest) -> tuple[tuple[int, ...], ...]:
     """Of each layer, of each key/value head."""
-    layer = (manifest.window,) * manifest.backbone.kv_heads
-    return manifest.windows or (layer,) * manifest.backbone.layers
+
+    def layer(at: int) -> tuple[int, ...]:
+        local = manifest.local if manifest.is_local(at) else None
+        return (local.window if local else manifest.window,) * manifest.backbone.kv_heads
+
+    return manifest.windows or tuple(map(layer, range(manifest.backbone.layers)))
 
 
 def model_lines(info: dict[str, Any]) -> Iterator[str]:
@@ -144,6 +154,11 @@ def model_lines(info: dict[str, Any]) -> Iterator[str]:
         f"the rest through a memory of {shape['memory_heads']} x {shape['memory_hidden']} units a "
         f"layer, renewed every {counted(shape['chunk'], 'token')}"
     )
+    if shape["local"]:
+        yield (
+            f"local      {len(shape['local']['layers'])} of these layers, which see the last "
+            f"{counted(shape['local']['window'], 'token')} and no others, as they were trained"
+        )
     weights = info["weights"]
     yield (
         f"weights    {format_bytes(weights['bytes'])}, {weights['element']}; "

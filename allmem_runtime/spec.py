@@ -79,11 +79,14 @@ class StateSpec:
         memory_hidden: int,
         kernel: int,
         windows: Sequence[Sequence[int]] | None = None,
+        local_layers: Sequence[int] = (),
+        local_window: int | None = None,
     ) -> StateSpec:
         """The state of a model with these sizes; batch 1.
 
         All heads see ``window`` tokens unless there are ``windows``: of each layer, of each
         key/value head. The rings of a layer's heads then lie one after the other in one tensor.
+        Layers in ``local_layers`` see ``local_window`` tokens and keep no sinks.
         """
         fast = (1, memory_heads, 3, memory_hidden, memory_width // memory_heads)
         memory = (
@@ -94,11 +97,14 @@ class StateSpec:
             StateTensor("conv_tail", (1, 3, kernel - 1, memory_width), "float32"),
         )
 
-        def layer(own: Sequence[int] | None) -> tuple[StateTensor, ...]:
-            ring: tuple[int, ...] = (1, kv_heads, sinks + window, head_dim)
-            scale: tuple[int, ...] = (1, kv_heads, 2, sinks + window)
-            if own is not None:
-                rows = sum(sinks + head for head in own)
+        local = frozenset(local_layers)
+
+        def layer(at: int) -> tuple[StateTensor, ...]:
+            slots = local_window if at in local and local_window else sinks + window
+            ring: tuple[int, ...] = (1, kv_heads, slots, head_dim)
+            scale: tuple[int, ...] = (1, kv_heads, 2, slots)
+            if windows:
+                rows = sum(sinks + head for head in windows[at])
                 ring, scale = (1, rows, head_dim), (1, 2 * rows)
             return (
                 StateTensor("key", ring, cache),
@@ -108,7 +114,7 @@ class StateSpec:
                 *((StateTensor("scale", scale, "float32"),) if cache == "int8" else ()),
             )
 
-        return cls(tuple(layer(windows[at] if windows else None) for at in range(layers)))
+        return cls(tuple(map(layer, range(layers))))
 
     def __iter__(self) -> Iterator[tuple[int, StateTensor]]:
         """Every (layer, tensor), layer after layer."""

@@ -17,6 +17,7 @@ import time
 import torch
 from torch import Tensor
 
+from allmem_exporters.finetune.attention import Rotary
 from allmem_exporters.finetune.data.sequence import Sequence
 from allmem_exporters.finetune.data.shards import Shards
 from allmem_exporters.finetune.passes import LayerView, Passes
@@ -70,7 +71,7 @@ def scores(
     ids = torch.as_tensor(sequence.ids, device=passes.device)[None]
     layers: dict[str, list[Tensor]] = {"mass": [], "output": []}
     for layer, view in passes.teacher_layers(ids):
-        weights = _weights(passes, layer, view, positions)
+        weights = _weights(layer, view, positions)
         apart = positions[:, None] - torch.arange(ids.shape[1], device=passes.device)
         at_sinks = torch.arange(ids.shape[1], device=passes.device) < sinks
         seen = [(apart < window) | at_sinks for window in windows]
@@ -80,10 +81,10 @@ def scores(
     return {name: torch.stack(rows) for name, rows in layers.items()}
 
 
-def _weights(passes: Passes, layer: DecoderLayer, view: LayerView, positions: Tensor) -> Tensor:
+def _weights(layer: DecoderLayer, view: LayerView, positions: Tensor) -> Tensor:
     """Full attention's weights at the answers: [kv_heads, group, answers, keys]."""
     attention, heads = layer.self_attn, view.heads
-    query = passes.rotary(heads.query[:, :, positions], positions)[0]
+    query = Rotary(attention, heads.query.device)(heads.query[:, :, positions], positions)[0]
     key = heads.key[0]
     grouped = query.unflatten(0, (key.shape[0], -1)).flatten(1, 2)
     found = (grouped @ key.mT).float() * float(attention.attributes["scale"])

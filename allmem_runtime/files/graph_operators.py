@@ -75,6 +75,10 @@ _STANDARD = {
     ),
     "Reshape": Form(inputs=(2, 2), attributes={"allowzero": FLAG}),
     "Shape": Form(inputs=(1, 1), attributes={"start": AXIS, "end": AXIS}),
+    # Of ONNX Runtime, under the standard's name.
+    "SimplifiedLayerNormalization": Form(
+        inputs=(2, 2), outputs=(1, 2), attributes={"axis": whole(-1, -1), "epsilon": finite}
+    ),
     "Slice": Form(inputs=(3, 5)),
     "Softmax": Form(inputs=(1, 1), attributes={"axis": AXIS}),
     # Counts that differ end the process.
@@ -98,8 +102,9 @@ _MICROSOFT = {
         inputs=(3, 4), attributes={"K": _SIZE, "N": _SIZE, "accuracy_level": whole(0, 4), **_BITS}
     ),
     "QuickGelu": Form(inputs=(1, 1), attributes={"alpha": finite}),
-    "SkipSimplifiedLayerNormalization": Form(
-        inputs=(3, 3), outputs=(1, 4), attributes={"epsilon": finite}
+    **dict.fromkeys(
+        ("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"),
+        Form(inputs=(3, 3), outputs=(1, 4), attributes={"epsilon": finite}),
     ),
 }
 

@@ -172,6 +172,8 @@ RULES: dict[str, Rule] = {
     "Range": lambda call: [unknown(1)],
     "Reshape": lambda call: [unknown(call.count(1))],
     "Shape": sizes,
+    "SimplifiedLayerNormalization": normed,
+    "SkipLayerNormalization": normed,
     "SkipSimplifiedLayerNormalization": normed,
     "Slice": resized,
     "Softmax": along_axis(-1)(same),

@@ -33,7 +33,7 @@ from allmem_ops.by_head import by_head
 from allmem_ops.contract import Attribute, Flag, Operator, Tensor
 
 DOMAIN = "ai.allmem"
-VERSION = 2
+VERSION = 3
 """Of the domain. An operator's own version is that in which its contract changed last."""
 
 _POSITION = Tensor(
@@ -108,6 +108,13 @@ SLIDING_WINDOW_ATTENTION = Operator(
             "float",
             minimum=0.0,
         ),
+        Attribute(
+            "softcap",
+            0.0,
+            "c: a product s of query and key, times scale, becomes c tanh(s / c); 0 leaves it",
+            "float",
+            minimum=0.0,
+        ),
         Attribute("rope_amplitude", 1.0, "factor on cos and sin (YaRN)", "float", minimum=0.0),
         Attribute(
             "norm_epsilon",
@@ -140,6 +147,9 @@ ATTENTION_BY_HEAD = by_head(SLIDING_WINDOW_ATTENTION)
 """SlidingWindowAttention with a window for every key/value head."""
 QUANTIZED_ATTENTION_BY_HEAD = by_head(QUANTIZED_ATTENTION)
 """The same where the cache is int8."""
+
+CAPPED_ATTENTION_VERSION = 3
+"""Of a SlidingWindowAttention that has a softcap, with either kind of windows."""
 
 _FAST = ("batch", "heads", 3, "hidden", "memory_dim")
 
@@ -370,7 +380,11 @@ KNOWN: dict[str, Operator] = {**OPERATORS, QUANTIZED_MATMUL.name: QUANTIZED_MATM
 
 VERSIONS: dict[str, frozenset[int]] = {
     name: frozenset({operator.version})
-    | ({ATTENTION_BY_HEAD.version} if name == ATTENTION_BY_HEAD.name else frozenset())
+    | (
+        {ATTENTION_BY_HEAD.version, CAPPED_ATTENTION_VERSION}
+        if name == ATTENTION_BY_HEAD.name
+        else frozenset()
+    )
     for name, operator in KNOWN.items()
 }
 """The versions of each that the kernels run, and the package knows."""

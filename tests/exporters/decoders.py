@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import (
+    AttentionInterface,
+    Cohere2Config,
+    Cohere2ForCausalLM,
+    CohereConfig,
+    CohereForCausalLM,
+    Exaone4Config,
+    Exaone4ForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GemmaConfig,
+    GemmaForCausalLM,
+    Glm4Config,
+    Glm4ForCausalLM,
+    GlmConfig,
+    GlmForCausalLM,
     GraniteConfig,
     GraniteForCausalLM,
+    HeliumConfig,
+    HeliumForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    Olmo2Config,
+    Olmo2ForCausalLM,
+    Olmo3Config,
+    Olmo3ForCausalLM,
     Phi3Config,
     Phi3ForCausalLM,
     PreTrainedModel,
@@ -25,7 +49,6 @@ from transformers import (
     SmolLM3Config,
     SmolLM3ForCausalLM,
 )
-from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 _SIZES: dict[str, Any] = {
     "vocab_size": 97,
@@ -63,6 +86,17 @@ _MULTIPLIERS = {
     "logits_scaling": 5.0,
 }
 
+_LOCAL: dict[str, Any] = {
+    "num_hidden_layers": 3,
+    "sliding_window": 24,
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+}
+"""Local layers around a global one."""
+_OF_KINDS = {
+    "sliding_attention": {"rope_type": "default", "rope_theta": 1000.0},
+    "full_attention": {"rope_type": "linear", "rope_theta": 100000.0, "factor": 2.0},
+}
+
 DECODERS: dict[str, tuple[type, type, dict[str, Any]]] = {
     "llama tied": (LlamaConfig, LlamaForCausalLM, {"tie_word_embeddings": True}),
     "llama untied": (LlamaConfig, LlamaForCausalLM, {}),
@@ -90,6 +124,8 @@ DECODERS: dict[str, tuple[type, type, dict[str, Any]]] = {
     "granite tied, with biases": (
         GraniteConfig,
         GraniteForCausalLM,
+        HeliumConfig,
+        HeliumForCausalLM,
         {**_MULTIPLIERS, "tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True},
     ),
     "phi3": (Phi3Config, Phi3ForCausalLM, {"sliding_window": 200}),
@@ -100,6 +136,51 @@ DECODERS: dict[str, tuple[type, type, dict[str, Any]]] = {
         {"num_hidden_layers": 4, "no_rope_layers": [1, 0, 1, 1]},
     ),
     "seed_oss": (SeedOssConfig, SeedOssForCausalLM, {"head_dim": 16}),
+    "gemma": (GemmaConfig, GemmaForCausalLM, {"head_dim": 16}),
+    "gemma2": (
+        Gemma2Config,
+        Gemma2ForCausalLM,
+        {
+            **_LOCAL,
+            "head_dim": 16,
+            "query_pre_attn_scalar": 24,
+            "attn_logit_softcapping": 5.0,
+            "final_logit_softcapping": 3.0,
+        },
+    ),
+    "gemma3_text": (
+        Gemma3TextConfig,
+        Gemma3ForCausalLM,
+        {
+            **_LOCAL,
+            "head_dim": 16,
+            "query_pre_attn_scalar": 24,
+            "rope_parameters": _OF_KINDS,
+        },
+    ),
+    "olmo2": (Olmo2Config, Olmo2ForCausalLM, {}),
+    "olmo3": (
+        Olmo3Config,
+        Olmo3ForCausalLM,
+        {
+            **_LOCAL,
+            "rope_parameters": {
+                "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+                "full_attention": _YARN,
+            },
+        },
+    ),
+    "exaone4": (Exaone4Config, Exaone4ForCausalLM, {**_LOCAL, "rope_parameters": _LLAMA3}),
+    "exaone4 without windows": (
+        Exaone4Config,
+        Exaone4ForCausalLM,
+        {"sliding_window": None, "layer_types": ["full_attention"] * 2},
+    ),
+    "glm": (GlmConfig, GlmForCausalLM, {"head_dim": 16, "attention_bias": True}),
+    "helium": (HeliumConfig, HeliumForCausalLM, {"head_dim": 12, "attention_bias": True}),
+    "glm4": (Glm4Config, Glm4ForCausalLM, {"head_dim": 16, "attention_bias": True}),
+    "cohere": (CohereConfig, CohereForCausalLM, {"logit_scale": 0.3}),
+    "cohere2": (Cohere2Config, Cohere2ForCausalLM, {**_LOCAL, "logit_scale": 0.3}),
 }
 
 
@@ -128,54 +209,71 @@ def masked_attention_logits(
 ) -> Tensor:
     """Logits of a transformers decoder with dense masked attention over sinks and window.
 
-    A second formulation of the whole layer stack: all tokens at once, a mask of the full square,
-    and for the sinks a second square of products with queries turned no further than the
-    distance sinks + window - 1. Modules of the pretrained model do the rest.
+    A second formulation: transformers' own layers, with a mask of the full square in place of
+    theirs, and for the sinks a second square of products with queries turned back to the distance
+    sinks + window - 1. Layers with a window of their own keep that, and no sinks.
     """
-    config, inner = model.config, model.model
-    batch, time = input_ids.shape
-    dim = inner.layers[0].self_attn.head_dim
-    hidden = inner.embed_tokens(input_ids) * getattr(config, "embedding_multiplier", 1.0)
-    rotary: LlamaRotaryEmbedding = inner.rotary_emb
-    now = torch.arange(time)
-    allowed = (now[None] <= now[:, None]) & (
-        (now[:, None] - now[None] < window) | (now[None] < sinks)
+    now = torch.arange(input_ids.shape[1])
+    distance = now[:, None] - now[None]
+    rotary = model.model.rotary_emb
+
+    def turned_back(module: torch.nn.Module, query: Tensor) -> Tensor:
+        """Queries that stand where they meet sinks, of queries that stand where they are."""
+        moved = now.clamp(max=sinks + window - 1)[None] - now[None]
+        if not getattr(module, "use_rope", True) or _unturned(module):
+            return query
+        kind = [getattr(module, "layer_type", getattr(module, "attention_type", None))]
+        kind = kind if hasattr(rotary, "layer_types") else []
+        cos, sin = (part[:, None] for part in rotary(query, moved, *kind))
+        scaling = getattr(rotary, "attention_scaling", None)
+        if scaling is None:
+            scaling = getattr(rotary, f"{kind[0]}_attention_scaling")
+        cos, sin = cos / scaling, sin / scaling
+        apply = sys.modules[type(module).__module__].apply_rotary_pos_emb
+        found: Tensor = apply(query, query, cos[:, 0], sin[:, 0])[0]
+        return found
+
+    def attend(
+        module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: object,
+        scaling: float, softcap: float | None = None, **others: Any,
+    ) -> tuple[Tensor, None]:  # fmt: skip
+        group = query.shape[1] // key.shape[1]
+        key, value = (part.repeat_interleave(group, dim=1) for part in (key, value))
+        local = _local(module)
+        seen = (distance >= 0) & (distance < (local or window))
+        near = query @ key.mT
+        if local is None:
+            seen |= (distance >= 0) & (now[None] < sinks)
+            near = torch.where(now[None] < sinks, turned_back(module, query) @ key.mT, near)
+        scores = near * scaling
+        if softcap is not None:
+            scores = softcap * (scores / softcap).tanh()
+        weights = scores.masked_fill(~seen, float("-inf")).softmax(-1)
+        return (weights @ value).transpose(1, 2), None
+
+    AttentionInterface.register("window_and_sinks", attend)
+    before = model.config._attn_implementation
+    model.config._attn_implementation = "window_and_sinks"
+    try:
+        found: Tensor = model(input_ids).logits
+    finally:
+        model.config._attn_implementation = before
+    return found
+
+
+def _local(module: torch.nn.Module) -> int | None:
+    """The window of a layer of its own, where others see everything."""
+    config = module.config
+    kinds = getattr(config, "layer_types", None) or ()
+    mixed = "full_attention" in kinds and kinds[module.layer_idx] == "sliding_attention"
+    return config.sliding_window if mixed else None
+
+
+def _unturned(module: torch.nn.Module) -> bool:
+    """Whether positions turn nothing in a layer: global ones of Cohere 2 and EXAONE 4."""
+    config = module.config
+    return (
+        config.model_type in ("cohere2", "exaone4")
+        and config.sliding_window is not None
+        and _local(module) is None
     )
-
-    def turned(x: Tensor, positions: Tensor) -> Tensor:  # x [batch, heads, time, dim]
-        cos, sin = (part[:, None] for part in rotary(x, positions[None]))
-        x, rest = x.split([cos.shape[-1], x.shape[-1] - cos.shape[-1]], dim=-1)
-        first, second = x.chunk(2, dim=-1)
-        return torch.cat([x * cos + torch.cat([-second, first], dim=-1) * sin, rest], dim=-1)
-
-    for layer in inner.layers:
-        attention = layer.self_attn
-        x = layer.input_layernorm(hidden)
-
-        def heads(flat: Tensor) -> Tensor:
-            return flat.reshape(batch, time, -1, dim)
-
-        if hasattr(attention, "qkv_proj"):
-            sizes = [dim * config.num_attention_heads, *[dim * config.num_key_value_heads] * 2]
-            query, key, value = map(heads, attention.qkv_proj(x).split(sizes, dim=-1))
-        else:
-            query, key, value = (
-                heads(projection(x))
-                for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
-            )
-        if hasattr(attention, "q_norm"):
-            query, key = attention.q_norm(query), attention.k_norm(key)
-        query, key, value = (part.transpose(1, 2) for part in (query, key, value))
-        group = config.num_attention_heads // config.num_key_value_heads
-        turn = turned if getattr(attention, "use_rope", True) else lambda x, positions: x
-        key = turn(key, now).repeat_interleave(group, dim=1)
-        value = value.repeat_interleave(group, dim=1)
-        near = turn(query, now) @ key.mT
-        far = turn(query, now.clamp(max=sinks + window - 1)) @ key.mT
-        scores = torch.where(now[None] < sinks, far, near) * attention.scaling
-        weights = scores.masked_fill(~allowed, float("-inf")).softmax(-1)
-        mixed = (weights @ value).transpose(1, 2).reshape(batch, time, -1)
-        scale = getattr(config, "residual_multiplier", 1.0)
-        hidden = hidden + scale * attention.o_proj(mixed)
-        hidden = hidden + scale * layer.mlp(layer.post_attention_layernorm(hidden))
-    return model.lm_head(inner.norm(hidden)) / getattr(config, "logits_scaling", 1.0)

@@ -45,6 +45,46 @@ FAMILIES = {
         backbone="phi3",
         rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5},
     ),
+    "gemma2, caps, local layers": tiny_config(
+        backbone="gemma2",
+        hidden_act="gelu_pytorch_tanh",
+        embedding_scale=3.0,
+        attention_softcap=2.0,
+        logits_softcap=1.5,
+        local_layers=[1],
+        local_window=16,
+    ),
+    "gemma3_text, head norms, int8": tiny_config(
+        backbone="gemma3_text",
+        local_layers=[0],
+        local_window=17,
+        local_rope_parameters={"rope_type": "default", "rope_theta": 100.0},
+        cache_dtype="int8",
+    ),
+    "olmo3, norms behind, two ropes": tiny_config(
+        backbone="olmo3",
+        local_layers=[0],
+        local_window=16,
+        rope_parameters={
+            "rope_type": "yarn",
+            "rope_theta": 1e4,
+            "factor": 4.0,
+            "original_max_position_embeddings": 16,
+        },
+        local_rope_parameters={"rope_type": "default", "rope_theta": 1e4},
+    ),
+    "cohere2, side by side": tiny_config(
+        backbone="cohere2",
+        local_layers=[0],
+        local_window=20,
+        unrotated_layers=[1],
+        logits_scale=0.3,
+    ),
+    "glm4, biases, some coordinates": tiny_config(
+        backbone="glm4",
+        attention_bias=True,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5},
+    ),
     "llama, gelu_pytorch_tanh": tiny_config(hidden_act="gelu_pytorch_tanh"),
 }
 

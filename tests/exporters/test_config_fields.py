@@ -83,6 +83,7 @@ def test_every_field_of_a_family_is_known(family: str) -> None:
         | config_fields._WITHOUT_EFFECT
         | config_fields._ONLY.keys()
         | FAMILIES[family].fields
+        | set(FAMILIES[family].named.values())
     )
     assert {field.name for field in dataclasses.fields(CONFIG_MAPPING[family])} <= known
 

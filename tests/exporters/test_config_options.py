@@ -40,7 +40,7 @@ from allmem_ops.schema import SLIDING_WINDOW_ATTENTION, TTT_MEMORY
         pytest.param({"out_gate": "tanh"}, id="out_gate"),
         pytest.param({"sink_rope": "far"}, id="sink_rope"),
         pytest.param({"cache_dtype": "int4"}, id="cache_dtype"),
-        pytest.param({"backbone": "gemma"}, id="backbone"),
+        pytest.param({"backbone": "bloom"}, id="backbone"),
         pytest.param({"hidden_act": "tanh"}, id="hidden_act"),
         pytest.param({"num_attention_heads": 10, "num_key_value_heads": 3},
                      id="num_attention_heads"),

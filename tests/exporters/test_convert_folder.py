@@ -173,7 +173,7 @@ def test_weight_that_does_not_fit_is_named(
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"model_type": "gemma2"}, "gemma2"),
+        ({"model_type": "mixtral"}, "mixtral"),
         ({"model_type": "no such model"}, "no such model"),
         ({"model_type": "allmem"}, "already"),
         ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantized"),
@@ -194,10 +194,21 @@ def test_unsupported_model_is_refused_by_name(
         convert(source, tmp_path / "out", **MEMORY)
 
 
-def test_sliding_window_layers_are_refused(tmp_path: Path) -> None:
+def test_sliding_window_layers_become_local_and_are_compared(tmp_path: Path) -> None:
     write_folder(tmp_path / "pretrained", "qwen2", use_sliding_window=True, sliding_window=16,
                  max_window_layers=1)  # fmt: skip
-    with pytest.raises(ConversionError, match="sliding_attention"):
+    convert(tmp_path / "pretrained", tmp_path / "out", **{**MEMORY, "chunk": 16})
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (config["local_layers"], config["local_window"]) == ([1], 16)
+
+
+def test_layers_of_an_unknown_kind_are_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path / "pretrained", "qwen2")
+    change_json(
+        tmp_path / "pretrained" / "config.json",
+        layer_types=["full_attention", "chunked_attention"],
+    )
+    with pytest.raises(ConversionError, match="chunked_attention"):
         convert(tmp_path / "pretrained", tmp_path / "out", **MEMORY)
 
 

@@ -19,7 +19,7 @@ from allmem_exporters.model.families import FAMILIES
 MEMORY = {"window": 32, "sinks": 4, "chunk": 16, "mem_width": 16}
 
 
-NAMES = ["llama tied", "llama untied", "llama with wide heads", "qwen2", "qwen3 tied"]
+NAMES = ["llama tied", "llama untied", "llama with wide heads", "qwen2", "qwen3 tied", "olmo2"]
 
 
 def test_every_family_is_read_from_gguf_here() -> None:

@@ -110,9 +110,8 @@ def test_head_norms_are_exact_in_16_bits() -> None:
     layer = reader.model.layers[0].self_attn
     prepare(reader, torch.bfloat16, writes=True)
     x = torch.randn(1, 300, 32, generator=torch.Generator().manual_seed(0)).bfloat16()
-    rotary = attention.Rotary(torch.ones(4), 1.0)
     with torch.no_grad():
-        got = attention.project(layer, x, rotary).query
+        got = attention.project(layer, x).query
         raw = layer.q_proj(x).reshape(1, 300, -1, layer.head_dim).transpose(1, 2)
         epsilon = layer.attributes["norm_epsilon"]
         wanted = attention.head_norm(raw.double(), layer.q_norm.weight, epsilon)
@@ -124,10 +123,9 @@ def test_windowed_attention_never_waits_for_the_device() -> None:
     # Meta tensors have no values: what asks for one fails here and stalls a GPU.
     reader = model(torch.float32).to("meta")
     attended = reader.model.layers[0].self_attn
-    rotary = attention.Rotary(torch.ones(4, device="meta"), 1.0)
     with torch.device("meta"):
-        heads = attention.project(attended, torch.zeros(1, 300, 32), rotary)
-        assert attention.windowed_attention(attended, heads, rotary, 20, 3).shape == (1, 300, 32)
+        heads = attention.project(attended, torch.zeros(1, 300, 32))
+        assert attention.windowed_attention(attended, heads, 20, 3).shape == (1, 300, 32)
 
 
 def test_twin_without_writes_keeps_its_first_weights() -> None:

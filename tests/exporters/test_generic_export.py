@@ -122,7 +122,7 @@ def test_float16_activations_are_refused(checkpoint: Path, tmp_path: Path) -> No
     )
 
 
-@pytest.mark.parametrize("kind", ["cohere", "gpt_neox"])
+@pytest.mark.parametrize("kind", ["stablelm", "gpt_neox"])
 def test_common_families_export(tmp_path: Path, kind: str) -> None:
     write_tiny_decoder(tmp_path / "source", kind)
     make(tmp_path / "source", tmp_path / "model", MEMORY)

@@ -16,8 +16,16 @@ from allmem_runtime.files.package import open_package
 
 Names = set[tuple[str, str]]
 
+ODD: dict[str, dict[str, object]] = {
+    "gelu": {"hidden_act": "gelu"},
+    "gelu_pytorch_tanh": {"hidden_act": "gelu_pytorch_tanh"},
+    "relu": {"hidden_act": "relu"},
+    "caps": {"backbone": "gemma2", "attention_softcap": 2.0, "logits_softcap": 3.0},
+}
+"""Configurations by their names, of llama where no family is named."""
+
 FORMS: tuple[tuple[str, dict[str, str]], ...] = (
-    *((family, {}) for family in FAMILIES),
+    *((family, {}) for family in (*FAMILIES, *ODD)),
     ("llama", {"weights": "int8"}),
     ("qwen2", {"weights": "int4", "kv_cache_dtype": "float32"}),
     ("qwen3", {"weights": "int4", "matmul_kernel": "onnxruntime", "kv_cache_dtype": "int8"}),
@@ -44,10 +52,19 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     for number, (family, options) in enumerate(FORMS):
         checkpoint = folder / f"{family}-checkpoint"
         if not checkpoint.exists():
-            write_tiny_checkpoint(checkpoint, tiny_config(backbone=family, num_hidden_layers=1))
+            changes = ODD.get(family, {"backbone": family})
+            write_tiny_checkpoint(checkpoint, tiny_config(**changes, num_hidden_layers=1))
         export(checkpoint, folder / str(number), check=False, **options)  # type: ignore[arg-type]
         made.append(folder / str(number) / "model.onnx")
     return made
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_runtime_opens_every_activation_and_cap(tmp_path: Path, name: str) -> None:
+    config = tiny_config(**ODD[name], num_hidden_layers=1)
+    write_tiny_checkpoint(tmp_path / "checkpoint", config)
+    export(tmp_path / "checkpoint", tmp_path / "out", check=False)
+    assert open_package(tmp_path / "out").manifest.name
 
 
 @pytest.mark.long  # every other test of an export shows that neither is too strict

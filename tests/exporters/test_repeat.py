@@ -9,7 +9,7 @@ from tiny import tiny_config, tiny_model
 from torch import nn
 
 from allmem_exporters import AllMemConfig, AllMemForCausalLM
-from allmem_exporters.model.weights import LAST_NORM, WeightsInMemory, load_layer
+from allmem_exporters.model.weights import WeightsInMemory, load_last_norm, load_layer
 from allmem_exporters.onnx import trace as tracing
 from allmem_exporters.onnx.repeat import TRACED
 from allmem_exporters.onnx.step_module import StepGraph
@@ -26,7 +26,7 @@ def traced_whole(
 
     def put_values(graph: nn.Module) -> None:
         layers = (load_layer(weights, index) for index in range(LAYERS))
-        real = StepGraph(model.config, layers, weights.tensor(LAST_NORM), activations)
+        real = StepGraph(model.config, layers, load_last_norm(weights), activations)
         for name, parameter in real.named_parameters(remove_duplicate=False):
             if parameter.device.type == "meta":  # a table
                 parameter = nn.Parameter(parameter.new_ones(parameter.shape, device="cpu"))
@@ -52,9 +52,14 @@ def traced_whole(
         (FAMILIES["granite, multipliers"], lively_model, "float32"),
         (tiny_config(backbone="smollm3", num_hidden_layers=LAYERS, unrotated_layers=[1, 4]),
          lively_model, "float32"),
+        (tiny_config(**{**FAMILIES["gemma2, caps, local layers"].to_diff_dict(),
+                        "num_hidden_layers": LAYERS, "local_layers": [0, 2, 3, 5]}),
+         lively_model, "float32"),
+        (FAMILIES["olmo3, norms behind, two ropes"], lively_model, "float16"),
+        (FAMILIES["cohere2, side by side"], lively_model, "float32"),
     ],
     ids=["llama", "float16", "untied", "zero biases", "gelu", "windows by head", "multipliers",
-         "layers without rope"],
+         "layers without rope", "local layers", "norms behind", "side by side"],
 )  # fmt: skip
 def test_copied_layers_are_the_traced_ones_to_the_byte(
     config: AllMemConfig, make: object, activations: str, monkeypatch: pytest.MonkeyPatch

@@ -62,7 +62,7 @@ def test_every_decoder_agrees_with_transformers(tmp_path: Path, name: str) -> No
     assert f"through all {DECODERS[name][2].get('num_hidden_layers', 2)} layers" in line
 
 
-@pytest.mark.parametrize("name", ["llama tied", "llama untied", "qwen2", "qwen3 tied"])
+@pytest.mark.parametrize("name", ["llama tied", "llama untied", "qwen2", "qwen3 tied", "olmo2"])
 def test_every_gguf_agrees_with_transformers(tmp_path: Path, name: str) -> None:
     write_gguf(tmp_path / "tiny.gguf", name)
     tokens, logits = checked(tmp_path / "tiny.gguf", tmp_path / "texts")

@@ -17,13 +17,12 @@ from allmem_exporters.sources import open_source
 @pytest.mark.parametrize(
     ("kind", "values", "said"),
     [
-        ("gemma2", {"attn_logit_softcapping": 50.0}, "it has softcaps of scores, which nothing"),
         ("mixtral", {"num_local_experts": 8}, "it has a mixture of experts, which nothing"),
         ("qwen3_moe", {"num_experts": 8}, "a mixture of experts.*Nearest by name: qwen3"),
         ("t5", {"is_encoder_decoder": True}, "it has an encoder"),
         ("llava", {"vision_config": {"a": 1}}, "a part that sees or hears"),
         ("mamba2", {"state_size": 8}, "layers with a state of their own"),
-        ("no such model", {}, "'no such model', which cannot be converted. Supported are granite"),
+        ("no such model", {}, "'no such model', which cannot be converted. Supported are cohere"),
     ],
 )
 def test_family_is_refused_with_what_is_missing(

@@ -44,7 +44,8 @@ _ELEMENTS = ("float32",) * 4 + ("float16", "float64", "int64", "int64", "int32",
 _TYPES = {
     "And": ("bool",), "Or": ("bool",), "BitShift": ("uint8",), "BitwiseAnd": ("uint8", "int64"),
     **dict.fromkeys(
-        ("Gelu", "Gemm", "LayerNormalization", "QuickGelu", "SkipSimplifiedLayerNormalization"),
+        ("Gelu", "Gemm", "LayerNormalization", "QuickGelu", "SimplifiedLayerNormalization",
+         "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"),
         ("float32",),
     ),
 }  # fmt: skip

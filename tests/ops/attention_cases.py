@@ -112,6 +112,37 @@ def _attention_cases() -> Iterator[Case]:
         yield _attention(
             f"partial_rotation_time_{time}", 6, 3, 40, time=time, head_dim=10, rotary_half=2
         )
+    # Capped scores: far below the cap, near it and beyond, in every form and type of the ring.
+    for softcap in (50.0, 2.0, 0.3):
+        for time in (1, 2, 6, 70):
+            yield _attention(
+                f"softcap_{softcap}_time_{time}",
+                100,
+                3,
+                140,
+                {"softcap": softcap, "scale": 1.0},
+                time=time,
+                head_dim=20,
+            )
+    for cache in ("float16", "int8"):
+        for time in (1, 6):
+            yield _attention(
+                f"softcap_{cache}_time_{time}",
+                12,
+                3,
+                31,
+                {"softcap": 1.5, "scale": 0.5, "norm_epsilon": 1e-6},
+                time=time,
+                head_dim=64,
+                cache=cache,
+            )
+    for time in (1, 6):
+        yield _attention(
+            f"softcap_windows_time_{time}", (6, 40), 3, 60, {"softcap": 1.0}, time=time
+        )
+        yield _attention(
+            f"softcap_no_sinks_time_{time}", 6, 0, 20, {"softcap": 1.0}, time=time, kv_heads=1
+        )
     # Far positions: exact ring arithmetic, angles that float32 or int32 would lose.
     for bits in (20, 30, 31, 33, 53, 61):
         for time in (1, 6):

@@ -73,6 +73,7 @@ def sliding_window_attention(
     sinks: int,
     scale: float,
     sink_rope: str = "clamped",
+    softcap: float = 0.0,
     rope_amplitude: float = 1.0,
     norm_epsilon: float = 0.0,
 ) -> tuple[Array, ...]:
@@ -104,6 +105,7 @@ def sliding_window_attention(
         sinks: first tokens that are kept permanently.
         scale: factor on the dot products.
         sink_rope: ``clamped`` or ``true``.
+        softcap: c, with which products s become c tanh(s / c); 0 leaves them.
         rope_amplitude: factor on cos and sin.
         norm_epsilon: epsilon of the per-head RMSNorm; 0 leaves it out.
 
@@ -122,6 +124,7 @@ def sliding_window_attention(
         "sinks": sinks,
         "scale": scale,
         "sink_rope": sink_rope,
+        "softcap": softcap,
         "rope_amplitude": rope_amplitude,
         "norm_epsilon": norm_epsilon,
     }
@@ -197,6 +200,7 @@ def _one_window(
     sinks: int,
     scale: float,
     sink_rope: str,
+    softcap: float,
     rope_amplitude: float,
     norm_epsilon: float,
 ) -> tuple[Array, ...]:
@@ -257,7 +261,10 @@ def _one_window(
                 ],
                 axis=1,
             )
-            weights = np.exp(scale * (logits - logits.max(axis=1, keepdims=True)))
+            logits = scale * logits
+            if softcap > 0.0:
+                logits = softcap * np.tanh(logits / softcap)
+            weights = np.exp(logits - logits.max(axis=1, keepdims=True))
             weights /= weights.sum(axis=1, keepdims=True)
             output[:, index, head] = np.einsum("bk,bkd->bd", weights, values)
     joined = output.reshape(batch, time, query_heads * head_dim).astype(qkv.dtype)

@@ -30,6 +30,7 @@ struct AttentionAttributes {
   PerHead window;
   int64_t sinks;
   float scale;
+  float softcap;
   float rope_amplitude;
   float norm_epsilon;
   bool clamp_sinks;
@@ -42,6 +43,7 @@ struct AttentionAttributes {
     out.window = node.per_head("window", 1, 1073741824);
     out.sinks = node.integer("sinks", {}, 0, 1073741824);
     out.scale = node.number("scale", {}, 0.0f, std::numeric_limits<float>::max());
+    out.softcap = node.number("softcap", 0.0f, 0.0f, std::numeric_limits<float>::max());
     out.rope_amplitude = node.number("rope_amplitude", 1.0f, 0.0f,
         std::numeric_limits<float>::max());
     out.norm_epsilon = node.number("norm_epsilon", 0.0f, 0.0f, std::numeric_limits<float>::max());
@@ -54,6 +56,7 @@ struct AttentionAttributes {
     visit("window", window);
     visit("sinks", sinks);
     visit("scale", scale);
+    visit("softcap", softcap);
     visit("rope_amplitude", rope_amplitude);
     visit("norm_epsilon", norm_epsilon);
     visit("clamp_sinks", clamp_sinks);

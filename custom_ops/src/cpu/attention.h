@@ -29,6 +29,14 @@ ALLMEM_INLINE int64_t sink_row(const AttentionArgs& args, int64_t kv_head) {
   return args.window.count == 1 ? 0 : kv_head;
 }
 
+// Queries times this make scores of which 2^score is a weight; where scores are capped, arguments of
+// the cap's tanh.
+ALLMEM_INLINE float score_factor(const AttentionArgs& args) {
+  return args.softcap > 0.0f ? args.scale / args.softcap : args.scale * 1.44269504f;
+}
+// The greatest score, 0 where there is none.
+ALLMEM_INLINE float score_cap(const AttentionArgs& args) { return args.softcap * 1.44269504f; }
+
 // Fills rows [begin, end) of a table whose row 0 is position `origin`.
 void fill_rotary(const AttentionArgs& args, int64_t origin, int64_t begin, int64_t end,
                  const RotaryTable& table);

@@ -59,7 +59,7 @@ void prepare_queries(const AttentionArgs& args, const Plan& plan, const Layout& 
       float* const to = layout.query + (b * args.query_heads + h) * plan.query_stride;
       float* const sink_to = layout.sink_query + (b * args.query_heads + h) * plan.query_stride;
       normalize_head(args, token + h * dim, args.query_norm, layout.row);
-      for (int64_t d = 0; d < dim; ++d) layout.row[d] *= args.scale * 1.44269504f;
+      for (int64_t d = 0; d < dim; ++d) layout.row[d] *= score_factor(args);
       rotate_head(args, layout.row, layout.table, 0, to);
       const int64_t kv_head = h / plan.group;
       if (args.position > last_true_sink_position(args, args.window.of(kv_head))) {
@@ -176,6 +176,17 @@ void rescale_slots(const float* scales, int64_t count, float* weights) {
   }
 }
 
+// Scores of the block's slots, bounded by `cap`.
+template <int G>
+void cap_slots(float cap, int64_t count, float* weights) {
+  for (int64_t n = 0; n < count; n += kLanes) {
+    for (int g = 0; g < G; ++g) {
+      float* const at = weights + g * kKeys + n;
+      store(at, splat(cap) * hyperbolic_tangent(load(at)));
+    }
+  }
+}
+
 // Turns scores of slots [0, count) into weights, and one head's sum and maximum along with them.
 // Returns what earlier sums must be multiplied with.
 ALLMEM_INLINE float soften(float* row, int64_t count, float& high, float& total) {
@@ -200,8 +211,8 @@ ALLMEM_INLINE float soften(float* row, int64_t count, float& high, float& total)
 // `key_scales` and `value_scales` are read where Cache is int8_t.
 template <typename Cache, int G, int N>
 void attend(const Cache* keys, const Cache* values, const float* key_scales,
-            const float* value_scales, int64_t begin, int64_t end, int64_t sinks, int64_t dim,
-            const float* query, const float* sink_query, int64_t stride, float* high, float* total,
+            const float* value_scales, int64_t begin, int64_t end, int64_t sinks, float cap,
+            int64_t dim, const float* query, const float* sink_query, int64_t stride, float* high, float* total,
             float* sums, float* weights) {
   // Others write their results into the same cache lines, so these are written once.
   float own_high[G], own_total[G] = {}, rescale[G];
@@ -215,6 +226,7 @@ void attend(const Cache* keys, const Cache* values, const float* key_scales,
     score<G, N>(keys + at * dim, value, count, dim, at < sinks ? sink_query : query, stride,
                 weights);
     if constexpr (kScaled<Cache>) rescale_slots<G>(key_scales + at, count, weights);
+    if (cap > 0.0f) cap_slots<G>(cap, count, weights);
     for (int g = 0; g < G; ++g) {
       rescale[g] = soften(weights + g * kKeys, count, own_high[g], own_total[g]);
     }
@@ -242,12 +254,12 @@ void attend(const Cache* keys, const Cache* values, const float* key_scales,
 template <typename Cache, int N>
 void attend_group(int64_t group, const Cache* keys, const Cache* values, const float* key_scales,
                   const float* value_scales, int64_t begin, int64_t end, int64_t sinks,
-                  int64_t dim, const float* query, const float* sink_query, int64_t stride,
+                  float cap, int64_t dim, const float* query, const float* sink_query, int64_t stride,
                   float* high, float* total, float* sums, float* weights) {
   for (int64_t g = 0; g < group;) {
     const int64_t left = group - g;
     const auto run = [&](auto attend_heads) {
-      attend_heads(keys, values, key_scales, value_scales, begin, end, sinks, dim,
+      attend_heads(keys, values, key_scales, value_scales, begin, end, sinks, cap, dim,
                    query + g * stride, sink_query + g * stride, stride, high + g, total + g,
                    sums + g * stride, weights);
     };
@@ -358,8 +370,8 @@ void decode(const AttentionArgs& args, const Parallel& parallel, void* scratch) 
     const int64_t query = index * plan.group * plan.query_stride;
     const int64_t part = task * plan.group;
     const auto run = [&](auto attend_heads) {
-      attend_heads(plan.group, keys, values, key_scales, value_scales, begin, end, args.sinks, dim,
-                   layout.query + query, layout.sink_query + query, plan.query_stride,
+      attend_heads(plan.group, keys, values, key_scales, value_scales, begin, end, args.sinks,
+                   score_cap(args), dim, layout.query + query, layout.sink_query + query, plan.query_stride,
                    layout.high + part, layout.total + part,
                    layout.sums + part * plan.query_stride,
                    layout.weights + worker * kHeads * kKeys);

@@ -129,7 +129,7 @@ class Task {
   void pack_queries() {
     const int64_t dim = args_.head_dim, batch = index_ / args_.kv_heads;
     const int64_t head = ring_.head * plan_.group;
-    const float factor = args_.scale * 1.44269504f;  // the softmax uses powers of two
+    const float factor = score_factor(args_);
     const int64_t true_until = last_true_sink_position(args_, ring_.window);
     const int64_t sink_at = sink_row(args_, ring_.head);
     const bool clamped = args_.position + end_ - 1 > true_until;
@@ -247,6 +247,12 @@ class Task {
     float* const scores = bench_.scores + vector * kLanes;
     float* const high_at = bench_.high + tile * kTile + vector * kLanes;
     float* const total_at = bench_.total + tile * kTile + vector * kLanes;
+    if (args_.softcap > 0.0f) {
+      const Vector cap = splat(score_cap(args_));
+      for (int64_t n = 0; n < keys; ++n) {
+        store(scores + n * kTile, cap * hyperbolic_tangent(load(scores + n * kTile)));
+      }
+    }
     if (masked) {
       int32_t tokens[kLanes];
       for (int i = 0; i < kLanes; ++i) {

@@ -79,7 +79,7 @@ __global__ void __launch_bounds__(kAttentionThreads, Heads > 2 ? 3 : 4)
     const int64_t from = packed_offset(args, batch, 0, head);
     const float factor = head_norm_factor(args, from);
     if (item < heads) {
-      const float scale = args.scale * kLog2E;
+      const float scale = score_factor(args);
       turn_head(args, from, factor, args.query_norm, scale, cosine[0], sine[0],
                 [&](int64_t d, float x) {
                   queries[0][item][d] = x;
@@ -152,7 +152,7 @@ __global__ void __launch_bounds__(kAttentionThreads, Heads > 2 ? 3 : 4)
 #pragma unroll
         for (int h = 0; h < Heads; ++h) {
           scores[u][h] = warp_reduce<Sum, Team>(scores[u][h]);
-          if (!valid[u]) scores[u][h] = -INFINITY;
+          scores[u][h] = valid[u] ? capped(args, scores[u][h]) : -INFINITY;
         }
       }
 #pragma unroll

@@ -13,6 +13,14 @@ static_assert(kMostHeadDim % kQueryChunk == 0, "padded queries stay within the w
 
 constexpr float kLog2E = 1.44269504f;  // the softmax uses powers of two
 
+// Queries times this make scores; where scores are capped, arguments of the cap's tanh.
+__device__ __forceinline__ float score_factor(const AttentionArgs& args) {
+  return args.softcap > 0.0f ? args.scale / args.softcap : args.scale * kLog2E;
+}
+__device__ __forceinline__ float capped(const AttentionArgs& args, float score) {
+  return args.softcap > 0.0f ? args.softcap * kLog2E * tanhf(score) : score;
+}
+
 // A position outside the operator's range cannot be reported from here; brought into the range, it
 // gives a wrong result, but reads and writes nothing that is not the operator's.
 __device__ __forceinline__ int64_t attention_position(const AttentionArgs& args) {

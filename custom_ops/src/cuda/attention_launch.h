@@ -16,7 +16,7 @@ struct AttentionScratch {
   void* values = nullptr;
 
   // Of a piece of several tokens: [batch, query_heads, time, query_stride], rotated; float32 and
-  // times scale * log2(e), or just rounded to the 16-bit type for matrix instructions.
+  // times score_factor, or just rounded to the 16-bit type for matrix instructions.
   void* queries = nullptr;
   void* sink_queries = nullptr;  // as the sinks meet them; the same memory if nothing is clamped
   int64_t query_stride = 0;      // head_dim, padded with zeros to the width of the tiles

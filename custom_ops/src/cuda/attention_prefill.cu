@@ -123,6 +123,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
       float top = high[i];
 #pragma unroll
       for (int k = 0; k < kLaneKeys; ++k) {
+        scores[i][k] = capped(args, scores[i][k]);
         if (!walk.whole && !walk.sees(rows[i], lane + k * kRowLanes)) scores[i][k] = -INFINITY;
         top = fmaxf(top, scores[i][k]);
       }

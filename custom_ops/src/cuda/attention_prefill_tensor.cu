@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
   const int lane = (int)threadIdx.x % kWarp, warp = (int)threadIdx.x / kWarp;
   const int quad = lane / 4, pair = lane % 4 * 2;
   const int matrix = lane / 8, matrix_row = lane % 8;
-  const float factor = args.scale * kLog2E;
+  const float factor = score_factor(args);
   const RowBlock block(args, row_blocks, kRows);
   QueryRow rows[2];
 #pragma unroll
@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
     for (int n = 0; n < kKeys / 8; ++n) {
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
-        scores[n][e] *= factor;
+        scores[n][e] = capped(args, scores[n][e] * factor);
         if (!walk.whole && !walk.sees(rows[e / 2], n * 8 + pair + e % 2)) {
           scores[n][e] = -INFINITY;
         }

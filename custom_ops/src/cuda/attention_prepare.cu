@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 4)
       const int64_t to =
           ((batch * args.query_heads + head) * args.time + token) * scratch.query_stride;
       const bool clamped = clamps && position + token > true_until;
-      const float scale = scratch.tensor ? 1.0f : args.scale * kLog2E;
+      const float scale = scratch.tensor ? 1.0f : score_factor(args);
       turn_head(args, from, factor, args.query_norm, scale, cosine[row], sine[row],
                 [&](int64_t d, float x) {
                   store_query<Cache>(scratch.tensor, scratch.queries, to + d, x);

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from allmem_exporters.model.layers import exact
 from allmem_exporters.model.memory_layer import Memory
+from allmem_exporters.model.norms import exact
 
 RIDGE = 1e-3
 """Added to a covariance, relative to its mean diagonal: a short text does not span every key."""

@@ -175,9 +175,10 @@ def open_conversion(
     chosen = options.chosen()
     if adapter is not None:
         chosen = {**adapter.config, **chosen}
-    window = chosen.get("window")
-    if isinstance(window, int) and "chunk" not in chosen:  # a chunk never outlasts the window
-        chosen["chunk"] = min(AllMemConfig.chunk, window)
+    given = (chosen.get("window"), opened.backbone.get("local_window"))
+    windows: list[int] = [window for window in given if isinstance(window, int)]
+    if windows and "chunk" not in chosen:  # a chunk never outlasts a window
+        chosen["chunk"] = min(AllMemConfig.chunk, *windows)
     logger.info("reading %s", opened.provenance["name"])
     wanted = DTYPES[dtype] if dtype else None
     chosen |= changes or {}
@@ -257,7 +258,7 @@ def convert_model(
                 "Derive the configuration from the model.",
             )
     found = WeightsByName({n: t.detach() for n, t in pretrained.state_dict().items()})
-    unpacked = UnpackedWeights(found, found.entries, config.family.packed, backbone, origin)
+    unpacked = UnpackedWeights(found, found.entries, backbone, origin)
     tensors = ((name, unpacked.tensor(name)) for name in unpacked.entries)
     model = assemble(config, tensors, None, origin)
     initialize_memories(model.model, seed)

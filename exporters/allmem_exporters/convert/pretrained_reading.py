@@ -74,13 +74,17 @@ class PretrainedReading:
         return found[0]
 
     @torch.no_grad()
-    def rotations(self, positions: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Cosines and sines [positions, pairs] of each rotary embedding."""
+    def rotations(self, positions: Sequence[int]) -> Iterator[tuple[str | None, Tensor, Tensor]]:
+        """Of each rotary embedding the kind of layers that it is for, cosines and sines.
+
+        The kind is None where it is for all layers; the others are [positions, pairs].
+        """
         for module in self.model.modules():
             if type(module).__name__.endswith("RotaryEmbedding"):
-                cos, sin = module(torch.zeros(1), torch.tensor([list(positions)]))
-                pairs = cos.shape[-1] // 2
-                yield cos[0, :, :pairs], sin[0, :, :pairs]
+                for kind in getattr(module, "layer_types", [None]):
+                    asked = (torch.zeros(1), torch.tensor([list(positions)]))
+                    turned = module(*asked) if kind is None else module(*asked, kind)
+                    yield kind, *(_once(part[0]) for part in turned)
 
     def _loading(self, owned: dict[str, str], *, some_rows: bool) -> Any:
         def load(module: nn.Module, inputs: object) -> None:
@@ -95,6 +99,13 @@ class PretrainedReading:
 
     def _some_rows(self, name: str) -> Tensor:
         return torch.cat([self._weights.rows(name, row, row + 1) for row in self._vocabulary])
+
+
+def _once(turned: Tensor) -> Tensor:
+    """Each pair's number, which stands there twice: beside each other, or half a head apart."""
+    if torch.equal(turned[:, ::2], turned[:, 1::2]):
+        return turned[:, ::2]
+    return turned[:, : turned.shape[1] // 2]
 
 
 def _unloading(module: nn.Module, inputs: object, output: object) -> None:

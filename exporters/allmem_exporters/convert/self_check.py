@@ -71,9 +71,11 @@ def check_conversion(
     positions = _positions(config)
     window = len(text) if config.trained_window is None else _WINDOW
     generic = isinstance(config, GenericConfig)
-    read = generic_logits if generic else converted_logits
     for dtype in (torch.float32, torch.float64):
-        found = read(weights, vocabulary, text, window, dtype)
+        if generic:
+            found = generic_logits(weights, vocabulary, text, window, dtype)
+        else:
+            found = converted_logits(weights, vocabulary, text, window, _WINDOW, dtype)
         with named_failure(f"{name}: transformers' own code cannot run it", _WITHOUT):
             pretrained = source.pretrained()
             reading = PretrainedReading(pretrained, vocabulary, _WINDOW, stored, dtype)
@@ -90,7 +92,7 @@ def check_conversion(
             f"{error:.1e} (relative RMS)"
         )
         return
-    turned = max(_angles(config, one, positions) for one in rotations)
+    turned = max((_angles(config, one, positions) for one in rotations), default=0.0)
     if not turned <= TOLERANCE:
         raise _differs(name, f"the angles of positions up to {positions[-1]:,} by {turned:.1e}")
     report(
@@ -114,12 +116,23 @@ def _positions(config: AllMemConfig) -> list[int]:
     return sorted({0, 1, 17, original - 1, original, original + 1, longest - 1, 2 * longest})
 
 
-def _angles(config: AllMemConfig, theirs: tuple[Tensor, Tensor], positions: Sequence[int]) -> float:
-    """How far our cosines and sines are from transformers'."""
-    frequencies, amplitude = rotary_frequencies(config)
+def _angles(
+    config: AllMemConfig, theirs: tuple[str | None, Tensor, Tensor], positions: Sequence[int]
+) -> float:
+    """How far our cosines and sines are from transformers'; 0 where no layer turns by them."""
+    kind, *turned = theirs
+    layers = (
+        layer
+        for layer in range(config.num_hidden_layers)
+        if config.rotates(layer)
+        and (kind is None or config.is_local(layer) == (kind == "sliding_attention"))
+    )
+    if (layer := next(layers, None)) is None:
+        return 0.0
+    frequencies, amplitude = rotary_frequencies(config, layer)
     angles = torch.tensor(positions, dtype=torch.float32)[:, None] * torch.tensor(frequencies)
     ours = torch.stack([angles.cos(), angles.sin()]) * amplitude
-    return _relative_rms(ours, torch.stack(theirs))
+    return _relative_rms(ours, torch.stack(turned))
 
 
 def _relative_rms(found: Tensor, wanted: Tensor) -> float:

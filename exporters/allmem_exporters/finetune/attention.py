@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from allmem_exporters.model.layers import WindowAttention, exact
+from allmem_exporters.model.layers import WindowAttention
+from allmem_exporters.model.norms import exact
 from allmem_exporters.model.operators.attention import head_norm, rotate
 
 QUERY_BLOCK = 128
@@ -30,46 +31,47 @@ class Heads(NamedTuple):
     value: Tensor
 
 
-class Rotary(NamedTuple):
-    """Frequencies [rotary_half] in radians per position, and the amplitude."""
+class Rotary:
+    """The rotary embedding of one layer.
 
-    frequencies: Tensor
-    amplitude: float
+    Args:
+        attention: of the layer.
+        device: of what it turns.
+    """
 
-    def of(self, attention: WindowAttention) -> Rotary:
-        """Of one layer, which may turn nothing."""
-        return self if attention.rotated else Rotary(torch.zeros_like(self.frequencies), 1.0)
+    def __init__(self, attention: WindowAttention, device: torch.device) -> None:
+        self._frequencies = attention.rotary(device)
+        self._amplitude = float(attention.attributes["rope_amplitude"])
 
     def __call__(self, x: Tensor, positions: Tensor) -> Tensor:
         """Rotate x [batch, heads, time, head_dim] at positions [time]."""
-        turned = rotate(x.transpose(1, 2), positions, self.frequencies, self.amplitude)
+        turned = rotate(x.transpose(1, 2), positions, self._frequencies, self._amplitude)
         return turned.transpose(1, 2)
 
 
-def project(attention: WindowAttention, x: Tensor, rotary: Rotary) -> Heads:
+def project(attention: WindowAttention, x: Tensor) -> Heads:
     """Queries, rotated keys and values of x [batch, time, hidden_size]."""
     batch, time, _ = x.shape
-
-    def heads(projection: torch.nn.Linear) -> Tensor:
-        flat: Tensor = projection(x)
-        return flat.reshape(batch, time, -1, attention.head_dim)
-
-    query, key, value = (heads(p) for p in (attention.q_proj, attention.k_proj, attention.v_proj))
+    query, key, value = (
+        flat.reshape(batch, time, -1, attention.head_dim) for flat in attention.project(x)
+    )
     if attention.head_norms:
         epsilon = float(attention.attributes["norm_epsilon"])
-        query = head_norm(exact(query), attention.q_norm.weight, epsilon).to(x.dtype)
-        key = head_norm(exact(key), attention.k_norm.weight, epsilon).to(x.dtype)
-    positions, rotary = torch.arange(time, device=x.device), rotary.of(attention)
+        for_queries, for_keys = attention.gains()
+        query = head_norm(exact(query), for_queries, epsilon).to(x.dtype)
+        key = head_norm(exact(key), for_keys, epsilon).to(x.dtype)
+    positions = torch.arange(time, device=x.device)
     query, key, value = (h.transpose(1, 2) for h in (query, key, value))
-    return Heads(query, rotary(key, positions), value)
+    return Heads(query, Rotary(attention, x.device)(key, positions), value)
 
 
-def full_attention(attention: WindowAttention, heads: Heads, rotary: Rotary) -> Tensor:
+def full_attention(attention: WindowAttention, heads: Heads) -> Tensor:
     """What the pretrained model does: [batch, time, hidden_size]."""
-    positions = torch.arange(heads.query.shape[2], device=heads.query.device)
-    rotary = rotary.of(attention)
+    time, device = heads.query.shape[2], heads.query.device
+    if attention.local or attention.attributes.get("softcap"):
+        return windowed_attention(attention, heads, time, 0)
     mixed = functional.scaled_dot_product_attention(
-        rotary(heads.query, positions),
+        Rotary(attention, device)(heads.query, torch.arange(time, device=device)),
         heads.key,
         heads.value,
         is_causal=True,
@@ -79,23 +81,22 @@ def full_attention(attention: WindowAttention, heads: Heads, rotary: Rotary) -> 
     return _back(attention, mixed)
 
 
-def windowed_attention(
-    attention: WindowAttention, heads: Heads, rotary: Rotary, window: int, sinks: int
-) -> Tensor:
+def windowed_attention(attention: WindowAttention, heads: Heads, window: int, sinks: int) -> Tensor:
     """What SlidingWindowAttention does, over a whole sequence: [batch, time, hidden_size].
 
     With gradients the scores of a block are made again on the way back: kept, they would be
     heads x time x (window + block) numbers, three times over.
 
     Args:
-        attention: of the layer; its own window and sinks are not looked at.
+        attention: of the layer; its own window and sinks count if it is local.
         heads: of the sequence, which begins at position 0.
-        rotary: frequencies.
         window: tokens seen, the token itself included.
         sinks: first tokens seen by all.
     """
+    if attention.local:
+        window, sinks = attention.attributes["window"], 0
     time, device = heads.query.shape[2], heads.query.device
-    positions, rotary = torch.arange(time, device=device), rotary.of(attention)
+    positions, rotary = torch.arange(time, device=device), Rotary(attention, device)
     turned = rotary(heads.query, positions)
     clamped = attention.attributes["sink_rope"] == "clamped"
     at_sinks = positions.clamp(max=sinks + window - 1) if clamped else positions
@@ -109,6 +110,13 @@ def windowed_attention(
             mixed = _block(*arguments)
         blocks.append(mixed)
     return _back(attention, torch.cat(blocks, dim=2))
+
+
+def scored(attention: WindowAttention, products: Tensor) -> Tensor:
+    """Products of queries and keys to what the softmax takes, in float32."""
+    scores = products.float() * float(attention.attributes["scale"])
+    cap = float(attention.attributes.get("softcap", 0.0))
+    return cap * (scores / cap).tanh() if cap else scores
 
 
 def _block(
@@ -141,7 +149,7 @@ def _block(
         dim=-1,
     ).unflatten(2, (-1, end - start))  # [batch, kv_heads, group, queries, keys]
     hidden = (columns > now) | ((now - columns >= window) & ~is_sink)
-    scores = (scores.float() * attention.attributes["scale"]).masked_fill(hidden, float("-inf"))
+    scores = scored(attention, scores).masked_fill(hidden, float("-inf"))
     weights = scores.softmax(-1).to(values.dtype).flatten(2, 3)
     mixed: Tensor = (weights @ values).unflatten(2, (-1, end - start))
     return mixed.flatten(1, 2)

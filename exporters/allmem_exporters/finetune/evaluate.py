@@ -57,7 +57,7 @@ def evaluate(
         students = [
             passes.student(ids, shape, memories=memories)[0, counted] for memories in (True, False)
         ]
-        rows = compare(students, teacher, ids[0, counted + 1], passes.head)
+        rows = compare(students, teacher, ids[0, counted + 1], passes.head, passes.softcap)
         beyond = counted >= shape.window + shape.sinks
         past.setdefault(sequence.kind, []).append(rows[:, beyond])
         within.append(rows[0, ~beyond])

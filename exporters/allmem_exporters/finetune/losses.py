@@ -57,8 +57,9 @@ def model_loss(
     teacher = passes.teacher(ids)[0, counted]
     student = passes.student(ids, shape)[0, counted]
     loss = distillation(
-        student, teacher, ids[0, counted + 1], weights[counted], passes.head, cross_entropy
-    )
+        student, teacher, ids[0, counted + 1], weights[counted], passes.head, cross_entropy,
+        passes.softcap,
+    )  # fmt: skip
     (scale * loss).backward()
     return Loss(float(loss.detach()), len(counted))
 
@@ -66,21 +67,23 @@ def model_loss(
 def layer_losses(passes: Passes, sequence: Sequence, shape: Shape, scale: float) -> Loss:
     """Mean over the layers of the unexplained part of what the window hides from each.
 
+    Layers that keep the window they were trained with are left out: nothing is hidden from them.
+
     The target of a layer is the difference between its full and its windowed attention in the
     pretrained model, relative to the mean square of that difference past the window. Of sequences
     that hardly pass the window it learns nothing: relative to next to nothing, all is a mistake.
     """
     ids = torch.as_tensor(sequence.ids, device=passes.device)[None]
     first = shape.window + shape.sinks
-    if ids.shape[1] - first < _LEAST_PAST * ids.shape[1]:
+    layers = sum(not layer.self_attn.local for layer in passes.decoder.layers)
+    if not layers or ids.shape[1] - first < _LEAST_PAST * ids.shape[1]:
         return Loss(0.0, 0)
-    layers = len(passes.decoder.layers)
     total = torch.zeros((), device=passes.device)  # read once, or every layer would be waited for
     for layer, view in passes.teacher_layers(ids):
+        if layer.self_attn.local:
+            continue
         with torch.no_grad():
-            seen = windowed_attention(
-                layer.self_attn, view.heads, passes.rotary, shape.window, shape.sinks
-            )
+            seen = windowed_attention(layer.self_attn, view.heads, shape.window, shape.sinks)
             target = (view.attended - seen).float()
             energy = target[:, first:].square().sum().clamp(min=1e-12)
         # One layer's graph at a time is small enough to keep whole.

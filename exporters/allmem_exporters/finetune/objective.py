@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from allmem_exporters.model.layers import capped
+
 SLICE = 256
 """Positions whose logits are held at a time."""
 
@@ -17,14 +19,15 @@ class _Distillation(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, student: Tensor, teacher: Tensor, targets: Tensor, weights: Tensor, head: Tensor,
-        cross_entropy: float,
+        cross_entropy: float, softcap: float | None,
     ) -> Tensor:  # fmt: skip
         total = torch.zeros((), device=student.device)
         gradient = torch.empty_like(student, dtype=torch.float32)
         for start in range(0, len(student), SLICE):
             part = slice(start, start + SLICE)
-            ours = (student[part] @ head.T).float().log_softmax(-1)
-            theirs = (teacher[part] @ head.T).float().log_softmax(-1)
+            logits = capped((student[part] @ head.T).float(), softcap)
+            ours = logits.log_softmax(-1)
+            theirs = capped((teacher[part] @ head.T).float(), softcap).log_softmax(-1)
             wanted = theirs.exp()
             each = (wanted * (theirs - ours)).sum(-1)
             if cross_entropy:
@@ -36,6 +39,8 @@ class _Distillation(torch.autograd.Function):
                     -1, targets[part, None], torch.full_like(slope[:, :1], -cross_entropy)
                 )
             slope *= weights[part, None]
+            if softcap is not None:  # of c tanh(x) it is c (1 - tanh(x)^2)
+                slope *= softcap - logits.square() / softcap
             gradient[part] = (slope.to(head.dtype) @ head).float()
         ctx.save_for_backward(gradient)
         ctx.dtype = student.dtype
@@ -44,7 +49,7 @@ class _Distillation(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return (slope * gradient).to(ctx.dtype), None, None, None, None, None
+        return (slope * gradient).to(ctx.dtype), None, None, None, None, None, None
 
 
 def distillation(
@@ -54,6 +59,7 @@ def distillation(
     weights: Tensor,
     head: Tensor,
     cross_entropy: float = 0.0,
+    softcap: float | None = None,
 ) -> Tensor:
     """Weighted sum of KL(teacher || student) over positions.
 
@@ -64,16 +70,25 @@ def distillation(
         weights: [positions], of each position in the sum.
         head: [vocab_size, hidden_size], frozen.
         cross_entropy: weight of the student's own loss on ``targets`` beside the KL.
+        softcap: of the logits, of which ``head`` makes parts; None where there is none.
 
     Returns:
         The loss.
     """
-    loss: Tensor = _Distillation.apply(student, teacher, targets, weights, head, cross_entropy)
+    loss: Tensor = _Distillation.apply(
+        student, teacher, targets, weights, head, cross_entropy, softcap
+    )
     return loss
 
 
 @torch.no_grad()
-def compare(students: list[Tensor], teacher: Tensor, targets: Tensor, head: Tensor) -> Tensor:
+def compare(
+    students: list[Tensor],
+    teacher: Tensor,
+    targets: Tensor,
+    head: Tensor,
+    softcap: float | None = None,
+) -> Tensor:
     """KL and negative log likelihood at each position, with logits in float32.
 
     Args:
@@ -81,6 +96,7 @@ def compare(students: list[Tensor], teacher: Tensor, targets: Tensor, head: Tens
         teacher: [positions, hidden_size].
         targets: [positions] int64.
         head: [vocab_size, hidden_size] in any type.
+        softcap: as in ``distillation``.
 
     Returns:
         [2 len(students) + 1, positions] in nats: KL(teacher || student) and likelihood of each
@@ -92,7 +108,7 @@ def compare(students: list[Tensor], teacher: Tensor, targets: Tensor, head: Tens
         part = slice(start, start + SLICE)
 
         def chances(states: Tensor) -> Tensor:
-            return (states[part].float() @ wide.T).log_softmax(-1)  # noqa: B023
+            return capped(states[part].float() @ wide.T, softcap).log_softmax(-1)  # noqa: B023
 
         def missed(logs: Tensor) -> Tensor:
             return -logs.gather(-1, targets[part, None])[:, 0]  # noqa: B023

@@ -15,14 +15,12 @@ from torch.utils.checkpoint import checkpoint
 
 from allmem_exporters.finetune.attention import (
     Heads,
-    Rotary,
     full_attention,
     project,
     windowed_attention,
 )
 from allmem_exporters.finetune.recall import recall
 from allmem_exporters.model.decoder import DecoderLayer
-from allmem_exporters.model.layers import RMSNorm
 from allmem_exporters.model.modeling import AllMemForCausalLM
 
 
@@ -59,6 +57,7 @@ class Passes:
 
     Attributes:
         head: [vocab_size, hidden_size], from normed hidden states to logits.
+        softcap: of the logits, of which ``head`` then makes parts; None where there is none.
     """
 
     def __init__(self, model: AllMemForCausalLM) -> None:
@@ -66,11 +65,7 @@ class Passes:
         self.decoder = model.model
         self.head = model.lm_head.weight
         self.device = self.head.device
-        frequencies = torch.tensor(
-            self.decoder.frequencies, dtype=torch.float32, device=self.device
-        )
-        amplitude = self.decoder.layers[0].self_attn.attributes["rope_amplitude"]
-        self.rotary = Rotary(frequencies, float(amplitude))
+        self.softcap = model.config.logits_softcap
 
     def embed(self, ids: Tensor) -> Tensor:
         """[batch, time] to the residual stream [batch, time, hidden_size] in float32."""
@@ -79,17 +74,28 @@ class Passes:
 
     def last_norm(self, hidden: Tensor) -> Tensor:
         """The stream as the head takes it, in the type of the decoder's weights."""
-        return self.normed(self.decoder.norm, hidden)
+        return self._narrow(self.decoder.norm(hidden))
 
-    def normed(self, norm: RMSNorm, hidden: Tensor) -> Tensor:
-        """The stream after a norm, in the type of the decoder's weights."""
-        normed: Tensor = norm(hidden)
-        return normed.to(self.decoder.embed_tokens.weight.dtype)
+    def read(self, layer: DecoderLayer, hidden: Tensor) -> Tensor:
+        """What attention and memory read, in the type of the decoder's weights."""
+        return self._narrow(layer.normed("before_mixing", hidden))
 
-    def mixed(self, layer: DecoderLayer, hidden: Tensor) -> Tensor:
-        """The feed-forward half of a layer."""
-        added: Tensor = layer.mlp(self.normed(layer.post_attention_layernorm, hidden))
-        return hidden + added.float()
+    def after(self, layer: DecoderLayer, hidden: Tensor, x: Tensor, mixed: Tensor) -> Tensor:
+        """The residual stream after a layer.
+
+        Args:
+            layer: whose feed-forward network reads.
+            hidden: [batch, time, hidden_size], the residual stream before it.
+            x: what attention and memory read.
+            mixed: what they add, before a norm behind them.
+        """
+        hidden = hidden + layer.normed("behind_mixing", mixed.float())
+        read = x if layer.parallel else self._narrow(layer.normed("before_mlp", hidden))
+        added: Tensor = layer.normed("behind_mlp", layer.mlp(read).float())
+        return hidden + added
+
+    def _narrow(self, stream: Tensor) -> Tensor:
+        return stream.to(self.decoder.embed_tokens.weight.dtype)
 
     @torch.no_grad()
     def teacher(self, ids: Tensor) -> Tensor:
@@ -104,10 +110,10 @@ class Passes:
         """Each layer of the pretrained model with what it sees and does."""
         hidden = self.embed(ids)
         for layer in self.decoder.layers:
-            x = self.normed(layer.input_layernorm, hidden)
-            heads = project(layer.self_attn, x, self.rotary)
-            attended = full_attention(layer.self_attn, heads, self.rotary)
-            hidden = self.mixed(layer, hidden + attended.float())
+            x = self.read(layer, hidden)
+            heads = project(layer.self_attn, x)
+            attended = full_attention(layer.self_attn, heads)
+            hidden = self.after(layer, hidden, x, attended)
             yield layer, LayerView(x, heads, attended, hidden)
 
     def student(self, ids: Tensor, shape: Shape, *, memories: bool = True) -> Tensor:
@@ -130,12 +136,9 @@ class Passes:
         return self.last_norm(hidden)
 
     def _layer(self, layer: DecoderLayer, hidden: Tensor, shape: Shape, memories: bool) -> Tensor:
-        x = self.normed(layer.input_layernorm, hidden)
-        heads = project(layer.self_attn, x, self.rotary)
-        attended = windowed_attention(
-            layer.self_attn, heads, self.rotary, shape.window, shape.sinks
-        )
-        hidden = hidden + attended.float()
+        x = self.read(layer, hidden)
+        heads = project(layer.self_attn, x)
+        mixed = windowed_attention(layer.self_attn, heads, shape.window, shape.sinks).float()
         if memories:
-            hidden = hidden + recall(layer.allmem, x, shape.chunk)
-        return self.mixed(layer, hidden)
+            mixed = mixed + recall(layer.allmem, x, shape.chunk)
+        return self.after(layer, hidden, x, mixed)

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from allmem_exporters.model.layers import exact
 from allmem_exporters.model.memory_layer import Memory
+from allmem_exporters.model.norms import exact
 from allmem_exporters.model.operators.memory import memory_step
 
 

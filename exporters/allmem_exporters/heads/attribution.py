@@ -19,6 +19,7 @@ from allmem_exporters.finetune.data.sequence import Sequence as Tokens
 from allmem_exporters.finetune.passes import Passes
 from allmem_exporters.heads.banded_attention import banded_attention
 from allmem_exporters.model.decoder import DecoderLayer
+from allmem_exporters.model.layers import capped
 
 MOST_POSITIONS = 128
 """Answer tokens of a sequence that are looked at, spread evenly."""
@@ -94,16 +95,15 @@ class Attributor:
         return heads
 
     def _layer(self, layer: DecoderLayer, hidden: Tensor, gates: Tensor) -> Tensor:
-        x = self._passes.normed(layer.input_layernorm, hidden)
-        heads = self.kept(project(layer.self_attn, x, self._passes.rotary))
-        attended = banded_attention(
-            layer.self_attn, heads, self._passes.rotary, self._windows, self._sinks, gates
-        )
-        return self._passes.mixed(layer, hidden + attended.float())
+        x = self._passes.read(layer, hidden)
+        heads = self.kept(project(layer.self_attn, x))
+        attended = banded_attention(layer.self_attn, heads, self._windows, self._sinks, gates)
+        return self._passes.after(layer, hidden, x, attended)
 
     def log_probabilities(self, hidden: Tensor, positions: Tensor) -> Tensor:
         """Of the next token at these positions, from normed hidden states."""
-        return (hidden[0, positions] @ self._passes.head.T).float().log_softmax(-1)
+        logits = (hidden[0, positions] @ self._passes.head.T).float()
+        return capped(logits, self._passes.softcap).log_softmax(-1)
 
 
 def answer_positions(sequence: Tokens, first: int) -> Tensor:

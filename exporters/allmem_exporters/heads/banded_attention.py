@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from allmem_exporters.finetune.attention import Heads, Rotary
+from allmem_exporters.finetune.attention import Heads, Rotary, scored
 from allmem_exporters.model.layers import WindowAttention
 
 QUERY_BLOCK = 256
@@ -24,7 +24,6 @@ SHORT = 4096
 def banded_attention(
     attention: WindowAttention,
     heads: Heads,
-    rotary: Rotary,
     windows: Sequence[int],
     sinks: int,
     gates: Tensor,
@@ -34,23 +33,21 @@ def banded_attention(
     Args:
         attention: of the layer; its own window and sinks are not looked at.
         heads: of a sequence that begins at position 0.
-        rotary: frequencies.
         windows: ascending; the first is seen in any case.
         sinks: first tokens that all see, clamped as by the operator.
         gates: [kv_heads, len(windows) - 1].
     """
     time = heads.query.shape[2]
     positions = torch.arange(time, device=heads.query.device)
-    rotary = rotary.of(attention)
+    rotary = Rotary(attention, heads.query.device)
     turned = rotary(heads.query, positions)
     at_sinks = [
         rotary(heads.query, positions.clamp(max=sinks + window - 1)) if sinks else turned
         for window in windows
     ]
-    factor = float(attention.attributes["scale"])
     blocks = []
     for start in range(0, time, QUERY_BLOCK):
-        arguments = (heads, turned, at_sinks, start, windows, sinks, gates, factor)
+        arguments = (attention, heads, turned, at_sinks, start, windows, sinks, gates)
         if torch.is_grad_enabled() and time > SHORT:
             block = checkpoint(_block, *arguments, use_reentrant=False, preserve_rng_state=False)
         else:
@@ -62,6 +59,7 @@ def banded_attention(
 
 
 def _block(
+    attention: WindowAttention,
     heads: Heads,
     turned: Tensor,
     at_sinks: list[Tensor],
@@ -69,7 +67,6 @@ def _block(
     windows: Sequence[int],
     sinks: int,
     gates: Tensor,
-    factor: float,
 ) -> Tensor:
     """The queries of one block: [batch, query heads, block, head_dim], float32."""
     end = min(start + QUERY_BLOCK, turned.shape[2])
@@ -82,8 +79,8 @@ def _block(
     def scores(query: Tensor, key: Tensor) -> Tensor:
         """[batch, kv_heads, group, queries, keys]."""
         grouped = query[:, :, start:end].unflatten(1, (kv_heads, -1))
-        flat: Tensor = grouped.flatten(2, 3).matmul(key.mT).float()
-        found: Tensor = flat.unflatten(2, (-1, end - start)) * factor
+        flat: Tensor = scored(attention, grouped.flatten(2, 3).matmul(key.mT))
+        found: Tensor = flat.unflatten(2, (-1, end - start))
         return found
 
     # A common zero of the exponents, so that sums over bands can be added.

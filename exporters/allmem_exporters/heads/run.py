@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from allmem_exporters.errors import DataError
+from allmem_exporters.errors import DataError, ExportError
 from allmem_exporters.finetune.data.sequence import Sequence
 from allmem_exporters.finetune.data.shard_format import tokenizer_digest
 from allmem_exporters.finetune.data.shards import Shards
@@ -75,6 +75,11 @@ def find_heads(
         torch.set_num_threads(settings.threads)
     shards = Shards(data, split="train", tokenizer=tokenizer_digest(checkpoint))
     model = open_checkpoint(checkpoint, torch.float32)
+    if model.config.local_layers is not None:
+        raise ExportError(
+            f"{checkpoint}: layers of this model keep windows of their own, as it was trained.",
+            "Export it without --windows.",
+        )
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     digest = base_digest(model)

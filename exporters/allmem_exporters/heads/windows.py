@@ -32,6 +32,11 @@ def give_windows(
     Raises:
         ExportError: the table is another model's or damaged, or the budget is too small.
     """
+    if config.local_layers is not None:
+        raise ExportError(
+            f"{path}: layers of this model keep windows of their own, as it was trained.",
+            "Leave out --windows.",
+        )
     table = HeadTable.read(path)
     if table.decoder != decoder:
         raise ExportError(
@@ -53,6 +58,6 @@ def give_windows(
     windows = allocate(table, spec.nbytes if budget is None else budget, row, config.chunk)
     config.windows, config.window = windows, max(max(layer) for layer in windows)
     report("windows by head:")
-    told = shares(windows, config.sinks, ring_bytes(state_spec(config)))
+    told = shares(windows, [config.sinks] * layers, ring_bytes(state_spec(config)))
     for line in window_lines(windows, told):
         report(line)

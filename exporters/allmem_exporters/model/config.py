@@ -14,7 +14,7 @@ from transformers import AutoConfig, PretrainedConfig
 from allmem_exporters.errors import ConfigError
 from allmem_exporters.model.families import FAMILIES, Family
 from allmem_exporters.model.memory_options import MemoryOptions
-from allmem_exporters.model.rope_options import FACTORS, check_rope
+from allmem_exporters.model.rope_options import FACTORS, LAYER_KINDS, check_rope
 from allmem_runtime.config import BOUNDS
 from allmem_runtime.options import declared_options
 from allmem_runtime.strict_json import is_number, is_whole
@@ -66,8 +66,10 @@ _NUMBERS: dict[str, tuple[float, float]] = {
     "attention_scale": _SCALES,
     "residual_scale": _SCALES,
     "logits_scale": _SCALES,
+    "attention_softcap": _SCALES,
+    "logits_softcap": _SCALES,
 }
-_MAY_BE_NONE = ("attention_scale",)
+_MAY_BE_NONE = ("attention_scale", "attention_softcap", "logits_softcap")
 
 _FOLLOWS: Any = None
 """Default of a size that follows from others: it is filled in at once, so nobody reads the None."""
@@ -101,7 +103,17 @@ def check_sizes(settings: dict[str, Any]) -> None:
         if settings.get(key) is not None:
             check_whole(key, settings[key])
     for key in ("rope_parameters", "rope_scaling"):
-        check_rope(settings.get(key), key)
+        rope = settings.get(key)
+        if isinstance(rope, dict) and LAYER_KINDS & rope.keys():
+            for kind in sorted(LAYER_KINDS & rope.keys()):
+                check_rope(rope[kind], f"{key}.{kind}")
+        else:
+            check_rope(rope, key)
+
+
+def rotary_dim(config: AllMemConfig, rope: dict[str, Any] | None) -> int:
+    """Coordinates of a head that a rope of these settings rotates."""
+    return int(config.head_dim * (rope or {}).get("partial_rotary_factor", 1.0))
 
 
 def default_memory_width(heads: int) -> int:
@@ -119,8 +131,11 @@ class AllMemConfig(PretrainedConfig):
     The decoder's fields bear the names that transformers gives them, and ``backbone`` is its
     family. ``embedding_scale``, ``residual_scale`` and ``logits_scale`` multiply embedded tokens,
     what each branch adds, and logits; ``attention_scale`` the products of queries and keys, None
-    being one over the root of ``head_dim``. Positions turn nothing in ``unrotated_layers``, and
-    ``trained_window`` is what all layers saw in training, if that was a window.
+    being one over the root of ``head_dim``. ``attention_softcap`` c makes c tanh(s / c) of each
+    such product s, and ``logits_softcap`` of each logit. Positions turn nothing in
+    ``unrotated_layers``, and ``trained_window`` is what all layers saw in training, if that was a
+    window. ``local_layers`` keep the ``local_window`` that they were trained with, without sinks,
+    and turn by ``local_rope_parameters`` where the others' rope is not theirs.
 
     The fields of window and memory are those of ``MemoryOptions``, which says what each
     does; here they have their defaults and ranges. ``mem_width`` of None is
@@ -158,8 +173,13 @@ class AllMemConfig(PretrainedConfig):
     attention_scale: float | None = None
     residual_scale: float = 1.0
     logits_scale: float = 1.0
+    attention_softcap: float | None = None
+    logits_softcap: float | None = None
     unrotated_layers: list[int] | None = None
     trained_window: int | None = None
+    local_layers: list[int] | None = None
+    local_window: int | None = None
+    local_rope_parameters: dict[str, Any] | None = None
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
     pad_token_id: int | None = None
@@ -303,11 +323,14 @@ class AllMemConfig(PretrainedConfig):
             )
         if self.mlp_bias and not self.family.mlp_bias:
             raise ConfigError(f"mlp_bias is True; a {self.backbone} decoder has no such biases.")
-        layers, last = self.unrotated_layers, self.num_hidden_layers - 1
-        if layers is not None and not (
-            isinstance(layers, list) and all(is_whole(layer, 0, last) for layer in layers)
-        ):
-            raise ConfigError(f"unrotated_layers is {layers!r}; it must list layers 0 to {last}.")
+        last = self.num_hidden_layers - 1
+        for key in ("unrotated_layers", "local_layers"):
+            layers = getattr(self, key)
+            if layers is not None and not (
+                isinstance(layers, list) and all(is_whole(layer, 0, last) for layer in layers)
+            ):
+                raise ConfigError(f"{key} is {layers!r}; it must list layers 0 to {last}.")
+        self._check_local()
         if self.trained_window is not None:
             low, high = 1, BOUNDS["trained_context"][1]
             if not is_whole(self.trained_window, low, high):
@@ -319,6 +342,28 @@ class AllMemConfig(PretrainedConfig):
                 raise ConfigError(
                     f"window is {self.window}; the model was trained with a window of "
                     f"{self.trained_window}, so it must be at most that."
+                )
+
+    def _check_local(self) -> None:
+        if (self.local_layers is None) != (self.local_window is None):
+            raise ConfigError("local_layers and local_window go together; one is missing.")
+        if self.local_window is None:
+            return
+        low, high = _WHOLE["window"]
+        if not is_whole(self.local_window, low, high):
+            raise ConfigError(
+                f"local_window is {self.local_window!r}; it must be an integer {low} to {high}."
+            )
+        if self.windows is not None:
+            raise ConfigError(
+                "windows do not go with local_layers, which keep the window they were trained with."
+            )
+        if self.local_rope_parameters is not None:
+            check_rope(self.local_rope_parameters, "local_rope_parameters")
+            if rotary_dim(self, self.local_rope_parameters) != self.rotary_dim:
+                raise ConfigError(
+                    "local_rope_parameters.partial_rotary_factor differs from that of "
+                    "rope_parameters."
                 )
 
     def _check_rope(self) -> None:
@@ -342,7 +387,7 @@ class AllMemConfig(PretrainedConfig):
     @property
     def rotary_dim(self) -> int:
         """Coordinates of a head that are rotated."""
-        return int(self.head_dim * (self.rope_parameters or {}).get("partial_rotary_factor", 1.0))
+        return rotary_dim(self, self.rope_parameters)
 
     @property
     def mem_head_dim(self) -> int:
@@ -365,29 +410,49 @@ class AllMemConfig(PretrainedConfig):
         return self.family.input_bias or self.attention_bias
 
     @property
+    def output_bias(self) -> bool:
+        """Whether the product behind attention has a bias."""
+        return self.attention_bias and self.family.output_bias
+
+    @property
     def head_norms(self) -> bool:
         """Whether each query and key head has an RMSNorm of its own."""
         return self.family.head_norms
 
     @property
+    def head_scale(self) -> float:
+        """What the last norm is multiplied with: of logits that are capped, in parts of the cap."""
+        return self.logits_scale / (self.logits_softcap or 1.0)
+
+    @property
     def shortest_window(self) -> int:
         """The least that a head sees."""
-        return min((min(layer) for layer in self.windows or ()), default=self.window)
+        least = min((min(layer) for layer in self.windows or ()), default=self.window)
+        return min(least, self.local_window or least)
 
     def rotates(self, layer: int) -> bool:
         """Whether positions turn the queries and keys of a layer."""
         return layer not in (self.unrotated_layers or ())
 
+    def is_local(self, layer: int) -> bool:
+        """Whether a layer keeps the window it was trained with."""
+        return layer in (self.local_layers or ())
+
     def attention_attributes(self, layer: int, rope_amplitude: float) -> dict[str, Any]:
         """Attributes of a layer's operator SlidingWindowAttention."""
-        return {
-            "window": tuple(self.windows[layer]) if self.windows else self.window,
-            "sinks": self.sinks,
+        window = tuple(self.windows[layer]) if self.windows else self.window
+        local = self.is_local(layer)
+        attributes = {
+            "window": self.local_window if local else window,
+            "sinks": 0 if local else self.sinks,
             "scale": float(self.attention_scale or self.head_dim**-0.5),
             "sink_rope": self.sink_rope,
-            "rope_amplitude": rope_amplitude if self.rotates(layer) else 1.0,
+            "rope_amplitude": rope_amplitude,
             "norm_epsilon": self.rms_norm_eps if self.head_norms else 0.0,
         }
+        if self.attention_softcap is not None:
+            attributes["softcap"] = float(self.attention_softcap)
+        return attributes
 
     def memory_attributes(self) -> dict[str, Any]:
         """Attributes of the operator TTTMemory."""

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from allmem_exporters.model.decoder import Decoder
-from allmem_exporters.model.layers import WindowAttention, exact
+from allmem_exporters.model.layers import WindowAttention
 from allmem_exporters.model.memory_layer import Memory
+from allmem_exporters.model.norms import exact
 
 PROJECTION_STD = 0.02
 CONVOLUTION_NOISE = 0.01
@@ -101,9 +102,11 @@ def warm_start(memory: Memory, attention: WindowAttention) -> None:
         .reshape(config.hidden_size, groups, -1, dim)
         .sum(2)
     )
-    if config.head_norms:
-        query = query * exact(attention.q_norm.weight)[:, None]
-        key = key * exact(attention.k_norm.weight)[:, None]
+    if attention.head_norms or attention.whole_norms:
+        query = query * exact(attention.q_norm.gain).reshape(-1, dim, 1).unflatten(
+            0, (groups, -1) if attention.whole_norms else (1, 1)
+        )
+        key = key * exact(attention.k_norm.gain).reshape(-1, dim, 1)
     query = query.mean(1)
     back = back.permute(1, 0, 2)  # [groups, hidden_size, dim]
     if narrow < dim:

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from allmem_exporters.model.config import AllMemConfig
+from allmem_exporters.model.norms import Norm, exact, scaled
 from allmem_exporters.model.operators import attention_operator
+from allmem_exporters.model.rope import rotary_frequencies
 
 Cuts = Sequence[tuple[int, int]]
 """Pieces (first, last + 1) of the input, none crossing a chunk boundary."""
@@ -26,14 +28,9 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def exact(tensor: Tensor) -> Tensor:
-    """At least float32: the operators take gains and fast weights in no less."""
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
-
-
-def scaled(tensor: Tensor, scale: float) -> Tensor:
-    """A tensor times a number; most models have 1, which costs nothing."""
-    return tensor if scale == 1.0 else tensor * scale
+def capped(logits: Tensor, cap: float | None) -> Tensor:
+    """Logits in parts of their cap to logits that stay below it; None leaves them as they are."""
+    return logits if cap is None else cap * logits.tanh()
 
 
 def each_piece(
@@ -58,21 +55,6 @@ def each_piece(
         state = tuple(after)
         outputs.append(output)
     return torch.cat(outputs, dim=1), state
-
-
-class RMSNorm(nn.Module):
-    """Root mean square norm with a gain; squares are summed in at least float32."""
-
-    def __init__(self, size: int, epsilon: float, scale: float = 1.0) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-        self.epsilon, self.scale = epsilon, scale
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalize the last axis."""
-        wide = exact(x)
-        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.epsilon)
-        return scaled(self.weight * wide.to(x.dtype), self.scale)
 
 
 class Back(nn.Linear):
@@ -119,56 +101,68 @@ class MLP(nn.Module):
 class WindowAttention(nn.Module):
     """Grouped-query attention over sinks and window."""
 
-    def __init__(self, config: AllMemConfig, layer: int, rope_amplitude: float) -> None:
+    def __init__(self, config: AllMemConfig, layer: int) -> None:
         super().__init__()
         size, dim = config.hidden_size, config.head_dim
         queries, keys = config.num_attention_heads * dim, config.num_key_value_heads * dim
         self.q_proj = nn.Linear(size, queries, bias=config.qkv_bias)
         self.k_proj = nn.Linear(size, keys, bias=config.qkv_bias)
         self.v_proj = nn.Linear(size, keys, bias=config.qkv_bias)
-        self.o_proj = Back(queries, size, bias=config.attention_bias, scale=config.residual_scale)
-        if config.head_norms:
-            self.q_norm = RMSNorm(dim, config.rms_norm_eps)
-            self.k_norm = RMSNorm(dim, config.rms_norm_eps)
-        self.head_norms = config.head_norms
-        self.head_dim = dim
-        self.rotated = config.rotates(layer)
-        self.attributes = config.attention_attributes(layer, rope_amplitude)
+        self.o_proj = Back(queries, size, bias=config.output_bias, scale=config.residual_scale)
+        self.head_norms, self.whole_norms = config.head_norms, config.family.whole_norms
+        if self.head_norms or self.whole_norms:
+            self.q_norm = Norm(config, queries if self.whole_norms else dim)
+            self.k_norm = Norm(config, keys if self.whole_norms else dim)
+        self.head_dim, self.local = dim, config.is_local(layer)
+        self.frequencies, amplitude = rotary_frequencies(config, layer)
+        self.attributes = config.attention_attributes(layer, amplitude)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of x [..., hidden_size] as the operator takes them."""
+        query, key, value = self.q_proj(x), self.k_proj(x), self.v_proj(x)
+        if self.whole_norms:
+            query, key = self.q_norm(query), self.k_norm(key)
+        return query, key, value
+
+    def gains(self) -> tuple[Tensor, Tensor]:
+        """Of the norms of query and key heads, [head_dim] each; ones where there are none."""
+        if self.head_norms:
+            return exact(self.q_norm.gain), exact(self.k_norm.gain)
+        # The operator takes gains in any case; it reads them only where there are norms.
+        weight = self.o_proj.weight
+        ones = torch.ones(self.head_dim, device=weight.device, dtype=exact(weight).dtype)
+        return ones, ones
+
+    def rotary(self, device: torch.device) -> Tensor:
+        """Frequencies [rotary_half] in radians per position, float32."""
+        return torch.tensor(self.frequencies, dtype=torch.float32, device=device)
 
     def forward(
-        self, x: Tensor, position: Tensor, frequencies: Tensor, state: tuple[Tensor, ...],
-        cuts: Cuts,
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:  # fmt: skip
+        self, x: Tensor, position: Tensor, state: tuple[Tensor, ...], cuts: Cuts
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Attend from x [batch, time, hidden_size].
 
         Args:
             x: the normed token stream.
             position: [1] int64.
-            frequencies: [rotary_half] float32.
             state: key and value ring, and their scales where they are int8.
             cuts: see ``Cuts``.
 
         Returns:
             [batch, time, hidden_size] and the rings.
         """
-        if not self.rotated:
-            frequencies = torch.zeros_like(frequencies)
-        if self.head_norms:
-            gains = (exact(self.q_norm.weight), exact(self.k_norm.weight))
-        else:  # the operator takes gains in any case; it reads them only where there are norms
-            ones = torch.ones(self.head_dim, device=x.device, dtype=exact(x).dtype)
-            gains = (ones, ones)
+        vectors = (self.rotary(x.device), *self.gains())
 
         def run(
             streams: Sequence[Tensor], at: Tensor, rings: tuple[Tensor, ...]
         ) -> tuple[Tensor, ...]:
             attend = attention_operator(self.attributes, rings)
             present: tuple[Tensor, ...] = attend(
-                streams[0], at, frequencies, *gains, *rings, **self.attributes
+                streams[0], at, *vectors, *rings, **self.attributes
             )
             return present
 
-        qkv = torch.cat([self.q_proj(x), self.k_proj(x), self.v_proj(x)], dim=-1)
+        qkv = torch.cat(self.project(x), dim=-1)
         output, rings = each_piece(cuts, position, [qkv], run, state)
         mixed: Tensor = self.o_proj(output)
         return mixed, rings

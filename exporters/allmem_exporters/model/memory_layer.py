@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from allmem_exporters.model.config import AllMemConfig
-from allmem_exporters.model.layers import Cuts, each_piece, exact
+from allmem_exporters.model.layers import Cuts, each_piece
+from allmem_exporters.model.norms import exact
 from allmem_exporters.model.operators import ttt_memory
 
 MEMORY = ".allmem."

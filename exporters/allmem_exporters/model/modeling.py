@@ -18,6 +18,7 @@ from transformers.utils.generic import ModelOutput
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.model.decoder import Decoder
 from allmem_exporters.model.initialize import initialize_memory
+from allmem_exporters.model.layers import capped
 from allmem_exporters.model.memory_layer import Memory
 from allmem_exporters.model.state import AllMemState
 
@@ -132,7 +133,7 @@ class AllMemForCausalLM(PreTrainedModel):
         if logit_index is not None:
             index = torch.as_tensor(logit_index, dtype=torch.int64, device=hidden.device)
             hidden = hidden.index_select(1, index)
-        logits = self.lm_head(hidden)
+        logits = capped(self.lm_head(hidden), self.config.logits_softcap)
         loss = None
         if labels is not None:
             rows = logits[:, :-1].flatten(0, 1)

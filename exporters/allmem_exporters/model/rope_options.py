@@ -10,6 +10,8 @@ from allmem_runtime.strict_json import is_number, is_whole
 
 FACTORS = "factors"
 """The kind whose frequencies are divided by numbers that the setting of this name lists."""
+LAYER_KINDS = {"full_attention", "sliding_attention"}
+"""Kinds of layers that may have a rope each, by transformers' names."""
 ROPE_KINDS = ("default", "linear", "llama3", "yarn", FACTORS)
 
 _NUMBERS: dict[str, tuple[float, float]] = {

@@ -57,6 +57,8 @@ def state_spec(config: AllMemConfig) -> StateSpec:
         head_dim=config.head_dim,
         window=config.window,
         windows=config.windows,
+        local_layers=config.local_layers or (),
+        local_window=config.local_window,
         sinks=config.sinks,
         cache=config.cache_dtype,  # type: ignore[arg-type]
         memory_heads=config.mem_heads,

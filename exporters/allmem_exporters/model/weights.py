@@ -17,7 +17,7 @@ from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.model.decoder import DecoderLayer
 from allmem_exporters.model.memory_layer import MEMORY
 from allmem_exporters.model.modeling import AllMemForCausalLM
-from allmem_exporters.model.rope import rotary_frequencies
+from allmem_exporters.model.norms import Norm
 
 EMBEDDING, HEAD, LAST_NORM = "model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"
 
@@ -100,10 +100,9 @@ class ChangedWeights:
 
 
 def empty_layer(config: AllMemConfig, index: int = 0) -> DecoderLayer:
-    """A decoder layer without values, ready to take its own; only windows differ by ``index``."""
-    _, amplitude = rotary_frequencies(config)
+    """A decoder layer without values; windows and rope may differ by ``index``."""
     with torch.device("meta"):
-        return DecoderLayer(config, index, amplitude).eval()
+        return DecoderLayer(config, index).eval()
 
 
 def load_layer(
@@ -128,6 +127,13 @@ def load_layer(
     if isinstance(weights, ChangedWeights):
         weights.change(layer)
     return layer
+
+
+def load_last_norm(weights: ModelWeights) -> Norm:
+    """The norm before the head, in the type of its weight."""
+    norm = Norm(weights.config, weights.config.hidden_size, weights.config.head_scale)
+    norm.weight = nn.Parameter(weights.tensor(LAST_NORM), requires_grad=False)
+    return norm
 
 
 class Table:

@@ -52,7 +52,8 @@ def attention_function(
     if cache == "int8":
         operator = QUANTIZED_ATTENTION_BY_HEAD if by_head else QUANTIZED_ATTENTION
     values = operator.attribute_values(attributes)
-    b = operator_body(operator)
+    # Newer than the others: exported files without it stay as they were.
+    b = operator_body(operator, without=() if "softcap" in attributes else ("softcap",))
     heads = _Heads(b, values, query_heads // kv_heads, head_dim, rotary_half, cache)
     qkv = b.input("qkv").cast("float32")
     time = qkv.size(1)
@@ -159,8 +160,10 @@ class _Heads:
         row = now.unsqueeze(1)
         visible = (columns >= b.integers(0)) & (columns <= row)
         visible = visible & ((row - columns < b.integers(window)) | (columns < b.integers(sinks)))
-        scale = b.number(float(values["scale"]))
-        scores = b.where(visible, scores * scale, b.number(-1e30))
+        scores = scores * b.number(float(values["scale"]))
+        if cap := float(values["softcap"]):
+            scores = b.node("Tanh", scores / b.number(cap)) * b.number(cap)
+        scores = b.where(visible, scores, b.number(-1e30))
         mixed = b.node("Softmax", scores, axis=-1) @ seen_contents.unsqueeze(2)
         output = mixed.transpose(0, 3, 1, 2, 4).reshape(0, 0, kv_heads * self.group * self.head_dim)
 

@@ -63,8 +63,8 @@ def float_noise(
     single, double = (reference.last_norm(hidden)[0, list(rows)] for hidden in (single, double))
     difference = scale = 0.0
     for _, _, table in reference.table_pieces("head"):
-        truth = double @ table.double().T
-        difference += float((single @ table.T - truth).square().sum())
+        truth = reference.logits(double, table.double())
+        difference += float((reference.logits(single, table) - truth).square().sum())
         scale += float(truth.square().sum())
     return max(worst, float(np.sqrt(difference / scale)))
 

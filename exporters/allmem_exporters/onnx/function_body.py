@@ -211,12 +211,17 @@ class Body:
 Attributes = dict[str, Any]
 
 
-def operator_body(operator: Operator) -> Body:
-    """An empty body with the inputs, outputs and attributes of an operator."""
+def operator_body(operator: Operator, without: Sequence[str] = ()) -> Body:
+    """An empty body with the inputs, outputs and attributes of an operator.
+
+    Args:
+        operator: of the operator table.
+        without: attributes that no node has.
+    """
     return Body(
         operator.name,
         DOMAIN,
         [tensor.name for tensor in operator.inputs],
         [tensor.name for tensor in operator.outputs],
-        [attribute.name for attribute in operator.attributes],
+        [attribute.name for attribute in operator.attributes if attribute.name not in without],
     )

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 from allmem_exporters.quantization.part import Part
 
+RESIDUAL_SUMS = ("SkipLayerNormalization", "SkipSimplifiedLayerNormalization")
+"""Operators of ONNX Runtime that add a branch to the token stream, and norm the sum."""
+
 
 def tensor_of(array: NDArray[np.generic] | Part, name: str) -> ir.TensorProtocol:
     """An array, or one that is made when the file is written, as a tensor of the graph."""

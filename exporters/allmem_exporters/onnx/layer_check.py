@@ -36,7 +36,7 @@ ROUNDED_LAYER_TOLERANCE = 0.2
 In SmolLM2-135M the worst is the open gradient of layer 27, 7e-2; the token streams have 1e-2.
 """
 
-_STREAMS = ("attention and memory", "feed-forward", "next norm")
+_STREAMS = ("attention and memory", "feed-forward", "what follows")
 
 
 class LayerCheck:
@@ -127,8 +127,9 @@ class LayerCheck:
         session = open_session(self.folder, model, native=False)
         tokens = np.array([self.text.tokens], np.int64)
         found = session.run(outputs, {INPUT_IDS: tokens})
-        truth = (reading.hidden * self.scale, reading.normed)
-        for name, value, wanted in zip(("embedding", "first norm"), found, truth, strict=True):
+        truth = (reading.hidden * self.scale, reading.normed)[: len(found)]
+        names = ("embedding", "first norm")[: len(found)]
+        for name, value, wanted in zip(names, found, truth, strict=True):
             for comparison in (*self.library.values(), *self.bodies.values()):
                 comparison.state(name, value, wanted.numpy())
 
@@ -153,7 +154,8 @@ class LayerCheck:
         """
         last = self.config.num_hidden_layers - 1
         kinds = {tuple(row): index for index, row in enumerate(self.config.windows or ())}
-        return {0, last // 2, last, *kinds.values()}
+        local = {self.config.is_local(index): index for index in range(last + 1)}
+        return {0, last // 2, last, *kinds.values(), *local.values()}
 
     def _ways(
         self, reading: LayerReading, ways: dict[str, Comparison], *, native: bool, wide: bool
@@ -166,14 +168,16 @@ class LayerCheck:
         matrices = widen_inputs(model, self.folder, in_pieces=native) if wide else {}
         session = open_session(self.folder, model, native=native)
         element = self.pieces.stream_type
+        read = [reading.normed, reading.hidden * self.scale][-len(inputs) :]
         streams = {
-            inputs[0]: reading.normed.numpy().astype(element),
-            inputs[1]: (reading.hidden * self.scale).numpy().astype(element),
+            name: stream.numpy().astype(element) for name, stream in zip(inputs, read, strict=True)
         }
         blank = [tensor.numpy() for tensor in blank_layer(self.config, index).tensors()]
         state = dict(zip(present, zip(past, blank, strict=True), strict=True))
-        normed = self.reference.normed(index + 1, reading.after)
-        truth = [reading.mixed * self.scale, reading.added * self.scale, normed]
+        follows = self.reference.normed(index + 1, reading.after)
+        if not self.pieces.norms_first and index + 1 < self.config.num_hidden_layers:
+            follows = follows * self.scale
+        truth = [reading.mixed * self.scale, reading.added * self.scale, follows]
         for cutting, comparison in ways.items():
             found, after = read_streams(
                 session, streams, state, outputs[: len(_STREAMS)], self.cuts[cutting], matrices
@@ -188,7 +192,7 @@ class LayerCheck:
         rows = self.reference.last_norm(hidden)[:, self.text.rows]
         stream = rows.numpy().astype(self.pieces.stream_type)
         for first, end, table in self.reference.table_pieces("head"):
-            truth = (rows[0] @ table.T).numpy()
+            truth = self.reference.logits(rows[0], table).numpy()
             self.whole.logits(whole[:, first:end], truth)
             ways = [(True, self.library)] + ([(False, self.bodies)] if first == 0 else [])
             for native, comparisons in ways:

@@ -12,11 +12,12 @@ import onnx_ir as ir
 from allmem_exporters.errors import ExportError
 from allmem_exporters.local_files import file_in, json_in
 from allmem_exporters.model.config import AllMemConfig
+from allmem_exporters.onnx.operator_versions import operator_versions
 from allmem_exporters.quantization.formats import finish_file
 from allmem_exporters.texts_trial import end_tokens
 from allmem_exporters.tokenizer_file import named_failure, read_tokenizer
-from allmem_ops.schema import ATTENTION_BY_HEAD, DOMAIN, KNOWN
-from allmem_runtime.config import Backbone, FileRecord, Manifest, Memory
+from allmem_ops.schema import DOMAIN
+from allmem_runtime.config import Backbone, FileRecord, LocalLayers, Manifest, Memory
 from allmem_runtime.files.digest import file_digest
 from allmem_runtime.files.temporary import is_temporary
 from allmem_runtime.spec import (
@@ -112,9 +113,7 @@ def write_folder(
             if (path := file_in(checkpoint, name)) is not None:
                 shutil.copyfile(path, folder / name)
         used = {node.op_type for node in model.graph if node.domain == DOMAIN}
-        operators = {name: KNOWN[name].version for name in KNOWN if name in used}
-        if config.windows is not None:
-            operators[ATTENTION_BY_HEAD.name] = ATTENTION_BY_HEAD.version
+        operators = operator_versions(config, used)
         manifest = _manifest(config, checkpoint, folder, storage, activations, decoder, operators)
         # What opening would refuse is not published.
         manifest = Manifest.from_json(manifest.to_json(), str(checkpoint))
@@ -169,6 +168,7 @@ def _manifest(
         ),
         window=config.window,
         windows=tuple(map(tuple, config.windows)) if config.windows else None,
+        local=_local(config),
         sinks=config.sinks,
         chunk=config.chunk,
         cache=config.cache_dtype,  # type: ignore[arg-type]
@@ -184,6 +184,12 @@ def _manifest(
         },
         source=source,
     )
+
+
+def _local(config: AllMemConfig) -> LocalLayers | None:
+    if config.local_layers is None or config.local_window is None:
+        return None
+    return LocalLayers(tuple(sorted(set(config.local_layers))), config.local_window)
 
 
 def _provenance(checkpoint: Path) -> dict[str, str]:

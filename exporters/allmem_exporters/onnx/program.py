@@ -12,6 +12,7 @@ from torch import nn
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.model.state import AllMemState, state_spec
 from allmem_exporters.onnx.function_body import OPSET
+from allmem_exporters.onnx.ir_utils import RESIDUAL_SUMS
 from allmem_exporters.onnx.memory_function import memory_function
 from allmem_exporters.onnx.schema import translation_table
 from allmem_runtime.spec import (
@@ -109,7 +110,7 @@ def _forget_traces(model: ir.Model) -> None:
     """
     for node in model.graph:
         node.metadata_props.clear()
-        if node.op_type == "SkipSimplifiedLayerNormalization":
+        if node.op_type in RESIDUAL_SUMS:
             for output in node.outputs[1:]:
                 if not output.uses():
                     output.name = ""

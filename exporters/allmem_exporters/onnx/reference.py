@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from allmem_exporters.model.decoder import DecoderLayer
-from allmem_exporters.model.layers import scaled
+from allmem_exporters.model.layers import capped
 from allmem_exporters.model.modeling import pieces
-from allmem_exporters.model.rope import rotary_frequencies
+from allmem_exporters.model.norms import NORMS, Norm, Place, scaled
 from allmem_exporters.model.state import LayerState, blank_layer
 from allmem_exporters.model.weights import (
     EMBEDDING,
@@ -35,7 +35,7 @@ class LayerReading:
     Args:
         index: of the layer.
         hidden: the token stream before it.
-        normed: the same after the layer's norm.
+        normed: the same after the layer's norm, if it has one before its branches.
         mixed: what attention and memory add.
         added: what the feed-forward network adds.
         after: the token stream behind it.
@@ -103,13 +103,21 @@ class Reference:
         return self.normed(self.config.num_hidden_layers, hidden)
 
     def normed(self, index: int, hidden: Tensor) -> Tensor:
-        """The token stream after the norm before a layer; behind the last layer, the last norm."""
-        last = index == self.config.num_hidden_layers
-        name = LAST_NORM if last else f"model.layers.{index}.input_layernorm.weight"
-        gain = self.weights.tensor(name).to(hidden.dtype)
-        gain = scaled(gain, self.config.logits_scale if last else 1.0)
-        normed = nn.functional.rms_norm(hidden, (hidden.shape[-1],), gain, self.config.rms_norm_eps)
+        """The token stream as a layer reads it; behind the last layer, as the head does."""
+        config = self.config
+        last = index == config.num_hidden_layers
+        name = NORMS[config.family.norms].get("before_mixing")
+        if not last and not name:
+            return hidden
+        norm = Norm(config, config.hidden_size, config.head_scale if last else 1.0)
+        gain = self.weights.tensor(LAST_NORM if last else f"model.layers.{index}.{name}.weight")
+        norm.weight = nn.Parameter(gain.to(hidden.dtype), requires_grad=False)
+        normed: Tensor = norm(hidden)
         return normed
+
+    def logits(self, rows: Tensor, table: Tensor) -> Tensor:
+        """Of rows [rows, hidden_size] that the last norm made, by some rows of the head."""
+        return capped(rows @ table.T, self.config.logits_softcap)
 
 
 _ROW_MULTIPLE = 16
@@ -127,7 +135,6 @@ def read_layer(layer: DecoderLayer, index: int, hidden: Tensor, state: LayerStat
         state: blank.
     """
     config = layer.allmem.config
-    frequencies = torch.tensor(rotary_frequencies(config)[0], dtype=torch.float32)
     kept: dict[str, Tensor] = {}
 
     def keep(name: str) -> object:
@@ -136,16 +143,22 @@ def read_layer(layer: DecoderLayer, index: int, hidden: Tensor, state: LayerStat
 
         return hook
 
-    places = {"normed": layer.input_layernorm, "attended": layer.self_attn,
-              "recalled": layer.allmem, "added": layer.mlp}  # fmt: skip
+    places = {"attended": layer.self_attn, "recalled": layer.allmem, "added": layer.mlp}
+    made: dict[Place, str] = {
+        "before_mixing": "normed", "behind_mixing": "mixed", "behind_mlp": "added",
+    }  # fmt: skip
+    for place, name in made.items():
+        if (norm := layer.norm(place)) is not None:
+            places[name] = norm
     hooks = [module.register_forward_hook(keep(name)) for name, module in places.items()]  # type: ignore[arg-type]
     try:
         cuts = pieces(0, hidden.shape[1], config.chunk)
-        after, *present = layer(hidden, torch.tensor([0]), frequencies, cuts, *state.tensors())
+        after, *present = layer(hidden, torch.tensor([0]), cuts, *state.tensors())
     finally:
         for hook in hooks:
             hook.remove()
+    mixed = kept["mixed"] if "mixed" in kept else kept["attended"] + kept["recalled"]
     return LayerReading(
-        index, hidden, kept["normed"], kept["attended"] + kept["recalled"], kept["added"], after,
+        index, hidden, kept.get("normed", hidden), mixed, kept["added"], after,
         LayerState(*present),
     )  # fmt: skip

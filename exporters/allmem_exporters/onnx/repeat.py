@@ -14,12 +14,13 @@ from itertools import groupby
 
 import onnx_ir as ir
 
+from allmem_exporters.onnx.ir_utils import RESIDUAL_SUMS
+
 TRACED = 4
 """Layers that are traced of a deeper model."""
 
 _COPIED = 2
 """Index of the traced layer that is copied."""
-_NORM = "SkipSimplifiedLayerNormalization"
 _NUMBER = re.compile(r"\d+")
 
 Copies = dict[ir.Value, list[ir.Value]]
@@ -95,14 +96,18 @@ def _numbers(name: str) -> list[str]:
 def _parts(graph: ir.Graph) -> list[list[ir.Node]]:
     """The nodes before the first layer, those of each layer, and those after the last.
 
-    A layer ends with the norm of the next one, or with the norm before the head.
+    A layer ends with its second residual sum, which is one node with the norm that follows. There
+    may be one more before the first layer, of the embedding alone.
     """
+    sums = [node for node in graph if node.op_type in RESIDUAL_SUMS]
+    ahead = len(sums) % 2
+    stream = sums[0].inputs[1]
+    assert stream is not None
+    ends = {sums[0] if ahead else stream.producer(), *sums[ahead + 1 :: 2]}
     parts: list[list[ir.Node]] = [[]]
-    norms = 0
     for node in graph:
         parts[-1].append(node)
-        norms += node.op_type == _NORM
-        if node.op_type == _NORM and norms % 2:
+        if node in ends:
             parts.append([])
     assert len(parts) == TRACED + 2, f"{len(parts) - 2} layers instead of {TRACED}"
     return parts

@@ -17,11 +17,11 @@ from torch.nn import functional
 
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.model.decoder import DecoderLayer
-from allmem_exporters.model.layers import WindowAttention, scaled
+from allmem_exporters.model.layers import WindowAttention, capped
 from allmem_exporters.model.memory_layer import Memory
+from allmem_exporters.model.norms import Norm, scaled
 from allmem_exporters.model.operators import attention_operator, ttt_memory
 from allmem_exporters.model.packing import packed_layer
-from allmem_exporters.model.rope import rotary_frequencies
 from allmem_exporters.model.state import LayerState, layer_size
 
 ACTIVATIONS = {
@@ -85,20 +85,31 @@ def _scaled(tensor: Tensor | None, scale: float) -> Tensor | None:
 
 
 class SkipNorm(nn.Module):
-    """Residual sum, then RMSNorm: (normed, sum).
+    """Residual sum, then a norm: (normed, sum). Without a norm only the sum is of use.
 
     ONNX Runtime sums the squares in float32, whatever the inputs are.
+
+    Args:
+        norm: None where the sum is read as it is.
+        config: of the model.
+        scale: of the residual stream.
+        dtype: of the stream.
     """
 
-    def __init__(self, gain: Tensor, epsilon: float, dtype: torch.dtype) -> None:
+    def __init__(
+        self, norm: Norm | None, config: AllMemConfig, scale: float, dtype: torch.dtype
+    ) -> None:
         super().__init__()
+        gain = torch.ones(config.hidden_size) if norm is None else norm.gain
         self.weight = constant(gain, dtype)
-        self.epsilon = epsilon
+        self.epsilon = config.rms_norm_eps * scale**2
+        kind = "" if config.family.centered else "Simplified"
+        self.operator = f"com.microsoft::Skip{kind}LayerNormalization"
 
     def forward(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
         """Both [1, time, hidden_size]."""
         normed, _, _, total = torch.onnx.ops.symbolic_multi_out(
-            "com.microsoft::SkipSimplifiedLayerNormalization",
+            self.operator,
             (x, residual, self.weight),
             {"epsilon": self.epsilon},
             dtypes=[x.dtype, torch.float32, torch.float32, x.dtype],
@@ -108,17 +119,36 @@ class SkipNorm(nn.Module):
         return normed, total
 
 
+class PlainNorm(nn.Module):
+    """RMSNorm of what is no residual sum, as one node.
+
+    Args:
+        norm: gain and epsilon.
+        scale: of what it makes; what it is given has any scale if ``of_input`` says so.
+        dtype: of the stream.
+        of_input: scale of what it is given.
+    """
+
+    def __init__(self, norm: Norm, scale: float, dtype: torch.dtype, of_input: float = 1.0) -> None:
+        super().__init__()
+        self.weight = constant(scaled(norm.gain, scale), dtype)
+        self.epsilon = norm.epsilon * of_input**2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[…, size]."""
+        return torch.onnx.ops.symbolic(
+            "SimplifiedLayerNormalization",
+            (x, self.weight),
+            {"axis": -1, "epsilon": self.epsilon},
+            dtype=x.dtype,
+            shape=x.shape,
+            version=1,
+        )
+
+
 def residual_scale(dtype: torch.dtype) -> float:
     """The factor on the residual stream: 1 where its type has room enough."""
     return RESIDUAL_SCALE if dtype == torch.float16 else 1.0
-
-
-def _head_norms(attention: WindowAttention, head_dim: int) -> tuple[nn.Parameter, nn.Parameter]:
-    """Gains of the query and key norms; ones, which nothing reads, where there are no norms."""
-    if attention.head_norms:
-        return constant(attention.q_norm.weight), constant(attention.k_norm.weight)
-    ones = constant(torch.ones(head_dim))
-    return ones, ones
 
 
 def control_of(memory: Memory) -> tuple[list[Tensor], list[Tensor | None]]:
@@ -135,6 +165,27 @@ def control_of(memory: Memory) -> tuple[list[Tensor], list[Tensor | None]]:
     return weights, biases
 
 
+def _widths(attention: WindowAttention, config: AllMemConfig) -> list[int]:
+    """Of the parts of a layer's first product: for attention, and for the memory."""
+    queries, keys = (p.out_features for p in (attention.q_proj, attention.k_proj))
+    parts = [queries, keys, keys] if attention.whole_norms else [queries + 2 * keys]
+    return [*parts, 3 * config.mem_width]
+
+
+def _head_norms(attention: WindowAttention) -> tuple[nn.Parameter, nn.Parameter]:
+    """Gains of the query and key norms; equal ones, which nothing reads, where there are none."""
+    query, key = attention.gains()
+    if attention.head_norms:
+        return constant(query), constant(key)
+    ones = constant(torch.ones(attention.head_dim))
+    return ones, ones
+
+
+def _behind(norm: Norm | None, scale: float, dtype: torch.dtype) -> nn.Module:
+    """The norm of what a branch adds, which has the stream's scale before and after."""
+    return nn.Identity() if norm is None else PlainNorm(norm, scale, dtype, of_input=scale)
+
+
 class GraphLayer(nn.Module):
     """One decoder layer between two residual sums."""
 
@@ -144,49 +195,63 @@ class GraphLayer(nn.Module):
         self.config = config
         self.attention_attributes = attention.attributes
         self.memory_attributes = memory.attributes
+        self.parallel, self.reads_stream = layer.parallel, layer.norm("before_mixing") is None
+        scale = residual_scale(dtype)
         packed = packed_layer(layer)
-        weights, biases = packed["project"].weights(), packed["project"].biases()
-        self.widths = [
-            (config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim,
-            3 * config.mem_width,
-        ]
+        # What reads the stream as it is takes its scale back.
+        read = 1.0 / scale if self.reads_stream else 1.0
+        weights = [scaled(weight, read) for weight in packed["project"].weights()]
+        biases = packed["project"].biases()
+        self.widths = _widths(attention, config)
+        self.whole_norms = attention.whole_norms
+        if self.whole_norms:
+            self.query_whole_norm = PlainNorm(attention.q_norm, 1.0, dtype)
+            self.key_whole_norm = PlainNorm(attention.k_norm, 1.0, dtype)
         self.control = None
+        control, of_control = control_of(memory)
+        control = [scaled(weight, read) for weight in control]
         if dtype == torch.float32:
             # On its own, so that it stays float32 where other weights are stored as float16.
-            self.control = Product(*control_of(memory), dtype)
+            self.control = Product(control, of_control, dtype)
         else:
             # A product of some forty columns costs a GPU as much as one of thousands.
-            weights, biases = weights + control_of(memory)[0], biases + control_of(memory)[1]
+            weights, biases = weights + control, biases + of_control
             self.widths.append(5 * config.mem_heads)
             if padding := -sum(self.widths) % _WIDTH:
                 self.widths.append(padding)
                 weights.append(memory.mom_proj.weight.new_zeros(padding, config.hidden_size))
                 biases.append(None)
         self.project = Product(weights, biases, dtype)
-        frequencies = torch.tensor(rotary_frequencies(config)[0])
-        self.inverse_frequencies = constant(frequencies if attention.rotated else 0 * frequencies)
-        self.query_norm, self.key_norm = _head_norms(attention, config.head_dim)
+        self.inverse_frequencies = constant(attention.rotary(torch.device("cpu")))
+        self.query_norm, self.key_norm = _head_norms(attention)
         self.memory_constants = nn.ParameterList(constant(t) for t in memory.constants())
-        scale = residual_scale(dtype)
         self.back = Product(
             [scale * packed["back"].whole()],
             [_scaled(attention.o_proj.bias, scale * attention.o_proj.scale)],
             dtype,
         )
-        epsilon = config.rms_norm_eps * scale**2
-        self.after_mixing = SkipNorm(layer.post_attention_layernorm.weight, epsilon, dtype)
+        self.behind_mixing = _behind(layer.norm("behind_mixing"), scale, dtype)
+        self.after_mixing = SkipNorm(layer.norm("before_mlp"), config, scale, dtype)
         # Scaled before the gate's product, not after it: that product is large, too.
         (gate, up), (gate_bias, up_bias) = packed["gate_up"].weights(), packed["gate_up"].biases()
+        gate, up = scaled(gate, read), scaled(up, read)
         self.gate_up = Product([gate, scale * up], [gate_bias, _scaled(up_bias, scale)], dtype)
         (down,), (down_bias,) = packed["down"].weights(), packed["down"].biases()
         self.down = Product([down], [_scaled(down_bias, scale * layer.mlp.down_proj.scale)], dtype)
+        self.behind_mlp = _behind(layer.norm("behind_mlp"), scale, dtype)
 
     def forward(
         self, normed: Tensor, residual: Tensor, position: Tensor, state: LayerState
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """(what the layer adds, residual, new state) of a normed piece [1, time, hidden_size]."""
-        attention_qkv, memory_qkv, *rest = self.project(normed).split(self.widths, dim=-1)
-        control = rest[0] if self.control is None else self.control(normed)
+        read = residual if self.reads_stream else normed
+        parts = self.project(read).split(self.widths, dim=-1)
+        if self.whole_norms:
+            query, key, value, *parts = parts
+            query, key = self.query_whole_norm(query), self.key_whole_norm(key)
+            parts = [torch.cat([query, key, value], dim=-1), *parts]
+        attention_qkv, memory_qkv, *rest = parts
+        control = rest[0] if self.control is None else self.control(read)
         attend = attention_operator(self.attention_attributes, state.rings)
         attended, key, value, *scale = attend(
             attention_qkv, position, self.inverse_frequencies, self.query_norm, self.key_norm,
@@ -196,10 +261,12 @@ class GraphLayer(nn.Module):
             memory_qkv, control, position, *self.memory_constants,
             *state.memory, **self.memory_attributes,
         )  # fmt: skip
-        mixed = self.back(torch.cat([attended, remembered], dim=-1))
-        normed, residual = self.after_mixing(mixed, residual)
-        gate, up = self.gate_up(normed).chunk(2, dim=-1)
-        return self.down(self.activate(gate) * up), residual, [key, value, *learned, *scale]
+        mixed = self.behind_mixing(self.back(torch.cat([attended, remembered], dim=-1)))
+        middle, residual = self.after_mixing(mixed, residual)
+        read = normed if self.parallel else residual if self.reads_stream else middle
+        gate, up = self.gate_up(read).chunk(2, dim=-1)
+        added = self.behind_mlp(self.down(self.activate(gate) * up))
+        return added, residual, [key, value, *learned, *scale]
 
     def activate(self, gate: Tensor) -> Tensor:
         """The channel mixer's activation; SiLU is one node."""
@@ -222,7 +289,7 @@ class StepGraph(nn.Module):
         config: of the model.
         layers: of the decoder. Where parameters have no values, on the device ``meta``, the
             matrices made of them have none either.
-        last_norm: the gain of the norm before the head.
+        last_norm: the norm before the head.
         activations: type of the token stream.
     """
 
@@ -230,7 +297,7 @@ class StepGraph(nn.Module):
         self,
         config: AllMemConfig,
         layers: Iterable[DecoderLayer],
-        last_norm: Tensor,
+        last_norm: Norm,
         activations: str = "float32",
     ) -> None:
         super().__init__()
@@ -241,17 +308,17 @@ class StepGraph(nn.Module):
         table = torch.empty(config.vocab_size, config.hidden_size, dtype=dtype, device="meta")
         self.embedding = constant(table, dtype)
         self.head = None if config.tie_word_embeddings else constant(table, dtype)
-        epsilon = config.rms_norm_eps * scale**2
+        self.softcap = config.logits_softcap
         graph_layers: list[GraphLayer] = []
-        gains: list[Tensor] = []
+        norms: list[Norm | None] = []
         for layer in layers:
             graph_layers.append(GraphLayer(config, layer, dtype))
-            gains.append(layer.input_layernorm.weight)
-        gains.append(scaled(last_norm, config.logits_scale))
+            norms.append(layer.norm("before_mixing"))
         # Takes the embedding twice; the norm of 2 x is that of x if epsilon is four times as large.
-        self.first_norm = SkipNorm(gains[0], 4 * epsilon, dtype)
+        self.first_norm = SkipNorm(norms[0], config, 2 * scale, dtype) if norms[0] else None
         self.layers = nn.ModuleList(graph_layers)
-        self.norms = nn.ModuleList(SkipNorm(gain, epsilon, dtype) for gain in gains[1:])
+        behind = [*norms[1:], last_norm]
+        self.norms = nn.ModuleList(SkipNorm(norm, config, scale, dtype) for norm in behind)
 
     def forward(
         self, input_ids: Tensor, position: Tensor, logit_index: Tensor, state: list[Tensor]
@@ -259,7 +326,7 @@ class StepGraph(nn.Module):
         """Logits [1, rows, vocab_size] of the tokens named by logit_index, then the new state."""
         residual = functional.embedding(input_ids, self.embedding)
         residual = scaled(residual, self.embedding_scale)
-        normed, _ = self.first_norm(residual, residual)
+        normed = residual if self.first_norm is None else self.first_norm(residual, residual)[0]
         size = layer_size(state)
         present: list[Tensor] = []
         for index, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
@@ -278,4 +345,4 @@ class StepGraph(nn.Module):
             version=13,
         )
         # In this order the cast writes the output; the other way round, the logits would be copied.
-        return (logits[None].float(), *present)
+        return (capped(logits[None].float(), self.softcap), *present)

@@ -14,10 +14,10 @@ import onnx
 from onnx import helper
 
 from allmem_exporters.errors import ExportError
+from allmem_exporters.onnx.ir_utils import RESIDUAL_SUMS
 from allmem_ops.reference.product import TILE
 from allmem_runtime.spec import GRAPH_FILE, INPUT_IDS, LOGIT_INDEX, LOGITS, POSITION
 
-_NORM = "SkipSimplifiedLayerNormalization"
 _WIDTHS = {"QuantisedMatMul": "width", "MatMulNBits": "N"}
 """Attributes that say how many outputs a product has."""
 
@@ -41,11 +41,13 @@ class StepPieces:
         }
         self._initializers = {tensor.name: tensor for tensor in graph.initializer}
         self._values = {value.name: value for value in (*graph.input, *graph.output)}
-        self._norms = [node for node in graph.node if node.op_type == _NORM]
-        if len(self._norms) != 2 * layers + 1:
-            raise _defect(f"it has {len(self._norms)} norms instead of {2 * layers + 1}")
+        sums = [node for node in graph.node if node.op_type in RESIDUAL_SUMS]
+        if len(sums) not in (2 * layers, 2 * layers + 1):
+            raise _defect(f"it has {len(sums)} residual sums instead of {2 * layers}")
+        self._sums = sums[-2 * layers :]
+        self._first = sums[0] if len(sums) % 2 else None
         self.layers = layers
-        gain = self._initializers[self._norms[0].input[2]]
+        gain = self._initializers[sums[0].input[2]]
         self._element, self._hidden = gain.data_type, gain.dims[0]
 
     @property
@@ -53,10 +55,16 @@ class StepPieces:
         """NumPy's name of the token stream's type."""
         return str(helper.tensor_dtype_to_np_dtype(self._element))
 
+    @property
+    def norms_first(self) -> bool:
+        """Whether layers begin with a norm, or read the token stream as it is."""
+        return self._first is not None
+
     def embedding(self) -> tuple[onnx.ModelProto, list[str]]:
-        """(a model from tokens, its outputs: the token stream and the same normed)."""
-        first = self._norms[0]
-        outputs = [first.input[0], first.output[0]]
+        """(a model from tokens, its outputs: the token stream and, if layers norm it, its norm)."""
+        outputs = [self._sums[0].input[1]]
+        if self._first is not None:
+            outputs.append(self._first.output[0])
         return self._model([self._values[INPUT_IDS]], outputs), outputs
 
     def layer(
@@ -70,19 +78,21 @@ class StepPieces:
             present: names of its state after.
 
         Returns:
-            A model; its inputs for the normed stream and the stream; and its outputs: what
-            attention and memory add, what the feed-forward network adds, the next normed stream,
-            and the state.
+            A model; its inputs for the normed stream, if it reads that, and the stream; and its
+            outputs: what attention and memory add, what the feed-forward network adds, the stream
+            as what follows reads it, and the state.
 
         Raises:
             ExportError: the layer reads what it should not.
         """
-        before, middle, after = self._norms[2 * index : 2 * index + 3]
-        stream = before.input[0] if index == 0 else before.output[3]
-        if middle.input[1] != stream or after.input[1] != middle.output[3]:
+        middle, after = self._sums[2 * index : 2 * index + 2]
+        before = self._first if index == 0 else self._sums[2 * index - 1]
+        stream = middle.input[1]
+        if (index and before and stream != before.output[3]) or after.input[1] != middle.output[3]:
             raise _defect(f"layer {index} does not add to what the layers before it made")
-        inputs = [before.output[0], stream]
-        outputs = [middle.input[0], after.input[0], after.output[0], *present]
+        inputs = [before.output[0], stream] if before and self.norms_first else [stream]
+        follows = after.output[0 if self.norms_first or index + 1 == self.layers else 3]
+        outputs = [middle.input[0], after.input[0], follows, *present]
         streams = [self._stream(name) for name in inputs]
         state = [self._values[name] for name in (POSITION, *past)]
         return self._model([*streams, *state], outputs), inputs, outputs
@@ -97,7 +107,7 @@ class StepPieces:
         Returns:
             A model from the normed stream to logits, and the name of its input.
         """
-        stream = self._norms[-1].output[0]
+        stream = self._sums[-1].output[0]
         model = self._model([self._stream(stream), self._values[LOGIT_INDEX]], [LOGITS])
         whole = self._values[LOGITS].type.tensor_type.shape.dim[-1].dim_value
         for tensor in model.graph.initializer:

@@ -16,16 +16,23 @@ from onnx_ir.passes.common import DeduplicateInitializersPass
 from torch import nn
 
 from allmem_exporters.model.config import AllMemConfig
+from allmem_exporters.model.norms import Norm
 from allmem_exporters.model.packing import packed_layer
 from allmem_exporters.model.state import state_spec
-from allmem_exporters.model.weights import LAST_NORM, ModelWeights, empty_layer, load_layer
+from allmem_exporters.model.weights import (
+    ModelWeights,
+    empty_layer,
+    load_last_norm,
+    load_layer,
+)
 from allmem_exporters.onnx.attention_function import attention_function
 from allmem_exporters.onnx.ir_utils import set_values
+from allmem_exporters.onnx.operator_versions import operator_versions
 from allmem_exporters.onnx.program import finish, memory_body, program
 from allmem_exporters.onnx.repeat import TRACED, deepen
 from allmem_exporters.onnx.step_module import StepGraph
 from allmem_ops.contract import Value as AttributeValue
-from allmem_ops.schema import ATTENTION_BY_HEAD, DOMAIN, SLIDING_WINDOW_ATTENTION
+from allmem_ops.schema import DOMAIN, KNOWN, SLIDING_WINDOW_ATTENTION
 from allmem_runtime.spec import past_name, present_name
 
 
@@ -46,14 +53,14 @@ def trace(weights: ModelWeights, activations: str = "float32") -> ir.Model:
     traced = _trace_layers(_shallow(config), activations)
     if config.num_hidden_layers > TRACED:
         deepen(traced, config.num_hidden_layers)
-        _set_windows(traced, config)
+        _set_attributes(traced, config)
     _put_values(traced, weights, activations)
     finish(traced)
     attention = _attention_functions(traced, config, activations)
     for function in (*attention, memory_body(config, activations)):
         traced.functions[function.identifier()] = function
     # The version of the domain in which the newest of these contracts came to be.
-    traced.opset_imports[DOMAIN] = 1 if config.windows is None else ATTENTION_BY_HEAD.version
+    traced.opset_imports[DOMAIN] = max(operator_versions(config, KNOWN).values())
     return traced
 
 
@@ -63,13 +70,17 @@ def _shallow(config: AllMemConfig) -> AllMemConfig:
     shallow.num_hidden_layers = min(config.num_hidden_layers, TRACED)
     if config.windows is not None:
         shallow.windows = config.windows[:TRACED]
+    for key in ("local_layers", "unrotated_layers"):
+        if (layers := getattr(config, key)) is not None:
+            setattr(shallow, key, [layer for layer in layers if layer < TRACED])
     return shallow
 
 
 def _trace_layers(config: AllMemConfig, activations: str) -> ir.Model:
     """Trace a model whose parameters have no values that mean anything."""
     layers = (empty_layer(config, index) for index in range(config.num_hidden_layers))
-    last_norm = torch.empty(config.hidden_size, device="meta")
+    with torch.device("meta"):
+        last_norm = Norm(config, config.hidden_size)
     graph = StepGraph(config, layers, last_norm, activations).eval()
     _number(graph)
     return program(graph, config)
@@ -89,13 +100,23 @@ def _number(graph: nn.Module) -> None:
         setattr(graph.get_submodule(owner), leaf, known[id(parameter)])
 
 
-def _set_windows(model: ir.Model, config: AllMemConfig) -> None:
-    """Give each layer its own windows, and its state their shapes."""
-    if config.windows is None:
+def _set_attributes(model: ir.Model, config: AllMemConfig) -> None:
+    """Give each layer its own windows and amplitude, and its state their shapes."""
+    if config.windows is None and config.local_layers is None:
         return
     nodes = (node for node in model.graph if node.op_type == SLIDING_WINDOW_ATTENTION.name)
-    for node, windows in zip(nodes, config.windows, strict=True):
-        node.attributes["window"] = ir.AttrInt64s("window", windows)
+    for index, node in enumerate(nodes):
+        attributes = empty_layer(config, index).self_attn.attributes
+        window = attributes["window"]
+        if isinstance(window, tuple):
+            node.attributes["window"] = ir.AttrInt64s("window", window)
+            continue
+        node.attributes["window"] = ir.AttrInt64("window", window)
+        node.attributes["sinks"] = ir.AttrInt64("sinks", attributes["sinks"])
+        # Tracing leaves out what has its default.
+        amplitude = attributes["rope_amplitude"]
+        if amplitude != node.attributes.get_float("rope_amplitude", 1.0):
+            node.attributes["rope_amplitude"] = ir.AttrFloat32("rope_amplitude", amplitude)
     values = {value.name: value for value in (*model.graph.inputs, *model.graph.outputs)}
     for layer, tensor in state_spec(config):
         for name in (past_name(layer, tensor.name), present_name(layer, tensor.name)):
@@ -110,7 +131,7 @@ def _put_values(model: ir.Model, weights: ModelWeights, activations: str) -> Non
     config = weights.config
     wanted = _constants(config, activations)
     layers = (load_layer(weights, i, wanted) for i in range(config.num_hidden_layers))
-    graph = StepGraph(config, layers, weights.tensor(LAST_NORM), activations)
+    graph = StepGraph(config, layers, load_last_norm(weights), activations)
     values = dict(graph.named_parameters(remove_duplicate=False))
     for number, (name, parameter) in enumerate(values.items()):
         if (value := model.graph.initializers.get(name)) is not None:
@@ -139,14 +160,15 @@ def _constants(config: AllMemConfig, activations: str) -> Callable[[str], bool]:
 def _attention_functions(
     traced: ir.Model, config: AllMemConfig, activations: str
 ) -> Iterator[ir.Function]:
-    """The attention's body; where windows differ, one for each kind of layer that nodes name."""
-    kinds: dict[AttributeValue, str] = {}
+    """The attention's body; where layers differ, one for each kind of layer that nodes name."""
+    kinds: dict[tuple[AttributeValue, ...], str] = {}
     nodes = [node for node in traced.graph if node.op_type == SLIDING_WINDOW_ATTENTION.name]
+    named = config.windows is not None or config.local_layers is not None
     for index, node in enumerate(nodes):
         attributes = empty_layer(config, index).self_attn.attributes
-        window = attributes["window"]
-        if window not in kinds:
-            kinds[window] = f"windows_{len(kinds)}" if isinstance(window, tuple) else ""
+        kind = tuple(attributes.values())
+        if kind not in kinds:
+            kinds[kind] = f"windows_{len(kinds)}" if named else ""
             body = attention_function(
                 query_heads=config.num_attention_heads,
                 kv_heads=config.num_key_value_heads,
@@ -156,6 +178,6 @@ def _attention_functions(
                 activation=activations,
                 cache=config.cache_dtype,
             )
-            body.overload = kinds[window]
+            body.overload = kinds[kind]
             yield ir.serde.deserialize_function(body)
-        node.overload = kinds[window]
+        node.overload = kinds[kind]

@@ -17,7 +17,7 @@ _UNDERSTOOD = {
     "num_attention_heads", "num_key_value_heads", "head_dim", "hidden_act",
     "max_position_embeddings", "rms_norm_eps", "rope_parameters", "attention_bias",
     "tie_word_embeddings", "initializer_range", "bos_token_id", "eos_token_id", "pad_token_id",
-    "quantization_config", "is_heterogeneous", "per_layer_config",
+    "quantization_config", "is_heterogeneous", "per_layer_config", "layer_types",
 }  # fmt: skip
 """Read, or refused for a reason of their own, by ``backbone_options``."""
 
@@ -79,7 +79,11 @@ def unknown_field(config: Any) -> str | None:
     defaults = {field.name: field.default for field in dataclasses.fields(config)}
     family = FAMILIES.get(config.model_type)
     # Some classes compute fields that they do not declare.
-    declared = set(type(config)().to_dict()) if family is None else family.fields
+    declared = (
+        set(type(config)().to_dict())
+        if family is None
+        else family.fields | set(family.named.values())
+    )
     known = (_UNDERSTOOD | _WITHOUT_EFFECT | declared) - _ONLY.keys()
     for name, value in config.to_dict().items():
         if name in known or value is None:

@@ -92,7 +92,6 @@ class FolderSource:
         self._weights = UnpackedWeights(
             self._files,
             self._files.entries,
-            {} if family is None else family.packed,
             self.backbone,
             name,
         )

@@ -47,6 +47,11 @@ _IN_LAYER = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+_BEHIND = {
+    "post_attention_norm": "post_attention_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
+"""Of families that have norms behind their branches, and none before."""
 _LAYER_TENSOR = re.compile(r"blk\.([0-9]{1,4})\.(\w+)\.(weight|bias)\Z")
 
 _ORIGINAL = "Convert the original safetensors checkpoint with its tokenizer.json instead."
@@ -133,8 +138,9 @@ class GgufSource:
         if name in _WHOLE_MODEL:
             return _WHOLE_MODEL[name]
         found = _LAYER_TENSOR.match(name)
-        if found and found[2] in _IN_LAYER:
-            return f"model.layers.{found[1]}.{_IN_LAYER[found[2]]}.{found[3]}"
+        parts = _IN_LAYER | (_BEHIND if self.family.norms == "behind" else {})
+        if found and found[2] in parts:
+            return f"model.layers.{found[1]}.{parts[found[2]]}.{found[3]}"
         raise ConversionError(f"{self.name}: the tensor {name} has no counterpart.", SUPPORTED)
 
     def pretrained(self) -> Pretrained:

@@ -1,6 +1,6 @@
-"""Weights of a source whose matrices hold the rows of several of ours.
+"""Weights of a source by our names, where its matrices are packed, named or ordered otherwise.
 
-It knows names, rows and nothing of what the weights are for.
+It knows names and rows, and nothing of what the weights are for.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from allmem_exporters.errors import ConversionError
+from allmem_exporters.model.families import FAMILIES
 from allmem_exporters.sources.pretrained import PretrainedWeights
 from allmem_exporters.tensor_reader import Entry
 
@@ -21,6 +23,7 @@ class _Place:
     name: str
     first: int
     end: int
+    whole: bool = False
 
 
 class WeightsByName:
@@ -49,8 +52,7 @@ class UnpackedWeights:
     Args:
         weights: by the source's names.
         entries: their types and shapes.
-        packed: matrices of a layer and what they hold, see ``Family``.
-        backbone: fields of ``AllMemConfig``, which say how many rows each part has.
+        backbone: fields of ``AllMemConfig``: the family, and how many rows each part has.
         origin: name for messages.
 
     Raises:
@@ -61,11 +63,18 @@ class UnpackedWeights:
         self,
         weights: PretrainedWeights,
         entries: Mapping[str, Entry],
-        packed: Mapping[str, tuple[str, ...]],
         backbone: Mapping[str, Any],
         origin: str,
     ) -> None:
         self._weights = weights
+        family = FAMILIES.get(backbone.get("backbone", ""))
+        packed = {} if family is None else family.packed
+        renamed = {} if family is None else family.renamed
+        self._turned: tuple[str, ...] = ()
+        if family is not None and family.pairs:
+            self._turned, self._head_dim = _TURNED, backbone["head_dim"]
+            factor = backbone["rope_parameters"].get("partial_rotary_factor", 1.0)
+            self._rotary = int(self._head_dim * factor)
         self.entries: dict[str, Entry] = {}
         self._places: dict[str, _Place] = {}
         heads = {"q_proj": "num_attention_heads", "k_proj": "num_key_value_heads"}
@@ -73,8 +82,9 @@ class UnpackedWeights:
         for name, entry in entries.items():
             parts = [(whole, some) for whole, some in packed.items() if f".{whole}." in name]
             if not parts:
-                self.entries[name] = entry
-                self._places[name] = _Place(name, 0, entry.shape[0] if entry.shape else 0)
+                ours = _renamed(name, renamed)
+                self.entries[ours] = entry
+                self._places[ours] = _Place(name, 0, (*entry.shape, 0)[0], whole=True)
                 continue
             ((whole, some),) = parts
             first = 0
@@ -97,11 +107,44 @@ class UnpackedWeights:
     def tensor(self, name: str) -> Tensor:
         """A weight."""
         place = self._places[name]
-        if place.name == name:
-            return self._weights.tensor(name)
-        return self._weights.rows(place.name, place.first, place.end)
+        if place.whole:
+            found = self._weights.tensor(place.name)
+        else:
+            found = self._weights.rows(place.name, place.first, place.end)
+        if not name.endswith(self._turned):
+            return found
+        return halves_from_pairs(found, self._head_dim, self._rotary)
 
     def rows(self, name: str, first: int, end: int) -> Tensor:
         """Rows ``first`` to ``end - 1`` of a weight."""
+        if name.endswith(self._turned):
+            return self.tensor(name)[first:end]
         place = self._places[name]
         return self._weights.rows(place.name, place.first + first, place.first + end)
+
+
+_TURNED = ("q_proj.weight", "k_proj.weight", "q_proj.bias", "k_proj.bias")
+
+
+def _renamed(name: str, renamed: Mapping[str, str]) -> str:
+    """Our name of a weight of a layer."""
+    before, _, rest = name.rpartition("layers.")
+    number, _, inner = rest.partition(".")
+    part, _, leaf = inner.rpartition(".")
+    return f"{before}layers.{number}.{renamed[part]}.{leaf}" if part in renamed else name
+
+
+def halves_from_pairs(rows: Tensor, head_dim: int, rotary: int) -> Tensor:
+    """Rows of heads in which coordinates 2 j and 2 j + 1 turn together, in our order.
+
+    Args:
+        rows: [heads * head_dim, ...].
+        head_dim: width of a head.
+        rotary: coordinates of a head that turn; the others stay where they are.
+
+    Returns:
+        The same rows, j before j + rotary / 2.
+    """
+    heads = rows.unflatten(0, (-1, head_dim))
+    turned = heads[:, :rotary].unflatten(1, (-1, 2)).transpose(1, 2).flatten(1, 2)
+    return torch.cat([turned, heads[:, rotary:]], dim=1).flatten(0, 1)

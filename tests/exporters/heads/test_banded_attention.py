@@ -27,20 +27,16 @@ def test_with_the_first_gates_open_a_head_sees_the_window_that_ends_there(
     passes = Passes(reader)
     layer = reader.model.layers[0]
     with torch.no_grad():
-        x = passes.normed(layer.input_layernorm, passes.embed(IDS))
-        heads = project(layer.self_attn, x, passes.rotary)
+        x = passes.read(layer, passes.embed(IDS))
+        heads = project(layer.self_attn, x)
         kv_heads = heads.key.shape[1]
         for opened in range(len(WINDOWS)):
             gates = (torch.arange(len(WINDOWS) - 1) < opened).float().expand(kv_heads, -1)
-            got = banded.banded_attention(
-                layer.self_attn, heads, passes.rotary, WINDOWS, sinks, gates
-            )
-            wanted = windowed_attention(
-                layer.self_attn, heads, passes.rotary, WINDOWS[opened], sinks
-            )
+            got = banded.banded_attention(layer.self_attn, heads, WINDOWS, sinks, gates)
+            wanted = windowed_attention(layer.self_attn, heads, WINDOWS[opened], sinks)
             assert relative_rms(got, wanted) < 1e-5
         if not sinks:
-            assert relative_rms(got, full_attention(layer.self_attn, heads, passes.rotary)) < 1e-5
+            assert relative_rms(got, full_attention(layer.self_attn, heads)) < 1e-5
 
 
 def test_a_gate_opens_its_own_head_alone() -> None:
@@ -48,14 +44,14 @@ def test_a_gate_opens_its_own_head_alone() -> None:
     passes, layer = Passes(reader), reader.model.layers[0]
     layer.self_attn.o_proj = torch.nn.Identity()
     with torch.no_grad():
-        x = passes.normed(layer.input_layernorm, passes.embed(IDS))
-        heads = project(layer.self_attn, x, passes.rotary)
+        x = passes.read(layer, passes.embed(IDS))
+        heads = project(layer.self_attn, x)
         kv_heads, group = heads.key.shape[1], heads.query.shape[1] // heads.key.shape[1]
         closed = torch.zeros(kv_heads, len(WINDOWS) - 1)
         opened = closed.clone()
         opened[1] = 1.0
         outputs = [
-            banded.banded_attention(layer.self_attn, heads, passes.rotary, WINDOWS, 3, gates)
+            banded.banded_attention(layer.self_attn, heads, WINDOWS, 3, gates)
             for gates in (closed, opened)
         ]
     changed = (outputs[0] != outputs[1]).unflatten(-1, (kv_heads * group, -1)).any(-1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 def _nothing(config: Any) -> dict[str, Any]:
@@ -20,9 +20,18 @@ class Family:
         title: its name for people.
         input_bias: queries, keys and values always have biases, and the output never;
             otherwise ``attention_bias`` says it of all four.
+        output_bias: ``attention_bias`` goes for the output as well.
         mlp_bias: ``mlp_bias`` may be true.
+        norms: where a layer's norms stand: ``before`` each branch; ``around`` it, before and
+            behind; ``behind`` it, while it reads the stream as it is; or ``parallel``: one norm
+            for both branches, which read the same and are added together.
+        centered: norms subtract the mean (LayerNorm without a bias).
+        unit_gain: norms multiply by 1 + their weight.
         head_norms: each query and key head has an RMSNorm of its own.
+        whole_norms: all query heads together have an RMSNorm, and all key heads.
         partial_rotary: some coordinates of a head may be left unturned.
+        pairs: neighboring coordinates rotate together. Rows of queries and keys are reordered, so
+            that coordinate j turns with coordinate j + rotary_half as in all other families.
         gguf: GGUF files of the architecture of this name can be read.
         gguf_pairs: llama.cpp reorders the rows of queries and keys, so that neighboring coordinates
             rotate together.
@@ -31,16 +40,26 @@ class Family:
         options: makes fields of ``AllMemConfig`` of its configuration. A ValueError says what has
             no counterpart.
         packed: matrices of a layer that hold the rows of several of ours, in their order.
+        renamed: parts of a layer that have another name here, by their own.
+        named: fields of its configuration that have another name, by that of other families.
     """
 
     model_type: str
     title: str
     input_bias: bool = False
+    output_bias: bool = True
     mlp_bias: bool = False
+    norms: Literal["before", "around", "behind", "parallel"] = "before"
+    centered: bool = False
+    unit_gain: bool = False
     head_norms: bool = False
+    whole_norms: bool = False
     partial_rotary: bool = False
+    pairs: bool = False
     gguf: bool = False
     gguf_pairs: bool = False
     fields: frozenset[str] = frozenset()
     options: Callable[[Any], dict[str, Any]] = _nothing
     packed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    named: Mapping[str, str] = field(default_factory=dict)

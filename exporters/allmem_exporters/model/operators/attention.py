@@ -86,6 +86,7 @@ def _step(
     sinks: int,
     scale: float,
     sink_rope: str,
+    softcap: float,
     rope_amplitude: float,
     norm_epsilon: float,
 ) -> tuple[Tensor, ...]:
@@ -134,7 +135,10 @@ def _step(
         return grouped @ keys[:, :, None].transpose(-1, -2)
 
     scores = torch.where(is_sink, logits(at_sinks), logits(now)) if sinks else logits(now)
-    scores = (scale * scores).masked_fill(~visible, float("-inf"))
+    scores = scale * scores
+    if softcap > 0.0:
+        scores = softcap * (scores / softcap).tanh()
+    scores = scores.masked_fill(~visible, float("-inf"))
     mixed = scores.softmax(-1) @ values[:, :, None]
     output = mixed.permute(0, 3, 1, 2, 4).reshape(batch, time, query_heads * head_dim)
 
@@ -161,6 +165,7 @@ def attention_step(
     sinks: int,
     scale: float,
     sink_rope: str = "clamped",
+    softcap: float = 0.0,
     rope_amplitude: float = 1.0,
     norm_epsilon: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -171,7 +176,7 @@ def attention_step(
     """
     output, key, value = _step(
         qkv, position, inverse_frequencies, query_norm, key_norm, past_key, past_value, None,
-        window=window, sinks=sinks, scale=scale, sink_rope=sink_rope,
+        window=window, sinks=sinks, scale=scale, sink_rope=sink_rope, softcap=softcap,
         rope_amplitude=rope_amplitude, norm_epsilon=norm_epsilon,
     )  # fmt: skip
     return output, key, value
@@ -191,13 +196,14 @@ def quantized_attention_step(
     sinks: int,
     scale: float,
     sink_rope: str = "clamped",
+    softcap: float = 0.0,
     rope_amplitude: float = 1.0,
     norm_epsilon: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The same with int8 rings: (output, present_key, present_value, present_scale)."""
     output, key, value, scales = _step(
         qkv, position, inverse_frequencies, query_norm, key_norm, past_key, past_value, past_scale,
-        window=window, sinks=sinks, scale=scale, sink_rope=sink_rope,
+        window=window, sinks=sinks, scale=scale, sink_rope=sink_rope, softcap=softcap,
         rope_amplitude=rope_amplitude, norm_epsilon=norm_epsilon,
     )  # fmt: skip
     return output, key, value, scales
@@ -216,13 +222,14 @@ def attention_by_head_step(
     sinks: int,
     scale: float,
     sink_rope: str = "clamped",
+    softcap: float = 0.0,
     rope_amplitude: float = 1.0,
     norm_epsilon: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same with a window for every key/value head; rings [batch, rows, head_dim]."""
     output, key, value = _each_head(
         qkv, position, (inverse_frequencies, query_norm, key_norm), (past_key, past_value), window,
-        sinks=sinks, scale=scale, sink_rope=sink_rope,
+        sinks=sinks, scale=scale, sink_rope=sink_rope, softcap=softcap,
         rope_amplitude=rope_amplitude, norm_epsilon=norm_epsilon,
     )  # fmt: skip
     return output, key, value
@@ -242,6 +249,7 @@ def quantized_attention_by_head_step(
     sinks: int,
     scale: float,
     sink_rope: str = "clamped",
+    softcap: float = 0.0,
     rope_amplitude: float = 1.0,
     norm_epsilon: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -249,7 +257,7 @@ def quantized_attention_by_head_step(
     output, key, value, scales = _each_head(
         qkv, position, (inverse_frequencies, query_norm, key_norm),
         (past_key, past_value, past_scale), window,
-        sinks=sinks, scale=scale, sink_rope=sink_rope,
+        sinks=sinks, scale=scale, sink_rope=sink_rope, softcap=softcap,
         rope_amplitude=rope_amplitude, norm_epsilon=norm_epsilon,
     )  # fmt: skip
     return output, key, value, scales

@@ -1,0 +1,23 @@
+"""Which version of each of our operators a graph needs: the one its contract changed in last."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from allmem_exporters.model.config import AllMemConfig
+from allmem_ops.schema import ATTENTION_BY_HEAD, CAPPED_ATTENTION_VERSION, KNOWN
+
+
+def operator_versions(config: AllMemConfig, used: Collection[str]) -> dict[str, int]:
+    """Versions by the operators' names.
+
+    Args:
+        config: of the model.
+        used: the operators that are in the graph.
+    """
+    versions = {name: KNOWN[name].version for name in KNOWN if name in used}
+    if config.windows is not None:
+        versions[ATTENTION_BY_HEAD.name] = ATTENTION_BY_HEAD.version
+    if config.attention_softcap is not None:
+        versions[ATTENTION_BY_HEAD.name] = CAPPED_ATTENTION_VERSION
+    return versions
