@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from click.testing import CliRunner
 
+from allmem_exporters.ablation.memory_ablation import SILENCED_RATE
 from allmem_exporters.commands.export import export as command
 from allmem_exporters.convert.conversion import convert
 from allmem_exporters.errors import ExportError
 from allmem_exporters.generic import export as exporting
+from allmem_exporters.generic.weights import Restrained, open_weights
 from allmem_exporters.make import make
 from allmem_exporters.model.memory_options import MemoryOptions
 from allmem_exporters.onnx.export import export
@@ -112,6 +115,28 @@ def test_made_in_one_go_it_is_the_same_graph(checkpoint: Path, tmp_path: Path) -
     export(checkpoint, tmp_path / "exported", check=False)
     one, other = ((tmp_path / name / "model.onnx.data") for name in ("made", "exported"))
     assert np.array_equal(np.fromfile(one, np.uint8), np.fromfile(other, np.uint8))
+
+
+def test_memory_is_disabled_or_frozen_by_its_weights_alone(checkpoint: Path) -> None:
+    weights = open_weights(checkpoint)
+    own = "model.layers.1.self_attn.allmem"
+    alpha, rate = f"{own}.alpha", f"{own}.lr_proj.bias"
+    frozen, disabled = (Restrained(weights, memory) for memory in ("frozen", "disabled"))
+    assert (frozen.tensor(rate) == SILENCED_RATE).all() and not disabled.tensor(alpha).any()
+    assert torch.equal(disabled.tensor(rate), weights.tensor(rate))
+    assert torch.equal(frozen.tensor(f"{own}.fw_up"), weights.tensor(f"{own}.fw_up"))
+
+
+def test_check_that_the_memory_cannot_hold_is_refused_before_anything_is_traced(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "available_memory", lambda: 1 << 20)
+    lines: list[str] = []
+    with pytest.raises(
+        ExportError, match="whole model lies in it; 1.0 MiB are available.*no-check"
+    ):
+        export(checkpoint, tmp_path / "model", report=lines.append)
+    assert not any("tracing" in line for line in lines)
 
 
 def test_float16_activations_are_refused(checkpoint: Path, tmp_path: Path) -> None:
