@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from allmem_runtime.passages.words import sentences
+from allmem_runtime.text.segments import without_surrogates
 
 TABLE = "l2_supercat_256"
 """Which of the package's tables; vectors of different ones cannot be compared."""
@@ -69,7 +70,7 @@ class Meaning:
 
     def _sums(self, text: str, ends: Sequence[int]) -> NDArray[np.float32]:
         """The sum of the rows of each part's tokens; a part goes from the end before to its own."""
-        found = self._tokenizer.encode(text, add_special_tokens=False)
+        found = self._tokenizer.encode(without_surrogates(text), add_special_tokens=False)
         rows = self._table[np.array(found.ids, np.int64)].astype(np.float32)
         starts = np.array([start for start, _ in found.offsets], np.int64)
         first = np.searchsorted(starts, [0, *ends[:-1]])
@@ -100,9 +101,7 @@ def read(folder: Path) -> Meaning:
     from safetensors.numpy import load_file
 
     (table,) = load_file(folder / "weights" / f"{TABLE}.safetensors").values()
-    tokenizer = Tokenizer.from_file(
-        str(folder / "tokenizers" / "l2_supercat_tokenizer_config.json")
-    )
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizers" / _TOKENIZER))
     tokenizer.no_padding()
     tokenizer.no_truncation()
     if table.ndim != 2 or len(table) < tokenizer.get_vocab_size():

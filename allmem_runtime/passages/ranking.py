@@ -65,8 +65,13 @@ def by_likeness(
     ranked = fitting(store, asked, last, CANDIDATES)
     cosines = store.meanings(asked.turns, last)
     ranked += _nearest(cosines, {number for number, _, _ in ranked})
-    rows = [(store.row(number, until), number, names) for number, _, names in ranked]
-    texts = [row.text if row else "" for row, _, _ in rows]
+    # The index and the vectors of a damaged file may name passages that are not there.
+    rows = [
+        (row.text, number, names)
+        for number, _, names in ranked
+        if (row := store.row(number, until)) is not None
+    ]
+    texts = [text for text, _, _ in rows]
     others = set(_evenly(last, COMPARED - len(rows))) - {number for _, number, _ in rows}
     beside = [row.text for number in sorted(others) if (row := store.row(number, until))]
     among = _by_tokens(asked, texts, like)

@@ -8,9 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from allmem_runtime.passages import meaning
-from allmem_runtime.passages.meaning import unit
+from allmem_runtime.passages.cutting import LONGEST
+from allmem_runtime.passages.meaning import SPAN, unit
 
 _PASSAGES_AT_ONCE = 1024
+
+_MOST_SPANS = LONGEST // SPAN + 1
+"""Of a passage: each but the last has ``SPAN`` characters at least."""
 
 
 def has(connection: sqlite3.Connection) -> bool:
@@ -49,16 +53,16 @@ def cosines(
         return {}
     asked = made.of([text for text, _ in texts])
     factors = np.array([factor for _, factor in texts], np.float32)
+    # A damaged file may hold anything here; what is no row of whole vectors counts for nothing, and
+    # is not read: it may be larger than memory.
     rows = connection.execute(
-        "SELECT passage, parts FROM vectors WHERE passage <= ? AND made_by = ? ORDER BY passage",
-        (last, meaning.TABLE),
+        "SELECT passage, parts FROM vectors WHERE passage BETWEEN 1 AND ? AND made_by = ? "
+        "AND typeof(parts) = 'blob' AND length(parts) BETWEEN 1 AND ? AND length(parts) % ? = 0 "
+        "ORDER BY passage",
+        (last, meaning.TABLE, made.width * _MOST_SPANS, made.width),
     )
     found: dict[int, float] = {}
     while some := rows.fetchmany(_PASSAGES_AT_ONCE):
-        # A damaged file may hold anything here; what is no row of whole vectors counts for nothing.
-        some = [(n, p) for n, p in some if isinstance(p, bytes) and p and not len(p) % made.width]
-        if not some:
-            continue
         lengths = np.array([len(parts) // made.width for _, parts in some])
         parts = np.frombuffer(b"".join(parts for _, parts in some), np.int8)
         near = unit(parts.reshape(-1, made.width)) @ asked.T

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,54 @@ def test_damaged_vectors_count_for_nothing(tmp_path: Path, like: Likeness, value
     assert any("letter" in passage.text for passage in passages)
 
 
+def test_vectors_that_are_no_texts_of_any_encoding_leave_the_text_usable(
+    tmp_path: Path, like: Likeness
+) -> None:
+    session, at = kept(tmp_path, like)
+    connection = sqlite3.connect(schema.beside(session))
+    connection.execute("UPDATE vectors SET parts = CAST(x'ff' AS TEXT)")
+    connection.commit()
+    connection.close()
+    passages = found(Text.beside(session, at, like), at)
+    assert any("letter" in passage.text for passage in passages)
+
+
+def test_more_vectors_than_a_passage_can_have_are_not_read(tmp_path: Path, like: Likeness) -> None:
+    session, at = kept(tmp_path, like)
+    path = schema.beside(session)
+    connection = sqlite3.connect(path)
+    connection.execute(
+        "UPDATE vectors SET parts = zeroblob(64 << 20) || parts WHERE passage = "
+        "(SELECT id FROM passage WHERE instr(text, 'duchess'))"
+    )
+    connection.commit()
+    connection.close()
+    text = Text.beside(session, at, like)
+    tracemalloc.start()
+    passages = found(text, at)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert all(TOLD not in passage.text for passage in passages)
+    assert peak < 16 << 20
+
+
+def test_vectors_of_passages_that_are_not_there_change_no_score(
+    tmp_path: Path, like: Likeness
+) -> None:
+    session, at = kept(tmp_path, like)
+    expected = [(p.sentence, p.score) for p in found(Text.beside(session, at, like), at)]
+    made = meaning.shared()
+    assert made is not None
+    connection = sqlite3.connect(schema.beside(session))
+    for number in (-1, 0, 10_000):
+        row = (number, meaning.TABLE, made.spans(QUESTION).tobytes())
+        connection.execute("INSERT INTO vectors VALUES (?, ?, ?)", row)
+    connection.commit()
+    connection.close()
+    after = found(Text.beside(session, at, like), at)
+    assert [(p.sentence, p.score) for p in after] == expected
+
+
 def test_vectors_by_another_table_are_not_compared(tmp_path: Path, like: Likeness) -> None:
     session, at = kept(tmp_path, like)
     connection = sqlite3.connect(schema.beside(session))
@@ -156,6 +205,12 @@ def test_any_text_has_a_vector_that_is_finite(text: str) -> None:
     assert made is not None
     assert np.isfinite(made.of([text])).all()
     assert made.spans(text).shape[1] == made.width
+
+
+def test_half_of_a_surrogate_pair_is_an_unknown_character() -> None:
+    made = meaning.shared()
+    assert made is not None
+    assert np.array_equal(made.of(["pearls \ud83d"]), made.of(["pearls \ufffd"]))
 
 
 def test_a_package_of_another_form_is_as_good_as_none(
