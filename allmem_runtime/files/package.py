@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -170,9 +171,15 @@ def _check_copy(path: Path, manifest: Manifest) -> None:
     for field in dataclasses.fields(Manifest):
         here, there = getattr(copy, field.name), getattr(manifest, field.name)
         if here != there:
+            if isinstance(here, Mapping) and isinstance(there, Mapping):
+                names = sorted(here.keys() | there.keys())
+                name = next(name for name in names if here.get(name) != there.get(name))
+                said = f"has another {name[:80]!r} in its {field.name} than {spec.GRAPH_FILE}"
+            else:
+                said = f"says {field.name} is {str(here)[:200]}, {spec.GRAPH_FILE} says "
+                said += str(there)[:200]
             raise ModelFileError(
-                f"{path} says {field.name} is {str(here)[:200]}, {spec.GRAPH_FILE} says "
-                f"{str(there)[:200]}.",
+                f"{path} {said}.",
                 f"Both come from one export; the files were mixed. {_REMEDY}",
             )
 

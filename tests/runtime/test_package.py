@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,24 @@ def test_manifest_in_the_graph_and_beside_it_must_agree(make_toy: Callable[..., 
 
     with pytest.raises(ModelFileError, match=r"allmem\.json says window is 63, .* says 64"):
         open_package(folder)
+
+
+@pytest.mark.parametrize("change", ["another size", "left out"])
+def test_file_of_which_the_two_manifests_say_something_else_is_named(
+    make_toy: Callable[..., Path], change: str
+) -> None:
+    folder = make_toy()
+    data = json.loads((folder / spec.MANIFEST_FILE).read_text())
+    if change == "left out":
+        del data["files"]["tokenizer.json"]
+    else:
+        data["files"]["tokenizer.json"]["bytes"] += 1
+    (folder / spec.MANIFEST_FILE).write_text(json.dumps(data))
+
+    said = r"allmem\.json has another 'tokenizer\.json' in its files than model\.onnx\.$"
+    with pytest.raises(ModelFileError) as told:
+        open_package(folder)
+    assert re.search(said, told.value.message)
 
 
 @pytest.mark.parametrize("name", ["model.onnx.data", "tokenizer.json", "chat_template.jinja"])
