@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -29,6 +30,8 @@ _TOKENIZER = "l2_supercat_tokenizer_config.json"
 SPAN = 120
 """Characters, at least, of whole sentences that have one vector: the mean of a longer text is like
 everything, that of a shorter one is often chance."""
+
+_LOADING = threading.Lock()
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +80,14 @@ class Meaning:
         return np.stack([part.sum(axis=0) for part in np.split(rows, first[1:])])
 
 
-@cache
 def shared() -> Meaning | None:
     """The one of this process; None where the package is not there, or has another form."""
+    with _LOADING:  # a cache alone lets threads that come at once read it several times
+        return _read_once()
+
+
+@cache
+def _read_once() -> Meaning | None:
     package = importlib.util.find_spec("wordllama")
     if package is None or not package.submodule_search_locations:
         log.info("Passages are compared by words alone: the package wordllama is not installed.")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -221,5 +223,20 @@ def test_a_package_of_another_form_is_as_good_as_none(
 
     monkeypatch.setattr(meaning.importlib.util, "find_spec", lambda name: Spec)
     with caplog.at_level("INFO"):
-        assert meaning.shared.__wrapped__() is None
+        assert meaning._read_once.__wrapped__() is None
     assert str(tmp_path) in caplog.text
+
+
+def test_threads_that_come_at_once_read_the_table_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, calls = meaning.read, list[Path]()
+
+    def slow(folder: Path) -> meaning.Meaning:
+        calls.append(folder)
+        time.sleep(0.05)
+        return read(folder)
+
+    monkeypatch.setattr(meaning, "read", slow)
+    meaning._read_once.cache_clear()
+    with ThreadPoolExecutor(4) as pool:
+        made = [pool.submit(meaning.shared) for _ in range(4)]
+    assert len({id(one.result()) for one in made}) == len(calls) == 1
