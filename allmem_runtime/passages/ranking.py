@@ -64,7 +64,8 @@ def by_likeness(
     """
     ranked = fitting(store, asked, last, CANDIDATES)
     cosines = store.meanings(asked.turns, last)
-    ranked += _nearest(cosines, {number for number, _, _ in ranked})
+    if not asked.of_text:  # "what is it about?" is near to much and asks for none of it
+        ranked += _nearest(cosines, {number for number, _, _ in ranked})
     # The index and the vectors of a damaged file may name passages that are not there.
     rows = [
         (row.text, number, names)

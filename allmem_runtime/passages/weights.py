@@ -65,6 +65,7 @@ class Weights:
         names: expressions of which each is enough.
         silent: expressions that order passages and make none fit.
         turns: what asks and the turns before it, each with what it counts.
+        of_text: whether the question speaks of the text itself, and may ask for all of it.
     """
 
     words: dict[str, float]
@@ -72,6 +73,7 @@ class Weights:
     names: frozenset[str]
     silent: frozenset[str]
     turns: tuple[tuple[str, float], ...]
+    of_text: bool
 
 
 def weigh(store: Store, question: str, earlier: Sequence[str], last: int) -> Weights | None:
@@ -124,6 +126,7 @@ def weigh(store: Store, question: str, earlier: Sequence[str], last: int) -> Wei
         frozenset(e for e in names if speaking.isdisjoint(parts(word_of(e)))),
         frozenset(silent | asides if speaking else silent),
         ((asks, 1.0), *turns),
+        bool(speaking),
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from allmem_runtime.passages import meaning, schema
+from allmem_runtime.passages import meaning, ranking, schema
 from allmem_runtime.passages.keeping import Text
 from allmem_runtime.passages.likeness import LEAST_VOCABULARY, Likeness
 from allmem_runtime.passages.meaning import SPAN, unit
@@ -79,6 +79,21 @@ def test_a_question_without_a_word_of_the_passage_finds_it(like: Likeness) -> No
     text = Text(None, like)
     (passage,) = (p for p in found(text, taken(text, STORY)) if TOLD in p.text)
     assert passage.sentence == TOLD
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["What is this about?", "What is the main topic of the document?", "Summarize the text.",
+     "Summarize it in two sentences. What is it about?", "What is the author's main point?",
+     "What are the main points? Answer in one paragraph."],
+)  # fmt: skip
+def test_questions_about_the_whole_get_no_passage(
+    like: Likeness, monkeypatch: pytest.MonkeyPatch, question: str
+) -> None:
+    monkeypatch.setattr(ranking, "LEAST_COSINE", -1.0)
+    text = Text(None, like)
+    at = taken(text, STORY + "A main road led there. " + FILLER)
+    assert text.find(at, question, (), 3, 400, len) == []
 
 
 def test_without_the_package_words_alone_find(
