@@ -13,6 +13,7 @@ from allmem_ops.library import LibraryInfo
 from allmem_ops.schema import QUANTIZED_MATMUL
 from allmem_runtime.engine import prepared
 from allmem_runtime.engine.buffers import DeviceBuffers
+from allmem_runtime.engine.captured_families import may_be_captured
 from allmem_runtime.engine.device_thread import device_thread
 from allmem_runtime.engine.devices import (
     CPU_PROVIDER,
@@ -96,7 +97,8 @@ class Engine:
         self._wanted = Wanted(package, device, options, meanwhile)
         self._thread = device_thread(device.name)
         self._idle: deque[DeviceBuffers] = deque()
-        self.cuda_graph = device.name == "cuda" and options.cuda_graph is not False
+        captured = may_be_captured(package.manifest.backbone.model_type)
+        self.cuda_graph = device.name == "cuda" and options.cuda_graph is not False and captured
         self.operators = "native"
         self._library = self._choose_operators(options.operators)
         check_signature(

@@ -124,8 +124,6 @@ DECODERS: dict[str, tuple[type, type, dict[str, Any]]] = {
     "granite tied, with biases": (
         GraniteConfig,
         GraniteForCausalLM,
-        HeliumConfig,
-        HeliumForCausalLM,
         {**_MULTIPLIERS, "tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True},
     ),
     "phi3": (Phi3Config, Phi3ForCausalLM, {"sliding_window": 200}),

@@ -54,12 +54,11 @@ FAMILIES = {
         local_layers=[1],
         local_window=16,
     ),
-    "gemma3_text, head norms, int8": tiny_config(
+    "gemma3_text, head norms": tiny_config(
         backbone="gemma3_text",
         local_layers=[0],
         local_window=17,
         local_rope_parameters={"rope_type": "default", "rope_theta": 100.0},
-        cache_dtype="int8",
     ),
     "olmo3, norms behind, two ropes": tiny_config(
         backbone="olmo3",

@@ -40,8 +40,18 @@ def test_every_weight_of_the_decoder_is_copied_bit_for_bit(tmp_path: Path, name:
     out = convert(tmp_path / "pretrained", tmp_path / "out", cache_dtype="float32", **MEMORY)
     model = AllMemForCausalLM.from_pretrained(out).eval()
     ours = model.state_dict()
-    packed = FAMILIES[pretrained.config.model_type].packed
+    family = FAMILIES[pretrained.config.model_type]
+    packed = family.packed
+    rotary = model.config.rotary_dim
     for key, tensor in pretrained.state_dict().items():
+        if family.pairs and key.split(".")[-2] in ("q_proj", "k_proj"):
+            # Coordinates 2 j and 2 j + 1 of a head turn together there, j and j + rotary / 2 here.
+            order = [*range(0, rotary, 2), *range(1, rotary, 2)]
+            order += range(rotary, model.config.head_dim)
+            tensor = tensor.unflatten(0, (-1, model.config.head_dim))[:, order].flatten(0, 1)
+        inner = key.split(".", 3)[-1].rpartition(".")[0]
+        if key.startswith("model.layers.") and inner in family.renamed:
+            key = key.replace(f".{inner}.", f".{family.renamed[inner]}.")
         whole = next((whole for whole in packed if f".{whole}." in key), "")
         parts = [key.replace(whole, part) for part in packed.get(whole, [whole])]
         assert torch.equal(torch.cat([ours[part] for part in parts]), tensor), key

@@ -23,6 +23,7 @@ from allmem_exporters.model.layers import capped
 from allmem_exporters.model.memory_options import MemoryOptions
 from allmem_exporters.model.modeling import pieces
 from allmem_exporters.onnx.export import export
+from allmem_exporters.onnx.export_options import ExportOptions
 from allmem_exporters.onnx.graph_runner import GraphRunner
 from allmem_runtime.config import LocalLayers, Manifest
 from allmem_runtime.errors import ModelFileError
@@ -54,7 +55,7 @@ def test_integers_are_exported_and_opened(tmp_path: Path, name: str) -> None:
     write_folder(tmp_path / "source", name)
     options = MemoryOptions(**{**MEMORY, "cache_dtype": "int8"})
     # The check is part of it: each stored matrix, each layer with float32 and rounded inputs.
-    make(tmp_path / "source", tmp_path / "out", options, weights="int4")
+    make(tmp_path / "source", tmp_path / "out", options, ExportOptions(weights="int4"))
     assert open_package(tmp_path / "out").manifest.weights == "int4"
 
 
