@@ -22,6 +22,7 @@ from allmem_exporters.model.memory_options import MemoryOptions
 from allmem_exporters.onnx.export import export
 from allmem_exporters.onnx.export_options import ExportOptions
 from allmem_runtime import load
+from allmem_runtime.files.package import open_package
 from allmem_runtime.generation.sampling import Sampling
 from allmem_runtime.spec import GRAPH_FILE
 from benchmarks.families.tiny import GENERIC, write_tiny_decoder
@@ -82,7 +83,10 @@ def test_weights_are_stored_in_fewer_bits(checkpoint: Path, tmp_path: Path, weig
     integers = weights != "float16"
     assert len(lines) == 4 + integers
     assert (operators(tmp_path / "model")["QuantisedMatMul"] > 10) == integers
-    list(load(tmp_path / "model").session().ingest([TEXT]))
+    session = load(tmp_path / "model").session()
+    for _ in session.ingest([TEXT]):
+        pass
+    assert session.position > 0 and not session.pending
 
 
 def test_onnxruntime_multiplies_integers_too(checkpoint: Path, tmp_path: Path) -> None:
@@ -150,7 +154,9 @@ def test_float16_activations_are_refused(checkpoint: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize("kind", ["stablelm", "gpt_neox"])
 def test_common_families_export(tmp_path: Path, kind: str) -> None:
     write_tiny_decoder(tmp_path / "source", kind)
-    make(tmp_path / "source", tmp_path / "model", MEMORY)
+    made = make(tmp_path / "source", tmp_path / "model", MEMORY)  # its check is part of it
+    assert open_package(tmp_path / "model").manifest == made
+    assert made.backbone.model_type == kind
 
 
 @pytest.mark.long
@@ -158,4 +164,7 @@ def test_common_families_export(tmp_path: Path, kind: str) -> None:
 def test_every_family_exports_and_runs(tmp_path: Path, kind: str) -> None:
     write_tiny_decoder(tmp_path / "source", kind)
     make(tmp_path / "source", tmp_path / "model", MEMORY)
-    list(load(tmp_path / "model").session().ingest([TEXT]))
+    session = load(tmp_path / "model").session()
+    for _ in session.ingest([TEXT]):
+        pass
+    assert session.position > 0 and not session.pending
