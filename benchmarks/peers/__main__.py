@@ -109,6 +109,13 @@ def parser() -> argparse.ArgumentParser:
         "--work", type=Path, default=Path("build/peers"), help="files made for the peers"
     )
     made.add_argument(
+        "--readings",
+        type=Path,
+        metavar="FOLDER",
+        help="keep what llama.cpp's library has read to a depth here, and go on from it the next "
+        "time: reading deep takes it hours",
+    )
+    made.add_argument(
         "--start", action=argparse.BooleanOptionalAction, default=True, help="measure starts too"
     )
     made.add_argument("--json", type=Path, metavar="FILE", help="keep all figures here")
@@ -139,8 +146,9 @@ def main(given: Sequence[str] | None = None) -> None:
     opened = load(model, device="cpu", operators="native")
     read = read_text(text, opened.tokenizer)
     plan = rounds.Plan(
-        prompt, min(32, prompt), written, arguments.rounds, cpu_threads(arguments.threads)
-    )
+        prompt, min(32, prompt), written, arguments.rounds, cpu_threads(arguments.threads),
+        arguments.readings and arguments.readings.resolve(),
+    )  # fmt: skip
     work.mkdir(parents=True, exist_ok=True)
     setup = contenders.Setup(
         model.resolve(), gguf.resolve(), work.resolve(), sys.executable, plan.threads,

@@ -70,6 +70,11 @@ class Contender:
     python: str
     model: Path
 
+    @property
+    def keeps(self) -> bool:
+        """Whether what it has read can be kept in a file."""
+        return self.module == "llama_library"
+
 
 def prepare(setup: Setup, wanted: tuple[str, ...]) -> tuple[list[Contender], dict[str, str]]:
     """All who can take part, and why the others cannot."""

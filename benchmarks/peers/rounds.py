@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ class Plan:
         written: tokens written for one figure.
         rounds: turns of each system.
         threads: CPU threads.
+        readings: folder in which peers that can keep what they have read; None keeps nothing.
     """
 
     prompt: int = 512
@@ -38,6 +41,7 @@ class Plan:
     written: int = 32
     rounds: int = 5
     threads: int = 1
+    readings: Path | None = None
 
 
 @dataclass(slots=True)
@@ -79,15 +83,42 @@ class _Turns:
         who = self._contender
         self._child = Child(who.python, who.module, who.model, plan.threads, context, deadline)
         self.figures.version = self._child.version
-        seconds = 0.0
-        for at in range(0, depth, SLICE):
-            ids = self._text.part(at, min(depth, at + SLICE))
-            seconds += self._child.ask(do="read", ids=ids)
-        self.figures.reading = seconds if depth else None
+        kept = self._kept()
+        if kept is not None and kept.exists():
+            self._child.ask(do="resume", path=str(kept), length=depth)
+        else:
+            self._read(self._child)
+            if kept is not None:
+                self._keep(self._child, kept)
         self._child.ask(do="mark")
         for size in (plan.prompt, plan.question):
             self._child.ask(do="prompt", ids=self._part(size))
         self._child.ask(do="write", token=self._part(1)[0], count=2)
+
+    def _read(self, child: Child) -> None:
+        seconds = 0.0
+        for at in range(0, self._depth, SLICE):
+            ids = self._text.part(at, min(self._depth, at + SLICE))
+            seconds += child.ask(do="read", ids=ids)
+        self.figures.reading = seconds if self._depth else None
+
+    def _kept(self) -> Path | None:
+        """The file of this reading, named by all it depends on."""
+        folder, who = self._plan.readings, self._contender
+        if folder is None or not who.keeps or not self._depth:
+            return None
+        size = who.model.stat().st_size
+        what = json.dumps(
+            [who.model.name, size, self.figures.version, self._text.part(0, self._depth)]
+        )
+        return folder / f"{who.model.stem}-{self._depth}-{sha256(what.encode()).hexdigest()[:16]}"
+
+    def _keep(self, child: Child, path: Path) -> None:
+        """Under its name only when it is whole."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}.new")
+        child.ask(do="keep", path=str(beside))
+        beside.replace(path)
 
     def turn(self, deadline: float) -> None:
         """One figure of each kind."""

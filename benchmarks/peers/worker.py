@@ -23,6 +23,10 @@ def answer(system: Any, request: dict[str, Any]) -> float:
     kind = request["do"]
     if kind == "mark":
         system.mark()
+    elif kind == "keep":
+        system.keep(request["path"])
+    elif kind == "resume":
+        system.resume(request["path"], request["length"])
     elif kind in ("read", "prompt"):
         system.feed(request["ids"])
     elif kind == "write":

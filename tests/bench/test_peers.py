@@ -6,7 +6,9 @@ import json
 import stat
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -92,6 +94,55 @@ def test_a_worker_measures_and_takes_back_what_it_measured(
 def test_a_system_that_cannot_start_says_why(module: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(Gone, match=words):
         Child(sys.executable, module, tmp_path, 1, 100, soon())
+
+
+class Reader:
+    """A worker's place that tells what it was asked to do."""
+
+    version = "1"
+    asked: ClassVar[list[str]] = []
+
+    def __init__(self, *given: object) -> None:
+        self.asked.append("start")
+
+    def ask(self, **request: Any) -> float:
+        self.asked.append(request["do"])
+        if request["do"] == "keep":
+            Path(request["path"]).write_text("a state")
+        return 1.0
+
+    def may_take_until(self, deadline: float) -> None: ...
+
+    def memory(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_what_a_peer_has_read_is_kept_for_the_next_time_of_the_same_text(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(rounds, "Child", Reader)
+    gguf = tmp_path / "model.gguf"
+    gguf.write_bytes(b"weights")
+    peer = contenders.Contender(LLAMA, "llama_library", sys.executable, gguf)
+    plan = replace(PLAN, rounds=1, readings=tmp_path / "readings")
+
+    def asked(text: list[int], depth: int = 10) -> tuple[list[str], float | None]:
+        Reader.asked.clear()
+        figures = rounds.measure([peer], plan, Text("text", text), depth, soon())[0]
+        assert not figures.problem
+        return [
+            what for what in Reader.asked if what in ("read", "keep", "resume")
+        ], figures.reading
+
+    assert asked([3, 4]) == (["read", "keep"], 1.0)
+    assert asked([3, 4]) == (["resume"], None)
+    assert asked([3, 5]) == (["read", "keep"], 1.0)
+    assert asked([3, 4], 20) == (["read", "keep"], 1.0)
+    assert asked([3, 4], 0) == ([], None)
+    gguf.write_bytes(b"other weights")
+    assert asked([3, 4]) == (["read", "keep"], 1.0)
+    assert not list((tmp_path / "readings").glob(".*"))
 
 
 def test_a_worker_is_not_waited_for_past_the_deadline(tiny_model_dir: Path) -> None:

@@ -59,6 +59,21 @@ class System:
         for _ in range(count):
             token = self.feed([token])
 
+    def keep(self, path: str) -> None:
+        """Write what was read to a file, for ``resume``."""
+        none = (library.llama_token * 0)()
+        if not library.llama_state_seq_save_file(self._context, path.encode(), 0, none, 0):
+            raise RuntimeError(f"llama.cpp does not write {path}")
+
+    def resume(self, path: str, length: int) -> None:
+        """Stand where ``keep`` was called, after as many tokens."""
+        none, count = (library.llama_token * 1)(), ctypes.c_size_t()
+        if not library.llama_state_seq_load_file(
+            self._context, path.encode(), 0, none, 1, ctypes.byref(count)
+        ):
+            raise RuntimeError(f"llama.cpp does not read {path}")
+        self._length = length
+
     def mark(self) -> None:
         """Here ``back`` goes."""
         self._mark = self._length
