@@ -13,6 +13,7 @@ process with ``STUCK``, the length and the number of the sample on standard erro
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import os
@@ -27,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from allmem_runtime.text.segments import Segmenter
 from allmem_runtime.text.tokenizer import Tokenizer
 
 STUCK = 75
@@ -36,6 +38,8 @@ NO_SAMPLE = -1
 _TRIES = 200
 """Prompts in a row that were too long before a generator counts as stuck; an honest search for
 the longest prompt that fits tries fewer."""
+_SEGMENTS = 4096
+"""Of a text that are remembered, some eight million characters."""
 _SILENT_SECONDS = 20.0
 """Processor time without a prompt before a generator counts as caught in an error of its own."""
 
@@ -84,15 +88,21 @@ class Watch:
 
 
 class CountingTokenizer:
-    """What the generators ask of a tokenizer."""
+    """What the generators ask of a tokenizer.
+
+    They try one length after another of nearly the same text, so the tokens of its segments are
+    remembered.
+    """
 
     def __init__(self, tokenizer: Tokenizer, watch: Watch) -> None:
-        self._tokenizer = tokenizer
+        self._segment_tokens = functools.lru_cache(_SEGMENTS)(tokenizer.encode_text)
         self._watch = watch
 
     def text_to_tokens(self, text: str) -> list[int]:
         """The tokens of a text, as the runtime would read it."""
-        tokens = self._tokenizer.encode_text(text)
+        segmenter = Segmenter()
+        segments = (*segmenter.push(text), *segmenter.flush())
+        tokens = [token for part in segments for token in self._segment_tokens(part.text)]
         self._watch.saw(len(tokens))
         return tokens
 

@@ -16,8 +16,9 @@ from tokenizers import models, pre_tokenizers
 from allmem_exporters.finetune.data.questions import RESERVED
 from allmem_runtime.evaluation import ruler_package
 from allmem_runtime.evaluation.ruler import RESERVED_QUESTIONS, ruler_items, split
-from allmem_runtime.evaluation.ruler_host import zeta
+from allmem_runtime.evaluation.ruler_host import CountingTokenizer, Watch, zeta
 from allmem_runtime.evaluation.ruler_package import TASKS, BenchmarkError
+from allmem_runtime.text.segments import Segmenter
 from allmem_runtime.text.tokenizer import Tokenizer
 
 MODULE = ruler_package.MODULE
@@ -177,3 +178,14 @@ def test_the_real_package_makes_prompts_that_are_cut_right(name: str, tmp_path: 
         answer = ", ".join(question.references)
         assert task.score(answer, question.references) == 100.0
         assert task.score("", question.references) == 0.0
+
+
+def test_prompts_are_counted_as_the_runtime_reads_them(toy_dir: Path) -> None:
+    tokenizer = Tokenizer.from_file(toy_dir / "tokenizer.json")
+    counted = CountingTokenizer(tokenizer, Watch())
+    text = "A line of it.\n\nAnother one, longer than the first. " * 200
+    for length in (len(text), 5000, 4999, 0):
+        segmenter = Segmenter()
+        segments = (*segmenter.push(text[:length]), *segmenter.flush())
+        read = [token for part in segments for token in tokenizer.encode_text(part.text)]
+        assert counted.text_to_tokens(text[:length]) == read
