@@ -122,3 +122,15 @@ def test_measuring_own_rounding_tells_each_layer() -> None:
 
     layers = model.config.num_hidden_layers
     assert told == [(done, layers) for done in range(1, layers + 1)]
+
+
+def test_layers_behind_an_unsteady_one_are_not_measured() -> None:
+    reference = Reference(WeightsInMemory(cancelling_model(ONLY_IN_THE_FIRST)), None)
+    told: list[int] = []
+
+    found = float_noise(
+        reference, TEXTS[0], [LENGTH - 1], lambda done, total: told.append(done), enough=1e-9
+    )
+
+    assert found > 1e-9
+    assert told == [1]

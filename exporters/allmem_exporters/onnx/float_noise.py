@@ -8,6 +8,7 @@ random ones. Two ways of computing cannot be compared there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -34,6 +35,8 @@ def float_noise(
     text: Sequence[int],
     rows: Sequence[int],
     progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    enough: float = math.inf,
 ) -> float:
     """Relative RMS by which float32 is off float64, in the logits or the worst tensor of the state.
 
@@ -45,6 +48,7 @@ def float_noise(
         text: ids of tokens.
         rows: which tokens want logits.
         progress: is told after each layer how many are done, of how many.
+        enough: layers behind one with more than that are not read.
     """
     config = reference.config
     single = reference.embed(text)
@@ -60,6 +64,8 @@ def float_noise(
             worst = max(worst, relative_rms(found.numpy(), truth.numpy()))
         single, double = one.after, other.after
         progress(index + 1, config.num_hidden_layers)
+        if worst > enough:
+            return worst
     single, double = (reference.last_norm(hidden)[0, list(rows)] for hidden in (single, double))
     difference = scale = 0.0
     for _, _, table in reference.table_pieces("head"):
