@@ -5,6 +5,10 @@ once; then each fact is asked for three times: from the state alone, with passag
 fact right before the question as all that was read. An answer is right if any accepted answer
 stands in it, at word boundaries and in any case.
 
+What passages give does not depend on the state, since they are read again on a session of their
+own. So with --kept the texts are only kept and not read, and the state is not asked, which
+lets longer ones be measured.
+
     FACTS    a JSON list of {"kind", "text", "question", "answers": [...]}
     --decoys a JSON list of as many texts, or another file of facts: each is put into the texts of
              its fact's kind too
@@ -36,6 +40,7 @@ from benchmarks.passages.fact_files import (
 )
 from benchmarks.passages.hiding import Hidden, hide
 from benchmarks.passages.kept_answers import KeptAnswers, Record, digest, write_json
+from benchmarks.passages.kept_only import KeptOnly
 from benchmarks.passages.reading_once import TimedText, TimeLeft, read_once, say, timed
 from benchmarks.passages.scoring import is_right, quantile, ratio, share
 
@@ -60,6 +65,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--decoys", type=existing_file, metavar="FILE")
     parser.add_argument("--texts", nargs="+", required=True, metavar="KIND=FILE")
     parser.add_argument("--tokens", type=tokens, required=True, help="of the text in all")
+    parser.add_argument("--kept", action="store_true", help="read nothing, and leave out the state")
     parser.add_argument("--seed", type=int, default=1, help="of the depths")
     parser.add_argument("--passages", type=at_least_one, default=3, help="most a question")
     parser.add_argument("--max-tokens", type=at_least_one, default=48, help="longest answer")
@@ -86,11 +92,17 @@ def measure(options: argparse.Namespace) -> Record:
     if kept.began and path.exists():
         raise UsageError(f"{path} is of another measurement.", "Name another folder.")
     (options.out / "text.txt").write_text(hidden.text, encoding="utf-8")
-    session = read_once(model, hidden.text, "text.txt", path)
-    say(f"{model.name} has read {session.position:,} tokens; {len(facts)} facts are asked for")
-    ask(session, facts, hidden, kept, options)
+    if options.kept:
+        text = KeptOnly(model, hidden.text)
+        session, keeper, length = text.session, text.keeper, text.tokens
+        say(f"{length:,} tokens are kept and not read; {len(facts)} facts are asked for")
+    else:
+        session = read_once(model, hidden.text, "text.txt", path)
+        keeper, length = timed(session), session.position
+        say(f"{model.name} has read {length:,} tokens; {len(facts)} facts are asked for")
+    ask(session, keeper, facts, hidden, kept, options)
     records = [kept[str(number)] for number in range(len(facts))]
-    results = {"tokens": session.position, "rows": summary(records), "setup": kept.setup}
+    results = {"tokens": length, "rows": summary(records), "setup": kept.setup}
     for line in table(results["rows"]):
         print(line)
     write_json(options.out / "results.json", results)
@@ -107,24 +119,31 @@ def _setup(
         "facts": digest(*asked),
         "passages": options.passages,
         "max_tokens": options.max_tokens,
+        "rows": list(_rows(options)),
     }
+
+
+def _rows(options: argparse.Namespace) -> Sequence[str]:
+    return [row for row in ROWS if row != "state" or not options.kept]
 
 
 def ask(
     session: Session,
+    keeper: TimedText,
     facts: Sequence[GivenFact],
     hidden: Hidden,
     kept: KeptAnswers,
     options: argparse.Namespace,
 ) -> None:
     """Ask for each fact that was not asked for yet, and keep the answers."""
-    keeper = timed(session)
     missing = [number for number in range(len(facts)) if str(number) not in kept]
     left = TimeLeft(len(missing))
     for number in missing:
         record = _asked(session, keeper, facts[number], hidden.spans[number], options)
         kept.add(str(number), record)
-        told = ", ".join(f"{row} {'right' if record[row]['right'] else 'wrong'}" for row in ROWS)
+        told = ", ".join(
+            f"{row} {'right' if record[row]['right'] else 'wrong'}" for row in _rows(options)
+        )
         found = "found" if record["found"] else "not found"
         say(f"{number + 1} of {len(facts)}: {found}; {told}; {left.step()}")
 
@@ -145,11 +164,12 @@ def _asked(
     near = Session(session.model, undo=False)
     for _ in near.ingest(fact.text):
         pass
-    alone = session.answer(fact.question, passages=0, sampling=sampling).text
-    texts = (alone, answer.text, near.ask(fact.question, sampling=sampling))
+    texts = {"passages": answer.text, "before": near.ask(fact.question, sampling=sampling)}
+    if not options.kept:
+        texts["state"] = session.answer(fact.question, passages=0, sampling=sampling).text
     rows = {
-        row: {"text": text, "right": is_right(text, fact.answers)}
-        for row, text in zip(ROWS, texts, strict=True)
+        row: {"text": texts[row], "right": is_right(texts[row], fact.answers)}
+        for row in _rows(options)
     }
     return {
         "kind": fact.kind,
@@ -186,7 +206,8 @@ def summary(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def _row(records: Sequence[Record]) -> Record:
-    right = {row: [bool(record[row]["right"]) for record in records] for row in ROWS}
+    asked = [row for row in ROWS if row in records[0]]
+    right = {row: [bool(record[row]["right"]) for record in records] for row in asked}
     first = [record["first_text_seconds"] for record in records]
     looked = [record["look_up_seconds"] for record in records]
     relative = ratio(right["passages"], right["before"])
@@ -209,7 +230,7 @@ def table(rows: dict[str, Any]) -> list[str]:
         cells = [
             name,
             str(row["facts"]),
-            *(_percent(row[column]) for column in _HEADS),
+            *(_percent(row.get(column)) for column in _HEADS),
             _percent(row["passages_by_before"]),
             f"{times[0]['median']:.2f} s (90 %: {times[0]['p90']:.2f} s)",
             f"{1000 * times[1]['median']:.1f} ms (90 %: {1000 * times[1]['p90']:.1f} ms)",

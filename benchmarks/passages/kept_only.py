@@ -17,30 +17,27 @@ class KeptOnly:
         text: all of it.
 
     Attributes:
+        session: that has the text beside it and has read nothing of it.
+        keeper: of the text.
         tokens: of the text.
     """
 
     def __init__(self, model: Model, text: str) -> None:
-        self._session = model.session(undo=False, text=True)
-        self._keeper = timed(self._session)
+        self.session = model.session(undo=False, text=True)
+        self.keeper = timed(self.session)
         self.tokens = 0
         at, first, segmenter = "", 0, Segmenter()
         for segment in (*segmenter.push(text), *segmenter.flush()):
             count = len(model.tokenizer.encode_text(segment.text))
             taken = Segment("document.txt", segment.text, first, segment.end, self.tokens, count)
-            at = self._keeper.take(at, taken)
+            at = self.keeper.take(at, taken)
             first, self.tokens = segment.end, self.tokens + count
-        self._session._cursor.place.text = at
-
-    @property
-    def seconds(self) -> float:
-        """That the last search took."""
-        return self._keeper.seconds
+        self.session._cursor.place.text = at
 
     def find(self, question: str, most: int) -> list[Passage]:
         """What ``Session.find_passages`` finds after the text was read."""
-        return self._session.find_passages(question, most)
+        return self.session.find_passages(question, most)
 
     def answer(self, question: str, most: int, sampling: Sampling) -> Answer:
         """What ``Session.answer`` answers, but where no passage fits: nothing was read there."""
-        return self._session.answer(question, passages=most, sampling=sampling)
+        return self.session.answer(question, passages=most, sampling=sampling)

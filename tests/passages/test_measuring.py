@@ -141,7 +141,10 @@ def test_facts_of_another_form_are_named_by_their_number(tmp_path: Path) -> None
 
 
 def test_given_facts_are_asked_for_once_and_counted(
-    toy_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    toy_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     facts = [
         {"kind": "prose", "text": f"The key of door {n} is {7 * n}1.", "question": f"Door {n}?",
@@ -153,15 +156,25 @@ def test_given_facts_are_asked_for_once_and_counted(
     options = argparse.Namespace(
         model=toy_dir, out=tmp_path / "out", facts_file=tmp_path / "facts.json", decoys=None,
         texts=[f"prose={tmp_path / 'essay.txt'}"], tokens=2000, seed=1, passages=3, max_tokens=2,
-        threads=1,
+        threads=1, kept=False,
     )  # fmt: skip
     first = given_facts.measure(options)
     assert first["rows"]["all"]["facts"] == 3
     assert json.loads((tmp_path / "out" / "results.json").read_text()) == first
     assert "| all | 3 |" in capsys.readouterr().out
 
+    options.kept = True
+    with pytest.raises(UsageError, match=r"another setup \(rows\)"):
+        given_facts.measure(options)
+    options.out = tmp_path / "kept"
+    monkeypatch.setattr(given_facts, "read_once", lambda *_: pytest.fail("read"))
+    kept = given_facts.measure(options)
+    assert kept["tokens"] == first["tokens"]
+    assert kept["rows"]["all"]["passages"] == first["rows"]["all"]["passages"]
+    assert "state" not in kept["rows"]["all"] and "| all | 3 | - |" in capsys.readouterr().out
+
     monkeypatch.setattr(given_facts, "_asked", lambda *_: pytest.fail("asked again"))
-    assert given_facts.measure(options) == first
+    assert given_facts.measure(options) == kept
 
 
 def test_questions_about_the_whole_are_answered_both_ways(toy: Model, tmp_path: Path) -> None:
