@@ -169,7 +169,7 @@ def test_given_facts_are_asked_for_once_and_counted(
     options.out = tmp_path / "kept"
     monkeypatch.setattr(given_facts, "read_once", lambda *_: pytest.fail("read"))
     kept = given_facts.measure(options)
-    assert kept["tokens"] == first["tokens"]
+    assert 0 <= first["tokens"] - kept["tokens"] < 10, "the chat template alone"
     assert kept["rows"]["all"]["passages"] == first["rows"]["all"]["passages"]
     assert "state" not in kept["rows"]["all"] and "| all | 3 | - |" in capsys.readouterr().out
 
