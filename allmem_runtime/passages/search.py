@@ -7,7 +7,7 @@ to be read again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from allmem_runtime.passages.likeness import Judge, Likeness
 from allmem_runtime.passages.ranking import by_likeness, by_words, fitting
@@ -89,7 +89,8 @@ def search(
         named |= names
         if len(chosen) == most:
             break
-    return [_passage(store, group, judge, count, asked.words) for group in _joined(chosen)]
+    passages = [_passage(store, group, judge, count, asked.words) for group in _joined(chosen)]
+    return [replace(one, likeness=one.score) for one in passages] if like else passages
 
 
 def known(store: Store, until: Mark, question: str) -> float:

@@ -47,6 +47,8 @@ class Passage:
         sentence_place: where that sentence begins.
         names: those in it that the question asks for, such as ``calm-otter``.
         share: of the question's words it has, each by what it counts, from 0 to 1.
+        likeness: how like the question it is by its tokens and by what it means; None where the
+            model's embedding cannot tell.
     """
 
     place: TextPlace
@@ -57,6 +59,7 @@ class Passage:
     sentence_place: TextPlace
     names: tuple[str, ...] = ()
     share: float = 0.0
+    likeness: float | None = None
 
 
 class KeptText(Protocol):

@@ -54,6 +54,12 @@ class Prompt:
         return max((passage.score for passage in self.passages), default=0.0)
 
     @property
+    def likeness(self) -> float | None:
+        """How like the question the most like of the passages is; None where none can tell."""
+        told = [one.likeness for one in self.passages if one.likeness is not None]
+        return max(told, default=None)
+
+    @property
     def share(self) -> float:
         """Most of the question's words that a passage has, by what they count."""
         return max((passage.share for passage in self.passages), default=0.0)

@@ -5,7 +5,8 @@ read by itself, on a session that has read nothing else, with the question behin
 goes on from the one that makes the question likeliest, which takes no reading beyond that. This is
 the question likelihood of Sachan et al., "Improving Passage Retrieval with Zero-Shot Question
 Generation" (https://arxiv.org/abs/2204.07496). A passage that makes the question unlikelier than
-it is by itself, and has few of its words, is about something else.
+it is by itself is about something else, unless it is much like the question: code makes any
+question in plain words unlikelier.
 """
 
 from __future__ import annotations
@@ -30,7 +31,14 @@ natural logarithm of the probabilities of the question's tokens."""
 
 UNLIKELIER = 0.75
 """By how much the logarithm of a question's probability may be smaller behind a passage that fits
-than by itself, times the root of the question's tokens."""
+than by itself, times the root of the question's tokens, where likeness cannot be told."""
+
+UNLIKE = 0.45
+"""Likeness of a passage that must not make the question unlikelier at all."""
+
+BY_LIKENESS = 5.0
+"""How much more it may for each unit of likeness beyond that, and how much likelier it must make it
+below; as above."""
 
 HELD = 0.5
 """Share of the question's words with which a passage fits though it makes the question unlikelier:
@@ -152,7 +160,8 @@ class Rereading:
         Returns:
             It; None where none fits, or the answer was cancelled.
         """
-        opening, best, most, least = self._reader, None, -math.inf, -math.inf
+        opening, best, most = self._reader, None, -math.inf
+        alone, root = -math.inf, 0.0
         first = max(prompt.score for prompt in choice)
         begun = min(shared(choice[0].tokens, prompt.tokens[:-1]) for prompt in choice)
         begun = min(begun, *(prompt.asked.start - 1 for prompt in choice))
@@ -173,8 +182,8 @@ class Rereading:
             likely, count = self._reader.likelihood(prompt.tokens[begun:], asked), len(asked)
             fits = likely / max(1, count) + FOUND * prompt.score / max(first, 1e-9)
             if not prompt.passages:
-                least = likely - UNLIKELIER * math.sqrt(count + 1)
-            elif likely > least or prompt.share >= HELD:
+                alone, root = likely, math.sqrt(count + 1)
+            elif likely > alone - root * _leeway(prompt) or prompt.share >= HELD:
                 fitting += prompt.passages
                 if fits > most:
                     chosen, best, most = self._reader, prompt, fits
@@ -187,3 +196,10 @@ class Rereading:
     def _put_first(self, passages: Sequence[Passage]) -> None:
         others = [passage for passage in self.passages if passage not in passages]
         self.passages = (*passages, *others)
+
+
+def _leeway(prompt: Prompt) -> float:
+    """By how much unlikelier than by itself a question may be behind a prompt; see UNLIKELIER."""
+    if prompt.likeness is None:
+        return UNLIKELIER
+    return BY_LIKENESS * (prompt.likeness - UNLIKE)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from session_tools import SHORT, assert_same, fed_tokens, read
 from teapot_book import BOOK, QUESTION, TWO, says, text_of
 
 from allmem_runtime import Model, Session
+from allmem_runtime.passages import search as searching
 from allmem_runtime.session import finding, rereading
 from allmem_runtime.session.feeding import Feeding
+from allmem_runtime.session.kept_text import Passage
 
 __all__ = ["says"]
 
@@ -82,6 +86,30 @@ def test_one_that_makes_it_hardly_unlikelier_fits(
         answer = session.answer(QUESTION, passages=1, sampling=SHORT)
         assert answer.text is not None
         assert bool(answer.passages) == told
+
+
+@pytest.mark.parametrize(
+    ("likeness", "gain", "told"),
+    [(0.65, -0.9, True), (0.65, -1.1, False), (0.25, 0.9, False), (0.25, 1.1, True)],
+)
+def test_the_more_it_is_like_the_question_the_unlikelier_it_may_make_it(
+    toy: Model,
+    likes: Likes,
+    monkeypatch: pytest.MonkeyPatch,
+    likeness: float,
+    gain: float,
+    told: bool,
+) -> None:
+    def search(*given: Any) -> list[Passage]:
+        return [replace(one, likeness=likeness) for one in searching.search(*given)]
+
+    monkeypatch.setattr("allmem_runtime.passages.keeping.search", search)
+    session = read(toy.session(text=True), BOOK)
+    root = len(toy.tokenizer.encode_text(QUESTION)) ** 0.5
+    likes(gain * root)
+    answer = session.answer(QUESTION, passages=1, sampling=SHORT)
+    assert answer.text is not None
+    assert bool(answer.passages) == told
 
 
 def test_one_that_has_most_of_the_question_s_words_fits_all_the_same(

@@ -68,6 +68,7 @@ def test_kept_text_is_searched_by_likeness(like: Likeness) -> None:
         kept = Text(None, judge)
         at = kept.take("", Segment("a.txt", text, 0, len(text), 0, len(text) // 4))
         found = kept.find(at, "Which bird was acquired by Henrike?", (), 3, 400, len)
+        assert all(one.likeness == (one.score if judge else None) for one in found)
         return found[0].text if found else ""
 
     assert "canary" in first(like)
