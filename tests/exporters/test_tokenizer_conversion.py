@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from checkpoints import write_folder, write_gguf
 from hostile.fuzz.formats._gguf_parts import Field, put_together, taken_apart
+from transformers.integrations.gguf import gguf_tokenizer_mapping
 
-from allmem_exporters import tokenizer_conversion
+from allmem_exporters import tokenizer_conversion, tokenizer_file
 from allmem_exporters.convert.calibrated_weights import calibrated
 from allmem_exporters.errors import ConversionError
 from allmem_exporters.sources import open_source
-from allmem_exporters.tokenizer_conversion import Conversion, Encoding, encoded
 from allmem_exporters.tokenizer_conversion import _apart as apart  # the other tests do without
+from allmem_exporters.tokenizer_conversion import encoded
+from allmem_exporters.tokenizer_works import Conversion, Encoding
 from allmem_runtime.text.tokenizer import Tokenizer
 
 LETTERS = [chr(code) for code in range(33, 127)]
@@ -108,8 +111,9 @@ def calibration(folder: Path, **changes: object) -> Encoding:
 
 def test_text_is_encoded_elsewhere_as_here_and_as_the_runtime_reads_it(tmp_path: Path) -> None:
     text = calibration(tmp_path / "folder", most=1500)
-    there: list[int] = []
-    assert apart(text, there) == ""
+    found: list[list[int]] = []
+    assert apart(text, found) == ""
+    (there,) = found
     assert there == text.run() and len(there) == 1500
     tokenizer = Tokenizer.from_file(tmp_path / "folder" / "tokenizer.json")
     assert tokenizer.encode_text(text.text)[:1500] == there
@@ -133,9 +137,87 @@ def test_only_as_much_of_a_text_is_encoded_as_is_wanted(
 
     def told(module: str, task: bytes, seconds: float) -> tuple[bytes, int]:
         given.append(len(task))
-        return b'{"failure": "", "tokens": []}', 0
+        return b'{"failure": "", "found": []}', 0
 
     monkeypatch.setattr(tokenizer_conversion, "_apart", apart)
     monkeypatch.setattr(tokenizer_conversion, "told", told)
     encoded(Encoding(str(tmp_path), "a " * (1 << 20), 16), "a", "b")
     assert given[0] < 16 * 64 + 1000
+
+
+@pytest.fixture
+def only_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process makes no tokenizer of what a file or folder describes, and compares none."""
+    monkeypatch.setattr(tokenizer_conversion, "_apart", apart)
+
+    def refused(*given: object) -> None:
+        raise AssertionError("the library reads a stranger's tokenizer in this process")
+
+    monkeypatch.setattr(tokenizer_file.Tokenizer, "from_str", refused, raising=False)
+    monkeypatch.setattr(gguf_tokenizer_mapping, "get_gguf_tokenizer", refused)
+
+
+@pytest.mark.usefixtures("only_apart")
+def test_tokenizer_of_a_gguf_is_compared_elsewhere(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "tiny.gguf")
+    source = open_source(str(tmp_path / "tiny.gguf"))
+    source.write_texts(tmp_path)
+    assert re.fullmatch("tokens of .. awkward texts are .*", source.compare_texts(tmp_path) or "")
+    path = tmp_path / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    tokenizer["model"]["merges"] = [["1", "2"]]
+    path.write_text(json.dumps(tokenizer))
+    with pytest.raises(ConversionError, match=r"tiny\.gguf: its tokenizer cuts .*The key"):
+        source.compare_texts(tmp_path)
+
+
+@pytest.mark.usefixtures("only_apart")
+@pytest.mark.parametrize(("limit", "value"), [("SECONDS", 0), ("MEMORY", 1 << 12)])
+def test_comparison_that_takes_too_much_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+) -> None:
+    write_gguf(tmp_path / "tiny.gguf")
+    source = open_source(str(tmp_path / "tiny.gguf"))
+    source.write_texts(tmp_path)
+    text = tokenizer_with(tmp_path / "tokenizer.json", [f"{n:x}" for n in range(400_000)])
+    (tmp_path / "tokenizer.json").write_text(text)
+    monkeypatch.setattr(tokenizer_conversion, limit, value)
+    with pytest.raises(ConversionError, match=r"no tokenizer of it .* \(it .*takes .*\)") as caught:
+        source.compare_texts(tmp_path)
+    assert "--no-check" in caught.value.hint
+
+
+@pytest.mark.usefixtures("only_apart")
+def test_tokens_of_a_folder_are_added_elsewhere(tmp_path: Path) -> None:
+    write_folder(tmp_path / "source")
+    (tmp_path / "source" / "added_tokens.json").write_text(json.dumps({"<tool>": 97}))
+    (tmp_path / "out").mkdir()
+    source = open_source(str(tmp_path / "source"))
+    source.backbone["vocab_size"] = 128
+    source.write_texts(tmp_path / "out")
+    made = json.loads((tmp_path / "out" / "tokenizer.json").read_text())
+    assert ("<tool>", 97) in {(one["content"], one["id"]) for one in made["added_tokens"]}
+
+
+@pytest.mark.usefixtures("only_apart")
+@pytest.mark.parametrize(("limit", "value"), [("SECONDS", 0), ("MEMORY", 1 << 12)])
+def test_addition_that_takes_too_much_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+) -> None:
+    write_folder(tmp_path / "source")
+    (tmp_path / "source" / "added_tokens.json").write_text(json.dumps({"<tool>": 97}))
+    path = tmp_path / "source" / "tokenizer.json"
+    path.write_text(tokenizer_with(path, [f"{number:x}" for number in range(400_000)]))
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(tokenizer_conversion, limit, value)
+    with pytest.raises(ConversionError, match=r"tokens cannot be added \(it .*takes .*\)"):
+        open_source(str(tmp_path / "source")).write_texts(tmp_path / "out")
+
+
+def tokenizer_with(path: Path, words: list[str]) -> str:
+    """A tokenizer.json that knows more words."""
+    tokenizer = json.loads(path.read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    for word in words:
+        vocabulary.setdefault(word, len(vocabulary))
+    return json.dumps(tokenizer)

@@ -14,7 +14,8 @@ from allmem_exporters.errors import ConfigError, ConversionError
 from allmem_exporters.model.memory_layer import MEMORY
 from allmem_exporters.model.state import blank_layer
 from allmem_exporters.onnx.reference import Reference, read_layer
-from allmem_exporters.tokenizer_conversion import Encoding, encoded
+from allmem_exporters.tokenizer_conversion import encoded
+from allmem_exporters.tokenizer_works import Encoding
 
 _CALIBRATION_TOKENS = 2048
 _CALIBRATED = tuple(f"{name}_proj.weight" for name in "qkvo")

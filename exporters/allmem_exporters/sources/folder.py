@@ -35,8 +35,9 @@ from allmem_exporters.sources.packed_weights import UnpackedWeights
 from allmem_exporters.sources.pretrained import Pretrained
 from allmem_exporters.sources.unknown_family import parts_missing
 from allmem_exporters.tensor_reader import Entry, TensorFile
-from allmem_exporters.tokenizer_conversion import Conversion, convert_tokenizer
+from allmem_exporters.tokenizer_conversion import convert_tokenizer
 from allmem_exporters.tokenizer_file import named_failure
+from allmem_exporters.tokenizer_works import Conversion
 
 _LABELS = ("num_labels", "id2label", "label2id", "problem_type")
 _MOST_OF_A_CARD = 1 << 20  # characters; what matters stands at its beginning

@@ -6,15 +6,20 @@ tokenizer_config.json, alone or as one of several.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer
-
 from allmem_exporters.errors import ConversionError
 from allmem_exporters.local_files import json_in
-from allmem_exporters.tokenizer_file import named_failure, read_tokenizer
+from allmem_exporters.tokenizer_conversion import done
+from allmem_exporters.tokenizer_file import named_failure
+from allmem_exporters.tokenizer_works import Addition
 from allmem_runtime.strict_json import is_whole
+from allmem_runtime.text.tokenizer import read_tokenizer
+
+Token = dict[str, Any]
+"""What the library's ``AddedToken`` takes."""
 
 SETTINGS = "tokenizer_config.json"
 _TOKENIZER, _ADDED, _NAMED = "tokenizer.json", "added_tokens.json", "special_tokens_map.json"
@@ -40,44 +45,48 @@ def add_tokens(folder: Path, out: Path, name: str, rows: int) -> None:
         ConversionError: a token has two ids, or one that it cannot be given.
     """
     wanted = _numbered(folder, name)
-    tokenizer = read_tokenizer(out / _TOKENIZER)
-    known = tokenizer.get_added_tokens_decoder()
+    known = _added(out / _TOKENIZER)
     missing = {
         number: token
         for number, token in sorted(wanted.items())
-        if number not in known or known[number].content != token.content
+        if known.get(number) != token["content"]
     }
-    stated = {one.content for one in (*known.values(), *wanted.values())}
-    more = [token for token in _named(folder) if token.content not in stated]
+    stated = {*known.values(), *(token["content"] for token in wanted.values())}
+    more = [token for token in _named(folder) if token["content"] not in stated]
     if not missing and not more:
         return
-    with named_failure(f"{name}: its added tokens cannot be added", _INTACT):
-        tokenizer.add_tokens(list(missing.values()))
-        for token in more:
-            if tokenizer.token_to_id(token.content) is not None or _next_id(tokenizer) < rows:
-                tokenizer.add_tokens([token])
-    for number, token in missing.items():
-        if (found := tokenizer.token_to_id(token.content)) != number:
+    found = done(
+        Addition(str(out.absolute()), list(missing.items()), more, rows),
+        f"{name}: its added tokens cannot be added",
+        _INTACT,
+    )
+    for (number, token), given in zip(missing.items(), found, strict=True):
+        if given != number:
             raise ConversionError(
-                f"{name}: the added token {token.content!r} is {number} in {SETTINGS} or {_ADDED}; "
-                f"tokenizer.json makes it {found}.",
+                f"{name}: the added token {token['content']!r} is {number} in {SETTINGS} or "
+                f"{_ADDED}; tokenizer.json makes it {given}.",
                 _INTACT,
             )
-    tokenizer.save(str(out / _TOKENIZER), pretty=False)
 
 
-def _next_id(tokenizer: Tokenizer) -> int:
-    return max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+def _added(path: Path) -> dict[int, str]:
+    """The added tokens of a tokenizer.json, by their numbers.
+
+    The library would read it whole, which is left to a process that has limits.
+    """
+    with named_failure(f"{path} is no tokenizer", _INTACT):
+        described = json.loads(read_tokenizer(path)).get("added_tokens") or ()
+        return {token["id"]: token["content"] for token in described}
 
 
-def _numbered(folder: Path, name: str) -> dict[int, AddedToken]:
+def _numbered(folder: Path, name: str) -> dict[int, Token]:
     """Added tokens by the ids that the folder states beside its tokenizer.json."""
-    found: dict[int, AddedToken] = {}
-    special = {token.content for token in _named(folder)}
+    found: dict[int, Token] = {}
+    special = {token["content"] for token in _named(folder)}
     for text, number in (json_in(folder, _ADDED) or {}).items():
         if not is_whole(number, 0, 1 << 32):
             raise _odd(name, _ADDED, text)
-        found[number] = AddedToken(text, normalized=False, special=text in special)
+        found[number] = {"content": text, "normalized": False, "special": text in special}
     described = (json_in(folder, SETTINGS) or {}).get("added_tokens_decoder") or {}
     if not isinstance(described, dict):
         raise _odd(name, SETTINGS, "added_tokens_decoder")
@@ -85,20 +94,20 @@ def _numbered(folder: Path, name: str) -> dict[int, AddedToken]:
         if not key.isascii() or not key.isdigit() or not _is_token(token):
             raise _odd(name, SETTINGS, f"added_tokens_decoder.{key}")
         number = int(key)
-        if number in found and found[number].content != token["content"]:
+        if number in found and found[number]["content"] != token["content"]:
             raise ConversionError(
                 f"{name}: {SETTINGS} and {_ADDED} have two tokens for {number}, "
-                f"{token['content']!r} and {found[number].content!r}.",
+                f"{token['content']!r} and {found[number]['content']!r}.",
                 _INTACT,
             )
         flags = {flag: token[flag] for flag in _FLAGS if flag in token}
-        found[number] = AddedToken(token["content"], **flags)
+        found[number] = {"content": token["content"], **flags}
     return found
 
 
-def _named(folder: Path) -> list[AddedToken]:
+def _named(folder: Path) -> list[Token]:
     """Tokens with a part of their own, such as ``pad_token``, for which no id may be stated."""
-    found: dict[str, AddedToken] = {}
+    found: dict[str, Token] = {}
     for file in (SETTINGS, _NAMED):
         values = json_in(folder, file) or {}
         single = [value for key, value in values.items() if key.endswith("_token")]
@@ -107,10 +116,8 @@ def _named(folder: Path) -> list[AddedToken]:
             token = {"content": value} if isinstance(value, str) else value
             if _is_token(token):
                 flags = {flag: token[flag] for flag in _FLAGS if flag in token}
-                found.setdefault(
-                    token["content"],
-                    AddedToken(token["content"], **{"normalized": False, **flags, "special": True}),
-                )
+                one = {"content": token["content"], "normalized": False, **flags, "special": True}
+                found.setdefault(token["content"], one)
     return list(found.values())
 
 
