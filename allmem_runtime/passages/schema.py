@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+from contextlib import closing
+from functools import lru_cache
 from pathlib import Path
 
 from allmem_runtime.errors import PassagesError
@@ -141,9 +143,20 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
             f"The text {path} has the version {version}; this runtime reads 1 to {VERSION}.",
             _REMEDY,
         )
-    rows = connection.execute(
-        "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT IN "
-        "('words_data', 'words_idx', 'words_docsize', 'words_config') ORDER BY rowid"
-    )
-    if [sql for (sql,) in rows] != list(_TABLES_OF[version]):
+    if _described(connection) != _ours(version):
         raise PassagesError(f"The text {path} has other tables than ours.", _REMEDY)
+
+
+def _described(connection: sqlite3.Connection) -> list[tuple[str, ...]]:
+    """All that SQLite keeps in a file, with the statements: a trigger would run as its own."""
+    rows = connection.execute("SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_master")
+    return sorted(tuple(map(str, row)) for row in rows)
+
+
+@lru_cache
+def _ours(version: int) -> list[tuple[str, ...]]:
+    """The same of tables as we make them, with those that SQLite makes for its index of words."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for table in _TABLES_OF[version]:
+            connection.execute(table)
+        return _described(connection)
