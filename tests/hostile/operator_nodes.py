@@ -133,13 +133,20 @@ def _attention(generator: Generator) -> Draft:
     attributes: dict[str, Any] = {
         "window": tuple(widths) if by_head else widths[0],
         "sinks": _pick(generator, 0, 1, 4),
-        "scale": 0.3,
+        "scale": _pick(generator, 0.0, 0.3, 5.0),
         "sink_rope": _pick(generator, "clamped", "true"),
         "norm_epsilon": _pick(generator, 0.0, 1e-6),
     }
+    if generator.integers(4) == 0:
+        attributes["rope_amplitude"] = _pick(generator, 0.0, 0.7, 2.0)
+    capped = generator.integers(3) == 0
+    if capped:
+        attributes["softcap"] = _pick(generator, 1e-6, 0.5, 30.0, 3e38)
     position = _pick(generator, 0, 1, 7, 100, 1 << 40)
     case = Case("hostile", sizes, attributes, position, int(generator.integers(1 << 30)))
-    return _draft(case, attributes, generator)
+    draft = _draft(case, attributes, generator)
+    draft.version = int(generator.integers(3 if capped else 2 if by_head else 1, 4))
+    return draft
 
 
 def _memory(generator: Generator) -> Draft:
@@ -160,9 +167,12 @@ def _memory(generator: Generator) -> Draft:
     for name in ("residual", "out_norm"):
         attributes[name] = int(generator.integers(2))
     attributes["clip"] = _pick(generator, 0.0, 0.1)
+    attributes["epsilon"] = _pick(generator, 1e-12, 1e-6, 1e-2)
     position = int(generator.integers(4)) * chunk + chunk - min(time, chunk)
     case = Case("hostile", sizes, attributes, position, int(generator.integers(1 << 30)))
-    return _draft(case, attributes, generator)
+    draft = _draft(case, attributes, generator)
+    draft.version = int(generator.integers(1, 4))
+    return draft
 
 
 def _draft(case: Case, attributes: dict[str, Any], generator: Generator) -> Draft:
@@ -205,6 +215,7 @@ def _product(generator: Generator) -> Draft:
     attributes: dict[str, Any] = {"width": width, "bits": bits, "first_width": first}
     attributes["input_gate"] = "silu" if gated else "none"
     draft = Draft("QuantisedMatMul", attributes, {})
+    draft.version = int(generator.integers(1, 4))
     draft.inputs = given
     draft.outputs = {"y": "float32", **({"y_more": "float32"} if first else {})}
     return draft

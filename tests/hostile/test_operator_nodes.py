@@ -12,11 +12,13 @@ import pytest
 from sanitized_build import SANITIZED, build
 
 from allmem_ops import library
+from allmem_ops.schema import KNOWN, VERSIONS
 from tests.hostile import watched
 from tests.hostile.node_case import Given, NodeCase
 from tests.hostile.operator_nodes import mutate, run
 
-NODES = 400
+LATEST = max(max(versions) for versions in VERSIONS.values())
+NODES = 500
 """Enough for each change to each operator; `python -m tests.hostile.operator_nodes` runs more."""
 
 
@@ -149,6 +151,31 @@ def test_piece_without_tokens_may_have_any_width_and_keeps_the_cache() -> None:
     empty = Given((key.dims[0], 0, width), "float32", b"", source="made")
     wide = replace(changed(case, qkv=empty), outputs={**case.outputs, "output": "float32"})
     assert run(wide) == "ran"
+
+
+def test_good_nodes_take_every_attribute_version_and_optional_tensor() -> None:
+    """What the contract gets later must come into the generated nodes, too."""
+    good = [case for case in map(mutate, range(3000)) if not case.changes]
+    for name, operator in KNOWN.items():
+        cases = [case for case in good if case.operator == name]
+        for attribute in operator.attributes:
+            given = {str(c.attributes.get(attribute.name, attribute.default)) for c in cases}
+            assert len(given - {str(attribute.default)}) > (attribute.default is None), attribute
+        assert {c.version for c in cases} == set(range(1, LATEST + 1))
+    attention = [case for case in good if case.operator == "SlidingWindowAttention"]
+    kinds = {
+        (
+            case.inputs["past_key"].element,
+            isinstance(case.attributes["window"], tuple),
+            "softcap" in case.attributes,
+        )
+        for case in attention
+        if case.inputs["past_key"] is not None
+    }
+    assert len(kinds) == 3 * 2 * 2
+    for name in ("bias", "x_more"):
+        there = {case.inputs.get(name) is not None for case in good if "numbers" in case.inputs}
+        assert there == {True, False}
 
 
 def test_good_nodes_are_as_many_as_they_should_be() -> None:
