@@ -46,11 +46,13 @@ def pretrained(source: str) -> PreTrainedModel:
     path = Path(source)
     if path.suffix != ".gguf":
         opened: PreTrainedModel
-        opened = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
+        opened = AutoModelForCausalLM.from_pretrained(
+            source, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        ).eval()
         return opened
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
-    config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+    config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     found = load_gguf_checkpoint(str(path), return_tensors=True, model_to_load=model)["tensors"]
     left = model.load_state_dict(found, strict=False)
@@ -127,7 +129,7 @@ def main() -> None:
         report["weights_mib"] = (folder / "model.safetensors").stat().st_size >> 20
         exact = AllMemForCausalLM.from_pretrained(folder, cache_dtype="float32").eval()
         rounded = AllMemForCausalLM.from_pretrained(folder).eval()
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     memory = [p for name, p in exact.named_parameters() if ".allmem." in name]
     report["memory_parameters"] = sum(p.numel() for p in memory)
     report["parameters"] = sum(p.numel() for p in exact.parameters())

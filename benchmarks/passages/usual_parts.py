@@ -73,9 +73,11 @@ class Embedder:
             package = _unpacked(package, folder)
         torch.set_num_threads(threads)
         self._torch = torch
-        self._tokenizer = AutoTokenizer.from_pretrained(package, local_files_only=True)
+        self._tokenizer = AutoTokenizer.from_pretrained(
+            package, local_files_only=True, trust_remote_code=False
+        )
         self._model = AutoModel.from_pretrained(
-            package, local_files_only=True, use_safetensors=True
+            package, local_files_only=True, use_safetensors=True, trust_remote_code=False
         ).eval()
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:

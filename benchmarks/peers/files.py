@@ -83,7 +83,8 @@ def transformers_folder(gguf: Path, folder: Path) -> Path:
             "from benchmarks.conversion import pretrained\n"
             "file, folder, parent, name = sys.argv[1:]\n"
             "pretrained(file).save_pretrained(folder)\n"
-            "AutoTokenizer.from_pretrained(parent, gguf_file=name).save_pretrained(folder)\n"
+            "AutoTokenizer.from_pretrained(\n"
+            "    parent, gguf_file=name, trust_remote_code=False).save_pretrained(folder)\n"
         )
         with publish_folder(path) as part:
             arguments = [str(gguf), str(part), str(gguf.parent), gguf.name]

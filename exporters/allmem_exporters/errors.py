@@ -5,6 +5,11 @@ from __future__ import annotations
 from allmem_runtime.errors import AllMemError, UsageError
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, in one line; its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
 class ConfigError(UsageError, ValueError):
     """A model option that is unknown, misspelt or outside its range.
 

@@ -6,6 +6,7 @@ It knows nothing of models; sources and checkpoints use it.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,21 +102,28 @@ def refuse_code(values: dict[str, Any], path: Path) -> None:
     Raises:
         ConversionError: they ask; names the setting.
     """
-    for key in _CODE:
-        if values.get(key):
+    for key, chosen in _settings(values):
+        if key in _CODE and chosen:
             raise ConversionError(
                 f"{path} asks for code of its own ({key}), which is never run.",
                 "Convert a model that the library knows without it.",
             )
-    for key in _KERNELS:
-        chosen = values.get(key)
         parts = chosen.values() if isinstance(chosen, dict) else [chosen]
-        if any(part not in _OWN_KERNELS for part in parts):
+        if key in _KERNELS and any(part not in _OWN_KERNELS for part in parts):
             raise ConversionError(
                 f"{path} asks for a kernel that is fetched from the hub ({key} is {chosen!r}), "
                 "which is never run.",
                 f"Delete {key} from the file; the result does not depend on it.",
             )
+
+
+def _settings(values: Any) -> Iterator[tuple[str, Any]]:
+    """All keys with their values, also of what lies within: parts of a model have their own."""
+    for one in values if isinstance(values, list) else values.values():
+        if isinstance(one, (dict, list)):
+            yield from _settings(one)
+    if isinstance(values, dict):
+        yield from values.items()
 
 
 def weight_files(folder: Path) -> list[Path]:

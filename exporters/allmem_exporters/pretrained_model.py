@@ -8,6 +8,8 @@ from copy import deepcopy
 import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
+from allmem_exporters.hub_kernels_off import without_hub_kernels
+
 
 def empty_model(
     config: PretrainedConfig, attention: str = "eager", divisors: Sequence[float] | None = None
@@ -23,7 +25,7 @@ def empty_model(
         The model. Its buffers are on the CPU; one that the configuration does not determine is not
         a number.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), without_hub_kernels():
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
             deepcopy(config),
             dtype=torch.float32,

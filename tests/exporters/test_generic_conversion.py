@@ -173,3 +173,50 @@ def test_command_says_what_was_compared(source: Path, tmp_path: Path) -> None:
     arguments = [str(source), str(tmp_path / "out"), "--mem-width", "16", "--window", "32"]
     result = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert result.exit_code == 0 and "logits of 80 tokens through all 2 layers" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"model_type": "xlnet"}, "config.json cannot be read .*no sequence length limit"),
+        ({"model_type": "prophetnet"}, "config.json cannot be read .*num_hidden_layers"),
+        ({"model_type": "moshi"}, "several parts, each with a configuration of its own"),
+        ({"model_type": "gemma3", "text_config": {"model_type": "timm_wrapper"}}, "several parts"),
+        ({"hidden_act": "none such"}, "transformers' own code cannot run it .*none such"),
+    ],
+)
+def test_whatever_a_class_of_transformers_raises_is_one_error(
+    source: Path, tmp_path: Path, settings: dict[str, Any], said: str
+) -> None:
+    path = source / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
+    with pytest.raises(ConversionError, match=said):
+        convert(source, tmp_path / "out", MEMORY)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "said"),
+    [
+        ({"hidden_act": "none such"}, "transformers' own code cannot run .*none such"),
+        ({"model_type": "gemma3"}, "decoder must be the configuration of the backbone's own"),
+        ({"no_setting": 1}, "decoder.no_setting is no setting"),
+    ],
+)
+def test_checkpoint_whose_decoder_cannot_be_run_is_refused_by_name(
+    source: Path, tmp_path: Path, decoder: dict[str, Any], said: str
+) -> None:
+    folder = convert(source, tmp_path / "out", MEMORY)
+    path = folder / "config.json"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({**values, "decoder": {**values["decoder"], **decoder}}))
+    with pytest.raises(ConfigError, match=said):
+        GenericCheckpoint(folder)
+
+
+def test_checkpoint_of_several_parts_is_refused_by_name(source: Path, tmp_path: Path) -> None:
+    folder = convert(source, tmp_path / "out", MEMORY)
+    path = folder / "config.json"
+    parts = {"backbone": "gemma3", "decoder": {"model_type": "gemma3"}}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **parts}))
+    with pytest.raises(ConfigError, match="'gemma3', of which a decoder is only a part"):
+        GenericCheckpoint(folder)

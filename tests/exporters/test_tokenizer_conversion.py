@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -221,3 +224,29 @@ def tokenizer_with(path: Path, words: list[str]) -> str:
     for word in words:
         vocabulary.setdefault(word, len(vocabulary))
     return json.dumps(tokenizer)
+
+
+@pytest.mark.parametrize(
+    "reached",
+    [
+        "import socket; socket.create_connection(('localhost', 9))",
+        "import subprocess; subprocess.run(['true'])",
+        "import os; os.system('true')",
+        "import pickle, collections; pickle.loads(pickle.dumps(collections.OrderedDict()))",
+    ],
+)
+def test_nothing_is_fetched_started_or_unpickled_for_a_tokenizer(reached: str) -> None:
+    """The process that converts one ends so before it begins."""
+    code = (
+        "import sys\n"
+        "from allmem_exporters.tokenizer_conversion import _refuse_beyond\n"
+        "sys.addaudithook(_refuse_beyond)\n"
+        f"try:\n    {reached.replace('; ', chr(10) + '    ')}\n"
+        "except PermissionError as error:\n    print(error)\n"
+    )
+    path = os.pathsep.join(part for part in sys.path if part)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert "which is not done for a tokenizer" in done.stdout

@@ -16,6 +16,7 @@ from allmem_exporters.convert.conversion import convert
 from allmem_exporters.errors import ConfigError, ConversionError
 from allmem_exporters.model.checkpoint import open_checkpoint
 from allmem_exporters.onnx.export import export
+from allmem_exporters.tokenizer_works import Conversion
 
 SETTINGS = {
     "auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"]},
@@ -161,6 +162,52 @@ def test_checkpoint_is_not_read_through_a_link_out_of_it(
     with pytest.raises(ConversionError, match=f"{name} is a link to .*outside the folder"):
         export(checkpoint, tmp_path / "out", check=False)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["vocab.json", "merges.txt", "special_tokens_map.json"])
+def test_tokenizer_in_another_form_is_not_read_through_a_link_out_of_the_folder(
+    source: Path, tmp_path: Path, name: str
+) -> None:
+    in_another_form(source)
+    (source / name).rename(tmp_path / "outside")
+    (source / name).symlink_to(tmp_path / "outside")
+    with pytest.raises(ConversionError, match=f"{name} is a link to .*outside the folder"):
+        convert(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_tokenizer_in_another_form_is_made_of_its_folder_alone(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_another_form(source)
+    change(source / "tokenizer_config.json", vocab_file="/etc/passwd", name_or_path="/etc",
+           cache_dir="/etc", mecab_kwargs={"mecab_option": "-r /etc/passwd"})  # fmt: skip
+    seen: list[tuple[set[str], dict[str, Any]]] = []
+
+    def run(work: Conversion) -> None:
+        folder = Path(work.folder)
+        names = {path.name for path in folder.iterdir()}
+        seen.append((names, json.loads((folder / "tokenizer_config.json").read_text())))
+        shutil.copyfile(tokenizer, Path(work.out) / "tokenizer.json")
+
+    tokenizer = tmp_path / "tokenizer.json"
+    monkeypatch.setattr(Conversion, "run", run)
+    (tmp_path / "source" / "tokenizer.json.kept").rename(tokenizer)
+    convert(source, tmp_path / "out")
+    ((names, settings),) = seen
+    assert names == {"config.json", "vocab.json", "merges.txt", "special_tokens_map.json",
+                     "tokenizer_config.json", "generation_config.json"}  # fmt: skip
+    assert settings.keys() == {"tokenizer_class"}
+
+
+def in_another_form(folder: Path) -> None:
+    """Give a folder what a tokenizer.json could be made of, in its place."""
+    (folder / "tokenizer.json").rename(folder / "tokenizer.json.kept")
+    vocabulary = {chr(code): code - 33 for code in range(33, 127)}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    (folder / "special_tokens_map.json").write_text("{}")
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "Qwen2Tokenizer"}')
 
 
 def test_snapshot_of_a_hub_cache_converts(source: Path, tmp_path: Path) -> None:

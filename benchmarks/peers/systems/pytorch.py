@@ -12,7 +12,9 @@ class System:
 
     def __init__(self, model: str, threads: int, context: int) -> None:
         torch.set_num_threads(threads)
-        self._model = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+        self._model = AutoModelForCausalLM.from_pretrained(
+            model, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        ).eval()
         self._cache = DynamicCache()
         self._mark = 0
         self.version = f"transformers {transformers.__version__}, torch {torch.__version__}"

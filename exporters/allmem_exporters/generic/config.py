@@ -8,10 +8,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from huggingface_hub.errors import StrictDataclassError
 from transformers import CONFIG_MAPPING, PretrainedConfig
 
-from allmem_exporters.errors import ConfigError
+from allmem_exporters.errors import ConfigError, first_line
 from allmem_exporters.generic.interface import Unsupported
 from allmem_exporters.generic.probe import Probed, probe
 from allmem_exporters.model.checkpoint import GENERIC_TYPE
@@ -60,16 +59,17 @@ def read_decoder(values: Mapping[str, Any]) -> PretrainedConfig:
     if not isinstance(name, str) or name not in CONFIG_MAPPING:
         raise ConfigError(f"decoder.model_type is {str(name)[:80]!r}, which transformers lacks.")
     kind = CONFIG_MAPPING[name]
+    if kind.sub_configs:
+        raise ConfigError(f"decoder.model_type is {name!r}, of which a decoder is only a part.")
     declared = {field.name for field in dataclasses.fields(kind)} - _NOT_OF_THE_DECODER
     if unknown := sorted(settings.keys() - declared):
         raise ConfigError(f"decoder.{unknown[0]} is no setting of a {name} decoder.")
     check_decoder_sizes(settings, kind)
     try:
         config: PretrainedConfig = kind(**settings)
-    except (StrictDataclassError, ValueError, KeyError, TypeError, AttributeError,
-            ArithmeticError) as error:  # fmt: skip
+    except Exception as error:  # noqa: BLE001 (each class checks in its own way)
         raise ConfigError(
-            f"decoder cannot be read ({error}).", "Convert its source again."
+            f"decoder cannot be read ({first_line(error)}).", "Convert its source again."
         ) from None
     return config
 
@@ -119,6 +119,12 @@ class GenericConfig(AllMemConfig):
         except Unsupported as error:
             raise ConfigError(
                 f"The {self.backbone} decoder cannot be used: it has {error}.",
+                "Convert its source again.",
+            ) from None
+        except Exception as error:  # noqa: BLE001 (transformers' own code, on any settings)
+            raise ConfigError(
+                f"transformers' own code cannot run the {self.backbone} decoder "
+                f"({first_line(error)}).",
                 "Convert its source again.",
             ) from None
 

@@ -105,6 +105,7 @@ class GenericCheckpoint:
         config = read_config(folder, GenericConfig, **changes)
         assert isinstance(config, GenericConfig)
         self.config: AllMemConfig = config
+        _ = config.probed  # refuses by name what transformers' code cannot run
         wanted = weight_shapes(config)
         self._files: dict[str, TensorFile] = {}
         for path in weight_files(folder):

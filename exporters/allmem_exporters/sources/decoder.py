@@ -148,11 +148,16 @@ def _ropes(config: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """The rope of a model, and that of its layers with windows where it differs."""
     rope = dict(config.rope_parameters or {})
     if not LAYER_KINDS & rope.keys():
-        return rope, None
+        return _given(rope), None
     kinds = set(getattr(config, "layer_types", None) or ())
-    by_kind = {kind: dict(rope.get(kind) or {}) for kind in LAYER_KINDS}
+    by_kind = {kind: _given(rope.get(kind) or {}) for kind in LAYER_KINDS}
     if "full_attention" not in kinds:
         return by_kind["sliding_attention"], None
     local = by_kind["sliding_attention"]
     same = "sliding_attention" not in kinds or local == by_kind["full_attention"]
     return by_kind["full_attention"], None if same else local
+
+
+def _given(rope: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a rope that are not null, which stands for those that are not there."""
+    return {name: value for name, value in rope.items() if value is not None}

@@ -7,14 +7,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import CONFIG_MAPPING, PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from allmem_exporters.errors import ConversionError
+from allmem_exporters.errors import ConversionError, first_line
 from allmem_exporters.generic.config import check_decoder_sizes
 from allmem_exporters.generic.interface import Unsupported
 from allmem_exporters.generic.options import generic_options
@@ -30,10 +30,10 @@ from allmem_exporters.sources.decoder import (
     sha256_of,
     unknown_family,
 )
-from allmem_exporters.sources.folder_texts import SETTINGS, add_tokens, write_template
+from allmem_exporters.sources.folder_texts import SETTINGS, add_tokens, copy_texts, write_template
 from allmem_exporters.sources.packed_weights import UnpackedWeights
 from allmem_exporters.sources.pretrained import Pretrained
-from allmem_exporters.sources.unknown_family import parts_missing
+from allmem_exporters.sources.unknown_family import PARTS, parts_missing
 from allmem_exporters.tensor_reader import Entry, TensorFile
 from allmem_exporters.tokenizer_conversion import convert_tokenizer
 from allmem_exporters.tokenizer_file import named_failure
@@ -112,20 +112,20 @@ class FolderSource:
         """The configuration by its family's own class; what names classes of labels is left out."""
         kept = {key: value for key, value in settings.items() if key not in _LABELS}
         kind = kept.pop("model_type", None)
-        if isinstance(kind, str) and kind not in FAMILIES and (
-            kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or parts_missing(settings)
-        ):  # fmt: skip
-            raise unknown_family(settings, self.name, parts_missing(settings))
+        if isinstance(kind, str) and kind not in FAMILIES:
+            missing = parts_missing(settings)
+            if not missing and kind in CONFIG_MAPPING and CONFIG_MAPPING[kind].sub_configs:
+                missing = [PARTS]
+            if missing or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+                raise unknown_family(settings, self.name, missing)
         try:
             if not isinstance(kind, str):
                 raise ValueError(f"its model_type is {kind!r}")
             check_decoder_sizes(kept, CONFIG_MAPPING[kind])
             return CONFIG_MAPPING[kind](**kept)
-        except (StrictDataclassError, ValueError, KeyError, TypeError, AttributeError,
-                ArithmeticError) as error:  # fmt: skip
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        except Exception as error:  # noqa: BLE001 (each class checks in its own way)
             raise ConversionError(
-                f"{self.name}: config.json cannot be read ({reason}).", SUPPORTED
+                f"{self.name}: config.json cannot be read ({first_line(error)}).", SUPPORTED
             ) from error
 
     @contextmanager
@@ -201,11 +201,13 @@ class FolderSource:
             shutil.copyfile(path, out / name)
 
     def _convert_tokenizer(self, out: Path) -> None:
-        convert_tokenizer(
-            Conversion(str(self.folder), str(out)),
-            f"{self.name}: there is no tokenizer.json, and none could be made",
-            "Add the model's tokenizer.json to the folder.",
-        )
+        with TemporaryDirectory(prefix="allmem-") as copied:
+            copy_texts(self.folder, Path(copied))
+            convert_tokenizer(
+                Conversion(copied, str(out.absolute())),
+                f"{self.name}: there is no tokenizer.json, and none could be made",
+                "Add the model's tokenizer.json to the folder.",
+            )
         if not (out / "tokenizer.json").is_file():
             raise ConversionError(
                 f"{self.name}: its tokenizer has no tokenizer.json form.",

@@ -7,16 +7,19 @@ tokenizer_config.json, alone or as one of several.
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 from allmem_exporters.errors import ConversionError
-from allmem_exporters.local_files import json_in
+from allmem_exporters.local_files import file_in, json_in
 from allmem_exporters.tokenizer_conversion import done
 from allmem_exporters.tokenizer_file import named_failure
 from allmem_exporters.tokenizer_works import Addition
 from allmem_runtime.strict_json import is_whole
-from allmem_runtime.text.tokenizer import read_tokenizer
+from allmem_runtime.text.tokenizer import MAX_TOKENIZER_BYTES, read_tokenizer
 
 Token = dict[str, Any]
 """What the library's ``AddedToken`` takes."""
@@ -27,6 +30,10 @@ _TEMPLATE = "chat_template.jinja"
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 _DEFAULT = "default"
 _INTACT = "Fetch an intact copy."
+_OF_TOKENIZERS = (".json", ".txt", ".model", ".bpe", ".tiktoken", ".vocab", ".jinja")
+"""How the names of files end that tokenizers of transformers are made of."""
+_PLACE = re.compile(r"(_files?|_path|_dir|_folder|_kwargs)$|^name_or_path$")
+"""Settings that name a file somewhere, or are handed to another library that may read one."""
 
 
 def add_tokens(folder: Path, out: Path, name: str, rows: int) -> None:
@@ -67,6 +74,35 @@ def add_tokens(folder: Path, out: Path, name: str, rows: int) -> None:
                 f"{_ADDED}; tokenizer.json makes it {given}.",
                 _INTACT,
             )
+
+
+def copy_texts(folder: Path, to: Path) -> None:
+    """Copy what a tokenizer in another form is made of, so that nothing else can be read for it.
+
+    Args:
+        folder: the source.
+        to: an empty folder.
+
+    Raises:
+        ConversionError: one of the files is a link out of the folder, or too large.
+    """
+    for name in sorted(os.listdir(folder)):
+        if not name.endswith(_OF_TOKENIZERS) or name.endswith(".index.json"):
+            continue
+        if (path := file_in(folder, name)) is None:
+            continue
+        if path.stat().st_size > MAX_TOKENIZER_BYTES:
+            raise ConversionError(
+                f"{path} has {path.stat().st_size:,} bytes; of a tokenizer's file at most "
+                f"{MAX_TOKENIZER_BYTES:,} are read.",
+                _INTACT,
+            )
+        if name == SETTINGS:
+            settings = json_in(folder, name) or {}
+            kept = {key: value for key, value in settings.items() if not _PLACE.search(key)}
+            (to / name).write_text(json.dumps(kept), encoding="utf-8")
+        else:
+            shutil.copyfile(path, to / name)
 
 
 def _added(path: Path) -> dict[int, str]:

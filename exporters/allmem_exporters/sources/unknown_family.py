@@ -22,6 +22,9 @@ _SIGNS: tuple[tuple[tuple[str, ...], str], ...] = (
 )
 """Fields of a configuration, and what a decoder has in which one of them is not empty."""
 
+PARTS = "several parts, each with a configuration of its own"
+"""Such a configuration could name any class of transformers, and what that one fetches."""
+
 
 def parts_missing(settings: Mapping[str, Any]) -> list[str]:
     """Parts of a decoder that nothing here can compute.
