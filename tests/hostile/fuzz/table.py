@@ -27,6 +27,9 @@ TABLE = {
     "shards": "hostile.fuzz.formats.shards",
     "heads": "hostile.fuzz.formats.heads",
     "recipes": "hostile.fuzz.formats.recipes",
+    "families": "hostile.fuzz.formats.families",
+    "decoders": "hostile.fuzz.formats.decoders",
+    "local": "hostile.fuzz.formats.local",
 }
 
 

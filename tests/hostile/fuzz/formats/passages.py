@@ -27,12 +27,25 @@ _COLUMNS = {
     "words_data": ("id", "block"),
     "words_docsize": ("id", "sz"),
     "words_config": ("k", "v"),
+    "vectors": ("passage", "made_by", "parts"),
 }
+_SCHEMA = (
+    "('trigger', '{name}', '{table}', 0, 'CREATE TRIGGER {name} AFTER INSERT ON {table} "
+    "BEGIN DELETE FROM passage; END')",
+    "('view', '{name}', '{name}', 0, 'CREATE VIEW {name} AS WITH RECURSIVE c(x) AS (SELECT 1 UNION "
+    "ALL SELECT x FROM c) SELECT x AS passage, x AS parts, x AS made_by FROM c')",
+    "('table', '{name}', '{name}', {page}, 'CREATE TABLE {name}(id, x AS (random()))')",
+    "('index', '{name}', '{table}', {page}, 'CREATE INDEX {name} ON {table}(abs(id))')",
+)
+"""Rows for SQLite's list of what a file holds, past its own checks."""
 _VALUES = ("0", "-1", "1", "NULL", "9223372036854775807", "1e300", "'x'", "''", "x'ff00fe'",
            "zeroblob(70000)", "hex(zeroblob(5000))", "char(0)", "char(55296)",
            "CAST(x'ff' AS TEXT)",
            "{column} + 1", "{column} * 1000", "CAST({column} AS TEXT)", "CAST({column} AS BLOB)",
-           "{column} || 'x'")  # fmt: skip
+           "{column} || 'x'",
+           "randomblob(64)", "randomblob(63)", "zeroblob(64)", "zeroblob(6400)", "x''",
+           "{column} || {column}", "zeroblob(3000000)", "-{column}", "{column} + 0.5",
+           "9e999")  # fmt: skip
 
 
 def _make(folder: Path) -> None:
@@ -53,6 +66,7 @@ def _mutate(files: Files, draw: Random) -> Files:
         connection = sqlite3.connect(path, isolation_level=None)
         try:
             for _ in range(draw.choice((1, 1, 2))):
+                connection.execute("PRAGMA writable_schema = ON")
                 connection.execute(_statement(draw))
         except sqlite3.Error:
             return {FILE: mutated_bytes(data, draw, 4096)}
@@ -72,10 +86,19 @@ def _statement(draw: Random) -> str:
         (f"UPDATE {table} SET {column} = {value} WHERE {one}",
          f"UPDATE {table} SET {column} = {value}",
          f"DELETE FROM {table} WHERE {one}",
-         f"PRAGMA user_version = {draw.randrange(3)}",
-         f"PRAGMA writable_schema = ON; UPDATE sqlite_master SET rootpage = {draw.randrange(30)}",
+         f"PRAGMA user_version = {draw.randrange(4)}",
+         f"UPDATE sqlite_master SET rootpage = {draw.randrange(30)} WHERE rowid = "
+         f"{draw.randrange(12)}",
+         f"INSERT INTO sqlite_master VALUES {_schema(draw, table)}",
+         f"INSERT INTO vectors VALUES ({draw.randrange(-1, 99)}, 'x', {value})",
+         f"DROP TABLE {table}",
          f"CREATE TRIGGER t AFTER INSERT ON {table} BEGIN SELECT 1; END")
-    ).partition(";")[0]  # fmt: skip
+    )  # fmt: skip
+
+
+def _schema(draw: Random, table: str) -> str:
+    name = draw.choice(("words_data", "words_config", "vectors", "sqlite_autoindex_mark_1", "t"))
+    return draw.choice(_SCHEMA).format(name=name, table=table, page=draw.randrange(2, 20))
 
 
 def _reader(good: Path) -> Read:
