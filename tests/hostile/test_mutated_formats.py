@@ -22,7 +22,7 @@ from allmem_runtime.text.limits import Limits
 
 EXAMPLES = 200
 FEWER = {"checkpoint": 60, "gguf": 100, "pretrained": 100, "passages": 100, "document": 60,
-         "loading": 100, "exported": 60}  # fmt: skip
+         "loading": 100, "exported": 60, "families": 40, "decoders": 60, "local": 60}  # fmt: skip
 """Of formats whose reading takes long."""
 
 
