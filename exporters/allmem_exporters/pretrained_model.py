@@ -8,7 +8,12 @@ from copy import deepcopy
 import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
+from allmem_exporters.errors import ConversionError
 from allmem_exporters.hub_kernels_off import without_hub_kernels
+from allmem_runtime.quantities import format_bytes
+
+MOST_BYTES = 1 << 30
+"""Of buffers and vectors: what a model without its matrices takes."""
 
 
 def empty_model(
@@ -21,6 +26,9 @@ def empty_model(
         attention: which function its attentions call.
         divisors: of its rope's frequencies, which transformers has no setting for.
 
+    Raises:
+        ConversionError: its buffers would take more than ``MOST_BYTES``.
+
     Returns:
         The model. Its buffers are on the CPU; one that the configuration does not determine is not
         a number.
@@ -32,6 +40,7 @@ def empty_model(
             attn_implementation=attention,
             trust_remote_code=False,
         )
+    _check_tables(model)
     for module in model.modules():
         for name, buffer in module._buffers.items():
             if buffer is not None:
@@ -46,3 +55,16 @@ def empty_model(
             frequencies /= torch.tensor(divisors, dtype=torch.float32)
     model.eval()
     return model
+
+
+def _check_tables(model: PreTrainedModel) -> None:
+    """Refuse tables that are made of a configuration alone, such as numbers of all positions."""
+    vectors = [one for one in model.parameters() if one.dim() < 2]
+    size = sum(one.nbytes for one in (*model.buffers(), *vectors))
+    if size > MOST_BYTES:
+        raise ConversionError(
+            f"The tables of a {model.config.model_type} decoder of these sizes take "
+            f"{format_bytes(size)} beside its matrices; at most {format_bytes(MOST_BYTES)} are "
+            "made.",
+            "See that config.json is that of the weights; max_position_embeddings often decides.",
+        )

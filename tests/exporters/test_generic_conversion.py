@@ -213,6 +213,18 @@ def test_checkpoint_whose_decoder_cannot_be_run_is_refused_by_name(
         GenericCheckpoint(folder)
 
 
+def test_tables_that_a_configuration_alone_makes_large_are_refused(
+    source: Path, tmp_path: Path
+) -> None:
+    """Numbers of all positions: gibibytes, which are on no device before they are filled."""
+    path = source / "config.json"
+    large = {"model_type": "bert", "max_position_embeddings": 1 << 27, "hidden_size": 48,
+             "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 97}  # fmt: skip
+    path.write_text(json.dumps(large))
+    with pytest.raises(ConversionError, match=r"tables of a bert decoder .* take 2.0 GiB"):
+        convert(source, tmp_path / "out", MEMORY)
+
+
 def test_checkpoint_of_several_parts_is_refused_by_name(source: Path, tmp_path: Path) -> None:
     folder = convert(source, tmp_path / "out", MEMORY)
     path = folder / "config.json"
