@@ -23,6 +23,9 @@ nothing by themselves."""
 WIDTH = 256
 """Elements of a row that are compared: more change little and take longer."""
 
+_LARGEST = np.float32(1e15)
+"""Of an element: squares of larger ones are not finite, and no model has them."""
+
 _SAMPLE = 4096
 """Tokens whose mean is taken off every row: what all have in common tells nothing."""
 
@@ -90,8 +93,13 @@ class Likeness:
         """Rows of length 1, without what all have in common."""
         if self._mean is None:
             some = np.linspace(0, self._vocabulary - 1, _SAMPLE).astype(np.int64)
-            self._mean = self._rows(some, WIDTH).mean(axis=0)
-        rows = self._rows(tokens, WIDTH) - self._mean
+            self._mean = self._finite(some).mean(axis=0)
+        rows = self._finite(tokens) - self._mean
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
         unit: NDArray[np.float32] = rows / np.maximum(lengths, np.finfo(np.float32).tiny)
         return unit
+
+    def _finite(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Rows of tokens; what a damaged file has that no norm can be taken of counts for none."""
+        rows = self._rows(tokens, WIDTH)
+        return np.where(np.abs(rows) < _LARGEST, rows, np.float32(0))

@@ -90,3 +90,22 @@ def test_a_part_is_chosen_by_what_is_rare_in_the_text_and_not_among_the_few_that
 
     assert found.sentence == "Henrike bought a canary."
     assert found.sentence in found.text
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf, 3e38])
+@pytest.mark.parametrize("whole", [False, True], ids=["one element", "a row"])
+def test_embedding_that_is_not_finite_spoils_no_other_score(
+    like: Likeness, odd: float, whole: bool
+) -> None:
+    sound = like._rows
+    bad = WORDS.index("rain")
+
+    def rows(tokens: NDArray[np.int64], width: int) -> NDArray[np.float32]:
+        found = sound(tokens, width).copy()
+        found[tokens == bad, : None if whole else 1] = odd
+        return found
+
+    spoiled = Likeness(encode, rows, len(WORDS))
+    scores = spoiled("Which bird was acquired?", TEXTS)(TEXTS)
+    assert np.isfinite(scores).all() and np.argmax(scores) == 1
