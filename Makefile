@@ -141,7 +141,7 @@ docs: $(VENV)/.installed
 
 # Takes minutes: every family is converted and exported once.
 families: $(VENV)/.installed
-	$(BIN)/python -m benchmarks.families.table
+	$(BIN)/python -m benchmarks.families.table $(FAMILIES)
 
 # Goes on where it ended; what it finds lies under build/fuzz and is read again with --replay.
 fuzz: $(VENV)/.installed

@@ -103,6 +103,8 @@ class Manifest:
     """Of each layer, of each key/value head; None where all are ``window``, else the longest."""
     local: LocalLayers | None = None
     """None where no layer differs from the others."""
+    captured: bool | None = None
+    """Whether a step may be captured as a CUDA graph; None where its family says so."""
     spec_version: int = SPEC_VERSION
 
     @property
@@ -141,7 +143,7 @@ class Manifest:
     def to_json(self) -> str:
         """Canonical text: keys sorted, two spaces."""
         values = dataclasses.asdict(self)
-        for key in ("windows", "local"):
+        for key in ("windows", "local", "captured"):
             if values[key] is None:  # as earlier versions write and read it
                 del values[key]
         return json.dumps(values, indent=2, sort_keys=True) + "\n"
@@ -189,6 +191,7 @@ class _Reader:
         data.setdefault("activations", "float32")
         data.setdefault("windows", None)
         data.setdefault("local", None)
+        data.setdefault("captured", None)
         self.keys(data, Manifest, "")
         backbone, memory = self.table(data, "backbone"), self.table(data, "memory")
         self.keys(backbone, Backbone, "backbone.")
@@ -222,6 +225,7 @@ class _Reader:
             activations=self.activations(data),
             windows=self.windows(data, backbone),
             local=self.local(data, backbone),
+            captured=self.captured(data),
         )
         self.relations(manifest)
         return manifest
@@ -293,6 +297,12 @@ class _Reader:
         if not fits or not layers or sorted(set(layers)) != layers:
             raise self.fail(f"local.layers must be a list of layers 0 to {last}, ascending")
         return LocalLayers(tuple(layers), self.number(value, "window", "window"))
+
+    def captured(self, data: dict[str, Any]) -> bool | None:
+        value = data["captured"]
+        if value is not None and not isinstance(value, bool):
+            raise self.fail(f"captured is {str(value)[:80]!r}; it must be true or false")
+        return value
 
     def operators(self, data: dict[str, Any]) -> dict[str, int]:
         value = self.table(data, "operators")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-_LOOKED_AT = frozenset(
+from allmem_runtime.config import Manifest
+
+LOOKED_AT = frozenset(
     {"granite", "llama", "mistral", "phi3", "qwen2", "qwen3", "seed_oss", "smollm3"}
 )
-"""Families whose captured step was seen to read nothing of the host. In others a split or a join of
-unequal parts may pass its sizes through host memory, which is given back after the capture: replays
-would read what then lies there."""
+"""Families of which every export may be captured, even one whose manifest does not say so: their
+captured step was seen to read nothing of the host."""
 
 
-def may_be_captured(family: str) -> bool:
+def may_be_captured(manifest: Manifest) -> bool:
     """Whether the step of a model may be captured; where not, every token is launched anew.
 
     Args:
-        family: transformers' ``model_type`` of the decoder.
+        manifest: of the model; its export looked at every node.
     """
-    return family in _LOOKED_AT
+    if manifest.captured is not None:
+        return manifest.captured
+    return manifest.backbone.model_type in LOOKED_AT

@@ -97,7 +97,7 @@ class Engine:
         self._wanted = Wanted(package, device, options, meanwhile)
         self._thread = device_thread(device.name)
         self._idle: deque[DeviceBuffers] = deque()
-        captured = may_be_captured(package.manifest.backbone.model_type)
+        captured = may_be_captured(package.manifest)
         self.cuda_graph = device.name == "cuda" and options.cuda_graph is not False and captured
         self.operators = "native"
         self._library = self._choose_operators(options.operators)

@@ -102,9 +102,9 @@ _MICROSOFT = {
         inputs=(3, 4), attributes={"K": _SIZE, "N": _SIZE, "accuracy_level": whole(0, 4), **_BITS}
     ),
     "QuickGelu": Form(inputs=(1, 1), attributes={"alpha": finite}),
-    **dict.fromkeys(
-        ("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"),
-        Form(inputs=(3, 3), outputs=(1, 4), attributes={"epsilon": finite}),
+    "SkipLayerNormalization": Form(inputs=(3, 4), outputs=(1, 4), attributes={"epsilon": finite}),
+    "SkipSimplifiedLayerNormalization": Form(
+        inputs=(3, 3), outputs=(1, 4), attributes={"epsilon": finite}
     ),
 }
 

@@ -57,6 +57,7 @@ PACKED: dict[str, dict[str, Any]] = {
     "cohere2": _FULL,
     "exaone4": {**_FULL, "sliding_window": None, "sliding_window_pattern": None},
     "gemma": _NARROW,
+    "gemma2": {**_FULL, **_NARROW},
     "gemma3_text": {**_FULL, **_NARROW},
     "glm": _NARROW,
     "glm4": _NARROW,

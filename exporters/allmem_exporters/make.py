@@ -13,12 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from allmem_exporters.convert.calibrated_weights import calibrated, refuse_trained
-from allmem_exporters.convert.conversion import (
-    open_conversion,
-    write_generation_settings,
-    write_record,
-)
+from allmem_exporters.convert.checkpoint_folder import write_generation_settings, write_record
 from allmem_exporters.convert.converted_weights import ConvertedWeights
+from allmem_exporters.convert.opening import open_conversion
 from allmem_exporters.convert.self_check import check_conversion
 from allmem_exporters.errors import ConversionError
 from allmem_exporters.generic.config import GenericConfig

@@ -14,7 +14,8 @@ from decoders import DECODERS, decoder, relative_rms
 from transformers import CONFIG_MAPPING
 
 from allmem_exporters import ConversionError
-from allmem_exporters.convert.conversion import convert, convert_model
+from allmem_exporters.convert.conversion import convert
+from allmem_exporters.convert.in_memory import convert_model
 from allmem_exporters.model.families import FAMILIES
 from allmem_exporters.sources import config_fields, open_source
 

@@ -9,7 +9,7 @@ import torch
 from decoders import decoder
 
 from allmem_exporters import AllMemConfig, ConversionError
-from allmem_exporters.convert.conversion import convert_model
+from allmem_exporters.convert.in_memory import convert_model
 from allmem_exporters.model.initialize import can_warm_start, softplus_inverse
 
 MEMORY = {"window": 32, "sinks": 4, "chunk": 16}

@@ -21,7 +21,8 @@ from allmem_exporters.model.weights import WeightsInMemory
 from allmem_exporters.onnx.export import export
 from allmem_exporters.onnx.float_noise import relative_rms
 from allmem_exporters.onnx.graph_runner import GraphRunner
-from allmem_exporters.onnx.sample_text import random_cuts
+from allmem_exporters.onnx.reference import Reference
+from allmem_exporters.onnx.sample_text import draw, random_cuts
 from allmem_exporters.onnx.step_module import RESIDUAL_SCALE
 from allmem_exporters.onnx.validate import validate
 from allmem_runtime.config import Manifest
@@ -78,6 +79,30 @@ def test_graph_with_float16_activations_computes_what_pytorch_computes(
     rows = validate(folder, weights, storage="float16", activations="float16")
     assert len(rows) == 5, "library and bodies, in whole chunks and random pieces; the whole graph"
     assert max(max(row.logits, row.state) for row in rows) <= TINY_TOLERANCE
+
+
+def test_int8_keys_fall_to_a_neighbor_where_float16_rounds_and_no_farther(tmp_path: Path) -> None:
+    """Gemma 3 makes three times as much of that in its next layer: docs/float16.md has figures."""
+    known = FAMILIES["gemma3_text, head norms"].to_diff_dict()
+    checkpoint = write_lively(
+        tmp_path / "checkpoint", AllMemConfig(**{**known, "cache_dtype": "int8"})
+    )
+    export(checkpoint, tmp_path / "model", activations="float16", check=False)
+    model = AllMemForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    weights = WeightsInMemory(model)
+    rows = validate(tmp_path / "model", weights, storage="float16", activations="float16")
+    *layers, whole = rows
+    assert whole.operators == "whole graph"  # held against its own tolerance by the check
+    assert max(max(row.logits, row.state) for row in layers) <= TINY_TOLERANCE
+    text, spec = draw(model.config, None, 0), state_spec(model.config)
+    first = next(iter(Reference(weights, None).read(text.tokens)))
+    found = GraphRunner(tmp_path / "model", spec, native=True).read(
+        text.tokens, text.whole, text.rows
+    )[1]
+    for value, truth in zip(found, first.state.tensors(), strict=False):  # those of layer 0
+        if value.dtype == np.int8:
+            steps = np.abs(value.astype(int) - truth.numpy())
+            assert steps.max() == 1 and (steps > 0).mean() < 0.04
 
 
 def test_library_and_bodies_agree_however_the_text_is_cut(narrow: Path, checkpoint: Path) -> None:

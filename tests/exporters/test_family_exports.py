@@ -15,7 +15,8 @@ from lively import lively_model
 from test_modeling_streaming import IDS
 
 from allmem_exporters import AllMemConfig, ConfigError
-from allmem_exporters.convert.conversion import convert, convert_model
+from allmem_exporters.convert.conversion import convert
+from allmem_exporters.convert.in_memory import convert_model
 from allmem_exporters.errors import ExportError
 from allmem_exporters.finetune.passes import Passes, Shape
 from allmem_exporters.make import make

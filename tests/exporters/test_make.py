@@ -12,7 +12,8 @@ from checkpoints import write_folder, write_gguf
 from click.testing import CliRunner
 from gguf import GGMLQuantizationType as Kind
 
-from allmem_exporters.convert.conversion import convert, open_conversion
+from allmem_exporters.convert.conversion import convert
+from allmem_exporters.convert.opening import open_conversion
 from allmem_exporters.errors import ConfigError, ConversionError, ExportError
 from allmem_exporters.make import make
 from allmem_exporters.model.memory_options import MemoryOptions

@@ -8,7 +8,7 @@ from decoders import DECODERS, decoder, masked_attention_logits, relative_rms
 from transformers import PreTrainedModel
 
 from allmem_exporters import AllMemForCausalLM
-from allmem_exporters.convert.conversion import convert_model
+from allmem_exporters.convert.in_memory import convert_model
 
 MEMORY = {"window": 40, "sinks": 5, "chunk": 16, "mem_width": 16, "cache_dtype": "float32"}
 

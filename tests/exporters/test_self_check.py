@@ -17,8 +17,9 @@ from torch import Tensor
 from allmem_exporters import ConversionError
 from allmem_exporters.commands.convert import convert as command
 from allmem_exporters.convert import self_check
-from allmem_exporters.convert.conversion import convert, open_conversion
+from allmem_exporters.convert.conversion import convert
 from allmem_exporters.convert.converted_weights import ConvertedWeights
+from allmem_exporters.convert.opening import open_conversion
 from allmem_exporters.convert.pretrained_reading import PretrainedReading
 from allmem_exporters.convert.self_check import check_conversion
 from allmem_exporters.make import make

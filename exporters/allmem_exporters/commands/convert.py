@@ -46,7 +46,7 @@ def convert(
     """
     say(f"converting {source}")
     with said_when_ended(f"{out} is as it was before"):
-        from allmem_exporters.convert.conversion import PROVENANCE_FILE
+        from allmem_exporters.convert.checkpoint_folder import PROVENANCE_FILE
         from allmem_exporters.convert.conversion import convert as run
 
         folder = run(

@@ -15,10 +15,8 @@ from allmem_exporters.model.memory_layer import MEMORY, Memory
 from allmem_exporters.model.modeling import AllMemForCausalLM
 from allmem_exporters.model.weights import EMBEDDING, HEAD, Table, decoder_digest, empty_layer
 from allmem_exporters.sources import Source
+from allmem_exporters.sources.fitting import check_fit, exact_type, finite_as
 from allmem_exporters.tensor_reader import Entry
-
-PLAIN = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-"""Types of weights that can be converted."""
 
 
 def check_entries(config: AllMemConfig, entries: Mapping[str, Entry], origin: str) -> list[str]:
@@ -41,41 +39,14 @@ def check_entries(config: AllMemConfig, entries: Mapping[str, Entry], origin: st
     wanted = {name: tuple(p.shape) for name, p in parameters if MEMORY not in name}
     # Old checkpoints keep frequencies, which follow from the sizes.
     used = [name for name in entries if not name.endswith("rotary_emb.inv_freq")]
-    for name in used:
-        entry = entries[name]
-        if name not in wanted:
-            raise ConversionError(
-                f"{origin}: the weight {name} has no place in a {config.backbone} decoder.",
-                "Its config.json does not describe these weights; fetch an intact copy.",
-            )
-        if entry.shape != wanted[name]:
-            raise ConversionError(
-                f"{origin}: the weight {name} has the shape {list(entry.shape)}; the "
-                f"configuration asks for {list(wanted[name])}.",
-                "Fetch an intact copy.",
-            )
-        if entry.dtype not in PLAIN:
-            raise ConversionError(
-                f"{origin}: the weight {name} is {str(entry.dtype).removeprefix('torch.')}, a "
-                "quantized type.",
-                "Convert the unquantized checkpoint.",
-            )
-    tied = config.tie_word_embeddings
-    missing = [n for n in wanted if n not in entries and not (tied and n == HEAD)]
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise ConversionError(
-            f"{origin}: the weight {missing[0]}{more} is missing.", "Fetch an intact copy."
-        )
+    check_fit(
+        {name: entries[name] for name in used},
+        wanted,
+        backbone=config.backbone,
+        origin=origin,
+        may_lack=[HEAD] if config.tie_word_embeddings else [],
+    )
     return used
-
-
-def exact_type(entries: Mapping[str, Entry], used: list[str]) -> torch.dtype:
-    """The narrowest type that holds all the weights exactly."""
-    exact = entries[used[0]].dtype
-    for name in used[1:]:
-        exact = torch.promote_types(exact, entries[name].dtype)
-    return exact
 
 
 def refuse_other_head(origin: str) -> ConversionError:
@@ -155,15 +126,7 @@ class ConvertedWeights:
 
     def _finite(self, name: str, values: Tensor) -> Tensor:
         """Values of the source in the type of the result."""
-        found = values.to(self.dtype)
-        if found.numel() and not all(map(torch.isfinite, torch.aminmax(found))):
-            kind = str(self.dtype).removeprefix("torch.")
-            raise ConversionError(
-                f"{self.source.provenance['name']}: the weight {name} holds a value that is not "
-                f"finite as {kind}.",
-                "Fetch an intact copy, or choose a wider type with --dtype.",
-            )
-        return found
+        return finite_as(values, self.dtype, name, self.source.provenance["name"])
 
     def _compare_head(self, origin: str) -> None:
         for piece in Table(self, EMBEDDING).pieces():

@@ -14,7 +14,8 @@ from allmem_exporters.errors import ConfigError, first_line
 from allmem_exporters.generic.interface import Unsupported
 from allmem_exporters.generic.probe import Probed, probe
 from allmem_exporters.model.checkpoint import GENERIC_TYPE
-from allmem_exporters.model.config import AllMemConfig, check_sizes
+from allmem_exporters.model.config import AllMemConfig
+from allmem_exporters.model.config_bounds import check_sizes
 from allmem_exporters.model.families import Family
 
 _FOLLOWS: Any = None

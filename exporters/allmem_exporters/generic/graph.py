@@ -11,13 +11,14 @@ from transformers import PreTrainedModel
 
 from allmem_exporters.generic.config import GenericConfig
 from allmem_exporters.generic.decoder import BRANCH, GenericDecoder, model_without_values
-from allmem_exporters.generic.matrices import Rows, memory_products, product_of
+from allmem_exporters.generic.matrices import memory_products, product_of
 from allmem_exporters.generic.names import buffers_without_values, tables_of
 from allmem_exporters.model.layers import Cuts
 from allmem_exporters.model.memory_layer import Memory
 from allmem_exporters.model.operators import ttt_memory
 from allmem_exporters.model.weights import ModelWeights
 from allmem_exporters.onnx.step_module import Product, constant, control_of
+from allmem_exporters.quantization.blocks import Matrix
 
 EMBEDDING, HEAD = "embedding", "head"
 """Names of the tables in the graph; the runtime finds the first by it."""
@@ -40,7 +41,7 @@ class GenericGraph(nn.Module):
         assert isinstance(config, GenericConfig)
         model = model_without_values(config)
         tables = tables_of(model)
-        self.matrices: dict[str, Rows] = {}
+        self.matrices: dict[str, Matrix] = {}
         self._fill(model, weights)
         self._put_products(model, weights)
         embedding = f"{tables.embedding}.weight"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 import torch
@@ -11,62 +11,156 @@ from torch import Tensor
 
 from allmem_exporters.generic.decoder import BRANCH
 from allmem_exporters.model.weights import ModelWeights
+from allmem_exporters.quantization.blocks import Matrix
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """The rows of some weights, one weight after the other; see ``Matrix``.
+class Weight:
+    """One weight of a model; see ``Matrix``. Sources of the generic path store no blocks.
 
     Args:
         weights: of the model.
-        parts: names of the weights.
-        sizes: rows of each.
-        columns: of all.
+        name: of the weight.
+        shape: (rows, columns).
         factor: name of a weight that the rows are multiplied by; None for ones.
     """
 
     weights: ModelWeights
-    parts: tuple[str, ...]
-    sizes: tuple[int, ...]
-    columns: int
+    name: str
+    shape: tuple[int, int]
     factor: str | None = None
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(rows, columns)."""
-        return sum(self.sizes), self.columns
 
     def rows(self, first: int, end: int) -> Tensor:
         """Rows ``first`` to ``end - 1`` in float32."""
-        found = []
-        edges = pairwise([0, *accumulate(self.sizes)])
-        for name, (start, stop) in zip(self.parts, edges, strict=True):
-            low, high = max(first, start), min(end, stop)
-            if low < high:
-                found.append(self.weights.rows(name, low - start, high - start).float())
-        wide = torch.cat(found)
+        wide = self.weights.rows(self.name, first, end).float()
         if self.factor is None:
             return wide
         return self.weights.tensor(self.factor).float()[first:end, None] * wide
 
     def block_factors(self, first: int, end: int) -> Tensor | None:
-        """See ``Matrix``; sources of the generic path store no blocks."""
+        """See ``Matrix``."""
         return None
 
 
-def product_of(weights: ModelWeights, name: str, shape: Sequence[int]) -> Rows:
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Several matrices as one; see ``Matrix``.
+
+    Args:
+        parts: that are joined.
+        axis: 0 where their rows follow each other, for products of one input; 1 where their
+            columns do, for products that are added.
+    """
+
+    parts: tuple[Matrix, ...]
+    axis: int = 0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        rows, columns = zip(*(part.shape for part in self.parts), strict=True)
+        return (rows[0], sum(columns)) if self.axis else (sum(rows), columns[0])
+
+    def rows(self, first: int, end: int) -> Tensor:
+        """Rows ``first`` to ``end - 1`` in float32."""
+        if self.axis:
+            return torch.cat([part.rows(first, end) for part in self.parts], dim=1)
+        found = []
+        for part, (start, stop) in zip(self.parts, _edges(self), strict=True):
+            low, high = max(first, start), min(end, stop)
+            if low < high:
+                found.append(part.rows(low - start, high - start))
+        return torch.cat(found)
+
+    def block_factors(self, first: int, end: int) -> Tensor | None:
+        """See ``Matrix``."""
+        return None
+
+
+def _edges(matrix: Joined) -> Iterator[tuple[int, int]]:
+    """Where each part begins and ends along the axis."""
+    sizes = (part.shape[matrix.axis] for part in matrix.parts)
+    return pairwise([0, *accumulate(sizes)])
+
+
+@dataclass(frozen=True, slots=True)
+class Reordered:
+    """A matrix whose rows come in another order; see ``Matrix``.
+
+    Args:
+        matrix: the other one.
+        order: for each row its place there.
+    """
+
+    matrix: Matrix
+    order: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        return self.matrix.shape
+
+    def rows(self, first: int, end: int) -> Tensor:
+        """Rows ``first`` to ``end - 1`` in float32."""
+        found, start = [], first
+        for at in range(first + 1, end + 1):
+            if at == end or self.order[at] != self.order[at - 1] + 1:
+                found.append(self.matrix.rows(self.order[start], self.order[at - 1] + 1))
+                start = at
+        return torch.cat(found)
+
+    def block_factors(self, first: int, end: int) -> Tensor | None:
+        """See ``Matrix``."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a weight stands in a matrix.
+
+    Args:
+        weight: of the model.
+        rows: of the matrix, those of the weight one after the other.
+        column: of the matrix at which it begins.
+    """
+
+    weight: Weight
+    rows: Tensor
+    column: int
+
+    def out_of(self, matrix: Tensor) -> Tensor:
+        """The weight, of all values of the matrix."""
+        end = self.column + self.weight.shape[1]
+        return matrix[self.rows, self.column : end]
+
+
+def weights_in(matrix: Matrix) -> Iterator[Placed]:
+    """The weights that a matrix of this file is made of."""
+    if isinstance(matrix, Weight):
+        yield Placed(matrix, torch.arange(matrix.shape[0]), 0)
+    elif isinstance(matrix, Reordered):
+        places = torch.tensor(matrix.order).argsort()
+        for one in weights_in(matrix.matrix):
+            yield replace(one, rows=places[one.rows])
+    else:
+        assert isinstance(matrix, Joined)
+        for part, (start, _) in zip(matrix.parts, _edges(matrix), strict=True):
+            for one in weights_in(part):
+                if matrix.axis:
+                    yield replace(one, column=one.column + start)
+                else:
+                    yield replace(one, rows=one.rows + start)
+
+
+def product_of(weights: ModelWeights, name: str, shape: Sequence[int]) -> Weight:
     """One weight [rows, columns]."""
-    return Rows(weights, (name,), (shape[0],), shape[1])
+    return Weight(weights, name, (shape[0], shape[1]))
 
 
-def memory_products(weights: ModelWeights, path: str) -> dict[str, Rows]:
+def memory_products(weights: ModelWeights, path: str) -> dict[str, Matrix]:
     """Of the memory in an attention: what makes queries, keys and values, and what is added."""
     config, own = weights.config, f"{path}.{BRANCH}"
     width, size = config.mem_width, config.hidden_size
-    names = tuple(f"{own}.{part}_proj.weight" for part in "qkv")
-    return {
-        f"{own}.project.weight": Rows(weights, names, (width,) * 3, size),
-        f"{own}.back.weight": Rows(
-            weights, (f"{own}.o_proj.weight",), (size,), width, f"{own}.alpha"
-        ),
-    }
+    parts = (Weight(weights, f"{own}.{part}_proj.weight", (width, size)) for part in "qkv")
+    back = Weight(weights, f"{own}.o_proj.weight", (size, width), f"{own}.alpha")
+    return {f"{own}.project.weight": Joined(tuple(parts)), f"{own}.back.weight": back}

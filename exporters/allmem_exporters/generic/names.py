@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from allmem_exporters.errors import ConversionError
 from allmem_exporters.generic.config import GenericConfig
 from allmem_exporters.generic.decoder import model_without_values
 from allmem_exporters.model.memory_layer import MEMORY
+from allmem_exporters.sources.fitting import check_fit
 from allmem_exporters.tensor_reader import Entry
 
 
@@ -78,30 +78,11 @@ def check_names(config: GenericConfig, entries: Mapping[str, Entry], origin: str
                r"(^|\.)inv_freq$"]  # fmt: skip
     buffers = {name for name, _ in model.named_buffers()}
     wanted = {n: s for n, s in weight_shapes(config).items() if MEMORY not in n}
-    for name, entry in entries.items():
-        if name not in wanted:
-            tied = tables.tied and name == f"{tables.head}.weight"
-            if tied or name in buffers or any(re.search(one, name) for one in ignored):
-                continue
-            raise ConversionError(
-                f"{origin}: the weight {name} has no place in a {config.backbone} decoder.",
-                "Its config.json does not describe these weights; fetch an intact copy.",
-            )
-        if entry.shape != wanted[name]:
-            raise ConversionError(
-                f"{origin}: the weight {name} has the shape {list(entry.shape)}; the "
-                f"configuration asks for {list(wanted[name])}.",
-                "Fetch an intact copy.",
-            )
-        if not entry.dtype.is_floating_point or entry.dtype.itemsize < 2:
-            raise ConversionError(
-                f"{origin}: the weight {name} is {str(entry.dtype).removeprefix('torch.')}, a "
-                "quantized type.",
-                "Convert the unquantized checkpoint.",
-            )
-    if missing := [name for name in wanted if name not in entries]:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise ConversionError(
-            f"{origin}: the weight {missing[0]}{more} is missing.", "Fetch an intact copy."
-        )
+
+    def is_ignored(name: str) -> bool:
+        tied = tables.tied and name == f"{tables.head}.weight"
+        return tied or name in buffers or any(re.search(one, name) for one in ignored)
+
+    used = {n: one for n, one in entries.items() if n in wanted or not is_ignored(n)}
+    check_fit(used, wanted, backbone=config.backbone, origin=origin)
     return list(wanted)

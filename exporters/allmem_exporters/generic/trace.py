@@ -12,17 +12,18 @@ from onnx_ir.passes.common import DeduplicateInitializersPass
 
 from allmem_exporters.generic.config import GenericConfig
 from allmem_exporters.generic.graph import GenericGraph
-from allmem_exporters.generic.matrices import Rows
-from allmem_exporters.generic.simplify import drop_idle
+from allmem_exporters.generic.passes import shorten
+from allmem_exporters.generic.passes.idle import drop_idle
 from allmem_exporters.model.weights import ModelWeights
 from allmem_exporters.onnx.attention_function import attention_function
 from allmem_exporters.onnx.program import finish, memory_body, program
+from allmem_exporters.quantization.blocks import Matrix
 from allmem_ops.schema import DOMAIN, SLIDING_WINDOW_ATTENTION
 
 _PREFIX = "decoder.model."
 
 
-def trace_generic(weights: ModelWeights) -> tuple[ir.Model, dict[str, Rows]]:
+def trace_generic(weights: ModelWeights) -> tuple[ir.Model, dict[str, Matrix]]:
     """Trace one step of a model.
 
     Args:
@@ -39,11 +40,12 @@ def trace_generic(weights: ModelWeights) -> tuple[ir.Model, dict[str, Rows]]:
     drop_idle(traced)
     _rename(traced, graph.tables)
     DeduplicateInitializersPass()(traced)
+    matrices = {graph.tables.get(name, name): one for name, one in graph.matrices.items()}
+    matrices = shorten(traced, matrices, [site.path for site in config.probed.sites])
     finish(traced)
     for function in (*_attention_bodies(traced, graph, config), memory_body(config, "float32")):
         traced.functions[function.identifier()] = function
     traced.opset_imports[DOMAIN] = 1
-    matrices = {graph.tables.get(name, name): one for name, one in graph.matrices.items()}
     return traced, matrices
 
 

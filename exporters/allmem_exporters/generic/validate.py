@@ -19,10 +19,8 @@ from transformers import PreTrainedModel
 
 from allmem_exporters.generic.config import GenericConfig
 from allmem_exporters.generic.decoder import BRANCH, GenericDecoder, model_without_values
-from allmem_exporters.generic.graph import EMBEDDING, HEAD
-from allmem_exporters.generic.matrices import Rows
+from allmem_exporters.generic.matrices import weights_in
 from allmem_exporters.generic.names import buffers_without_values, tables_of
-from allmem_exporters.model.memory_layer import Memory
 from allmem_exporters.model.state import AllMemState, state_spec
 from allmem_exporters.model.weights import ModelWeights
 from allmem_exporters.onnx.agreement import Agreement, Comparison
@@ -30,6 +28,7 @@ from allmem_exporters.onnx.graph_runner import Cuts, GraphRunner, open_session
 from allmem_exporters.onnx.layer_check import ROUNDED_INPUTS_TOLERANCE
 from allmem_exporters.onnx.sample_text import SampleText, draw
 from allmem_exporters.onnx.validate import TOLERANCE
+from allmem_exporters.quantization.blocks import Matrix
 from allmem_exporters.quantization.formats import widen_inputs
 from allmem_exporters.quantization.stored_format import StoredFormat, StoredMatrix
 from allmem_exporters.quantization.stored_weights import StoredWeights
@@ -40,7 +39,7 @@ from allmem_runtime.spec import GRAPH_FILE, present_name
 def validate_generic(
     folder: Path,
     weights: ModelWeights,
-    matrices: Mapping[str, Rows],
+    matrices: Mapping[str, Matrix],
     stored: Mapping[str, StoredMatrix] | None,
     stored_as: StoredFormat,
     *,
@@ -127,23 +126,27 @@ def _read(
 def _model(
     weights: ModelWeights,
     config: GenericConfig,
-    matrices: Mapping[str, Rows],
+    matrices: Mapping[str, Matrix],
     taken: StoredWeights | None,
 ) -> PreTrainedModel:
     """The model with its weights, or with those that are stored in their place."""
     model = model_without_values(config)
     tables = tables_of(model)
-    tables_stored = {f"{tables.embedding}.weight": EMBEDDING, f"{tables.head}.weight": HEAD}
+    places = {
+        placed.weight.name: (own, placed)
+        for own, matrix in matrices.items()
+        for placed in weights_in(matrix)
+    }
+    latest: dict[str, Tensor] = {}
 
     def values(name: str) -> Tensor:
-        own = tables_stored.get(name, name)
-        if taken is None or own not in matrices:
+        if taken is None or name not in places:
             return weights.tensor(name).float().clone()
-        return as_stored(own)
-
-    def as_stored(own: str) -> Tensor:
-        assert taken is not None
-        return taken.table_rows(own, matrices[own], 0, matrices[own].shape[0])
+        own, placed = places[name]
+        if own not in latest:  # parts of a matrix follow each other
+            latest.clear()
+            latest[own] = taken.table_rows(own, matrices[own], 0, matrices[own].shape[0])
+        return placed.out_of(latest[own])
 
     tied = f"{tables.head}.weight" if tables.tied else None
     for name, _ in list(model.named_parameters(remove_duplicate=False)):
@@ -154,18 +157,9 @@ def _model(
     for name in buffers_without_values(model):
         owner, _, leaf = name.rpartition(".")
         model.get_submodule(owner)._buffers[leaf] = weights.tensor(name).float()
-    for site in config.probed.sites:
-        own = f"{site.path}.{BRANCH}"
-        if taken is not None:
-            memory = model.get_submodule(own)
-            assert isinstance(memory, Memory)
-            parts = as_stored(f"{own}.project.weight").chunk(3)
-            for part, module in zip(
-                parts, (memory.q_proj, memory.k_proj, memory.v_proj), strict=True
-            ):
-                module.weight.copy_(part)
-            memory.o_proj.weight.copy_(as_stored(f"{own}.back.weight"))
-            memory.alpha.fill_(1.0)
+    if taken is not None:  # it is part of what is stored
+        for site in config.probed.sites:
+            model.get_submodule(f"{site.path}.{BRANCH}").get_parameter("alpha").fill_(1.0)
     return model
 
 

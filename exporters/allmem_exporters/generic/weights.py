@@ -10,17 +10,16 @@ import torch
 from torch import Tensor
 
 from allmem_exporters.ablation.memory_ablation import SILENCED_RATE
-from allmem_exporters.errors import ConversionError
 from allmem_exporters.generic.config import GenericConfig
 from allmem_exporters.generic.names import check_names, weight_shapes
-from allmem_exporters.local_files import json_in, weight_files
-from allmem_exporters.model.checkpoint import GENERIC_TYPE, CheckpointWeights, read_config
+from allmem_exporters.local_files import json_in
+from allmem_exporters.model.checkpoint import GENERIC_TYPE, CheckpointWeights
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.model.initialize import initialize_memory
 from allmem_exporters.model.memory_layer import MEMORY, Memory
 from allmem_exporters.model.weights import ModelWeights
 from allmem_exporters.sources import Source
-from allmem_exporters.tensor_reader import TensorFile
+from allmem_exporters.sources.fitting import exact_type, finite_as
 
 
 class GenericConverted:
@@ -45,10 +44,7 @@ class GenericConverted:
         used = check_names(config, source.entries, source.provenance["name"])
         self.config: AllMemConfig = config
         self.source, self._seed = source, seed
-        exact = source.entries[used[0]].dtype
-        for name in used[1:]:
-            exact = torch.promote_types(exact, source.entries[name].dtype)
-        self.dtype = config.dtype = dtype or exact
+        self.dtype = config.dtype = dtype or exact_type(source.entries, used)
         self._layers = {site.path: at for at, site in enumerate(config.probed.sites)}
         self._latest: tuple[str, dict[str, Tensor]] = ("", {})
 
@@ -69,15 +65,7 @@ class GenericConverted:
         return None
 
     def _finite(self, name: str, values: Tensor) -> Tensor:
-        found = values.to(self.dtype)
-        if not bool(found.isfinite().all()):
-            kind = str(self.dtype).removeprefix("torch.")
-            raise ConversionError(
-                f"{self.source.provenance['name']}: the weight {name} holds a value that is not "
-                f"finite as {kind}.",
-                "Fetch an intact copy, or choose a wider type with --dtype.",
-            )
-        return found
+        return finite_as(values, self.dtype, name, self.source.provenance["name"])
 
     def _memory(self, name: str) -> Tensor:
         path, inner = name.split(MEMORY)
@@ -89,51 +77,16 @@ class GenericConverted:
         return self._latest[1][inner]
 
 
-class GenericCheckpoint:
-    """The weights of a checkpoint, read from its files one at a time.
+class GenericCheckpoint(CheckpointWeights):
+    """The same of a model on the generic path."""
 
-    Args:
-        folder: of the checkpoint.
-        changes: fields of the configuration to set otherwise.
+    config_class = GenericConfig
 
-    Raises:
-        ConversionError: it is missing, damaged, of another kind, or lacks a weight.
-        ConfigError: its configuration or a change is not allowed.
-    """
-
-    def __init__(self, folder: Path, **changes: Any) -> None:
-        config = read_config(folder, GenericConfig, **changes)
-        assert isinstance(config, GenericConfig)
-        self.config: AllMemConfig = config
-        _ = config.probed  # refuses by name what transformers' code cannot run
-        wanted = weight_shapes(config)
-        self._files: dict[str, TensorFile] = {}
-        for path in weight_files(folder):
-            file = TensorFile(path)
-            for name, entry in file.entries.items():
-                if name not in wanted or entry.shape != wanted[name]:
-                    raise ConversionError(
-                        f"{path}: the weight {name} {list(entry.shape)} has no place here.",
-                        "Convert its source again.",
-                    )
-                self._files[name] = file
-        if missing := sorted(wanted.keys() - self._files.keys()):
-            raise ConversionError(
-                f"{folder} lacks the weight {missing[0]}.",
-                "Make one with `allmem convert SOURCE CHECKPOINT`.",
-            )
-
-    def tensor(self, name: str) -> Tensor:
-        """See ``ModelWeights``."""
-        return self._files[name].tensor(name)
-
-    def rows(self, name: str, first: int, end: int) -> Tensor:
-        """See ``ModelWeights``."""
-        return self._files[name].rows(name, first, end)
-
-    def factors(self, name: str, first: int, end: int) -> Tensor | None:
-        """See ``ModelWeights``."""
-        return None
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """See ``CheckpointWeights``."""
+        assert isinstance(self.config, GenericConfig)
+        _ = self.config.probed  # refuses by name what transformers' code cannot run
+        return weight_shapes(self.config)
 
 
 def open_weights(folder: Path, **changes: Any) -> ModelWeights:

@@ -6,7 +6,7 @@ It is read as data: nothing of it reaches a loader that could run code or fetch 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -108,11 +108,16 @@ class CheckpointWeights:
         ConfigError: its configuration or a change is not allowed.
     """
 
+    config_class: ClassVar[type[AllMemConfig]] = AllMemConfig
+
     def __init__(self, folder: Path, **changes: Any) -> None:
-        self.config = read_config(folder, **changes)
+        self.config = read_config(folder, self.config_class, **changes)
+        self._files = _places(self.shapes(), folder, tied=self.config.tie_word_embeddings)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of all weights of the model, by name."""
         with torch.device("meta"):
-            model = AllMemForCausalLM(self.config)
-        self._files = _places(model, folder)
+            return _shapes(AllMemForCausalLM(self.config))
 
     def tensor(self, name: str) -> Tensor:
         """See ``ModelWeights``."""
@@ -129,22 +134,30 @@ class CheckpointWeights:
 
 def _load(model: AllMemForCausalLM, folder: Path, dtype: torch.dtype) -> None:
     """Put the weights of a folder into a model that has none."""
-    for name, file in _places(model, folder).items():
+    tied = model.config.tie_word_embeddings
+    for name, file in _places(_shapes(model), folder, tied=tied).items():
         owner, _, leaf = name.rpartition(".")
         parameter = nn.Parameter(file.tensor(name).to(dtype))
         setattr(model.get_submodule(owner), leaf, parameter)
 
 
-def _places(model: AllMemForCausalLM, folder: Path) -> dict[str, TensorFile]:
-    """The file of each weight; all of them are there and have the model's shapes."""
-    wanted = dict(model.named_parameters(remove_duplicate=False))
-    if model.config.tie_word_embeddings:
+def _shapes(model: AllMemForCausalLM) -> dict[str, tuple[int, ...]]:
+    parameters = model.named_parameters(remove_duplicate=False)
+    return {name: tuple(parameter.shape) for name, parameter in parameters}
+
+
+def _places(
+    shapes: dict[str, tuple[int, ...]], folder: Path, *, tied: bool
+) -> dict[str, TensorFile]:
+    """The file of each weight; all of them are there and have these shapes."""
+    wanted = dict(shapes)
+    if tied:
         wanted.pop(_HEAD, None)
     places: dict[str, TensorFile] = {}
     for path in weight_files(folder):
         file = TensorFile(path)
         for name, entry in file.entries.items():
-            if name == _HEAD and model.config.tie_word_embeddings:
+            if name == _HEAD and tied:
                 continue
             _check(name, entry, wanted.pop(name, None), path)
             places[name] = file
@@ -153,12 +166,12 @@ def _places(model: AllMemForCausalLM, folder: Path) -> dict[str, TensorFile]:
     return places
 
 
-def _check(name: str, entry: Entry, place: nn.Parameter | None, file: Path) -> None:
+def _check(name: str, entry: Entry, place: tuple[int, ...] | None, file: Path) -> None:
     if place is None:
         raise ConversionError(f"{file}: the weight {name} has no place in this model.", _AGAIN)
-    if entry.shape != tuple(place.shape) or not entry.dtype.is_floating_point:
+    if entry.shape != place or not entry.dtype.is_floating_point:
         raise ConversionError(
             f"{file}: the weight {name} is {entry.dtype} {list(entry.shape)}; its config.json "
-            f"asks for numbers of {list(place.shape)}.",
+            f"asks for numbers of {list(place)}.",
             _AGAIN,
         )

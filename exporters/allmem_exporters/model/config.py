@@ -1,119 +1,22 @@
-"""AllMemConfig: the decoder's sizes and the memory's options, checked when they are set.
+"""AllMemConfig: the decoder's sizes and the memory's options, and what follows from them.
 
-It knows which values are allowed; it does not know what the operators do with them.
+Which values are allowed, ``config_bounds`` and ``config_relations`` say; they are checked when they
+are set.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 from typing import Any, ClassVar
 
 from transformers import AutoConfig, PretrainedConfig
 
-from allmem_exporters.errors import ConfigError
+from allmem_exporters.model.config_bounds import check_fields, check_whole, refuse_misspelt
+from allmem_exporters.model.config_relations import check_relations, check_windows
 from allmem_exporters.model.families import FAMILIES, Family
-from allmem_exporters.model.memory_options import MemoryOptions
-from allmem_exporters.model.rope_options import FACTORS, LAYER_KINDS, check_rope
-from allmem_runtime.config import BOUNDS
-from allmem_runtime.options import declared_options
-from allmem_runtime.strict_json import is_number, is_whole
-
-ACTIVATIONS = ("silu", "gelu", "gelu_pytorch_tanh", "relu")
-
-_OURS = ("mem_", "sink", "window", "chunk", "lr_", "conv_", "inner_", "norm_s", "grad_at", "grad_c",
-         "theta_", "qk_", "v_norm", "out_", "cache_", "backbone")  # fmt: skip
-"""Prefixes that belong to this project: an unknown key that starts so is a misspelling."""
-
-
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "backbone": tuple(FAMILIES),
-    "hidden_act": ACTIVATIONS,
-    **{o.name: o.declared.choices for o in declared_options(MemoryOptions) if o.declared.choices},
-}
-
-_WHOLE: dict[str, tuple[int, int]] = {
-    "vocab_size": BOUNDS["vocab_size"],
-    "hidden_size": BOUNDS["hidden_size"],
-    "intermediate_size": BOUNDS["intermediate_size"],
-    "num_hidden_layers": BOUNDS["layers"],
-    "num_attention_heads": BOUNDS["query_heads"],
-    "num_key_value_heads": BOUNDS["kv_heads"],
-    "head_dim": BOUNDS["head_dim"],
-    "max_position_embeddings": BOUNDS["trained_context"],
-    "mem_width": BOUNDS["memory.width"],
-    "mem_heads": BOUNDS["memory.heads"],
-    "conv_kernel": BOUNDS["memory.kernel"],
-    "window": BOUNDS["window"],
-    "sinks": BOUNDS["sinks"],
-    "chunk": BOUNDS["chunk"],
-}
-
-_FROM_OTHERS = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
-                "num_attention_heads", "num_key_value_heads", "head_dim",
-                "max_position_embeddings")  # fmt: skip
-"""Sizes that a pretrained model's configuration gives under the same names."""
-
-_SCALES = (1e-6, 1e6)
-_NUMBERS: dict[str, tuple[float, float]] = {
-    "rms_norm_eps": (1e-12, 1e-2),
-    "initializer_range": (0.0, 1.0),
-    "mem_hidden_mult": (0.0, 64.0),
-    "mem_epsilon": (1e-12, 1e-2),
-    "lr_init": (1e-8, 10.0),
-    "theta_rel": (0.0, 1e6),
-    "embedding_scale": _SCALES,
-    "attention_scale": _SCALES,
-    "residual_scale": _SCALES,
-    "logits_scale": _SCALES,
-    "attention_softcap": _SCALES,
-    "logits_softcap": _SCALES,
-}
-_MAY_BE_NONE = ("attention_scale", "attention_softcap", "logits_softcap")
+from allmem_exporters.model.rope_options import check_rope, rotary_dim
 
 _FOLLOWS: Any = None
 """Default of a size that follows from others: it is filled in at once, so nobody reads the None."""
-
-_FLAGS = ("attention_bias", "mlp_bias", "tie_word_embeddings", "mem_residual", "out_norm")
-
-
-def check_whole(key: str, value: object) -> None:
-    """Refuse a size that is no integer within its bounds.
-
-    Raises:
-        ConfigError: names the key, the value and what is allowed.
-    """
-    low, high = _WHOLE[key]
-    if not is_whole(value, low, high):
-        raise ConfigError(f"{key} is {value!r}; it must be an integer {low} to {high}.")
-
-
-def check_sizes(settings: dict[str, Any]) -> None:
-    """Check the sizes and the rope in a configuration that transformers is to read.
-
-    Some of its classes make lists as long as a size says.
-
-    Args:
-        settings: its keys and values; what is left out or null is for its class to fill in.
-
-    Raises:
-        ConfigError: names the key, the value and what is allowed.
-    """
-    for key in _FROM_OTHERS:
-        if settings.get(key) is not None:
-            check_whole(key, settings[key])
-    for key in ("rope_parameters", "rope_scaling"):
-        rope = settings.get(key)
-        if isinstance(rope, dict) and LAYER_KINDS & rope.keys():
-            for kind in sorted(LAYER_KINDS & rope.keys()):
-                check_rope(rope[kind], f"{key}.{kind}")
-        else:
-            check_rope(rope, key)
-
-
-def rotary_dim(config: AllMemConfig, rope: dict[str, Any] | None) -> int:
-    """Coordinates of a head that a rope of these settings rotates."""
-    return int(config.head_dim * (rope or {}).get("partial_rotary_factor", 1.0))
 
 
 def default_memory_width(heads: int) -> int:
@@ -211,20 +114,20 @@ class AllMemConfig(PretrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Fill in what follows from other fields, then check everything."""
-        self._reject_misspelt(kwargs)
+        refuse_misspelt(self, kwargs)
         for key in ("num_hidden_layers", "num_attention_heads", "hidden_size"):
-            self._whole(key)
+            check_whole(key, getattr(self, key))
         if self.num_key_value_heads is None:
             self.num_key_value_heads = self.num_attention_heads
-        self._whole("num_key_value_heads")
+        check_whole("num_key_value_heads", self.num_key_value_heads)
         if self.head_dim is None:
             self.head_dim = self.hidden_size // self.num_attention_heads
         if self.windows is not None:
-            self._check_windows()
+            check_windows(self)
             self.window = max(max(layer) for layer in self.windows)
         if self.mem_heads is None:
             self.mem_heads = self.num_key_value_heads
-        self._whole("mem_heads")
+        check_whole("mem_heads", self.mem_heads)
         if self.mem_width is None:
             self.mem_width = default_memory_width(self.mem_heads)
         check_rope(self.rope_parameters)
@@ -233,161 +136,19 @@ class AllMemConfig(PretrainedConfig):
         super().__post_init__(**kwargs)
         self.check()
 
-    def _reject_misspelt(self, unknown: dict[str, Any]) -> None:
-        fields = [field.name for field in dataclasses.fields(self)]
-        for key, value in unknown.items():
-            close = difflib.get_close_matches(key, fields, n=1, cutoff=0.85)
-            if close or key.startswith(_OURS):
-                advice = f"did you mean {close[0]!r}?" if close else "AllMemConfig lists them."
-                raise ConfigError(f"Unknown model option {key!r} (value {value!r});", advice)
-
-    def _whole(self, key: str) -> None:
-        check_whole(key, getattr(self, key))
-
-    def _check_windows(self) -> None:
-        low, high = _WHOLE["window"]
-        layers, heads = self.num_hidden_layers, self.num_key_value_heads
-        fits = isinstance(self.windows, list) and len(self.windows) == layers
-        for layer in self.windows if fits and self.windows else ():
-            fits &= isinstance(layer, list) and len(layer) == heads
-            fits = fits and all(type(window) is int and low <= window <= high for window in layer)
-        if not fits:
-            raise ConfigError(
-                f"windows must be {heads} integers of {low} to {high} for each of {layers} layers, "
-                "one for each key/value head."
-            )
-
     def check(self) -> None:
         """Check every field and the relations between them.
 
         Raises:
             ConfigError: names the key, the value and what is allowed.
         """
-        for key, choices in _CHOICES.items():
-            if key == "backbone" and self.any_backbone:
-                continue
-            value = getattr(self, key)
-            if value not in choices:
-                raise ConfigError(f"{key} is {value!r}; allowed: {', '.join(choices)}.")
-        for key in _WHOLE:
-            self._whole(key)
-        for key, (low, high) in _NUMBERS.items():
-            value = getattr(self, key)
-            if value is None and key in _MAY_BE_NONE:
-                continue
-            if not is_number(value, low, high):
-                raise ConfigError(f"{key} is {value!r}; it must be a number {low:g} to {high:g}.")
-        for key in _FLAGS:
-            if not isinstance(getattr(self, key), bool):
-                raise ConfigError(f"{key} is {getattr(self, key)!r}; it must be true or false.")
-        for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
-            value = getattr(self, key)
-            several = value if key == "eos_token_id" and isinstance(value, list) else [value]
-            if len(several) > 64 or not all(v is None or is_whole(v, -1, 1 << 32) for v in several):
-                raise ConfigError(f"{key} is {value!r}; it must be a token's id.")
-        self._check_relations()
-        self._check_rope()
-
-    def _check_relations(self) -> None:
-        if self.num_attention_heads % self.num_key_value_heads:
-            raise ConfigError(
-                f"num_attention_heads is {self.num_attention_heads}; it must be a multiple of "
-                f"num_key_value_heads, {self.num_key_value_heads}."
-            )
-        if self.mem_width % self.mem_heads:
-            raise ConfigError(
-                f"mem_width is {self.mem_width}; it must be a multiple of mem_heads, "
-                f"{self.mem_heads}."
-            )
-        if self.mem_hidden < 1:
-            raise ConfigError(
-                f"mem_hidden_mult is {self.mem_hidden_mult}; with heads of {self.mem_head_dim} it "
-                "leaves the memory no hidden units."
-            )
-        if self.mem_hidden > (most := BOUNDS["memory.hidden"][1]):
-            raise ConfigError(
-                f"mem_hidden_mult is {self.mem_hidden_mult}; it gives the memory "
-                f"{self.mem_hidden} hidden units, and {most} are allowed."
-            )
-        if self.windows is not None:
-            self._check_windows()
-        if self.chunk > self.shortest_window:
-            raise ConfigError(
-                f"chunk is {self.chunk}; it must be at most window, {self.shortest_window}, or "
-                "some tokens would be seen neither by the window nor by the memory."
-            )
-        if self.family.input_bias and self.attention_bias:
-            raise ConfigError(
-                f"attention_bias is True; a {self.backbone} decoder always has biases on queries, "
-                "keys and values and never on the output, so it must be false."
-            )
-        if self.mlp_bias and not self.family.mlp_bias:
-            raise ConfigError(f"mlp_bias is True; a {self.backbone} decoder has no such biases.")
-        last = self.num_hidden_layers - 1
-        for key in ("unrotated_layers", "local_layers"):
-            layers = getattr(self, key)
-            if layers is not None and not (
-                isinstance(layers, list) and all(is_whole(layer, 0, last) for layer in layers)
-            ):
-                raise ConfigError(f"{key} is {layers!r}; it must list layers 0 to {last}.")
-        self._check_local()
-        if self.trained_window is not None:
-            low, high = 1, BOUNDS["trained_context"][1]
-            if not is_whole(self.trained_window, low, high):
-                raise ConfigError(
-                    f"trained_window is {self.trained_window!r}; it must be an integer {low} to "
-                    f"{high}."
-                )
-            if self.window > self.trained_window:
-                raise ConfigError(
-                    f"window is {self.window}; the model was trained with a window of "
-                    f"{self.trained_window}, so it must be at most that."
-                )
-
-    def _check_local(self) -> None:
-        if (self.local_layers is None) != (self.local_window is None):
-            raise ConfigError("local_layers and local_window go together; one is missing.")
-        if self.local_window is None:
-            return
-        low, high = _WHOLE["window"]
-        if not is_whole(self.local_window, low, high):
-            raise ConfigError(
-                f"local_window is {self.local_window!r}; it must be an integer {low} to {high}."
-            )
-        if self.windows is not None:
-            raise ConfigError(
-                "windows do not go with local_layers, which keep the window they were trained with."
-            )
-        if self.local_rope_parameters is not None:
-            check_rope(self.local_rope_parameters, "local_rope_parameters")
-            if rotary_dim(self, self.local_rope_parameters) != self.rotary_dim:
-                raise ConfigError(
-                    "local_rope_parameters.partial_rotary_factor differs from that of "
-                    "rope_parameters."
-                )
-
-    def _check_rope(self) -> None:
-        rope = self.rope_parameters or {}
-        check_rope(rope)
-        if self.unrotated_layers and rope.get("rope_type") == "yarn":
-            raise ConfigError("unrotated_layers do not go with a rope of the kind 'yarn'.")
-        factor = rope.get("partial_rotary_factor", 1.0)
-        if not 0.0 < factor <= 1.0 or int(self.head_dim * factor) % 2 or self.rotary_dim < 2:
-            raise ConfigError(
-                f"rope_parameters.partial_rotary_factor is {factor!r}; of head_dim {self.head_dim} "
-                "it must select an even number of at least 2 coordinates."
-            )
-        factors = rope.get(FACTORS)
-        if factors is not None and len(factors) != self.rotary_dim // 2:
-            raise ConfigError(
-                f"rope_parameters.{FACTORS} has {len(factors)} numbers; there must be one for each "
-                f"of {self.rotary_dim // 2} rotated pairs."
-            )
+        check_fields(self)
+        check_relations(self)
 
     @property
     def rotary_dim(self) -> int:
         """Coordinates of a head that are rotated."""
-        return rotary_dim(self, self.rope_parameters)
+        return rotary_dim(self.head_dim, self.rope_parameters)
 
     @property
     def mem_head_dim(self) -> int:

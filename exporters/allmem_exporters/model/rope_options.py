@@ -81,3 +81,8 @@ def _check_factors(factors: Any, name: str) -> None:
     fits = isinstance(factors, list) and 1 <= len(factors) <= high
     if not fits or not all(is_number(factor, 1e-6, 1e6) for factor in factors):
         raise ConfigError(f"{name} must be a list of 1 to {high} numbers from 1e-06 to 1e+06.")
+
+
+def rotary_dim(head_dim: int, rope: dict[str, Any] | None) -> int:
+    """Coordinates of a head that a rope of these settings rotates."""
+    return int(head_dim * (rope or {}).get("partial_rotary_factor", 1.0))

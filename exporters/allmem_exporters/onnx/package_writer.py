@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -12,6 +13,7 @@ import onnx_ir as ir
 from allmem_exporters.errors import ExportError
 from allmem_exporters.local_files import file_in, json_in
 from allmem_exporters.model.config import AllMemConfig
+from allmem_exporters.onnx.capture import captured
 from allmem_exporters.onnx.operator_versions import operator_versions
 from allmem_exporters.quantization.formats import finish_file
 from allmem_exporters.texts_trial import end_tokens
@@ -115,6 +117,7 @@ def write_folder(
         used = {node.op_type for node in model.graph if node.domain == DOMAIN}
         operators = operator_versions(config, used)
         manifest = _manifest(config, checkpoint, folder, storage, activations, decoder, operators)
+        manifest = replace(manifest, captured=captured(model.graph, config.backbone))
         # What opening would refuse is not published.
         manifest = Manifest.from_json(manifest.to_json(), str(checkpoint))
         embed_manifest(folder / GRAPH_FILE, manifest)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from allmem_exporters.errors import ConversionError
-from allmem_exporters.model.config import ACTIVATIONS
+from allmem_exporters.model.config_bounds import ACTIVATIONS
 from allmem_exporters.model.families import FAMILIES
 from allmem_exporters.model.rope_options import FACTORS, LAYER_KINDS, ROPE_KINDS
 from allmem_exporters.sources.config_fields import unknown_field, unknown_rope_setting
