@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 from collections.abc import Iterator
 from typing import BinaryIO
 
 from allmem_runtime.documents.kinds import HEAD_BYTES, kind_of
-from allmem_runtime.documents.parts import Budget, Chapter, Note, Page, Part, Refused, Text
+from allmem_runtime.documents.parts import Budget, Chapter, Note, Page, Part, Refused, Text, reader
 from allmem_runtime.errors import SourceError
 from allmem_runtime.text.encodings import UTF_8, Survey, transcoded
 from allmem_runtime.text.kinds import check_controls, check_kind
@@ -73,8 +72,7 @@ def parts_of(file: BinaryIO, name: str, budget: Budget, depth: int) -> Iterator[
         return
     if depth >= MOST_DEPTH:
         raise Refused(f"is {kind.name}, more than {MOST_DEPTH} deep")
-    reader = importlib.import_module(f"allmem_runtime.documents.{kind.module}")
-    yield from reader.extract(file, name, budget, depth)
+    yield from reader(kind.module)(file, name, budget, depth)
 
 
 def _plain(file: BinaryIO, name: str) -> Iterator[Part]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import sys
@@ -10,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from allmem_runtime.documents.cleaning import cleaned
-from allmem_runtime.documents.parts import Budget, Chapter, Note, Page, Part, Refused, Text
+from allmem_runtime.documents.parts import Budget, Chapter, Note, Page, Part, Refused, Text, reader
 from allmem_runtime.text.limits import Limits
 
 PIECE = 1 << 15
@@ -43,9 +42,8 @@ def tell(task: dict[str, Any], file: BinaryIO, say: Callable[[dict[str, Any]], N
         say: told each part, and at last that it ended, or why it did not.
     """
     try:
-        reader = importlib.import_module(f"allmem_runtime.documents.{task['module']}")
         budget = Budget(task["most"])
-        for part in reader.extract(file, task["name"], budget, 0):
+        for part in reader(task["module"])(file, task["name"], budget, 0):
             for value in _values(part, budget):
                 say(value)
         say({"end": True})

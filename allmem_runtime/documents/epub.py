@@ -10,13 +10,12 @@ from urllib.parse import unquote
 
 from allmem_runtime.documents.html import page_parts
 from allmem_runtime.documents.markup import local, parsed
+from allmem_runtime.documents.members import unpacked
 from allmem_runtime.documents.parts import Budget, Note, Part, Refused
 
 
 def extract(archive: zipfile.ZipFile, budget: Budget) -> Iterator[Part]:
     """The book in an opened archive."""
-    from allmem_runtime.documents.zipped import unpacked
-
     container = parsed(unpacked(archive, "META-INF/container.xml", budget))
     package = next((e.get("full-path") for e in container.iter() if local(e) == "rootfile"), None)
     if not package:

@@ -1,8 +1,11 @@
-"""Which files of an archive are read."""
+"""The files of an archive: which are read, and how."""
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import PurePosixPath
+
+from allmem_runtime.documents.parts import Budget, Refused
 
 MOST_MEMBER = 1 << 28
 """Bytes of one file in an archive; it is held in memory."""
@@ -33,3 +36,23 @@ def reason_against(name: str, size: int, link: bool) -> str:
     if size > MOST_MEMBER:
         return f"is larger than {MOST_MEMBER >> 20} MiB"
     return ""
+
+
+def unpacked(archive: zipfile.ZipFile, name: str, budget: Budget) -> bytes:
+    """One file of an archive.
+
+    Raises:
+        Refused: it is encrypted, damaged, or more than may be unpacked.
+    """
+    try:
+        info = archive.getinfo(name)
+    except KeyError:
+        raise Refused(f"is damaged: {name} is missing") from None
+    if info.flag_bits & 1:
+        raise Refused("is encrypted", "Save it without its password first.")
+    budget.take(info.file_size)
+    try:
+        # The library stops at the size that was declared, and was taken.
+        return archive.read(info)
+    except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError) as error:
+        raise Refused(f"is damaged: {name} ({error})") from None

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from allmem_runtime.documents.markup import local, parsed
+from allmem_runtime.documents.members import unpacked
 from allmem_runtime.documents.parts import Budget, Chapter, Part, Text
 
 _BODY = "{urn:oasis:names:tc:opendocument:xmlns:office:1.0}text"
@@ -16,8 +17,6 @@ _BREAKS = {"tab": "\t", "line-break": "\n"}
 
 def extract(archive: zipfile.ZipFile, budget: Budget) -> Iterator[Part]:
     """The document in an opened archive."""
-    from allmem_runtime.documents.zipped import unpacked
-
     content = parsed(unpacked(archive, "content.xml", budget))
     for body in content.iter():
         if body.tag == _BODY:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, cast
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +92,16 @@ class Extract(Protocol):
         Raises:
             Refused: it cannot be read.
         """
+
+
+def reader(module: str) -> Extract:
+    """What reads a kind of document.
+
+    Args:
+        module: of this package.
+
+    Raises:
+        ModuleNotFoundError: a library it needs is missing.
+    """
+    found = importlib.import_module(f"allmem_runtime.documents.{module}")
+    return cast(Extract, found.extract)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from allmem_runtime.documents.anything import inner
-from allmem_runtime.documents.members import is_hidden, reason_against
+from allmem_runtime.documents.members import is_hidden, reason_against, unpacked
 from allmem_runtime.documents.parts import Budget, Note, Part, Refused
 
 _BOOK = b"application/epub+zip"
@@ -43,26 +43,6 @@ def extract(file: BinaryIO, name: str, budget: Budget, depth: int) -> Iterator[P
             raise Refused("is an office document of a kind that is not read", "Save it as PDF.")
         else:
             yield from _files(archive, budget, depth)
-
-
-def unpacked(archive: zipfile.ZipFile, name: str, budget: Budget) -> bytes:
-    """One file of an archive.
-
-    Raises:
-        Refused: it is encrypted, damaged, or more than may be unpacked.
-    """
-    try:
-        info = archive.getinfo(name)
-    except KeyError:
-        raise Refused(f"is damaged: {name} is missing") from None
-    if info.flag_bits & 1:
-        raise Refused("is encrypted", "Save it without its password first.")
-    budget.take(info.file_size)
-    try:
-        # The library stops at the size that was declared, and was taken.
-        return archive.read(info)
-    except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError) as error:
-        raise Refused(f"is damaged: {name} ({error})") from None
 
 
 def _files(archive: zipfile.ZipFile, budget: Budget, depth: int) -> Iterator[Part]:

@@ -6,11 +6,8 @@ import os
 from pathlib import Path
 
 import document_samples as samples
-import pytest
 from commands import SHORT, Command
 from toy_fixtures import toy_dir as toy_dir
-
-pytest.importorskip("pypdfium2")
 
 KEYS = "Nadezhda has the keys of the boathouse."
 QUESTION = "Who has the keys of the boathouse?"

@@ -10,6 +10,7 @@ import pytest
 
 from allmem_runtime.documents.kinds import KINDS, kind_of
 from allmem_runtime.documents.opening import open_any
+from allmem_runtime.documents.parts import reader
 from allmem_runtime.text.sources import Source
 
 WORDS, KEYS = samples.STORY
@@ -180,8 +181,6 @@ def test_text_is_clean_and_its_ligatures_are_letters(tmp_path: Path) -> None:
 
 
 def test_every_kind_has_its_reader() -> None:
-    import importlib
-
     for kind in KINDS:
-        assert callable(importlib.import_module(f"allmem_runtime.documents.{kind.module}").extract)
+        assert callable(reader(kind.module))
     assert kind_of(b"plain text", "a.pdf") is None

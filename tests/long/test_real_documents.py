@@ -15,7 +15,6 @@ from allmem_runtime.documents.opening import open_any
 from allmem_runtime.text.sources import Source
 
 pytestmark = pytest.mark.long
-pytest.importorskip("pypdfium2")
 
 PACKAGE = "debian-reference-en"
 SAME = 0.99
