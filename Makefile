@@ -68,7 +68,7 @@ $(VENV)/.torch:
 
 $(VENV)/.installed: $(VENV)/.torch $(SOURCES)
 	@echo "building the operators and installing the packages"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[export,dev]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[export,dev,documents]'
 	@touch $@
 
 # The build folder remembers that CUDA is on, so later builds have the kernels too.
@@ -77,7 +77,7 @@ cuda: $(VENV)/.torch
 	    echo "the PATH, or let pip fetch the compiler alone (0.3 GiB) and run make cuda again:"; \
 	    echo "    $(BIN)/pip install 'nvidia-cuda-nvcc==13.*' 'nvidia-cuda-cccl==13.*'"; exit 1; }
 	@echo "building the operators with $(NVCC) for $(or $(CUDA_ARCHITECTURES),six targets: this takes minutes)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check $(CUDA_SETTINGS) --editable '.[export,dev]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check $(CUDA_SETTINGS) --editable '.[export,dev,documents]'
 	@touch $(VENV)/.installed
 	@$(BIN)/python -c 'from allmem_ops.library import check_library as check; print("CUDA kernels for", *check().cuda_architectures)'
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from typing import BinaryIO
 
 from allmem_runtime.cli.options import OnChange
 from allmem_runtime.config import BOUNDS
+from allmem_runtime.documents.folders import Named, named
+from allmem_runtime.documents.opening import open_any
 from allmem_runtime.errors import SourceError
 from allmem_runtime.files.header import read_header
 from allmem_runtime.quantities import counted
@@ -22,7 +25,6 @@ from allmem_runtime.text.sources import (
     MissingSourceError,
     Source,
     location,
-    open_source,
 )
 
 _CHOICE = (
@@ -76,11 +78,13 @@ def open_sources(
 ) -> list[Source]:
     """Open sources by name; one that a session knows may have become empty, or be gone.
 
+    A file of a folder, or one that fits a pattern, that cannot be read is told and left out.
+
     Args:
-        names: paths, or ``-``.
+        names: paths of files and folders, patterns such as ``notes/*.md``, or ``-``.
         stdin: standard input.
         session: the saved session, or None.
-        tell: told which empty files are left out, and what is not in UTF-8.
+        tell: told what is left out and why, and what is not in UTF-8.
         encoding: of the sources; by default what each seems to be in.
 
     Raises:
@@ -90,23 +94,50 @@ def open_sources(
     marks = read_header(session).place(BOUNDS["vocab_size"][1]).sources if session else ()
     known = {mark.location for mark in marks if mark.location}
     sources, empty = [], []
-    for name in names:
+    for item in named(names, tell):
+        name = item.path
         try:
-            sources.append(open_source(name, stdin, encoding, tell))
+            sources.append(_opened(item, stdin, encoding, tell))
+        except _SkippedError:
+            continue
         except (EmptySourceError, MissingSourceError) as error:
             if (where := location(Path(name))) in known:
                 gone = isinstance(error, MissingSourceError)
                 path = Path(name)
-                sources.append(Source(path.name, 0, path=path, location=where, missing=gone))
+                sources.append(
+                    Source(item.called or path.name, 0, path=path, location=where, missing=gone)
+                )
             elif isinstance(error, EmptySourceError):
                 empty.append(error)
             else:
                 raise
     if empty and not sources:
         raise empty[0]
+    if not sources and names:
+        raise SourceError(
+            f"There is nothing to read in {', '.join(names)}.", "Name files, or a folder with some."
+        )
     for nothing in empty:
         tell(left_out(nothing))
     return sources
+
+
+class _SkippedError(Exception):
+    """A file among others that cannot be read; it was told."""
+
+
+def _opened(item: Named, stdin: BinaryIO, encoding: str, tell: Callable[[str], None]) -> Source:
+    """A source; of a folder, one that cannot be read is told and skipped."""
+    try:
+        source = open_any(item.path, stdin, encoding, tell, item.called)
+    except (EmptySourceError, MissingSourceError):
+        raise
+    except SourceError as error:
+        if not item.in_folder:
+            raise
+        tell(f"Left out: {error.message}")
+        raise _SkippedError from None
+    return dataclasses.replace(source, in_folder=item.in_folder)
 
 
 def plan(
@@ -151,7 +182,8 @@ def plan(
         if unread and stream:
             parts.append(_unread_part(unread, current))
     for item in found:
-        if item.what == "changed" and on_change == "stop":
+        wanted = _wanted(item.source, on_change)
+        if item.what == "changed" and wanted == "stop":
             raise SourceError(
                 f"{item.source.name} was changed since it was read: {item.why}.", _CHOICE
             )
@@ -160,11 +192,16 @@ def plan(
                 f"{item.source.name} is gone, and was not read to its end.",
                 "Put it back, or go on without its rest with `--changed skip`.",
             )
-        if item.what == "changed" and on_change == "read":
+        if item.what == "changed" and wanted == "read":
             parts.append(Part(item.source, item.pieces))
         elif item.what in ("new", "grown", "unfinished"):
             parts.append(Part(item.source, item.pieces, item.mark))
     return Plan(parts, found, [*notices, *_notices(found, marks, on_change)])
+
+
+def _wanted(source: Source, on_change: OnChange) -> OnChange:
+    """What to do about a source that was changed; what is new in a folder is read unless told."""
+    return "read" if source.in_folder and on_change == "stop" else on_change
 
 
 def left_out(error: EmptySourceError) -> str:
@@ -229,7 +266,7 @@ def _notices(
         elif item.what == "unfinished":
             yield f"{item.source.name}: {at}"
         elif item.what == "changed":
-            done = "read anew" if on_change == "read" else "left out"
+            done = "read anew" if _wanted(item.source, on_change) == "read" else "left out"
             yield f"{item.source.name} was changed since it was read ({item.why}): {done}."
     kinds = Counter(item.what for item in found)
     if kinds["new"]:

@@ -29,11 +29,14 @@ _SAMPLING = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition
 
 _HELP = """Read SOURCES one after the other, then answer.
 
-A SOURCE is a text or Markdown file, or - for standard input, which is also read when something is
-piped in and neither a SOURCE nor a saved session is named. A file that somebody has begun to read,
-as in a loop of `while read`, is left alone; in a loop over a pipe, name a SOURCE or give
-`< /dev/null`. Text is read chunk by chunk; the state has the same size after a million tokens as
-after one.
+A SOURCE is a text or Markdown file, a document, a folder, a pattern such as 'notes/*.md', or - for
+standard input, which is also read when something is piped in and neither a SOURCE nor a saved
+session is named. Documents are PDF, web pages, books (EPUB), DOCX, ODT, RTF, notebooks, letters,
+subtitles and archives; some need `pip install 'allmem-runtime[documents]'`. Of a folder all files
+are read but hidden ones; what cannot be read is told and left out, and what was changed is read
+anew. A file that somebody has begun to read, as in a loop of `while read`, is left alone; in a loop
+over a pipe, name a SOURCE or give `< /dev/null`. Text is read chunk by chunk; the state has the
+same size after a million tokens as after one.
 
 Each --prompt is answered on a copy of what was read, so questions never disturb the reading.
 Without --prompt, a terminal gets a chat; what is said there is kept until you leave, and

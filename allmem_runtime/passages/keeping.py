@@ -19,7 +19,7 @@ from allmem_runtime.passages import schema
 from allmem_runtime.passages.cutting import LOOK, Cut, Cutter
 from allmem_runtime.passages.likeness import Likeness
 from allmem_runtime.passages.proof import chained, is_sound, token_at
-from allmem_runtime.passages.rows import Mark, Row
+from allmem_runtime.passages.rows import Mark, Region, Row
 from allmem_runtime.passages.search import known, search
 from allmem_runtime.passages.store import Store
 from allmem_runtime.session.kept_text import Passage, Segment
@@ -52,6 +52,7 @@ class Text:
         self._names: list[tuple[int, str]] = []
         self._marks: list[Mark] = []
         self._rows: list[Row] = []
+        self._regions: list[Region] = []
         self._held = 0
         self._base = Mark()
         self._tail = (0, 0)
@@ -125,9 +126,12 @@ class Text:
             first=segment.token,
             tokens=segment.token + segment.tokens,
         )
-        mark = chained(store.identity, head.digest, self._name(mark.source), mark, segment.text)
+        regions = self._regions_of(segment, mark)
+        name = self._name(mark.source)
+        mark = chained(store.identity, head.digest, name, mark, segment.text, regions)
         self._head = mark
         self._marks.append(mark)
+        self._regions += regions
         self._spans.append(mark)
         self._rows += self._placed(self._cutter.push(segment.text))
         self._spans = [span for span in self._spans if span.characters > self._cutter.start]
@@ -155,6 +159,7 @@ class Text:
                 list(level.store.rows(level.floor)),
                 (below.floor.source, below.floor.characters),
                 below.mark,
+                level.store.all_regions((below.mark.source, below.mark.characters), level.mark),
             )
         if target is first:
             return
@@ -251,6 +256,10 @@ class Text:
         self._below.append(_Level(self._store, mark, floor))
         if source:
             self._names.append((source, self._store.source(source)))
+            standing = self._store.region(source, start)
+            if standing:
+                self._regions.append(dataclasses.replace(standing, start=start))
+            self._regions += self._store.regions(source, start + 1, mark.characters)
         self._store = Store.create(None, self._store.identity).share(self)
         self._shared, self._base = False, Mark()
 
@@ -290,9 +299,9 @@ class Text:
         if not self._marks or self._store is None:
             return
         rows = [*self._rows, *self._placed(self._cutter.rest())]
-        self._store.write(self._names, self._marks, rows, self._tail, self._base)
+        self._store.write(self._names, self._marks, rows, self._tail, self._base, self._regions)
         self._base, self._tail = self._head, (self._head.source, self._cutter.start)
-        self._names, self._marks, self._rows, self._held = [], [], [], 0
+        self._names, self._marks, self._rows, self._regions, self._held = [], [], [], [], 0
 
     def _end_of(self, name: str, end: int) -> tuple[int, int]:
         """Characters and line at which an earlier reading of a source ended, to go on from there.
@@ -318,6 +327,17 @@ class Text:
             token = token_at(span, cut.start)
             rows.append(Row(self._head.source, cut.start, cut.line, token, cut.text))
         return rows
+
+    def _regions_of(self, segment: Segment, mark: Mark) -> list[Region]:
+        """The pages and chapters of a segment, if all tables below this text have them."""
+        assert self._store is not None
+        if not all(store.has_regions for store in [self._store, *(b.store for b in self._below)]):
+            return []
+        return [
+            Region(mark.source, mark.start + place.at, place.page, place.chapter)
+            for place in segment.landmarks
+            if place.at < len(segment.text)
+        ]
 
     def _name(self, source: int) -> str:
         """Name of a source, written or not."""

@@ -5,12 +5,20 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 
-from allmem_runtime.passages.rows import Mark
+from allmem_runtime.passages.rows import Mark, Region
 from allmem_runtime.passages.store import Store
 
 
-def chained(identity: str, before: str, name: str, mark: Mark, text: str) -> Mark:
+def chained(
+    identity: str,
+    before: str,
+    name: str,
+    mark: Mark,
+    text: str,
+    regions: Sequence[Region] = (),
+) -> Mark:
     """The mark with its digest: of the text before it, its own text, and where both stand.
 
     Args:
@@ -19,9 +27,12 @@ def chained(identity: str, before: str, name: str, mark: Mark, text: str) -> Mar
         name: of the source.
         mark: the end of the segment; its digest counts for nothing.
         text: of the segment.
+        regions: its pages and chapters.
     """
     where = dataclasses.astuple(mark)[:-1]
-    head = json.dumps([identity, before, name, *where])
+    known = [[region.start, region.page, region.chapter] for region in regions]
+    # A segment without any has the digest it had before there were pages and chapters.
+    head = json.dumps([identity, before, name, *where, *([known] if known else [])])
     digest = hashlib.sha256(head.encode() + b"\0" + text.encode()).hexdigest()
     return dataclasses.replace(mark, digest=digest)
 
@@ -64,7 +75,8 @@ def is_sound(store: Store, until: Mark) -> bool:
             line += row.text.count("\n")
         own, held = held[:size], held[size:]
         name = store.source(source)
-        if chained(store.identity, before, name, mark, own).digest != mark.digest:
+        regions = store.regions(mark.source, mark.start, mark.characters)
+        if chained(store.identity, before, name, mark, own, regions).digest != mark.digest:
             return False
         before, last = mark.digest, mark
     return before == until.digest and not held and next(rows, None) is None

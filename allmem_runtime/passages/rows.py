@@ -39,6 +39,23 @@ class Row:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Text of a source that stands on one page, or in one chapter, as it is stored.
+
+    Args:
+        source: number of the source.
+        start: characters of the source before it.
+        page: counted from 1; 0 for none.
+        chapter: its heading; empty for none.
+    """
+
+    source: int
+    start: int
+    page: int
+    chapter: str
+
+
 def cut_at(row: Row, mark: Mark) -> Row:
     """A passage, or what of it stands before a mark."""
     if row.source < mark.source or row.start + len(row.text) <= mark.characters:

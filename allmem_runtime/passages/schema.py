@@ -14,8 +14,9 @@ from allmem_runtime.files.links import followed
 
 SUFFIX = ".passages"
 APPLICATION_ID = 0x416C4D50  # "AlMP"
-VERSION = 2
-"""Texts of version 1 have no vectors; they are read and added to as they are."""
+VERSION = 3
+"""Texts of version 1 have no vectors, and none before 3 has pages and chapters; they are read and
+added to as they are."""
 BUSY_SECONDS = 2.0
 
 FAILURES = (sqlite3.Error, UnicodeDecodeError)
@@ -38,7 +39,12 @@ _VECTORS = (
     # What the parts of a passage mean: bytes of as many vectors, by a table of that name.
     "CREATE TABLE vectors (passage INTEGER PRIMARY KEY, made_by TEXT NOT NULL, parts BLOB NOT NULL)"
 )
-_TABLES_OF = {1: _TABLES, VERSION: (*_TABLES, _VECTORS)}
+_REGIONS = (
+    # Where a page or a chapter of a document begins, or goes on in a segment.
+    "CREATE TABLE region (source INTEGER NOT NULL, start INTEGER NOT NULL, page INTEGER NOT NULL, "
+    "chapter TEXT NOT NULL, PRIMARY KEY (source, start))"
+)
+_TABLES_OF = {1: _TABLES, 2: (*_TABLES, _VECTORS), VERSION: (*_TABLES, _VECTORS, _REGIONS)}
 _REMEDY = "Questions are answered from the state alone; read the document again to have its text."
 
 

@@ -171,12 +171,20 @@ def _passage(
     source = store.source(first.source)
     token = first.token + count(text[:at]) if at else first.token
     return Passage(
-        place=TextPlace(source, first.line, first.start, first.token),
+        place=_place(store, first, source, 0, first.line, first.token),
         text=text,
         score=max(found.score for found in group),
         tokens=count(text),
         sentence=" ".join(sentence.split()),
-        sentence_place=TextPlace(source, line, first.start + at + blank, token),
+        sentence_place=_place(store, first, source, at + blank, line, token),
         names=tuple(sorted({word_of(name) for found in group for name in found.names})),
         share=likeness(text, words) / max(sum(words.values()), 1e-9),
     )
+
+
+def _place(store: Store, row: Row, source: str, behind: int, line: int, token: int) -> TextPlace:
+    """The place of a character of a passage, so many behind its first, with page and chapter."""
+    character = row.start + behind
+    region = store.region(row.source, character)
+    page, chapter = (region.page, region.chapter) if region else (0, "")
+    return TextPlace(source, line, character, token, page, chapter)

@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from allmem_runtime.passages import schema, vectors
+from allmem_runtime.passages import regions, schema, vectors
 from allmem_runtime.passages.failures import check_may_replace, damaged, unreadable, unwritable
-from allmem_runtime.passages.rows import Mark, Row, cut_at
+from allmem_runtime.passages.rows import Mark, Region, Row, cut_at
 from allmem_runtime.passages.scripts import grams
 from allmem_runtime.strict_json import is_whole
 
@@ -42,6 +42,7 @@ class Store:
         with self._reading():
             self.identity: str = self._one("SELECT id FROM store")[0]
             self._has_vectors = vectors.has(connection)
+            self.has_regions = regions.has(connection)
             self._check([], self.identity)
 
     @classmethod
@@ -122,6 +123,7 @@ class Store:
         rows: Sequence[Row],
         drop: tuple[int, int],
         after: Mark,
+        places: Sequence[Region] = (),
     ) -> None:
         """Drop and add rows, all or nothing.
 
@@ -130,7 +132,8 @@ class Store:
             marks: in order.
             rows: passages in order.
             drop: first passages that are to go, from this source and character on.
-            after: first marks and sources that are to go, those behind this mark.
+            after: first marks, sources, pages and chapters that are to go, those behind this mark.
+            places: pages and chapters in order; a store of an earlier version keeps none.
 
         Raises:
             StorageError: writing failed; nothing was changed.
@@ -139,6 +142,8 @@ class Store:
             self._drop(drop)
             run("DELETE FROM mark WHERE id > ?", (self._number(after),))
             run("DELETE FROM source WHERE id > ?", (after.source,))
+            if self.has_regions:
+                regions.replace(self._connection, places, after)
             for source in sources:
                 run("INSERT INTO source VALUES (?, ?)", source)
             for mark in marks:
@@ -283,6 +288,24 @@ class Store:
             rows = self._connection.execute("SELECT id, name FROM source ORDER BY id")
             return [(number, str(name)) for number, name in rows]
 
+    def regions(self, source: int, start: int, end: int) -> list[Region]:
+        """Pages and chapters of a source that begin from one of its characters up to another."""
+        with self._reading():
+            rows = regions.between(self._connection, source, start, end) if self.has_regions else []
+        return [self._region(row) for row in rows]
+
+    def all_regions(self, first: tuple[int, int], until: Mark) -> list[Region]:
+        """Pages and chapters from a source and character of it on, up to a mark."""
+        with self._reading():
+            rows = regions.following(self._connection, first, until) if self.has_regions else []
+        return [self._region(row) for row in rows]
+
+    def region(self, source: int, character: int) -> Region | None:
+        """The page or chapter a character of a source stands on; None where none is known."""
+        with self._reading():
+            row = regions.at(self._connection, source, character) if self.has_regions else None
+        return None if row is None else self._region(row)
+
     def last(self, until: Mark) -> int:
         """Number of the last passage that begins before a mark; 0 if there is none."""
         with self._reading():
@@ -338,6 +361,11 @@ class Store:
         *places, text = row
         self._check(places, text)
         return Row(*row)
+
+    def _region(self, row: tuple[Any, ...]) -> Region:
+        *places, chapter = row
+        self._check(places, chapter)
+        return Region(*row)
 
     def _check(self, places: list[Any], text: Any) -> None:
         """SQLite keeps values of any type in a column; ours are places and texts."""

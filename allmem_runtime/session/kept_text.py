@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
-from allmem_runtime.text.places import TextPlace
+from allmem_runtime.text.places import Landmark, TextPlace
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,8 @@ class Segment:
         tokens: its own tokens.
         begins: whether another source was read before it, so that it begins one, or goes on with
             an earlier one behind ``first_byte``.
+        landmarks: pages and chapters it stands on, counted in its characters; one that goes on from
+            before stands at 0.
     """
 
     source: str
@@ -32,6 +34,7 @@ class Segment:
     token: int
     tokens: int
     begins: bool = False
+    landmarks: tuple[Landmark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

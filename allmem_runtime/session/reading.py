@@ -16,6 +16,7 @@ from allmem_runtime.source_mark import SourceMark
 from allmem_runtime.state import Place
 from allmem_runtime.text.blocks import Block, Blocks
 from allmem_runtime.text.parts import After
+from allmem_runtime.text.places import Landmarks, landmarks_of
 from allmem_runtime.text.reading import Progress
 from allmem_runtime.text.segments import Segment as TextSegment
 from allmem_runtime.text.turns import Turns
@@ -38,6 +39,7 @@ class Reading(Feeding):
         mark: SourceMark | None = None,
         name: str = "",
         location: str = "",
+        landmarks: Landmarks | None = None,
     ) -> Generator[Progress, None, None]:
         """Read a source to its end, yielding after each piece.
 
@@ -57,6 +59,7 @@ class Reading(Feeding):
                 too; it may still grow until the first bytes come.
             name: what to call a new source, where a place in it is told and in ``sources``.
             location: what names the path of a new source, to recognize it by.
+            landmarks: its pages and chapters, for the places in it; None where it has none.
 
         Raises:
             UsageError: the source is of no known kind, or an argument does not fit.
@@ -72,7 +75,7 @@ class Reading(Feeding):
                 "Plain text takes no system text.", "Leave one of the two arguments out."
             )
         begun = SourceMark(name, location)
-        return self._ingest(Blocks(source), document, system, new_source, mark, begun)
+        return self._ingest(Blocks(source), document, system, new_source, mark, begun, landmarks)
 
     def _ingest(
         self,
@@ -82,6 +85,7 @@ class Reading(Feeding):
         new_source: bool,
         mark: SourceMark | None,
         begun: SourceMark,
+        landmarks: Landmarks | None,
     ) -> Generator[Progress, None, None]:
         with self._operation("a source is being read"):
             blocks.begin()  # a source that cannot be read changes nothing
@@ -96,7 +100,8 @@ class Reading(Feeding):
                 nonlocal first_segment
                 at = place.position + len(place.pending) + before
                 text, end = segment.text, segment.end
-                self._keep(Segment(called, text, first, end, at, tokens, begins=first_segment))
+                places = landmarks_of(text, first, end, landmarks)
+                self._keep(Segment(called, text, first, end, at, tokens, first_segment, places))
                 first_segment = False
 
             yield from ingest(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from allmem_runtime.errors import SourceError
 from allmem_runtime.quantities import counted
@@ -21,6 +21,7 @@ from allmem_runtime.source_mark import RunningDigest
 from allmem_runtime.text.blocks import read_blocks
 from allmem_runtime.text.encodings import UTF_8, Survey, transcoded
 from allmem_runtime.text.kinds import check_controls, check_kind
+from allmem_runtime.text.places import Landmarks
 
 STREAM_BYTES = 1 << 14
 """Most that is pulled from a stream at once; what is pulled when the reading ends is kept."""
@@ -41,6 +42,13 @@ class MissingSourceError(SourceError):
     """A file that is not there."""
 
 
+class DocumentText(Landmarks, Protocol):
+    """The text of a document that is no text file, with its pages and chapters."""
+
+    def pieces(self, start: int = 0) -> Iterator[bytes]:
+        """The bytes from ``start`` on, in UTF-8."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Text to read.
@@ -54,6 +62,8 @@ class Source:
         missing: there is no such file any more.
         encoding: of its bytes. All else counts the bytes it has in UTF-8.
         tell: told in which encoding a stream is taken, if it is not UTF-8.
+        document: the text of the file, where that is no text file; its bytes are counted.
+        in_folder: it was found in a folder that was named, or by a pattern.
     """
 
     name: str
@@ -64,6 +74,8 @@ class Source:
     missing: bool = False
     encoding: str = ""
     tell: Callable[[str], None] = _nobody
+    document: DocumentText | None = None
+    in_folder: bool = False
 
     def pieces(self, start: int = 0) -> Iterator[bytes]:
         """The bytes from ``start`` on, in pieces; a stream is read up to there and dropped.
@@ -74,6 +86,10 @@ class Source:
         if self.stream is not None:
             return _skip(self._stream_pieces(self.stream), start, self.name)
         assert self.path is not None
+        if self.document is not None:
+            if start > (self.size or 0):
+                raise _shorter(self.name, start)
+            return self.document.pieces(start)
         if self.encoding in ("", UTF_8):
             return self._file_pieces(self.path, start)
         return _skip(transcoded(self._file_pieces(self.path, 0), self.encoding), start, self.name)
@@ -132,7 +148,11 @@ def location(path: Path) -> str:
 
 
 def open_source(
-    name: str, stdin: BinaryIO, encoding: str = "", tell: Callable[[str], None] = _nobody
+    name: str,
+    stdin: BinaryIO,
+    encoding: str = "",
+    tell: Callable[[str], None] = _nobody,
+    called: str = "",
 ) -> Source:
     """A file by its path, or standard input for ``-``.
 
@@ -141,6 +161,7 @@ def open_source(
         stdin: standard input.
         encoding: of its bytes; by default what they seem to be in.
         tell: told which encoding that is, if it is not UTF-8.
+        called: what to call a file; by default its name without its folder.
 
     Raises:
         SourceError: missing, a directory, unreadable, empty, or not text; the hint says what to
@@ -160,17 +181,18 @@ def open_source(
             stream = path.open("rb", buffering=0)
             return Source(path.name, None, stream=stream, encoding=encoding, tell=tell)
         with path.open("rb") as file:
-            found = _encoding_of(read_blocks(file, path.name), path.name, encoding)
+            called = called or path.name
+            found = _encoding_of(read_blocks(file, called), called, encoding)
     except FileNotFoundError as error:
         raise MissingSourceError(*_unreadable(name, error)) from None
     except (OSError, ValueError) as error:
         raise SourceError(*_unreadable(name, error)) from None
     where = location(path)
     if found == UTF_8:
-        return Source(path.name, status.st_size, path=path, location=where)
-    source = Source(path.name, None, path=path, location=where, encoding=found)
+        return Source(called, status.st_size, path=path, location=where)
+    source = Source(called, None, path=path, location=where, encoding=found)
     if not encoding:
-        tell(chosen(path.name, found))
+        tell(chosen(called, found))
     return dataclasses.replace(source, size=sum(len(piece) for piece in source.pieces()))
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
+from allmem_runtime.child_process import command, environment, has_interpreter
 from allmem_runtime.errors import ModelFileError
 from allmem_runtime.quantities import format_bytes
 from allmem_runtime.spec import CHAT_TEMPLATE_FILE, TOKENIZER_FILE
@@ -52,11 +51,6 @@ def run(task: Task) -> dict[str, Any]:
     return _outcome(last, code, limits, task.origin)
 
 
-def has_interpreter() -> bool:
-    """Whether another process can be started; a program in one piece cannot."""
-    return bool(sys.executable) and not hasattr(sys, "frozen")
-
-
 def _told(task: bytes, seconds: float) -> tuple[bytes, int]:
     return told(_CHILD, task, seconds)
 
@@ -69,20 +63,12 @@ def told(module: str, task: bytes, seconds: float) -> tuple[bytes, int]:
         task: what it is given on standard input.
         seconds: after which it is ended.
     """
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
-        "RAYON_NUM_THREADS": "1",  # each thread would reserve memory of its own
-        "TOKENIZERS_PARALLELISM": "false",
-        "RUST_BACKTRACE": "0",
-    }
     process = subprocess.Popen(
-        # -P: a file in the working directory is no module of ours.
-        [sys.executable, "-P", "-m", module],
+        command(module),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=environment,
+        env=environment(),
     )
     with process:
         try:

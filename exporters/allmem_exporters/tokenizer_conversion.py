@@ -19,9 +19,10 @@ from typing import Any
 
 from allmem_exporters.errors import ConversionError
 from allmem_exporters.tokenizer_works import KINDS, Conversion, Encoding, Work
+from allmem_runtime.child_process import has_interpreter
 from allmem_runtime.quantities import format_bytes
 from allmem_runtime.text.trial_child import MOST_TOKENS
-from allmem_runtime.text.trial_process import has_interpreter, told
+from allmem_runtime.text.trial_process import told
 
 SECONDS = 120
 """Of processor time; the largest vocabularies take a tenth of it."""

@@ -103,9 +103,9 @@ def test_a_damaged_model_is_refused(
     [
         pytest.param(b"", "empty", id="empty"),
         pytest.param(random.Random(0).randbytes(5000), "text", id="binary garbage"),
-        pytest.param(b"PK\x03\x04" + bytes(500), "text", id="an archive"),
-        pytest.param(b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n" + bytes(500), "text", id="a PDF"),
-        pytest.param(None, "directory", id="a directory"),
+        pytest.param(b"PK\x03\x04" + bytes(500), "archive", id="an archive"),
+        pytest.param(b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n" + bytes(500), "PDF document", id="a PDF"),
+        pytest.param(None, "nothing to read in", id="an empty folder"),
     ],
 )
 def test_a_source_that_is_no_text_is_refused(

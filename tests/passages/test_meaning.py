@@ -53,6 +53,7 @@ def found(text: Text, at: str) -> list[Passage]:
 def of_version_1(path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("DROP TABLE vectors")
+    connection.execute("DROP TABLE region")
     connection.execute("PRAGMA user_version = 1")
     connection.commit()
     connection.close()

@@ -11,6 +11,7 @@ import pytest
 from texts_without_end import TEMPLATES, TOKENIZERS
 from tokenizers_for_tests import byte_level_json
 
+from allmem_runtime import child_process
 from allmem_runtime.errors import ModelFileError
 from allmem_runtime.files.user_cache import VARIABLE
 from allmem_runtime.text import limits, trial, trial_process
@@ -129,5 +130,5 @@ def test_a_file_in_the_working_directory_is_no_module(
 
 def test_a_program_in_one_piece_tries_in_its_own_process(monkeypatch: pytest.MonkeyPatch) -> None:
     apart = tried(GOOD)
-    monkeypatch.setattr(trial_process.sys, "frozen", True, raising=False)
+    monkeypatch.setattr(child_process.sys, "frozen", True, raising=False)
     assert tried(replace(GOOD, end=())) == apart
