@@ -64,9 +64,11 @@ def test_table_with_another_statement_is_refused(text: Path) -> None:
         schema.open_file(text)
 
 
-def test_text_of_the_version_before_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("version", "later"), [(1, ["vectors", "region"]), (2, ["region"])])
+def test_text_of_a_version_before_is_read(tmp_path: Path, version: int, later: list[str]) -> None:
     path = tmp_path / "old"
     schema.create(path, "one").close()
-    change(path, "DROP TABLE vectors")
-    change(path, "PRAGMA user_version = 1")
+    for table in later:
+        change(path, f"DROP TABLE {table}")
+    change(path, f"PRAGMA user_version = {version}")
     schema.open_file(path).close()
