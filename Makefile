@@ -53,7 +53,7 @@ help:
 	@echo "make cuda              build the operators with their CUDA kernels (needs CUDA 13's nvcc)"
 	@echo "make model             only make the model (demo/model, or demo/MODEL)"
 	@echo "make docs              write docs/commands.md anew from the commands' help"
-	@echo "make families          write the table of families in docs/models.md anew"
+	@echo "make families [FAMILIES=names]  write the table of families in docs/models.md anew, or some rows"
 	@echo "make train-data        fetch texts and questions, make training data (demo/data/train)"
 	@echo "make clean             remove .venv, build and demo"
 

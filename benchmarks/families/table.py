@@ -57,7 +57,7 @@ def _of_export(folder: Path, decoder: PreTrainedModel) -> str:
     try:
         manifest = export(folder / "converted", model, weights="int4", check=False)
     except ExportError as error:
-        return f"not exported: {str(error).splitlines()[0]} | |"
+        return f"not exported: {str(error).split('. ')[0]} | |"
     graph = onnx.load(model / GRAPH_FILE, load_external_data=False).graph
     ratio = perplexity_ratio(model, manifest, decoder)
     return f"{ratio:.2f} | {format_bytes(manifest.state.nbytes)} | {len(graph.node)}"

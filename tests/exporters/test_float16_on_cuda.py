@@ -27,6 +27,8 @@ import cuda_stand_in as stand_in  # noqa: E402
 pytestmark = pytest.mark.skipif(stand_in.missing() is not None, reason=str(stand_in.missing()))
 TYPES = ("float16", "float32")
 ON_CUDA = {name: config for name, config in FAMILIES.items() if config.cache_dtype != "int8"}
+COPYING = {("olmo3, norms behind, two ropes", "float16")}
+"""Six unequal parts of one product: queries, keys, values, the memory's, control, and padding."""
 CASES = [(name, activations) for name in ON_CUDA for activations in TYPES]
 
 
@@ -85,24 +87,17 @@ def captured(folder: Path) -> bool:
     return may_be_captured(Manifest.from_json(text, str(folder)))
 
 
-def test_steps_that_copy_sizes_from_the_host_are_not_captured(
-    exports: dict[tuple[str, str], Path], seen: dict[str, Any]
-) -> None:
-    copies = {case: seen[str(folder)]["capture"] for case, folder in exports.items()}
-    copying = {case for case, found in copies.items() if found["captured_host_copies"]}
-    assert copying == {case for case, folder in exports.items() if not captured(folder)}
-    assert copying, "one with six unequal parts"
-
-
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_captured_decode_step_reads_nothing_of_the_host(
     exports: dict[tuple[str, str], Path], seen: dict[str, Any], case: tuple[str, str]
 ) -> None:
     # A Split of many unequal parts passes their sizes through host memory, which is given back
     # after the capture: replays would read what then lies there.
-    if not captured(exports[case]):
-        return
     found = seen[str(exports[case])]
+    assert captured(exports[case]) == (case not in COPYING)
+    if case in COPYING:
+        assert found["capture"]["captured_host_copies"] > 0
+        return
     assert found["problems"] == []
     assert found["capture"]["graphs"] == 1
     assert found["capture"]["captured_launches"] > 0
