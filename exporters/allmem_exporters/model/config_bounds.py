@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from allmem_exporters.errors import ConfigError
 from allmem_exporters.model.families import FAMILIES
@@ -14,8 +14,8 @@ from allmem_runtime.config import BOUNDS
 from allmem_runtime.options import declared_options
 from allmem_runtime.strict_json import is_number, is_whole
 
-if TYPE_CHECKING:
-    from allmem_exporters.model.config import AllMemConfig
+Config = Any
+"""An ``AllMemConfig``, which imports this file."""
 
 ACTIVATIONS = ("silu", "gelu", "gelu_pytorch_tanh", "relu")
 
@@ -106,7 +106,7 @@ def check_sizes(settings: dict[str, Any]) -> None:
             check_rope(rope, key)
 
 
-def check_fields(config: AllMemConfig) -> None:
+def check_fields(config: Config) -> None:
     """Check every field of a configuration by itself.
 
     Raises:
@@ -136,7 +136,7 @@ def check_fields(config: AllMemConfig) -> None:
             raise ConfigError(f"{key} is {value!r}; it must be a token's id.")
 
 
-def refuse_misspelt(config: AllMemConfig, unknown: dict[str, Any]) -> None:
+def refuse_misspelt(config: Config, unknown: dict[str, Any]) -> None:
     """Refuse an unknown key that looks like one of this project's.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from allmem_exporters.errors import ConfigError
 from allmem_exporters.model.config_bounds import WHOLE
@@ -10,11 +10,11 @@ from allmem_exporters.model.rope_options import FACTORS, check_rope, rotary_dim
 from allmem_runtime.config import BOUNDS
 from allmem_runtime.strict_json import is_whole
 
-if TYPE_CHECKING:
-    from allmem_exporters.model.config import AllMemConfig
+Config = Any
+"""An ``AllMemConfig``, which imports this file."""
 
 
-def check_relations(config: AllMemConfig) -> None:
+def check_relations(config: Config) -> None:
     """Check what the fields of a configuration, each of which is allowed, say together.
 
     Raises:
@@ -65,7 +65,7 @@ def check_relations(config: AllMemConfig) -> None:
     _check_rope(config)
 
 
-def _check_family(config: AllMemConfig) -> None:
+def _check_family(config: Config) -> None:
     if config.family.input_bias and config.attention_bias:
         raise ConfigError(
             f"attention_bias is True; a {config.backbone} decoder always has biases on queries, "
@@ -75,7 +75,7 @@ def _check_family(config: AllMemConfig) -> None:
         raise ConfigError(f"mlp_bias is True; a {config.backbone} decoder has no such biases.")
 
 
-def _check_layers(config: AllMemConfig) -> None:
+def _check_layers(config: Config) -> None:
     last = config.num_hidden_layers - 1
     for key in ("unrotated_layers", "local_layers"):
         layers = getattr(config, key)
@@ -85,7 +85,7 @@ def _check_layers(config: AllMemConfig) -> None:
             raise ConfigError(f"{key} is {layers!r}; it must list layers 0 to {last}.")
 
 
-def _check_local(config: AllMemConfig) -> None:
+def _check_local(config: Config) -> None:
     if (config.local_layers is None) != (config.local_window is None):
         raise ConfigError("local_layers and local_window go together; one is missing.")
     if config.local_window is None:
@@ -107,7 +107,7 @@ def _check_local(config: AllMemConfig) -> None:
             )
 
 
-def _check_rope(config: AllMemConfig) -> None:
+def _check_rope(config: Config) -> None:
     rope = config.rope_parameters or {}
     check_rope(rope)
     if config.unrotated_layers and rope.get("rope_type") == "yarn":
@@ -126,7 +126,7 @@ def _check_rope(config: AllMemConfig) -> None:
         )
 
 
-def check_windows(config: AllMemConfig) -> None:
+def check_windows(config: Config) -> None:
     """Check the windows by layer and head, once the counts of both are known.
 
     Raises:
