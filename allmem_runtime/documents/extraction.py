@@ -143,10 +143,15 @@ def extract(path: Path, kind: Kind, name: str) -> DocumentText:
         try:
             assert process.stdout is not None
             text, last = _listen(process.stdout, most_of(size))
+            if last != {}:  # else it ends, or has ended, by itself, and how is told
+                process.kill()
+            process.wait()
+        except BaseException:
+            process.kill()
+            raise
         finally:
             timer.cancel()
-            process.kill()
-    if last.get("end") is not True:
+    if last is None or last.get("end") is not True:
         raise _failure(last, name, kind, limits, process.returncode)
     if not _has_text(text):
         notes = f" ({'; '.join(text.notes[:3])})" if text.notes else ""
@@ -157,25 +162,28 @@ def extract(path: Path, kind: Kind, name: str) -> DocumentText:
     return text
 
 
-def _listen(stream: IO[bytes], most: int) -> tuple[DocumentText, dict[str, Any]]:
-    """The text that is told, and what is said at last."""
+def _listen(stream: IO[bytes], most: int) -> tuple[DocumentText, dict[str, Any] | None]:
+    """The text that is told, and what is said at last: nothing by one that ended before, or None.
+
+    None is for what the process may not say; it is not listened to any longer.
+    """
     text = DocumentText()
     while line := stream.readline(MOST_LINE):
         try:
             said = json.loads(line)
         except ValueError:
-            return text, {}
+            return text, None
         if not isinstance(said, dict):
-            return text, {}
+            return text, None
         if not text.take(said):
-            return text, said
+            return text, said if said.keys() & {"end", "refused", "missing"} else None
         if text.size > 4 * most:  # it counts characters, of four bytes at most
-            return text, {}
+            return text, None
     return text, {}
 
 
 def _failure(
-    last: dict[str, Any], name: str, kind: Kind, limits: Limits, code: int | None
+    last: dict[str, Any] | None, name: str, kind: Kind, limits: Limits, code: int | None
 ) -> SourceError:
     match last:
         case {"missing": str(package)}:
@@ -184,7 +192,7 @@ def _failure(
             return SourceError(f"{name} {why}.", hint or "Give another copy of it, or its text.")
     took = f"more than {counted(limits.cpu_seconds, 'second')} or {format_bytes(limits.memory)}"
     ended = code in (-signal.SIGKILL, -getattr(signal, "SIGXCPU", 0))
-    what = f"takes {took}" if ended else "fails"
+    what = f"takes {took}" if ended and last is not None else "fails"
     return SourceError(
         f"{name} cannot be read: reading it {what}.", "Give another copy of it, or its text."
     )

@@ -141,6 +141,7 @@ def test_a_reading_that_crashes_or_talks_nonsense_is_an_error_of_its_document(
     for program in (
         "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
         "print('no JSON')",
+        "import time; print('no JSON', flush=True); time.sleep(99)",
         "print('[1]')",
         "print('{\"page\": -1}')",
         "print('{\"text\": 3}')",

@@ -1,12 +1,12 @@
-"""One manual as PDF, as web pages and as text: the same words, on the pages they are printed on."""
+"""One manual as PDF and as text: the same words, on the pages they are printed on."""
 
 from __future__ import annotations
 
-import difflib
 import io
 import re
 import shutil
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,8 @@ pytestmark = pytest.mark.long
 
 PACKAGE = "debian-reference-en"
 SAME = 0.99
+SAME_OF_TEXT = 0.98
+"""Of the words of the text 98.6 % were found in the PDF when this was written."""
 
 
 @pytest.fixture(scope="module")
@@ -44,24 +46,15 @@ def words(text: str) -> list[str]:
     return re.findall(r"[a-z]{2,}", text.replace("\xad", "").lower())
 
 
-def share(wanted: list[str], found: list[str]) -> float:
-    """Share of the words that are found, in the same order."""
-    matcher = difflib.SequenceMatcher(None, wanted, found, autojunk=False)
-    return sum(block.size for block in matcher.get_matching_blocks()) / len(wanted)
+def words_of(source: Source) -> Counter[str]:
+    return Counter(words(b"".join(source.pieces()).decode()))
 
 
-@pytest.mark.parametrize("chapter", ["ch01", "ch05", "ch10"])
-def test_pages_of_the_web_have_the_words_of_the_text(manual: Path, chapter: str) -> None:
-    page = words(b"".join(opened(manual / f"{chapter}.en.html").pieces()).decode())
-    text = words(b"".join(opened(manual / "debian-reference.en.txt.gz").pieces()).decode())
-    assert share(page, _around(text, page)) >= SAME
-
-
-def _around(text: list[str], page: list[str]) -> list[str]:
-    """The stretch of the text a page stands in: between its first and its last words."""
-    first = [i for i in range(len(text) - 8) if text[i : i + 8] == page[-8:]]
-    end = first[-1] + 8
-    return text[max(0, end - len(page) - 4000) : end]
+def test_words_of_the_pdf_are_those_of_the_text(manual: Path) -> None:
+    printed = words_of(opened(manual / "debian-reference.en.pdf"))
+    text = words_of(opened(manual / "debian-reference.en.txt.gz"))
+    assert (printed & text).total() >= SAME * printed.total()
+    assert (printed & text).total() >= SAME_OF_TEXT * text.total()
 
 
 def test_pdf_tells_the_pages_its_words_are_printed_on(manual: Path) -> None:
