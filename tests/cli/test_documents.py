@@ -71,6 +71,16 @@ def test_a_pattern_stands_for_files_and_one_that_fits_none_is_told(
     assert result.code == 1 and "No file fits" in result.err
 
 
+def test_a_pattern_does_not_stand_for_sessions_and_their_text(
+    command: Command, toy_dir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.md").write_text("The mill was sold in May.\n")
+    arguments = ("allmem-run", toy_dir, f"{tmp_path}/*", "--session", tmp_path / "s.allmem")
+    for _ in range(2):
+        result = command(*arguments, "--prompt", "Hm?", *SHORT)
+        assert result.code == 0 and "Left out" not in result.err
+
+
 def test_a_folder_with_nothing_to_read_is_told(
     command: Command, toy_dir: Path, tmp_path: Path
 ) -> None:
