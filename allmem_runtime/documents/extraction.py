@@ -30,7 +30,11 @@ MOST_LINE = 1 << 20
 MOST_PLACES = 1 << 20
 """Pages and chapters of one document."""
 MOST_NOTES = 20
-_INSTALL = "Install what reads documents with `pip install 'allmem-runtime[documents]'`."
+INSTALL = "Install what reads documents with `pip install 'allmem-runtime[documents]'`."
+
+
+class MissingLibraryError(SourceError):
+    """A document that only a library can read which is not installed."""
 
 
 def limits_of(size: int) -> Limits:
@@ -126,7 +130,8 @@ def extract(path: Path, kind: Kind, name: str) -> DocumentText:
         name: what to call it.
 
     Raises:
-        SourceError: it cannot be read, takes too much, has no text, or what reads it is missing.
+        SourceError: it cannot be read, takes too much, or has no text.
+        MissingLibraryError: what reads it is not installed.
         StorageError: there is no room for its text.
     """
     if not has_interpreter():
@@ -210,7 +215,9 @@ def _failure(
 ) -> SourceError:
     match last:
         case {"missing": str(package)}:
-            return SourceError(f"{name} is {kind.name}, and {package} is not installed.", _INSTALL)
+            return MissingLibraryError(
+                f"{name} is {kind.name}, and {package} is not installed.", INSTALL
+            )
         case {"refused": [str(why), str(hint)]}:
             return SourceError(f"{name} {why}.", hint or "Give another copy of it, or its text.")
     took = f"more than {counted(limits.cpu_seconds, 'second')} or {format_bytes(limits.memory)}"
