@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from allmem_runtime.cli.options import OnChange
 from allmem_runtime.config import BOUNDS
+from allmem_runtime.documents.extraction import INSTALL, MissingLibraryError
 from allmem_runtime.documents.folders import Named, named
 from allmem_runtime.documents.opening import open_any
 from allmem_runtime.errors import SourceError
@@ -93,12 +94,13 @@ def open_sources(
     """
     marks = read_header(session).place(BOUNDS["vocab_size"][1]).sources if session else ()
     known = {mark.location for mark in marks if mark.location}
-    sources, empty = [], []
+    sources, empty, lacking = [], [], False
     for item in named(names, tell):
         name = item.path
         try:
             sources.append(_opened(item, stdin, encoding, tell))
-        except _SkippedError:
+        except _SkippedError as skipped:
+            lacking = lacking or isinstance(skipped.why, MissingLibraryError)
             continue
         except (EmptySourceError, MissingSourceError) as error:
             if (where := location(Path(name))) in known:
@@ -111,6 +113,8 @@ def open_sources(
                 empty.append(error)
             else:
                 raise
+    if lacking:
+        tell(INSTALL)
     if empty and not sources:
         raise empty[0]
     if not sources and names:
@@ -123,7 +127,15 @@ def open_sources(
 
 
 class _SkippedError(Exception):
-    """A file among others that cannot be read; it was told."""
+    """A file among others that cannot be read; it was told.
+
+    Attributes:
+        why: it cannot.
+    """
+
+    def __init__(self, why: SourceError) -> None:
+        super().__init__(why.message)
+        self.why = why
 
 
 def _opened(item: Named, stdin: BinaryIO, encoding: str, tell: Callable[[str], None]) -> Source:
@@ -136,7 +148,7 @@ def _opened(item: Named, stdin: BinaryIO, encoding: str, tell: Callable[[str], N
         if not item.in_folder:
             raise
         tell(f"Left out: {error.message}")
-        raise _SkippedError from None
+        raise _SkippedError(error) from None
     return dataclasses.replace(source, in_folder=item.in_folder)
 
 

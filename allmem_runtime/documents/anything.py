@@ -46,7 +46,7 @@ def inner(data: bytes, name: str, budget: Budget, depth: int) -> Iterator[Part]:
     except ModuleNotFoundError:
         raise
     except Refused as error:
-        if error.why.startswith("unpacks to"):
+        if error.ends_all:
             raise
         yield Note(f"{name} {error.why}; left out")
     except (MemoryError, RecursionError):

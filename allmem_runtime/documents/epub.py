@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
-from allmem_runtime.documents.html import page_parts
+from allmem_runtime.documents.html import decoded, page_parts
 from allmem_runtime.documents.markup import local, parsed
 from allmem_runtime.documents.members import unpacked
 from allmem_runtime.documents.parts import Budget, Note, Part, Refused
@@ -29,7 +29,13 @@ def extract(archive: zipfile.ZipFile, budget: Budget) -> Iterator[Part]:
         if path not in names:
             yield Note(f"{path} is missing")
             continue
-        page = unpacked(archive, path, budget).decode("utf-8", "replace")
+        try:
+            page = decoded(unpacked(archive, path, budget))
+        except Refused as error:
+            if error.ends_all:
+                raise
+            yield Note(f"{error.why.removeprefix('is damaged: ')}; left out")
+            continue
         yield from page_parts(page, whole=True)
 
 

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -16,11 +15,13 @@ from typing import IO, Any
 
 from allmem_runtime.child_process import command, environment, has_interpreter
 from allmem_runtime.documents.kinds import Kind
+from allmem_runtime.documents.spool import Spool, shared_spool, storing, temporary_file
 from allmem_runtime.errors import SourceError
 from allmem_runtime.quantities import counted, format_bytes
 from allmem_runtime.text.blocks import BLOCK_BYTES
 from allmem_runtime.text.limits import Limits
 from allmem_runtime.text.places import Landmark
+from allmem_runtime.text.sources import MissingSourceError
 
 _CHILD = "allmem_runtime.documents.child"
 _MEBIBYTE = 1 << 20
@@ -29,7 +30,11 @@ MOST_LINE = 1 << 20
 MOST_PLACES = 1 << 20
 """Pages and chapters of one document."""
 MOST_NOTES = 20
-_INSTALL = "Install what reads documents with `pip install 'allmem-runtime[documents]'`."
+INSTALL = "Install what reads documents with `pip install 'allmem-runtime[documents]'`."
+
+
+class MissingLibraryError(SourceError):
+    """A document that only a library can read which is not installed."""
 
 
 def limits_of(size: int) -> Limits:
@@ -53,7 +58,9 @@ class DocumentText:
     """
 
     def __init__(self) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - as long as this
+        self._file = temporary_file()
+        self._spool: Spool | None = None
+        self._start = 0
         self._at: list[int] = []
         self._places: list[tuple[int, str]] = []
         self._page, self._chapter = 0, ""
@@ -62,11 +69,21 @@ class DocumentText:
 
     def pieces(self, start: int = 0) -> Iterator[bytes]:
         """The bytes of the text from ``start`` on."""
+        assert self._spool is not None
         while start < self.size:
-            self._file.seek(start)
-            piece = self._file.read(BLOCK_BYTES)
+            piece = self._spool.read(self._start + start, min(BLOCK_BYTES, self.size - start))
             start += len(piece)
             yield piece
+
+    def settle(self) -> None:
+        """Nothing more is taken; from now on the text can be had, and holds no file open.
+
+        Raises:
+            StorageError: there is no room for it.
+        """
+        with self._file:
+            self._spool = shared_spool()
+            self._start = self._spool.add(self._file)
 
     def within(self, first: int, end: int) -> list[Landmark]:
         """Pages and chapters between two bytes of the text; see ``Landmarks``."""
@@ -84,7 +101,8 @@ class DocumentText:
             case {"text": str(text)}:
                 self._place()
                 data = text.encode("utf-8", "replace")
-                self._file.write(data)
+                with storing():
+                    self._file.write(data)
                 self.size += len(data)
             case {"page": int(page)} if 0 <= page < 1 << 31:
                 self._page = page
@@ -112,37 +130,23 @@ def extract(path: Path, kind: Kind, name: str) -> DocumentText:
         name: what to call it.
 
     Raises:
-        SourceError: it cannot be read, takes too much, has no text, or what reads it is missing.
-        OSError: the file cannot be opened.
+        SourceError: it cannot be read, takes too much, or has no text.
+        MissingLibraryError: what reads it is not installed.
+        StorageError: there is no room for its text.
     """
     if not has_interpreter():
         raise SourceError(
             f"{name} is {kind.name}; a program in one piece reads plain text only.",
             "Convert it to text first.",
         )
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        limits = limits_of(size)
-        task = {
-            "module": kind.module,
-            "name": name,
-            "limits": asdict(limits),
-            "most": most_of(size),
-        }
-        process = subprocess.Popen(
-            command(_CHILD, json.dumps(task)),
-            stdin=file,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment(),
-        )
+    process, limits, most = _started(path, kind, name)
     timer = threading.Timer(limits.wall_seconds, process.kill)
     timer.daemon = True
     timer.start()
     with process:
         try:
             assert process.stdout is not None
-            text, last = _listen(process.stdout, most_of(size))
+            text, last = _listen(process.stdout, most)
             if last != {}:  # else it ends, or has ended, by itself, and how is told
                 process.kill()
             process.wait()
@@ -153,6 +157,7 @@ def extract(path: Path, kind: Kind, name: str) -> DocumentText:
             timer.cancel()
     if last is None or last.get("end") is not True:
         raise _failure(last, name, kind, limits, process.returncode)
+    text.settle()
     if not _has_text(text):
         notes = f" ({'; '.join(text.notes[:3])})" if text.notes else ""
         raise SourceError(
@@ -160,6 +165,29 @@ def extract(path: Path, kind: Kind, name: str) -> DocumentText:
             "If it was scanned, run it through a program that recognizes text first.",
         )
     return text
+
+
+def _started(path: Path, kind: Kind, name: str) -> tuple[subprocess.Popen[bytes], Limits, int]:
+    """The process, what it may take, and the bytes it may unpack."""
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            limits, most = limits_of(size), most_of(size)
+            task = {"module": kind.module, "name": name, "limits": asdict(limits), "most": most}
+            process = subprocess.Popen(
+                command(_CHILD, json.dumps(task)),
+                stdin=file,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=environment(),
+            )
+    except OSError as error:
+        kinds = MissingSourceError if not path.exists() else SourceError
+        raise kinds(
+            f"{name} cannot be read: {error.strerror or error}.",
+            "Check the path and its permissions.",
+        ) from None
+    return process, limits, most
 
 
 def _listen(stream: IO[bytes], most: int) -> tuple[DocumentText, dict[str, Any] | None]:
@@ -187,7 +215,9 @@ def _failure(
 ) -> SourceError:
     match last:
         case {"missing": str(package)}:
-            return SourceError(f"{name} is {kind.name}, and {package} is not installed.", _INSTALL)
+            return MissingLibraryError(
+                f"{name} is {kind.name}, and {package} is not installed.", INSTALL
+            )
         case {"refused": [str(why), str(hint)]}:
             return SourceError(f"{name} {why}.", hint or "Give another copy of it, or its text.")
     took = f"more than {counted(limits.cpu_seconds, 'second')} or {format_bytes(limits.memory)}"

@@ -35,7 +35,8 @@ class Named:
 def named(names: Sequence[str], tell: Callable[[str], None]) -> Iterator[Named]:
     """The files that names stand for, each name in its place.
 
-    Hidden files are left out without a word, links to folders and what is no file with one.
+    Hidden files, sessions and their text are left out without a word, links to folders and what is
+    no file with one. A file that is named itself is none of these.
 
     Args:
         names: paths of files and folders, patterns with ``*``, ``?``, ``[]`` and ``**``, or ``-``.
@@ -49,7 +50,9 @@ def named(names: Sequence[str], tell: Callable[[str], None]) -> Iterator[Named]:
             yield from _within(Path(name), tell)
         elif _PATTERN.intersection(name) and not os.path.lexists(name):
             found = sorted(
-                path for path in glob.iglob(name, recursive=True) if os.path.isfile(path)
+                path
+                for path in glob.iglob(name, recursive=True)
+                if os.path.isfile(path) and not _is_ours(path)
             )
             if not found:
                 raise SourceError(f"No file fits {name}.", "Name files, or a folder.")

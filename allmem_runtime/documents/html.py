@@ -25,7 +25,7 @@ def extract(file: BinaryIO, name: str, budget: Budget, depth: int) -> Iterator[P
     """The main part of a page; see ``Extract``."""
     data = file.read()
     budget.take(len(data))
-    yield from page_parts(_decoded(data, name), whole=False)
+    yield from page_parts(decoded(data), whole=False)
 
 
 def page_parts(html: str, *, whole: bool) -> Iterator[Part]:
@@ -77,7 +77,8 @@ def _main(body: Any) -> Any:
     return None
 
 
-def _decoded(data: bytes, name: str) -> str:
+def decoded(data: bytes) -> str:
+    """A page as text, by its byte order mark, what it declares, or what its bytes seem to be."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16", "replace")
     declared = _CHARSET.search(data[:2048])

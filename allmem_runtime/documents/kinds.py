@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,10 +41,14 @@ def _magic(*beginnings: bytes) -> Callable[[bytes, str], bool]:
 
 
 def _is_page(head: bytes, name: str) -> bool:
-    if _PAGE.match(head.lstrip(_SPACE)):
-        return True
-    # A part of a page has nothing that tells, and its name decides.
-    return name.lower().endswith((".html", ".htm", ".xhtml")) and head.lstrip(_SPACE)[:1] == b"<"
+    return bool(_PAGE.match(head.lstrip(_SPACE)))
+
+
+def _is_called_page(head: bytes, name: str) -> bool:
+    """Text whose name decides: a part of a page has nothing that tells, and may begin in words."""
+    wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    is_text = bool(head.strip(_SPACE)) and (wide or b"\0" not in head)
+    return is_text and name.lower().endswith((".html", ".htm", ".xhtml"))
 
 
 def _is_notebook(head: bytes, name: str) -> bool:
@@ -81,6 +86,7 @@ KINDS = (
     Kind("subtitles", "subtitles", lambda head, _: bool(_SUBTITLES.match(head.lstrip(_SPACE)))),
     Kind("a mailbox", "mailbox", _is_mailbox),
     Kind("a letter", "mail", _is_mail),
+    Kind("an HTML page", "html", _is_called_page),
 )
 
 

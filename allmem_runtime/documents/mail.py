@@ -46,7 +46,7 @@ def _body(body: EmailMessage) -> Iterator[Part]:
     data = content if isinstance(content, bytes) else b""
     try:
         text = data.decode(body.get_content_charset("utf-8"), "replace")
-    except LookupError:
+    except (LookupError, UnicodeError):  # some encodings know of no replacing
         text = data.decode("utf-8", "replace")
     if body.get_content_subtype() == "html":
         from allmem_runtime.documents.html import page_parts

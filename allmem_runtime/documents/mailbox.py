@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from allmem_runtime.documents.mail import letter
-from allmem_runtime.documents.parts import Budget, Note, Part
+from allmem_runtime.documents.parts import Budget, Note, Part, Refused
 
 _MOST_LETTER = 1 << 26
 
@@ -32,4 +32,11 @@ def _letter(lines: list[bytes], size: int, budget: Budget, depth: int) -> Iterat
         yield Note(f"a letter of more than {_MOST_LETTER >> 20} MiB; left out")
     elif lines:
         budget.take(size)
-        yield from letter(b"".join(lines), budget, depth)
+        try:
+            yield from letter(b"".join(lines), budget, depth)
+        except (Refused, ModuleNotFoundError, MemoryError, RecursionError):
+            raise
+        except (
+            Exception
+        ) as error:  # the library may raise anything about a letter that is not sound
+            yield Note(f"a letter is damaged ({error}); left out from there on")

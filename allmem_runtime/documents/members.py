@@ -38,16 +38,21 @@ def reason_against(name: str, size: int, link: bool) -> str:
     return ""
 
 
-def unpacked(archive: zipfile.ZipFile, name: str, budget: Budget) -> bytes:
+def unpacked(archive: zipfile.ZipFile, member: str | zipfile.ZipInfo, budget: Budget) -> bytes:
     """One file of an archive.
 
+    Args:
+        archive: that holds it.
+        member: its name, which stands for the last file of that name, or its entry.
+        budget: of all.
+
     Raises:
-        Refused: it is encrypted, damaged, or more than may be unpacked.
+        Refused: it is missing, encrypted, damaged, or more than may be unpacked.
     """
     try:
-        info = archive.getinfo(name)
+        info = archive.getinfo(member) if isinstance(member, str) else member
     except KeyError:
-        raise Refused(f"is damaged: {name} is missing") from None
+        raise Refused(f"is damaged: {member} is missing") from None
     if info.flag_bits & 1:
         raise Refused("is encrypted", "Save it without its password first.")
     budget.take(info.file_size)
@@ -55,4 +60,4 @@ def unpacked(archive: zipfile.ZipFile, name: str, budget: Budget) -> bytes:
         # The library stops at the size that was declared, and was taken.
         return archive.read(info)
     except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError) as error:
-        raise Refused(f"is damaged: {name} ({error})") from None
+        raise Refused(f"is damaged: {info.filename} ({error})") from None

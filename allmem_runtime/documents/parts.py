@@ -52,6 +52,11 @@ class Refused(Exception):
         self.why = why
         self.hint = hint
 
+    @property
+    def ends_all(self) -> bool:
+        """Whether it is about the whole document: it unpacks to more than it may."""
+        return self.why.startswith("unpacks to")
+
 
 class Budget:
     """How much a document may unpack to; shared by all that lies in it.

@@ -55,9 +55,9 @@ def _files(archive: zipfile.ZipFile, budget: Budget, depth: int) -> Iterator[Par
             yield Note(f"{info.filename} {why}; left out")
             continue
         try:
-            data = unpacked(archive, info.filename, budget)
+            data = unpacked(archive, info, budget)  # two files may have one name
         except Refused as error:
-            if error.why.startswith("unpacks to"):
+            if error.ends_all:
                 raise
             yield Note(f"{info.filename} {error.why}; left out")
             continue

@@ -66,28 +66,41 @@ def check_kind(head: bytes, name: str) -> None:
 
     Args:
         head: the first bytes; in UTF-8, if they are text.
-        name: file name; its extension counts too.
+        name: file name; what is called a page is one, as a part of a page has nothing that tells.
 
     Raises:
         SourceError: says what it is and how to make text of it.
     """
     kind = next((kind for magic, kind in _MAGIC if head.startswith(magic)), None)
-    if _HTML.match(head.removeprefix(b"\xef\xbb\xbf")):
+    if _HTML.match(head.removeprefix(b"\xef\xbb\xbf")) or (not kind and _is_called_page(name)):
         kind = "an HTML page"
-    kind = kind or _EXTENSIONS.get(Path(name).suffix.lower())
     if kind:
-        raise SourceError(f"{name} is {kind}, not text.", _CONVERT.get(kind, _CONVERT_OTHER))
+        raise _no_text(name, kind)
 
 
 def check_controls(head: bytes, name: str) -> None:
     """Refuse binary data, which has control characters all over.
+
+    Args:
+        head: the first bytes; in UTF-8, if they are text.
+        name: file name; of binary data, its extension tells what it may be.
 
     Raises:
         SourceError: it is no text.
     """
     controls = len(head) - len(head.translate(None, _CONTROLS))
     if b"\0" in head or controls > max(_FEW, MAX_CONTROL_SHARE * len(head)):
+        if kind := _EXTENSIONS.get(Path(name).suffix.lower()):
+            raise _no_text(name, kind)
         raise SourceError(
             f"{name} holds zero bytes or other control characters; it is no text.",
             "Give a text or Markdown file; if it is one, name its encoding with --encoding.",
         )
+
+
+def _is_called_page(name: str) -> bool:
+    return _EXTENSIONS.get(Path(name).suffix.lower()) == "an HTML page"
+
+
+def _no_text(name: str, kind: str) -> SourceError:
+    return SourceError(f"{name} is {kind}, not text.", _CONVERT.get(kind, _CONVERT_OTHER))

@@ -66,7 +66,9 @@ def _file(source: Source, known: Sequence[SourceMark]) -> Found:
     # Versions of one text may begin alike: another path makes another source of them.
     nameless = [mark for mark in known if not mark.name and _head_is(source, mark)]
     for mark in (*here, *nameless):
-        return Found(source, "changed", source.pieces(), mark, _difference(source.size, mark))
+        return Found(
+            source, "changed", source.pieces(), mark, _difference(source, source.size, mark)
+        )
     return Found(source, "new", source.pieces())
 
 
@@ -161,14 +163,16 @@ def _after(
 
 def _changed(source: Source, mark: SourceMark, size: int | None) -> SourceError:
     return SourceError(
-        f"{source.name} was changed since it was read: {_difference(size, mark)}.",
+        f"{source.name} was changed since it was read: {_difference(source, size, mark)}.",
         "Give it as it was, read it as new text with `--stream -`, or name another --session file.",
     )
 
 
-def _difference(size: int | None, mark: SourceMark) -> str:
+def _difference(source: Source, size: int | None, mark: SourceMark) -> str:
+    whose = "its text" if source.document is not None else "it"
     if size is not None and size < mark.offset:
-        return f"it had {counted(mark.offset, 'byte')} when it was read, now it has {size:,}"
+        return f"{whose} had {counted(mark.offset, 'byte')} when it was read, now it has {size:,}"
+    whose = "its text's" if source.document is not None else "its"
     if mark.offset == 1:
-        return "its first byte is not the one that was read"
-    return f"its first {mark.offset:,} bytes are not those that were read"
+        return f"{whose} first byte is not the one that was read"
+    return f"{whose} first {mark.offset:,} bytes are not those that were read"

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
 import document_samples as samples
+import pytest
 from commands import SHORT, Command
 from toy_fixtures import toy_dir as toy_dir
+
+from allmem_runtime.cli.resume import open_sources
+from allmem_runtime.documents import opening
+from allmem_runtime.documents.extraction import INSTALL, MissingLibraryError
+from allmem_runtime.documents.kinds import Kind
 
 KEYS = "Nadezhda has the keys of the boathouse."
 QUESTION = "Who has the keys of the boathouse?"
@@ -71,6 +78,43 @@ def test_a_pattern_stands_for_files_and_one_that_fits_none_is_told(
     assert result.code == 1 and "No file fits" in result.err
 
 
+def test_a_pattern_does_not_stand_for_sessions_and_their_text(
+    command: Command, toy_dir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.md").write_text("The mill was sold in May.\n")
+    arguments = ("allmem-run", toy_dir, f"{tmp_path}/*", "--session", tmp_path / "s.allmem")
+    for _ in range(2):
+        result = command(*arguments, "--prompt", "Hm?", *SHORT)
+        assert result.code == 0 and "Left out" not in result.err
+
+
+def test_what_to_install_is_told_once_for_a_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def extract(path: Path, kind: Kind, name: str) -> None:
+        raise MissingLibraryError(f"{name} is {kind.name}, and it is not installed.", INSTALL)
+
+    monkeypatch.setattr(opening, "extract", extract)
+    told: list[str] = []
+    names = [str(library(tmp_path))]
+    assert [each.name for each in open_sources(names, io.BytesIO(), None, told.append)] == ["a.md"]
+    assert told[-1] == INSTALL and told.count(INSTALL) == 1 and len(told) == 5
+
+
+def test_of_a_document_that_was_changed_the_bytes_of_its_text_are_told(
+    command: Command, toy_dir: Path, tmp_path: Path
+) -> None:
+    path, session = tmp_path / "r.html", tmp_path / "s.allmem"
+    arguments = ("allmem-run", toy_dir, path, "--session", session, "--prompt", "Hm?", *SHORT)
+    for words, said in (
+        ("It was sold in May.", "read r.html"),
+        ("It was kept.", "its text had 20 bytes when it was read, now it has 13."),
+        ("It was never sold by anybody.", "its text's first 20 bytes are not those"),
+    ):
+        path.write_bytes(samples.page(f"<p>{words}</p>"))
+        assert said in command(*arguments).err
+
+
 def test_a_folder_with_nothing_to_read_is_told(
     command: Command, toy_dir: Path, tmp_path: Path
 ) -> None:
@@ -82,14 +126,11 @@ def test_a_folder_with_nothing_to_read_is_told(
 def test_page_is_told_where_a_reading_was_stopped_and_went_on(
     toy_dir: Path, tmp_path: Path
 ) -> None:
-    import io
-
     from allmem_runtime import load
-    from allmem_runtime.documents.opening import open_any
 
     path = tmp_path / "r.pdf"
     path.write_bytes(samples.pdf([*[FILLER] * 9, [*FILLER, KEYS, *FILLER], *[FILLER] * 4]))
-    source = open_any(str(path), io.BytesIO(), "", lambda said: None)
+    source = opening.open_any(str(path), io.BytesIO(), "", lambda said: None)
     model = load(toy_dir, device="cpu", operators="portable", threads=1)
     session = model.session(text=str(tmp_path / "s.allmem"))
     for step in session.ingest(source.pieces(), name="r.pdf", landmarks=source.document):

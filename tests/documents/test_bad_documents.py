@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -13,9 +14,10 @@ import document_samples as samples
 import pytest
 
 from allmem_runtime.child_process import command, environment
-from allmem_runtime.documents import extraction
+from allmem_runtime.documents import extraction, kinds
 from allmem_runtime.documents.opening import open_any
-from allmem_runtime.errors import SourceError
+from allmem_runtime.errors import SourceError, StorageError
+from allmem_runtime.text.sources import MissingSourceError
 
 KEYS = samples.STORY[1]
 
@@ -185,3 +187,85 @@ def test_what_reads_documents_can_open_no_network_and_write_no_file(
         env=surroundings, check=False,
     )  # fmt: skip
     assert ({"end": True} in [json.loads(line) for line in done.stdout.splitlines()]) == allowed
+
+
+def test_two_files_of_one_name_in_an_archive_are_both_read(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.txt", "It was red.")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("a.txt", "It was blue.")
+    assert text_of(tmp_path / "a.zip").split() == ["It", "was", "red.", "It", "was", "blue."]
+
+
+def test_a_letter_that_cannot_be_decoded_takes_no_other_with_it(tmp_path: Path) -> None:
+    first = b"From a@b.org Mon Nov 30 10:00:00 2026\n"
+    for charset in (b"idna", b"punycode", b"rot13"):
+        bad = b"From: Bo\nContent-Type: text/plain; charset=%s\n\nRiver ..\xff\n\n" % charset
+        data = first + bad + first + samples.mail("Keys", KEYS)
+        (tmp_path / "m.mbox").write_bytes(data)
+        assert "River .." in text_of(tmp_path / "m.mbox")
+        assert KEYS in text_of(tmp_path / "m.mbox")
+
+
+def test_a_letter_that_the_library_fails_on_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    from allmem_runtime.documents import mailbox
+    from allmem_runtime.documents.parts import Budget, Note, Text
+
+    def letter(data: bytes, budget: Budget, depth: int) -> list[Text]:
+        if b"bad" in data:
+            raise IndexError("no part")
+        return [Text("good")]
+
+    monkeypatch.setattr(mailbox, "letter", letter)
+    file = io.BytesIO(b"From a\nbad\n\nFrom b\nfine\n")
+    assert list(mailbox.extract(file, "m", Budget(999), 0)) == [
+        Note("a letter is damaged (no part); left out from there on"), Text("good"),
+    ]  # fmt: skip
+
+
+def test_a_damaged_page_of_a_book_takes_no_other_with_it(tmp_path: Path) -> None:
+    data = bytearray(samples.book({"One": "The river went.", "Two": KEYS}))
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        member = archive.getinfo("OPS/text/c0.xhtml")
+    data[member.header_offset + 30 + len(member.filename) + 5] ^= 0xFF
+    (tmp_path / "b.epub").write_bytes(data)
+    told: list[str] = []
+    assert KEYS in text_of(tmp_path / "b.epub", told)
+    assert len(told) == 1 and "OPS/text/c0.xhtml" in told[0] and "left out" in told[0]
+
+
+def test_more_documents_are_read_than_files_can_be_open(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    names = [tmp_path / f"{number}.html" for number in range(14)]
+    for name in names:
+        name.write_bytes(samples.page(f"<p>This is {name.stem}.</p>"))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = {int(name) for name in os.listdir("/dev/fd")}
+    free = [number for number in range(len(taken) + 10) if number not in taken][:10]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free[-1] + 1, before[1]))
+    try:
+        sources = [open_any(str(name), io.BytesIO(), "", print) for name in names]
+        texts = [b"".join(source.pieces()) for source in sources]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert texts == [f"This is {name.stem}.\n".encode() for name in names]
+
+
+def test_no_room_for_the_text_of_a_document_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from allmem_runtime.documents import spool
+
+    def full() -> io.BytesIO:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "a.html").write_bytes(samples.page("<p>Words.</p>"))
+    monkeypatch.setattr(spool.tempfile, "TemporaryFile", full)
+    with pytest.raises(StorageError, match="No space left on device") as caught:
+        text_of(tmp_path / "a.html")
+    assert "TMPDIR" in caught.value.hint
+
+
+def test_document_that_went_away_before_it_is_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(MissingSourceError, match=r"gone.pdf cannot be read: No such file"):
+        extraction.extract(tmp_path / "gone.pdf", kinds.KINDS[0], "gone.pdf")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from pathlib import Path
 
 import document_samples as samples
@@ -184,3 +185,27 @@ def test_every_kind_has_its_reader() -> None:
     for kind in KINDS:
         assert callable(reader(kind.module))
     assert kind_of(b"plain text", "a.pdf") is None
+
+
+def test_page_of_a_book_may_be_in_utf_16(tmp_path: Path) -> None:
+    from allmem_runtime.documents.html import decoded
+
+    assert decoded("<p>Café</p>".encode("utf-16")) == "<p>Café</p>"
+    made = samples.book({"Keys": "Café by the mill."})
+    with zipfile.ZipFile(io.BytesIO(made)) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    files["OPS/text/c0.xhtml"] = files["OPS/text/c0.xhtml"].decode().encode("utf-16")
+    (tmp_path / "b.epub").write_bytes(samples.zipped(files, ("mimetype",)))
+    source = open_any(str(tmp_path / "b.epub"), io.BytesIO(), "", print)
+    assert b"".join(source.pieces()).decode() == "Keys\n\nCafé by the mill.\n"
+
+
+def test_part_of_a_page_may_begin_in_words(tmp_path: Path) -> None:
+    for data in (b"The river <b>went</b>.", "<p>The river went.".encode("utf-16")):
+        assert opened(tmp_path, data, "part.html")[0] == "The river went.\n"
+    assert kind_of(b"\x89PNG\0", "a.html") is None and kind_of(b" \n", "a.html") is None
+
+
+def test_text_in_an_archive_may_be_called_as_a_document(tmp_path: Path) -> None:
+    whole, places, told = opened(tmp_path, samples.zipped({"a.pdf": KEYS.encode()}), "a.zip")
+    assert (places, told) == ([(KEYS, 0, "a.pdf")], [])

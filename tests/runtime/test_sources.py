@@ -72,7 +72,7 @@ XHTML = (
     [
         pytest.param("a.txt", b"", "is empty", "text", id="empty"),
         pytest.param("a.txt", b"%PDF-1.7 ...", "PDF", "pdftotext", id="PDF by content"),
-        pytest.param("a.pdf", b"some text", "PDF", "pdftotext", id="PDF by name"),
+        pytest.param("a.pdf", b"damaged \0", "PDF", "pdftotext", id="PDF by name"),
         pytest.param("a.EPUB", b"PK\x03\x04", "EPUB", "pandoc", id="EPUB"),
         pytest.param("a", b"\xef\xbb\xbf \n<!DOCTYPE html><p>", "HTML", "pandoc", id="HTML"),
         pytest.param("a.htm", b"text", "HTML", "pandoc", id="HTML by name"),
@@ -92,6 +92,13 @@ def test_what_is_not_text_is_refused_with_a_remedy(
         open_source(written(tmp_path, name, data), NO_INPUT)
     assert remedy in caught.value.hint
     assert name in caught.value.message
+
+
+def test_text_is_text_whatever_it_is_called(tmp_path: Path) -> None:
+    for name in ("a.pdf", "a.doc", "a.gz"):
+        for encoding in ("utf-8", "utf-16"):
+            source = open_source(written(tmp_path, name, "Some text.".encode(encoding)), NO_INPUT)
+            assert b"".join(source.pieces()) == b"Some text."
 
 
 TEXTS = {
