@@ -59,5 +59,10 @@ def unpacked(archive: zipfile.ZipFile, member: str | zipfile.ZipInfo, budget: Bu
     try:
         # The library stops at the size that was declared, and was taken.
         return archive.read(info)
-    except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError) as error:
+    except NotImplementedError:  # how zipfile says that it cannot unpack what is there
+        raise Refused(
+            f"holds {info.filename}, which is packed in a way that is not known here",
+            "Pack it anew with an ordinary zip program.",
+        ) from None
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
         raise Refused(f"is damaged: {info.filename} ({error})") from None

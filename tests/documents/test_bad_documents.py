@@ -197,6 +197,18 @@ def test_two_files_of_one_name_in_an_archive_are_both_read(tmp_path: Path) -> No
     assert text_of(tmp_path / "a.zip").split() == ["It", "was", "red.", "It", "was", "blue."]
 
 
+def test_a_file_that_is_packed_in_an_unknown_way_is_not_called_damaged(tmp_path: Path) -> None:
+    data = bytearray(samples.zipped({"a.txt": KEYS.encode(), "b.txt": b"The other one."}))
+    for signature, at in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        first = data.index(signature)
+        data[first + at : first + at + 2] = (97).to_bytes(2, "little")
+    (tmp_path / "a.zip").write_bytes(data)
+    told: list[str] = []
+    assert "The other one." in text_of(tmp_path / "a.zip", told)
+    assert "packed in a way that is not known here" in " ".join(told)
+    assert "damaged" not in " ".join(told)
+
+
 def test_a_letter_that_cannot_be_decoded_takes_no_other_with_it(tmp_path: Path) -> None:
     first = b"From a@b.org Mon Nov 30 10:00:00 2026\n"
     for charset in (b"idna", b"punycode", b"rot13"):

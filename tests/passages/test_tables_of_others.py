@@ -71,4 +71,5 @@ def test_text_of_a_version_before_is_read(tmp_path: Path, version: int, later: l
     for table in later:
         change(path, f"DROP TABLE {table}")
     change(path, f"PRAGMA user_version = {version}")
-    schema.open_file(path).close()
+    with closing(schema.open_file(path)) as connection:
+        assert connection.execute("SELECT id FROM store").fetchall() == [("one",)]
