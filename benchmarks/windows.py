@@ -79,7 +79,7 @@ def main() -> None:
             truth = exact.log_probabilities(passes.teacher(ids), positions)
             for name, way in ways.items():
                 attributor = rounded if way.int8 else exact
-                found = attributor.found(ids, _gates(table, way.windows), positions)
+                found = attributor.found(ids, _gates(table, way.windows, model.config), positions)
                 told = _compared(truth, found)
                 kinds.setdefault(sequence.kind, {}).setdefault(name, []).append(told)
         print(sequence.kind, _told(kinds[sequence.kind]), flush=True)
@@ -112,8 +112,7 @@ def _ways(
 
 
 def _by_head(table: HeadTable, rows: int, config: AllMemConfig) -> list[list[int]]:
-    most = config.max_position_embeddings - table.sinks
-    return allocate(table, rows, Rows(1, table.sinks, most), 1)
+    return allocate(table, rows, Rows(1, table.sinks, _longest(table, config)), 1)
 
 
 def _rounded(rows: Tensor) -> Tensor:
@@ -122,10 +121,15 @@ def _rounded(rows: Tensor) -> Tensor:
     return ((rows.float() / scale).round() * scale).to(rows.dtype)
 
 
-def _gates(table: HeadTable, windows: list[list[int]]) -> Tensor:
-    """Which bands are open: those that end within a head's window."""
+def _gates(table: HeadTable, windows: list[list[int]], config: AllMemConfig) -> Tensor:
+    """Which bands are open: those that end within a head's window, or beyond the longest given."""
     given = torch.tensor(windows)[..., None]
-    return (given >= torch.tensor(table.windows[1:])).float()
+    ends = torch.tensor(table.windows[1:]).clamp(max=_longest(table, config))
+    return (given >= ends).float()
+
+
+def _longest(table: HeadTable, config: AllMemConfig) -> int:
+    return config.max_position_embeddings - table.sinks
 
 
 def _chosen(shards: Shards, options: Namespace) -> list[Sequence]:
