@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from allmem_exporters.finetune.attention import Heads
+from allmem_exporters.finetune.attention import Heads, attention_by_head, project
 from allmem_exporters.finetune.data.sequence import Sequence
 from allmem_exporters.finetune.data.shards import Shards
 from allmem_exporters.finetune.passes import Passes
@@ -33,18 +33,40 @@ Kinds = dict[str, dict[str, list[tuple[float, float]]]]
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to give rows: windows of each layer's heads, and whether rows are int8."""
+    """One way to give rows.
+
+    Attributes:
+        windows: [layers][kv_heads].
+        int8: whether rows are int8, with a scale for each head of a token.
+    """
 
     windows: list[list[int]]
     int8: bool = False
 
 
-class Int8Attributor(Attributor):
-    """Finds keys and values as rings of int8 give them back: a scale for each head of a token."""
+class ByHead:
+    """The decoder with a window for each key/value head and no memories.
 
-    def kept(self, heads: Heads) -> Heads:
-        """See ``Attributor``."""
-        return Heads(heads.query, _rounded(heads.key), _rounded(heads.value))
+    Args:
+        passes: the frozen decoder.
+        way: its windows, and whether keys and values come back from rings of int8.
+        sinks: first tokens that all see.
+    """
+
+    def __init__(self, passes: Passes, way: Way, sinks: int) -> None:
+        self._passes, self._way, self._sinks = passes, way, sinks
+
+    def hidden(self, ids: Tensor) -> Tensor:
+        """Normed hidden states [batch, time, hidden_size]."""
+        hidden = self._passes.embed(ids)
+        for layer, windows in zip(self._passes.decoder.layers, self._way.windows, strict=True):
+            x = self._passes.read(layer, hidden)
+            heads = project(layer.self_attn, x)
+            if self._way.int8:
+                heads = Heads(heads.query, _rounded(heads.key), _rounded(heads.value))
+            attended = attention_by_head(layer.self_attn, heads, windows, self._sinks)
+            hidden = self._passes.after(layer, hidden, x, attended)
+        return self._passes.last_norm(hidden)
 
 
 def main() -> None:
@@ -65,9 +87,7 @@ def main() -> None:
     table = next(iter(tables.values()))
     model = open_checkpoint(options.checkpoint, torch.float32)
     passes = Passes(model.to(getattr(torch, options.precision)))
-    exact, rounded = (
-        kind(passes, table.windows, table.sinks) for kind in (Attributor, Int8Attributor)
-    )
+    exact = Attributor(passes, table.windows, table.sinks)
     ways = _ways(tables, options.window or [512, 1024], model.config, int8=options.int8)
     kinds: Kinds = {}
     for sequence in _chosen(Shards(options.data, split="heldout"), options):
@@ -78,9 +98,8 @@ def main() -> None:
         with torch.no_grad():
             truth = exact.log_probabilities(passes.teacher(ids), positions)
             for name, way in ways.items():
-                attributor = rounded if way.int8 else exact
-                found = attributor.found(ids, _gates(table, way.windows, model.config), positions)
-                told = _compared(truth, found)
+                hidden = ByHead(passes, way, table.sinks).hidden(ids)
+                told = _compared(truth, exact.log_probabilities(hidden, positions))
                 kinds.setdefault(sequence.kind, {}).setdefault(name, []).append(told)
         print(sequence.kind, _told(kinds[sequence.kind]), flush=True)
     print("over kinds", _told(_over_kinds(kinds)))
@@ -119,13 +138,6 @@ def _rounded(rows: Tensor) -> Tensor:
     """[…, head_dim] to int8 and back."""
     scale = rows.float().abs().amax(-1, keepdim=True).clamp(min=1e-30) / 127
     return ((rows.float() / scale).round() * scale).to(rows.dtype)
-
-
-def _gates(table: HeadTable, windows: list[list[int]], config: AllMemConfig) -> Tensor:
-    """Which bands are open: those that end within a head's window, or beyond the longest given."""
-    given = torch.tensor(windows)[..., None]
-    ends = torch.tensor(table.windows[1:]).clamp(max=_longest(table, config))
-    return (given >= ends).float()
 
 
 def _longest(table: HeadTable, config: AllMemConfig) -> int:

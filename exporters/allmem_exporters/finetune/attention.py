@@ -5,6 +5,7 @@ The same frozen projections serve both. Nothing of the size length x length is e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -95,6 +96,32 @@ def windowed_attention(attention: WindowAttention, heads: Heads, window: int, si
     """
     if attention.local:
         window, sinks = attention.attributes["window"], 0
+    return _back(attention, _windowed(attention, heads, window, sinks))
+
+
+def attention_by_head(
+    attention: WindowAttention, heads: Heads, windows: Sequence[int], sinks: int
+) -> Tensor:
+    """``windowed_attention`` with a window for each key/value head; what is not seen costs nothing.
+
+    Args:
+        attention: of the layer; its own window and sinks are not looked at.
+        heads: of the sequence, which begins at position 0.
+        windows: of each key/value head.
+        sinks: first tokens seen by all.
+    """
+    group = heads.query.shape[1] // heads.key.shape[1]
+    mixed = torch.empty_like(heads.query)
+    for window in set(windows):
+        own = torch.tensor([n for n, one in enumerate(windows) if one == window])
+        queries = (own[:, None] * group + torch.arange(group)).flatten()
+        some = Heads(heads.query[:, queries], heads.key[:, own], heads.value[:, own])
+        mixed[:, queries] = _windowed(attention, some, window, sinks)
+    return _back(attention, mixed)
+
+
+def _windowed(attention: WindowAttention, heads: Heads, window: int, sinks: int) -> Tensor:
+    """[batch, heads, time, head_dim]."""
     time, device = heads.query.shape[2], heads.query.device
     positions, rotary = torch.arange(time, device=device), Rotary(attention, device)
     turned = rotary(heads.query, positions)
@@ -109,7 +136,7 @@ def windowed_attention(attention: WindowAttention, heads: Heads, window: int, si
         else:
             mixed = _block(*arguments)
         blocks.append(mixed)
-    return _back(attention, torch.cat(blocks, dim=2))
+    return torch.cat(blocks, dim=2)
 
 
 def scored(attention: WindowAttention, products: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from allmem_exporters.finetune.attention import Heads, project
+from allmem_exporters.finetune.attention import project
 from allmem_exporters.finetune.data.sequence import Sequence as Tokens
 from allmem_exporters.finetune.passes import Passes
 from allmem_exporters.heads.banded_attention import banded_attention
@@ -90,13 +90,9 @@ class Attributor:
                 hidden = self._layer(layer, hidden, own)
         return self.log_probabilities(self._passes.last_norm(hidden), positions)
 
-    def kept(self, heads: Heads) -> Heads:
-        """Queries, keys and values as attention finds them: here as the decoder makes them."""
-        return heads
-
     def _layer(self, layer: DecoderLayer, hidden: Tensor, gates: Tensor) -> Tensor:
         x = self._passes.read(layer, hidden)
-        heads = self.kept(project(layer.self_attn, x))
+        heads = project(layer.self_attn, x)
         attended = banded_attention(layer.self_attn, heads, self._windows, self._sinks, gates)
         return self._passes.after(layer, hidden, x, attended)
 

@@ -8,7 +8,12 @@ import torch
 from decoders import relative_rms
 from test_modeling_streaming import IDS, model
 
-from allmem_exporters.finetune.attention import full_attention, project, windowed_attention
+from allmem_exporters.finetune.attention import (
+    attention_by_head,
+    full_attention,
+    project,
+    windowed_attention,
+)
 from allmem_exporters.finetune.data import Sequence
 from allmem_exporters.finetune.passes import Passes
 from allmem_exporters.heads import banded_attention as banded
@@ -37,6 +42,21 @@ def test_with_the_first_gates_open_a_head_sees_the_window_that_ends_there(
             assert relative_rms(got, wanted) < 1e-5
         if not sinks:
             assert relative_rms(got, full_attention(layer.self_attn, heads)) < 1e-5
+
+
+def test_windows_by_head_are_what_gates_by_head_open() -> None:
+    reader = model(torch.float32)
+    passes, layer = Passes(reader), reader.model.layers[0]
+    with torch.no_grad():
+        heads = project(layer.self_attn, passes.read(layer, passes.embed(IDS)))
+        kv_heads = heads.key.shape[1]
+        opened = [head % len(WINDOWS) for head in range(kv_heads)]
+        gates = (torch.arange(len(WINDOWS) - 1) < torch.tensor(opened)[:, None]).float()
+        wanted = banded.banded_attention(layer.self_attn, heads, WINDOWS, 3, gates)
+        windows = [WINDOWS[number] for number in opened]
+        got = attention_by_head(layer.self_attn, heads, windows, 3)
+    assert len(set(windows)) > 1
+    assert relative_rms(got, wanted) < 1e-5
 
 
 def test_a_gate_opens_its_own_head_alone() -> None:
