@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from allmem_runtime.passages.identifiers import words_alone
+
 Rows = Callable[[NDArray[np.int64], int], NDArray[np.float32]]
 """Rows of the embedding: tokens [n] and a width to [n, width]."""
 
@@ -85,8 +87,8 @@ class Likeness:
         return judge
 
     def _tokens(self, text: str) -> NDArray[np.int64]:
-        """Different tokens of a text in lower case, so that a word's first letter says nothing."""
-        tokens = self._encode(f" {text.lower()}")
+        """Different tokens of the words of a text, as they would be in a question in lower case."""
+        tokens = self._encode(f" {words_alone(text).lower()}")
         return np.unique(np.fromiter(tokens, np.int64, len(tokens)))
 
     def _unit(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from allmem_runtime.passages.identifiers import spelled
 from allmem_runtime.passages.words import sentences
 from allmem_runtime.text.segments import without_surrogates
 
@@ -73,7 +74,7 @@ class Meaning:
 
     def _sums(self, text: str, ends: Sequence[int]) -> NDArray[np.float32]:
         """The sum of the rows of each part's tokens; a part goes from the end before to its own."""
-        found = self._tokenizer.encode(without_surrogates(text), add_special_tokens=False)
+        found = self._tokenizer.encode(without_surrogates(spelled(text)), add_special_tokens=False)
         rows = self._table[np.array(found.ids, np.int64)].astype(np.float32)
         starts = np.array([start for start, _ in found.offsets], np.int64)
         first = np.searchsorted(starts, [0, *ends[:-1]])

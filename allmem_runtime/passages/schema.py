@@ -14,9 +14,9 @@ from allmem_runtime.files.links import followed
 
 SUFFIX = ".passages"
 APPLICATION_ID = 0x416C4D50  # "AlMP"
-VERSION = 3
-"""Texts of version 1 have no vectors, and none before 3 has pages and chapters; they are read and
-added to as they are."""
+VERSION = 4
+"""Texts of version 1 have no vectors, none before 3 has pages and chapters, and none before 4 the
+words within names (``maxRetries``) in its index; they are read and added to as they are."""
 BUSY_SECONDS = 2.0
 
 FAILURES = (sqlite3.Error, UnicodeDecodeError)
@@ -44,7 +44,8 @@ _REGIONS = (
     "CREATE TABLE region (source INTEGER NOT NULL, start INTEGER NOT NULL, page INTEGER NOT NULL, "
     "chapter TEXT NOT NULL, PRIMARY KEY (source, start))"
 )
-_TABLES_OF = {1: _TABLES, 2: (*_TABLES, _VECTORS), VERSION: (*_TABLES, _VECTORS, _REGIONS)}
+_ALL = (*_TABLES, _VECTORS, _REGIONS)
+_TABLES_OF = {1: _TABLES, 2: (*_TABLES, _VECTORS), 3: _ALL, VERSION: _ALL}
 _REMEDY = "Questions are answered from the state alone; read the document again to have its text."
 
 
@@ -138,6 +139,12 @@ def _connect(name: str, *, uri: bool = False) -> sqlite3.Connection:
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA cell_size_check = ON")
     return connection
+
+
+def has_inner_words(connection: sqlite3.Connection) -> bool:
+    """Whether the index has the words within names too."""
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return version >= 4
 
 
 def _check(path: Path, connection: sqlite3.Connection) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from allmem_runtime.passages import regions, schema, vectors
 from allmem_runtime.passages.failures import check_may_replace, damaged, unreadable, unwritable
+from allmem_runtime.passages.identifiers import inner_words
 from allmem_runtime.passages.rows import Mark, Region, Row, cut_at
 from allmem_runtime.passages.scripts import grams
 from allmem_runtime.strict_json import is_whole
@@ -43,6 +44,7 @@ class Store:
             self.identity: str = self._one("SELECT id FROM store")[0]
             self._has_vectors = vectors.has(connection)
             self.has_regions = regions.has(connection)
+            self._has_inner_words = schema.has_inner_words(connection)
             self._check([], self.identity)
 
     @classmethod
@@ -159,7 +161,7 @@ class Store:
                 ).lastrowid
                 run(
                     "INSERT INTO words (rowid, text, grams) VALUES (?, ?, ?)",
-                    (number, row.text, " ".join(grams(row.text))),
+                    (number, *self._indexed(row.text)),
                 )
                 if number and self._has_vectors:
                     vectors.add(self._connection, number, row.text)
@@ -172,11 +174,16 @@ class Store:
             # An index without content must be told what it forgets.
             self._connection.execute(
                 "INSERT INTO words (words, rowid, text, grams) VALUES ('delete', ?, ?, ?)",
-                (number, text, " ".join(grams(text))),
+                (number, *self._indexed(text)),
             )
             self._connection.execute("DELETE FROM passage WHERE id = ?", (number,))
             if self._has_vectors:
                 vectors.drop(self._connection, number)
+
+    def _indexed(self, text: str) -> tuple[str, str]:
+        """What the index has of a passage: its words, and the grams of scripts without spaces."""
+        inner = inner_words(text) if self._has_inner_words else ""
+        return f"{text}\n{inner}" if inner else text, " ".join(grams(text))
 
     def copy(self, path: Path) -> Store:
         """A store of the same content; a file at ``path`` is replaced by a whole one.

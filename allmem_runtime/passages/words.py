@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
+from allmem_runtime.passages.identifiers import parted
 from allmem_runtime.passages.scripts import grams
 
 MAX_WORDS = 128
@@ -103,13 +104,14 @@ def sentences(text: str) -> Iterator[tuple[int, str]]:
 
 def likeness(sentence: str, weights: dict[str, float]) -> float:
     """How much of the weight of expressions a sentence holds; endings of words are forgiven."""
-    words = _WORD.findall(_plain(sentence))
-    own, stems = set(words), {_stem(word) for word in words}
+    words = _WORD.findall(_plain(parted(sentence)))
+    own = {*words, *_WORD.findall(_plain(sentence))}
+    stems = {_stem(word) for word in own}
     joined = f" {' '.join(words)} "
     gathered = set(grams(sentence))
     total = 0.0
     for expression, weight in weights.items():
-        parts = _WORD.findall(_plain(word_of(expression)))
+        parts = _WORD.findall(_plain(parted(word_of(expression))))
         if expression.startswith("grams"):
             total += weight * (parts[0] in gathered)
         elif len(parts) > 1:

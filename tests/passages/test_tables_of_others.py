@@ -64,7 +64,9 @@ def test_table_with_another_statement_is_refused(text: Path) -> None:
         schema.open_file(text)
 
 
-@pytest.mark.parametrize(("version", "later"), [(1, ["vectors", "region"]), (2, ["region"])])
+@pytest.mark.parametrize(
+    ("version", "later"), [(1, ["vectors", "region"]), (2, ["region"]), (3, [])]
+)
 def test_text_of_a_version_before_is_read(tmp_path: Path, version: int, later: list[str]) -> None:
     path = tmp_path / "old"
     schema.create(path, "one").close()
