@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import threading
+import unicodedata
 from collections.abc import Callable, Generator, Sequence
 
 from allmem_runtime.generation.sampling import Sampling
@@ -33,12 +34,18 @@ UNLIKELIER = 0.75
 """By how much the logarithm of a question's probability may be smaller behind a passage that fits
 than by itself, times the root of the question's tokens, where likeness cannot be told."""
 
-UNLIKE = 0.45
+UNLIKE = 0.5
 """Likeness of a passage that must not make the question unlikelier at all."""
 
 BY_LIKENESS = 5.0
 """How much more it may for each unit of likeness beyond that, and how much likelier it must make it
 below; as above."""
+
+OF_SIGNS = 0.15
+"""Share of signs among the characters of a passage that is code, a table or the like."""
+
+BEHIND_SIGNS = 1.5
+"""By how much unlikelier a question in words may be behind such a passage, times the root."""
 
 HELD = 0.5
 """Share of the question's words with which a passage fits though it makes the question unlikelier:
@@ -200,6 +207,20 @@ class Rereading:
 
 def _leeway(prompt: Prompt) -> float:
     """By how much unlikelier than by itself a question may be behind a prompt; see UNLIKELIER."""
+    more = BEHIND_SIGNS * (_signs(prompt) >= OF_SIGNS)
     if prompt.likeness is None:
-        return UNLIKELIER
-    return BY_LIKENESS * (prompt.likeness - UNLIKE)
+        return UNLIKELIER + more
+    return BY_LIKENESS * (prompt.likeness - UNLIKE) + more
+
+
+def _signs(prompt: Prompt) -> float:
+    """Share of the characters of a prompt's passages that are no letters, digits or spaces."""
+    letters = signs = 0
+    for passage in prompt.passages:
+        for character in passage.text:
+            # The marks of Thai and Hindi are parts of their letters.
+            if character.isalnum() or unicodedata.category(character)[0] == "M":
+                letters += 1
+            elif not character.isspace():
+                signs += 1
+    return signs / max(1, letters + signs)

@@ -90,7 +90,7 @@ def test_one_that_makes_it_hardly_unlikelier_fits(
 
 @pytest.mark.parametrize(
     ("likeness", "gain", "told"),
-    [(0.65, -0.9, True), (0.65, -1.1, False), (0.25, 0.9, False), (0.25, 1.1, True)],
+    [(0.7, -0.9, True), (0.7, -1.1, False), (0.3, 0.9, False), (0.3, 1.1, True)],
 )
 def test_the_more_it_is_like_the_question_the_unlikelier_it_may_make_it(
     toy: Model,
@@ -102,6 +102,37 @@ def test_the_more_it_is_like_the_question_the_unlikelier_it_may_make_it(
 ) -> None:
     def search(*given: Any) -> list[Passage]:
         return [replace(one, likeness=likeness) for one in searching.search(*given)]
+
+    monkeypatch.setattr("allmem_runtime.passages.keeping.search", search)
+    session = read(toy.session(text=True), BOOK)
+    root = len(toy.tokenizer.encode_text(QUESTION)) ** 0.5
+    likes(gain * root)
+    answer = session.answer(QUESTION, passages=1, sampling=SHORT)
+    assert answer.text is not None
+    assert bool(answer.passages) == told
+
+
+@pytest.mark.parametrize("likeness", [0.5, None])
+@pytest.mark.parametrize(
+    ("text", "gain", "told"),
+    [
+        ('KEY = dict(hidden_in="teapot")', -1.4, True),
+        ('KEY = dict(hidden_in="teapot")', -1.6, False),
+        ("The key is in the teapot.", -0.1, False),
+        ("कुंजी teapot में है", -0.1, False),
+    ],
+)
+def test_one_of_signs_may_make_a_question_in_words_unlikelier(
+    toy: Model,
+    likes: Likes,
+    monkeypatch: pytest.MonkeyPatch,
+    likeness: float | None,
+    text: str,
+    gain: float,
+    told: bool,
+) -> None:
+    def search(*given: Any) -> list[Passage]:
+        return [replace(one, likeness=likeness, text=text) for one in searching.search(*given)]
 
     monkeypatch.setattr("allmem_runtime.passages.keeping.search", search)
     session = read(toy.session(text=True), BOOK)
