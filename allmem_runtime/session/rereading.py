@@ -45,7 +45,8 @@ OF_SIGNS = 0.15
 """Share of signs among the characters of a passage that is code, a table or the like."""
 
 BEHIND_SIGNS = 1.5
-"""By how much unlikelier a question in words may be behind such a passage, times the root."""
+"""By how much unlikelier a question in words is behind any such passage, times the root of its
+tokens: so much is added before it is compared with others."""
 
 HELD = 0.5
 """Share of the question's words with which a passage fits though it makes the question unlikelier:
@@ -187,6 +188,8 @@ class Rereading:
             self._reader.follow(progress)
             asked = range(prompt.asked.start - begun, prompt.asked.stop - begun)
             likely, count = self._reader.likelihood(prompt.tokens[begun:], asked), len(asked)
+            if _signs(prompt) >= OF_SIGNS:
+                likely += BEHIND_SIGNS * math.sqrt(count)
             fits = likely / max(1, count) + FOUND * prompt.score / max(first, 1e-9)
             if not prompt.passages:
                 alone, root = likely, math.sqrt(count + 1)
@@ -207,10 +210,9 @@ class Rereading:
 
 def _leeway(prompt: Prompt) -> float:
     """By how much unlikelier than by itself a question may be behind a prompt; see UNLIKELIER."""
-    more = BEHIND_SIGNS * (_signs(prompt) >= OF_SIGNS)
     if prompt.likeness is None:
-        return UNLIKELIER + more
-    return BY_LIKENESS * (prompt.likeness - UNLIKE) + more
+        return UNLIKELIER
+    return BY_LIKENESS * (prompt.likeness - UNLIKE)
 
 
 def _signs(prompt: Prompt) -> float:

@@ -143,6 +143,31 @@ def test_one_of_signs_may_make_a_question_in_words_unlikelier(
     assert bool(answer.passages) == told
 
 
+@pytest.mark.parametrize(("less", "first"), [(1.4, True), (1.6, False)])
+def test_what_signs_take_off_is_made_up_for_beside_prose(
+    toy: Model, monkeypatch: pytest.MonkeyPatch, less: float, first: bool
+) -> None:
+    code, prose = 'KEY = dict(hidden_in="teapot")', "The key is in the drawer."
+    root = len(toy.tokenizer.encode_text(QUESTION)) ** 0.5
+
+    def likelihood(self: Session, ids: Sequence[int], told: range) -> float:
+        read = text_of(toy, list(ids))
+        self.feed(ids[:-1])
+        self._cursor.queue(ids[-1:])
+        return -less * root if code in read else 0.0 if prose in read else -100.0
+
+    def search(*given: Any) -> list[Passage]:
+        found = searching.search(*given)[:2]
+        texts = zip(found, (prose, code), strict=True)
+        return [replace(one, text=text, score=1.0, likeness=None) for one, text in texts]
+
+    monkeypatch.setattr(Feeding, "likelihood", likelihood)
+    monkeypatch.setattr("allmem_runtime.passages.keeping.search", search)
+    answer = read(toy.session(text=True), TWO).answer(QUESTION, sampling=SHORT)
+    assert answer.text is not None
+    assert [passage.text for passage in answer.passages] == [code, prose][:: 1 if first else -1]
+
+
 def test_one_that_has_most_of_the_question_s_words_fits_all_the_same(
     toy: Model, likes: Likes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
