@@ -67,13 +67,21 @@ class Child:
         Raises:
             Gone: there was no answer, or no time.
         """
+        return float(self.tell(**request)["seconds"])
+
+    def tell(self, **request: Any) -> dict[str, Any]:
+        """All that the system answers to a request.
+
+        Raises:
+            Gone: there was no answer, or no time.
+        """
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()
         except OSError:
             raise Gone(self._last_words()) from None
-        return float(self._answer()["seconds"])
+        return self._answer()
 
     def may_take_until(self, deadline: float) -> None:
         """Wait for answers until then, by ``time.monotonic``."""

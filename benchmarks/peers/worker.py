@@ -14,13 +14,14 @@ import time
 from typing import Any
 
 
-def answer(system: Any, request: dict[str, Any]) -> float:
-    """Do what is asked; seconds it took.
+def answer(system: Any, request: dict[str, Any]) -> dict[str, Any]:
+    """Do what is asked; the seconds it took, and what a system has to tell besides.
 
     ``read`` stays; ``prompt`` and ``write`` are forgotten again, outside of the time.
     """
     began = time.perf_counter()
     kind = request["do"]
+    told: dict[str, Any] = {}
     if kind == "mark":
         system.mark()
     elif kind == "keep":
@@ -31,12 +32,15 @@ def answer(system: Any, request: dict[str, Any]) -> float:
         system.feed(request["ids"])
     elif kind == "write":
         system.write(request["token"], request["count"])
+    elif kind in ("bytes", "names", "recall"):
+        given = {name: value for name, value in request.items() if name != "do"}
+        told = getattr(system, kind)(**given)
     else:
         raise ValueError(f"no such request: {kind}")
     seconds = time.perf_counter() - began
     if kind in ("prompt", "write"):
         system.back()
-    return seconds
+    return {"seconds": seconds, **told}
 
 
 def main() -> None:
@@ -49,8 +53,8 @@ def main() -> None:
         system = made.System(model, int(threads), int(context))
         print(json.dumps({"version": system.version}), file=answers, flush=True)
         for line in sys.stdin:
-            seconds = answer(system, json.loads(line))
-            print(json.dumps({"seconds": seconds}), file=answers, flush=True)
+            told = answer(system, json.loads(line))
+            print(json.dumps(told), file=answers, flush=True)
     except Exception as error:  # noqa: BLE001 - what a peer raises is the result
         text = f"{type(error).__name__}: {error}".splitlines()[0]
         print(json.dumps({"error": text[:300]}), file=answers, flush=True)
