@@ -40,6 +40,7 @@ from benchmarks.arguments import (
     names,
     parser_of,
     run,
+    tokens_or_none,
 )
 from benchmarks.peers.child import Child, Gone
 from benchmarks.recall_peers.asking import Asking
@@ -76,8 +77,9 @@ def parser() -> argparse.ArgumentParser:
         "many as a state of --tokenizer's model takes)",
     )  # fmt: skip
     made.add_argument(
-        "--keep", type=int, help="first tokens that are never discarded (unset: as many as ours)"
-    )
+        "--keep", type=tokens_or_none,
+        help="first tokens that are never discarded (unset: as many as ours)",
+    )  # fmt: skip
     made.add_argument(
         "--lengths", type=depths, help="columns, such as 2k,4k,8k (unset: all in --ruler)"
     )

@@ -15,7 +15,6 @@ from allmem_runtime.evaluation.ruler_package import Task
 from allmem_runtime.files.package import Package
 from allmem_runtime.loaded_model import Texts
 from allmem_runtime.model import Model
-from allmem_runtime.quantities import format_tokens
 from allmem_runtime.text.chat import ChatTemplate
 from allmem_runtime.text.tokenizer import Tokenizer
 from benchmarks.recall_peers.ours import Ours
@@ -135,9 +134,9 @@ def holding_notices(
         tokens = len(ids(item)) + item.questions[0].max_tokens
         longest[item.column] = max(tokens, longest.get(item.column, 0))
     return [
-        f"notice: {name} holds the prompts of {column} whole (at most {format_tokens(tokens)} "
+        f"notice: {name} holds the prompts of {column} whole (at most {tokens:,} "
         "tokens); nothing is discarded there"
         for name, size in sizes.items()
         for column, tokens in longest.items()
-        if tokens < size
+        if tokens <= size
     ]
