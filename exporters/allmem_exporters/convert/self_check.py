@@ -8,6 +8,7 @@ models of any size. Embedding and head are compared on some of their rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -61,8 +62,20 @@ def check_conversion(
     Raises:
         ConversionError: logits differ by more than ``TOLERANCE``, or a text is cut otherwise.
     """
-    if (compared := source.compare_texts(texts)) is not None:
-        report(f"compared: {compared}")
+    with ThreadPoolExecutor(1) as beside:  # it waits for a process of its own
+        told = beside.submit(source.compare_texts, texts)
+        same = _compare_logits(source, weights, stored)
+        if (compared := told.result()) is not None:
+            report(f"compared: {compared}")
+    report(same)
+
+
+def _compare_logits(source: Source, weights: ModelWeights, stored: torch.dtype) -> str:
+    """What was compared with transformers' own code, and how it agrees.
+
+    Raises:
+        ConversionError: logits or angles differ by more than ``TOLERANCE``.
+    """
     config, name = weights.config, source.provenance["name"]
     rng = np.random.default_rng(0)
     inner = rng.integers(0, config.vocab_size, _TOKENS).tolist()
@@ -86,16 +99,15 @@ def check_conversion(
     else:
         raise _differs(name, f"the logits of {len(text)} tokens by {error:.1e}")
     if generic:  # its rope was held against transformers' at all positions when it was found
-        report(
+        return (
             f"compared with transformers' own code, without a memory and with our attention in it: "
             f"logits of {len(text)} tokens through all {config.num_hidden_layers} layers by "
             f"{error:.1e} (relative RMS)"
         )
-        return
     turned = max((_angles(config, one, positions) for one in rotations), default=0.0)
     if not turned <= TOLERANCE:
         raise _differs(name, f"the angles of positions up to {positions[-1]:,} by {turned:.1e}")
-    report(
+    return (
         f"compared with transformers' own code: logits of {len(text)} tokens through all "
         f"{config.num_hidden_layers} layers by {error:.1e} (relative RMS), angles of positions up "
         f"to {positions[-1]:,} by {turned:.1e}"

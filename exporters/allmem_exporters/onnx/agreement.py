@@ -78,6 +78,10 @@ class Comparison:
         self._difference += float(np.square(value.astype(np.float64) - wide).sum())
         self._scale += float(np.square(wide).sum())
 
+    def forget_logits(self) -> None:
+        """Begin the logits anew, on another text; what was found in layers stays."""
+        self._difference = self._scale = 0.0
+
     def agreement(self) -> Agreement:
         """Of everything that was compared.
 

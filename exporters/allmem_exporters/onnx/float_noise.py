@@ -22,12 +22,17 @@ from allmem_exporters.onnx.reference import Reference, read_layer
 
 def relative_rms(value: NDArray[np.floating], truth: NDArray[np.floating]) -> float:
     """RMS of the difference over RMS of the truth; 0 for two zeros."""
-    difference = value.astype(np.float64) - truth.astype(np.float64)
-    scale = float(np.sqrt(np.mean(np.square(truth, dtype=np.float64)))) if truth.size else 0.0
-    error = float(np.sqrt(np.mean(np.square(difference)))) if truth.size else 0.0
+    error = _norm(np.subtract(value, truth, dtype=np.float64))
     if error == 0.0:
         return 0.0
-    return error / scale if scale else float("inf")
+    scale = _norm(truth.astype(np.float64))
+    return error / scale if scale else math.inf
+
+
+def _norm(values: NDArray[np.float64]) -> float:
+    """Root of the sum of squares."""
+    flat = values.reshape(-1)
+    return math.sqrt(float(flat @ flat))
 
 
 def float_noise(

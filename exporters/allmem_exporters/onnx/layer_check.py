@@ -1,4 +1,4 @@
-"""One comparison of an export with PyTorch on one text: layer by layer, then end to end."""
+"""The comparison of an export with PyTorch: layer by layer, and end to end on one text."""
 
 from __future__ import annotations
 
@@ -42,6 +42,10 @@ _STREAMS = ("attention and memory", "feed-forward", "what follows")
 class LayerCheck:
     """Compares an export with PyTorch.
 
+    Where a text turns out not to be one that can be compared, ``take`` gives another. Each layer is
+    compared by itself, on what PyTorch's layers before it made. So layers that agreed are not
+    compared again; the whole graph is.
+
     Args:
         folder: the export.
         reference: the model in PyTorch, with the weights that are stored.
@@ -60,20 +64,37 @@ class LayerCheck:
         tolerance: float,
         report: Callable[[str], None],
     ) -> None:
-        self.folder, self.reference, self.text, self.report = folder, reference, text, report
+        self.folder, self.reference, self.report = folder, reference, report
         self.config = reference.config
+        self.agreed = 0
+        """Layers that agree, from the first on."""
+        self.apart: LayerReading | None = None
+        """What PyTorch made of the layer whose state in the whole graph differs."""
         self.integers = stored_as.kernel is not None
         self.widened = stored_as.weights == "float16"
         self.pieces = StepPieces(folder, self.config.num_hidden_layers)
         self.scale = residual_scale(DTYPES[self.pieces.stream_type])
-        cuts = {"whole chunks": text.whole, "random pieces": text.random}
-        self.cuts = cuts
+        cuts = ("whole chunks", "random pieces")
         self.library = {one: Comparison("library", one, tolerance) for one in cuts}
         self.bodies = {one: Comparison("function bodies", one, tolerance) for one in cuts}
         self.rounded = Comparison("8-bit layers", "whole chunks", ROUNDED_LAYER_TOLERANCE)
-        self.whole = Comparison("whole graph", "whole chunks", tolerance)
-        if self.integers:
-            self.whole = Comparison("8-bit inputs", "whole chunks", ROUNDED_INPUTS_TOLERANCE)
+        self._whole_allowed = ROUNDED_INPUTS_TOLERANCE if self.integers else tolerance
+        self.take(text)
+
+    def take(self, text: SampleText) -> None:
+        """Go on with a text, from the first layer on that does not agree yet."""
+        self.text, self.apart = text, None
+        self.cuts = {"whole chunks": text.whole, "random pieces": text.random}
+        name = "8-bit inputs" if self.integers else "whole graph"
+        self.whole = Comparison(name, "whole chunks", self._whole_allowed)
+        for one in self._comparisons:
+            one.forget_logits()
+
+    @property
+    def _comparisons(self) -> list[Comparison]:
+        """Those of single layers and the head."""
+        rounded = [self.rounded] if self.integers else []
+        return [*self.library.values(), *self.bodies.values(), *rounded]
 
     def run(self) -> list[Agreement]:
         """All comparisons.
@@ -86,20 +107,22 @@ class LayerCheck:
         hidden = None
         progress = Progress("checking", self.report)
         for reading in self.reference.read(self.text.tokens):
-            if reading.index == 0:
+            if reading.index == 0 == self.agreed:
                 self._embedding(reading)
-            self._layer(reading)
+            if reading.index >= self.agreed:
+                self._layer(reading)
+                self.agreed = reading.index + 1
             names = (tensor.name for tensor in state_spec(self.config).layers[reading.index])
+            self.apart = reading
             for name, tensor in zip(names, reading.state.tensors(), strict=True):
                 present = present_name(reading.index, name)
                 self.whole.state(present, states.pop(present), tensor.numpy())
+            self.apart = None
             hidden = reading.after
             progress(reading.index + 1, self.config.num_hidden_layers)
         assert hidden is not None
         self._head(hidden, logits)
-        comparisons = [*self.library.values(), *self.bodies.values()]
-        comparisons += [self.rounded] if self.integers else []
-        rows = [one.agreement() for one in (*comparisons, self.whole)]
+        rows = [one.agreement() for one in (*self._comparisons, self.whole)]
         for row in rows:
             self.report(str(row))
         return rows

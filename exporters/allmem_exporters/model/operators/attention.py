@@ -101,7 +101,7 @@ def _step(
     key = head_norm(key, key_norm, norm_epsilon)
 
     now = position + torch.arange(time, device=qkv.device)  # [time]
-    at_sinks = now.clamp(max=sinks + window - 1) if sink_rope == "clamped" else now
+    at_sinks = now.clamp(max=sinks + window - 1)
     # Rounded to the cache's type before use: the result must not depend on where text was cut.
     new_key = rotate(key, now, inverse_frequencies, rope_amplitude).transpose(1, 2)
     new_value = value.transpose(1, 2)
@@ -124,17 +124,26 @@ def _step(
         values = _restored(kept[1], scales[:, :, 1], new_value)
 
     before = slot_positions(position, window, sinks)
-    columns = torch.cat([before, now])
+    # Of rings that are not full yet, the slots behind the last token have nothing.
+    used = min(int(position), slots) if position.device.type == "cpu" else slots
+    if used < slots:
+        keys, values = (torch.cat([x[:, :, :used], x[:, :, slots:]], dim=2) for x in (keys, values))
+    columns = torch.cat([before[:used], now])
     visible = (columns >= 0) & (columns <= now[:, None])
     visible &= (now[:, None] - columns < window) | (columns < sinks)  # [time, columns]
-    is_sink = (columns >= 0) & (columns < sinks)
 
-    def logits(positions: Tensor) -> Tensor:
+    def logits(positions: Tensor, keys: Tensor) -> Tensor:
         turned = rotate(query, positions, inverse_frequencies, rope_amplitude)
         grouped = turned.reshape(batch, time, kv_heads, group, head_dim).permute(0, 2, 3, 1, 4)
         return grouped @ keys[:, :, None].transpose(-1, -2)
 
-    scores = torch.where(is_sink, logits(at_sinks), logits(now)) if sinks else logits(now)
+    # The first columns are those of the sinks. On other devices, which are not asked for the
+    # position, sinks within the piece are left out: it is no longer than the window, so they are
+    # near.
+    far = min(sinks, used + time) if sink_rope == "clamped" else 0
+    scores = logits(now, keys[:, :, far:])
+    if far:
+        scores = torch.cat([logits(at_sinks, keys[:, :, :far]), scores], dim=-1)
     scores = scale * scores
     if softcap > 0.0:
         scores = softcap * (scores / softcap).tanh()
