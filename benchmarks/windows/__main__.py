@@ -27,6 +27,7 @@ from allmem_exporters.heads.attribution import answer_positions
 from allmem_exporters.heads.head_table import HeadTable
 from allmem_exporters.model.checkpoint import open_checkpoint
 from allmem_exporters.model.layers import capped
+from allmem_runtime.errors import UsageError
 from benchmarks.arguments import at_least_one, existing, parser_of, run
 from benchmarks.windows.elements import Int4
 from benchmarks.windows.reading import Reader
@@ -93,6 +94,13 @@ def _measure(options: Namespace) -> None:
     table = next(iter(tables.values()))
     model = open_checkpoint(options.checkpoint, torch.float32)
     passes = Passes(model.to(getattr(torch, options.precision)))
+    turning = model.model.layers[0].self_attn.attributes["rope_amplitude"]
+    if options.before_turning and turning != 1:
+        raise UsageError(
+            f"The rotary embedding of {options.checkpoint} does not only turn: it multiplies by "
+            f"{turning}, which --before-turning cannot take back.",
+            "Leave the option out.",
+        )
     recent = options.recent or options.key_group
     int4 = Int4(options.key_group, options.value_group, recent, options.before_turning)
     givers = {

@@ -14,6 +14,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from allmem_runtime.errors import UsageError
+
 Turn = Callable[[Tensor, Tensor], Tensor]
 """The rotary embedding of [batch, heads, time, head_dim] at positions [time]."""
 
@@ -112,6 +114,15 @@ class Int4:
     recent: int = 32
     before_turning: bool = False
     name: str = "int4"
+
+    def __post_init__(self) -> None:
+        """Refuse recent rows that are no whole groups."""
+        if self.recent < self.key_group or self.recent % self.key_group:
+            raise UsageError(
+                f"The recent rows are {self.recent}, and keys become int4 in groups of "
+                f"{self.key_group}.",
+                f"Give --recent {-(-self.recent // self.key_group) * self.key_group}.",
+            )
 
     def bytes(self, window: int, sinks: int, head_dim: int) -> int:
         """See ``Element``. Of the recent rows all but a group are always there."""

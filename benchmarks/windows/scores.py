@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from allmem_exporters.errors import DataError
 from allmem_exporters.finetune.attention import Rotary, scored
 from allmem_exporters.finetune.data.sequence import Sequence as Tokens
 from allmem_exporters.finetune.passes import LayerView, Passes
@@ -85,7 +86,17 @@ class Learned:
                 self._products[number] += x.mT @ target
 
     def scorer(self) -> Scorer:
-        """The scores as fitted by now."""
+        """The scores as fitted by now.
+
+        Raises:
+            DataError: no sequence that was learned asks for anything beyond the shortest window.
+        """
+        if not self._squares.any():
+            raise DataError(
+                "No training sequence of a kind of recall asks for anything beyond the shortest "
+                f"window of {self._nearest} tokens, so that no score can be learned.",
+                "Give data with longer sequences, or --chosen surprise.",
+            )
         level = RIDGE * self._squares.diagonal(dim1=-2, dim2=-1).mean(-1).clamp(min=1e-30)
         ridge = level[:, None, None] * torch.eye(self._squares.shape[-1], dtype=torch.float64)
         weights = torch.linalg.solve(self._squares + ridge, self._products).float()

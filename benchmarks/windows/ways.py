@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from allmem_exporters.heads.allocation import Rows, allocate
 from allmem_exporters.heads.head_table import HeadTable
 from allmem_exporters.model.config import AllMemConfig
+from allmem_runtime.errors import UsageError
 from benchmarks.windows.elements import Element, Float16, Int4, Int8
 from benchmarks.windows.rings import SCORE_BYTES, Ring
 
@@ -28,6 +29,13 @@ class Choice:
 
     score: str
     share: float
+
+    def __post_init__(self) -> None:
+        """Refuse a share that is none."""
+        if not 0 < self.share <= 1:
+            raise UsageError(
+                f"A share of {self.share:g} is none.", "Give --share above 0, up to 1."
+            )
 
 
 @dataclass(frozen=True, slots=True)
