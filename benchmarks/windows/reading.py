@@ -22,6 +22,7 @@ class Reader:
 
     def __init__(self, passes: Passes, sinks: int, learned: Scorer | None = None) -> None:
         self._passes, self._sinks, self._learned = passes, sinks, learned
+        self._surprised: tuple[Tensor, Way, Scorer] | None = None
 
     def read(self, ids: Tensor, way: Way) -> Tensor:
         """Normed hidden states [1, time, hidden_size] of ids [1, time].
@@ -30,7 +31,7 @@ class Reader:
         """
         scorer = None
         if way.choice and way.choice.score == "surprise":
-            scorer = surprise(self._passes, self.read(ids, way.latest()), ids)
+            scorer = self._surprise(ids, way.latest())
         elif way.choice:
             scorer = self._learned
         hidden = self._passes.embed(ids)
@@ -41,3 +42,11 @@ class Reader:
             mixed = ring_attention(layer.self_attn, heads, rings, self._sinks, scores)
             hidden = self._passes.after(layer, hidden, x, mixed)
         return self._passes.last_norm(hidden)
+
+    def _surprise(self, ids: Tensor, latest: Way) -> Scorer:
+        """Read once for ways that differ in nothing but how many rows are chosen."""
+        last = self._surprised
+        if last is None or last[0] is not ids or last[1] != latest:
+            scorer = surprise(self._passes, self.read(ids, latest), ids)
+            self._surprised = last = (ids, latest, scorer)
+        return last[2]

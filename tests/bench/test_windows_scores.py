@@ -13,11 +13,12 @@ from allmem_exporters.errors import DataError
 from allmem_exporters.finetune.attention import Heads, Rotary
 from allmem_exporters.finetune.data.sequence import Sequence
 from allmem_exporters.finetune.passes import LayerView, Passes
+from benchmarks.windows import reading
 from benchmarks.windows import scores as module
 from benchmarks.windows.elements import Float16
 from benchmarks.windows.reading import Reader
 from benchmarks.windows.rings import Ring
-from benchmarks.windows.scores import Learned, received, smooth, surprise
+from benchmarks.windows.scores import Learned, Scorer, received, smooth, surprise
 from benchmarks.windows.ways import Choice, Way
 
 
@@ -107,3 +108,27 @@ def test_a_model_whose_rows_are_all_kept_reads_as_the_pretrained_one() -> None:
                 way = Way([[Ring(Float16(), 8, slots)] * 2] * 2, Choice(score, 0.5))
                 far = (reader.read(ids, way) - wanted).norm() / wanted.norm()
                 assert (far < 1e-5) == near
+
+
+def test_surprise_is_of_the_text_and_the_rows_that_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def noted(passes: Passes, hidden: torch.Tensor, ids: torch.Tensor) -> Scorer:
+        asked.append((int(ids[0, 0]), hidden.shape[1]))
+        return surprise(passes, hidden, ids)
+
+    monkeypatch.setattr(reading, "surprise", noted)
+    reader = Reader(Passes(small()), 2)
+    texts = [
+        torch.as_tensor(sequence(seed).ids)[None, :length] for seed, length in ((0, 60), (1, 50))
+    ]
+    with torch.no_grad():
+        for ids in texts:
+            for latest, slots in ((8, 4), (4, 8), (8, 8)):
+                ways = Way([[Ring(Float16(), latest, slots)] * 2] * 2, Choice("surprise", 0.5))
+                reader.read(ids, ways)
+    # Twelve rows are read once for both shares, sixteen anew, and each text by itself.
+    wanted = [(int(ids[0, 0]), ids.shape[1]) for ids in texts for _ in range(2)]
+    assert asked == wanted
