@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from allmem_exporters.errors import ExportError
 from allmem_exporters.heads.head_table import HeadTable
@@ -35,6 +36,10 @@ class Rows:
     most: int
     beside: int = 0
 
+    def taken(self, window: int) -> int:
+        """Bytes of a head with this window."""
+        return (window + self.sinks) * self.bytes
+
 
 @dataclass(frozen=True, slots=True)
 class _Step:
@@ -42,7 +47,12 @@ class _Step:
     layer: int
     head: int
     window: int
-    rows: int
+
+
+class _Point(NamedTuple):
+    rows: float  # of ``Rows.bytes``
+    worth: float  # so far
+    window: int
 
 
 def allocate(table: HeadTable, budget: int, rows: Rows, least: int) -> list[list[int]]:
@@ -63,7 +73,7 @@ def allocate(table: HeadTable, budget: int, rows: Rows, least: int) -> list[list
     """
     base = max(table.windows[0], least)
     heads = sum(len(layer) for layer in table.worth)
-    needed = rows.beside + heads * (base + rows.sinks) * rows.bytes
+    needed = rows.beside + heads * rows.taken(base)
     if needed > budget:
         raise ExportError(
             f"A state of {format_bytes(budget)} is too small: with {rows.sinks} sinks and the "
@@ -73,16 +83,16 @@ def allocate(table: HeadTable, budget: int, rows: Rows, least: int) -> list[list
             "int8 keys and values need less.",
         )
     windows = [[base] * len(layer) for layer in table.worth]
-    left = (budget - needed) // rows.bytes
+    left = budget - needed
     steps = [
         step
         for layer, row in enumerate(table.worth)
         for head, worth in enumerate(row)
-        for step in _steps(table.windows, worth, base, rows.most, layer, head)
+        for step in _steps(table.windows, worth, base, rows, layer, head)
     ]
     for step in sorted(steps, key=lambda step: -step.ratio):  # stable: a head's steps in order
         own = windows[step.layer]
-        taken = step.window - own[step.head]
+        taken = rows.taken(step.window) - rows.taken(own[step.head])
         if 0 < taken <= left:
             own[step.head] = step.window
             left -= taken
@@ -90,7 +100,7 @@ def allocate(table: HeadTable, budget: int, rows: Rows, least: int) -> list[list
 
 
 def _steps(
-    windows: Sequence[int], worth: Sequence[float], base: int, most: int, layer: int, head: int
+    windows: Sequence[int], worth: Sequence[float], base: int, rows: Rows, layer: int, head: int
 ) -> list[_Step]:
     """A head's steps beyond ``base``, each worth less per row than the one before."""
     points = [(base, 0.0)]  # window, worth so far
@@ -99,25 +109,26 @@ def _steps(
         if window <= base:
             continue
         total += max(gain, 0.0)
-        points.append((min(window, most), total))
+        points.append((min(window, rows.most), total))
     gain, window = max(worth[-1], 0.0), windows[-1]
-    while window < most:  # what was not measured
-        gain, window = gain * BEYOND, min(2 * window, most)
+    while window < rows.most:  # what was not measured
+        gain, window = gain * BEYOND, min(2 * window, rows.most)
         total += gain
         points.append((window, total))
-    hull: list[tuple[int, float]] = []
-    for point in points:
-        if hull and point[0] <= hull[-1][0]:
+    hull: list[_Point] = []
+    for window, total in points:
+        point = _Point(rows.taken(window) / rows.bytes, total, window)
+        if hull and point.rows <= hull[-1].rows:
             continue
         while len(hull) > 1 and _slope(hull[-1], point) >= _slope(hull[-2], hull[-1]):
             hull.pop()
         hull.append(point)
     return [
-        _Step(_slope(before, after), layer, head, after[0], after[0] - before[0])
+        _Step(_slope(before, after), layer, head, after.window)
         for before, after in zip(hull, hull[1:], strict=False)
-        if after[1] > before[1]
+        if after.worth > before.worth
     ]
 
 
-def _slope(before: tuple[int, float], after: tuple[int, float]) -> float:
-    return (after[1] - before[1]) / (after[0] - before[0])
+def _slope(before: _Point, after: _Point) -> float:
+    return (after.worth - before.worth) / (after.rows - before.rows)
