@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +14,8 @@ from typing import BinaryIO
 from allmem_runtime.cli.options import OnChange
 from allmem_runtime.config import BOUNDS
 from allmem_runtime.documents.extraction import INSTALL, MissingLibraryError
-from allmem_runtime.documents.folders import Named, named
+from allmem_runtime.documents.folders import named
+from allmem_runtime.documents.named import Named
 from allmem_runtime.documents.opening import open_any
 from allmem_runtime.errors import SourceError
 from allmem_runtime.files.header import read_header
@@ -76,6 +79,8 @@ def open_sources(
     session: Path | None,
     tell: Callable[[str], None],
     encoding: str = "",
+    *,
+    live: bool = False,
 ) -> list[Source]:
     """Open sources by name; one that a session knows may have become empty, or be gone.
 
@@ -87,6 +92,7 @@ def open_sources(
         session: the saved session, or None.
         tell: told what is left out and why, and what is not in UTF-8.
         encoding: of the sources; by default what each seems to be in.
+        live: streams may never end.
 
     Raises:
         SourceError: one cannot be read, or all are empty.
@@ -95,10 +101,18 @@ def open_sources(
     marks = read_header(session).place(BOUNDS["vocab_size"][1]).sources if session else ()
     known = {mark.location for mark in marks if mark.location}
     sources, empty, lacking = [], [], False
+
+    def once(what: str) -> None:
+        nonlocal lacking
+        if what == INSTALL:
+            lacking = True  # it is told at last, of all together
+        else:
+            tell(what)
+
     for item in named(names, tell):
         name = item.path
         try:
-            sources.append(_opened(item, stdin, encoding, tell))
+            sources.append(_opened(item, stdin, encoding, once, live))
         except _SkippedError as skipped:
             lacking = lacking or isinstance(skipped.why, MissingLibraryError)
             continue
@@ -126,6 +140,22 @@ def open_sources(
     return sources
 
 
+def open_found(items: Sequence[Named], encoding: str, tell: Callable[[str], None]) -> list[Source]:
+    """Open files that were found to be new or changed; what cannot be read is told and left out.
+
+    Args:
+        items: the files; all count as found in a folder.
+        encoding: of the sources; empty to find out.
+        tell: told what is left out and why.
+    """
+    sources = []
+    for item in items:
+        item = dataclasses.replace(item, in_folder=True)
+        with contextlib.suppress(_SkippedError, EmptySourceError, MissingSourceError):
+            sources.append(_opened(item, io.BytesIO(), encoding, tell, live=False))
+    return sources
+
+
 class _SkippedError(Exception):
     """A file among others that cannot be read; it was told.
 
@@ -138,10 +168,12 @@ class _SkippedError(Exception):
         self.why = why
 
 
-def _opened(item: Named, stdin: BinaryIO, encoding: str, tell: Callable[[str], None]) -> Source:
+def _opened(
+    item: Named, stdin: BinaryIO, encoding: str, tell: Callable[[str], None], live: bool
+) -> Source:
     """A source; of a folder, one that cannot be read is told and skipped."""
     try:
-        source = open_any(item.path, stdin, encoding, tell, item.called)
+        source = open_any(item.path, stdin, encoding, tell, item.called, live=live)
     except (EmptySourceError, MissingSourceError):
         raise
     except SourceError as error:
@@ -159,6 +191,7 @@ def plan(
     *,
     on_change: OnChange = "stop",
     live: bool = False,
+    some: bool = False,
 ) -> Plan:
     """What of the sources a session has not read.
 
@@ -168,6 +201,8 @@ def plan(
         unread: what an earlier reading had pulled from the current source and left.
         on_change: what to do about a source that was changed, or is gone before its end.
         live: streams give new text, whatever was read before.
+        some: these are some of the sources that were named, which seem to have changed: of the
+            others, and of those that did not, nothing is told.
 
     Raises:
         SourceError: a source was changed, or the one that the session stopped in is not among
@@ -208,7 +243,7 @@ def plan(
             parts.append(Part(item.source, item.pieces))
         elif item.what in ("new", "grown", "unfinished"):
             parts.append(Part(item.source, item.pieces, item.mark))
-    return Plan(parts, found, [*notices, *_notices(found, marks, on_change)])
+    return Plan(parts, found, [*notices, *_notices(found, marks, on_change, some)])
 
 
 def _wanted(source: Source, on_change: OnChange) -> OnChange:
@@ -262,12 +297,12 @@ _SENTENCES: dict[What, tuple[str, str]] = {
 
 
 def _notices(
-    found: Sequence[Found], marks: Sequence[SourceMark], on_change: OnChange
+    found: Sequence[Found], marks: Sequence[SourceMark], on_change: OnChange, some: bool
 ) -> Iterator[str]:
     """What is not simply read from its start, one sentence for each kind or source."""
     if not marks:
         return
-    for what, sentences in _SENTENCES.items():
+    for what, sentences in () if some else _SENTENCES.items():
         names = [item.source.name for item in found if item.what == what]
         if names:
             yield f"{_listed(names)} {sentences[len(names) > 1]}"
@@ -283,7 +318,7 @@ def _notices(
     kinds = Counter(item.what for item in found)
     if kinds["new"]:
         yield f"{counted(kinds['new'], 'new source')} added to what was read before."
-    if any(item.mark for item in found):
+    if not some and any(item.mark for item in found):
         absent = [mark.name for mark in marks if mark.name and not _among(mark, found)]
         if absent:
             listed = _listed(list(dict.fromkeys(absent)))

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from allmem_runtime.documents.headed_tables import name_cells
 from allmem_runtime.documents.parts import Budget, Chapter, Part, Text
 from allmem_runtime.text.encodings import UTF_8, Survey
 
@@ -41,6 +42,7 @@ def page_parts(html: str, *, whole: bool) -> Iterator[Part]:
     tree: Any = HTMLTree.parse(html.replace(HEADING, ""))
     if tree.body is None:
         return
+    name_cells(tree)
     main = None if whole else _main(tree.body)
     # Footnotes and headings of an article may stand in a header or footer of its own.
     skipped = list(_AROUND if not whole and main is None else _PAGE_ALONE)

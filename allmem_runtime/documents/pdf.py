@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from allmem_runtime.documents.page_lines import RunningLines, Words
 from allmem_runtime.documents.parts import Budget, Note, Page, Part, Refused, Text
+from allmem_runtime.documents.pdf_fields import Fields
 
 _RANGES = 8
 """Most ranges of pages without text that are told."""
@@ -26,8 +27,9 @@ def extract(file: BinaryIO, name: str, budget: Budget, depth: int) -> Iterator[P
     with closing(document):
         blank: list[int] = []
         words = Words()
-        for number, lines in RunningLines().without(_pages(document)):
-            if text := words.joined(lines):
+        fields = Fields(document)
+        for number, lines in RunningLines().without(_pages(document, fields)):
+            if text := "\n".join(filter(None, (words.joined(lines), *fields.of(number)))):
                 yield Page(number)
                 yield Text(text + ("\n\n" if text[-1] in ".!?:" else "\n"))
             else:
@@ -36,20 +38,21 @@ def extract(file: BinaryIO, name: str, budget: Budget, depth: int) -> Iterator[P
             yield Note(f"no text on {_listed(blank)}")
 
 
-def _pages(document: object) -> Iterator[tuple[int, list[str]]]:
+def _pages(document: Any, fields: Fields) -> Iterator[tuple[int, list[str]]]:
     """The lines of each page with its number."""
-    for index in range(len(document)):  # type: ignore[arg-type]
-        yield index + 1, _text(document, index).splitlines()
+    for index in range(len(document)):
+        yield index + 1, _text(document, index, fields).splitlines()
 
 
-def _text(document: object, index: int) -> str:
+def _text(document: Any, index: int, fields: Fields) -> str:
     import pypdfium2
 
     try:
-        page = document[index]  # type: ignore[index]
+        page = document[index]
     except pypdfium2.PdfiumError:
         return ""
     try:
+        fields.look(index + 1, page)
         text = page.get_textpage()
         try:
             return str(text.get_text_range())
