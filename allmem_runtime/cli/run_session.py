@@ -99,8 +99,18 @@ class Work:
             quiet=options.quiet,
         )
 
-    def read(self, sources: list[Source], *, may_be_empty: bool) -> bool:
+    @property
+    def position(self) -> int:
+        """Tokens that were read."""
+        return self._session.position
+
+    def read(self, sources: list[Source], *, may_be_empty: bool, some: bool = False) -> bool:
         """Read what the session has not read yet and save it.
+
+        Args:
+            sources: in the order of reading.
+            may_be_empty: an empty stream is nothing to complain about.
+            some: see ``plan``.
 
         Returns:
             False if Ctrl-C ended the reading.
@@ -122,7 +132,7 @@ class Work:
         finished = False
         failure: Exception | None = None
         try:
-            finished = self._read_all(reader, sources, may_be_empty)
+            finished = self._read_all(reader, sources, may_be_empty, some)
         except (SourceError, StorageError, BrokenPipeError) as error:
             failure = error  # the latter two: nobody takes the answers at a pause
         self._failures.look(session)
@@ -136,9 +146,11 @@ class Work:
             raise failure
         return finished
 
-    def _read_all(self, reader: Reader, sources: list[Source], may_be_empty: bool) -> bool:
+    def _read_all(
+        self, reader: Reader, sources: list[Source], may_be_empty: bool, some: bool
+    ) -> bool:
         options = self._options
-        for part in self._parts(sources):
+        for part in self._parts(sources, some):
             self._source_name = part.source.name
             finished = reader.read(
                 part,
@@ -200,7 +212,7 @@ class Work:
                 printer=self._out,
             ).run()
 
-    def _parts(self, sources: list[Source]) -> list[Part]:
+    def _parts(self, sources: list[Source], some: bool) -> list[Part]:
         session = self._session
         if not sources:
             if not session.source.finished:
@@ -215,6 +227,7 @@ class Work:
             session.unread,
             on_change=self._options.changed,
             live=self._options.stream,
+            some=some,
         )
         for notice in found.notices:
             self._out.notice(notice)
