@@ -30,14 +30,15 @@ def pdf(pages: Sequence[Sequence[str]], *, rotate: int = 0) -> bytes:
         )
         kids.append(b"%d 0 R" % len(objects))
     objects[1] = b"<< /Type /Pages /Kids [%s] /Count %d >>" % (b" ".join(kids), len(kids))
-    return _file_of(objects)
+    return file_of(objects)
 
 
 def _escaped(line: str) -> str:
     return line.replace("\\", "\\\\").replace("(", "\\(").replace(")", "\\)")
 
 
-def _file_of(objects: Sequence[bytes], trailer: bytes = b"") -> bytes:
+def file_of(objects: Sequence[bytes], trailer: bytes = b"") -> bytes:
+    """A PDF file of objects that are numbered from 1, the catalog first."""
     made, places = bytearray(b"%PDF-1.4\n"), []
     for number, body in enumerate(objects, 1):
         places.append(len(made))
@@ -55,7 +56,7 @@ def encrypted_pdf() -> bytes:
     objects = [b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [] /Count 0 >>",
                b"<< /Filter /Standard /V 1 /R 2 /P -4 /O <%s> /U <%s> >>"
                % (b"11" * 32, b"22" * 32)]  # fmt: skip
-    return _file_of(objects, b"/Encrypt 3 0 R /ID [<00> <00>]")
+    return file_of(objects, b"/Encrypt 3 0 R /ID [<00> <00>]")
 
 
 def zipped(files: Mapping[str, bytes], stored: Sequence[str] = ()) -> bytes:
@@ -190,7 +191,7 @@ def pdf_form() -> bytes:
         b"<< /Type /Annot /Subtype /Widget /FT /Tx /T (nobody) /Rect [72 400 200 420] >>",
         b"<< /Type /Annot /Subtype /Text /Contents (She lost one.) /Rect [300 500 320 520] >>",
     ]
-    return _file_of(objects)
+    return file_of(objects)
 
 
 def notebook(title: str, code: str, output: str) -> bytes:
