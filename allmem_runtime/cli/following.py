@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from allmem_runtime.cli.resume import open_found
+from allmem_runtime.cli.opening import open_found
 from allmem_runtime.cli.run_session import Work
 from allmem_runtime.cli.signals import Interrupts
 from allmem_runtime.documents.watcher import Watcher

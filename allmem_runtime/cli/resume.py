@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import io
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import BinaryIO
 
 from allmem_runtime.cli.options import OnChange
-from allmem_runtime.config import BOUNDS
-from allmem_runtime.documents.extraction import INSTALL, MissingLibraryError
-from allmem_runtime.documents.folders import named
-from allmem_runtime.documents.named import Named
-from allmem_runtime.documents.opening import open_any
 from allmem_runtime.errors import SourceError
-from allmem_runtime.files.header import read_header
 from allmem_runtime.quantities import counted
 from allmem_runtime.source_mark import SourceMark
 from allmem_runtime.text.blocks import Block
@@ -26,9 +15,7 @@ from allmem_runtime.text.recognition import Found, What, recognize
 from allmem_runtime.text.sources import (
     STANDARD_INPUT,
     EmptySourceError,
-    MissingSourceError,
     Source,
-    location,
 )
 
 _CHOICE = (
@@ -71,117 +58,6 @@ class Plan:
     parts: list[Part]
     found: list[Found] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
-
-
-def open_sources(
-    names: Sequence[str],
-    stdin: BinaryIO,
-    session: Path | None,
-    tell: Callable[[str], None],
-    encoding: str = "",
-    *,
-    live: bool = False,
-) -> list[Source]:
-    """Open sources by name; one that a session knows may have become empty, or be gone.
-
-    A file of a folder, or one that fits a pattern, that cannot be read is told and left out.
-
-    Args:
-        names: paths of files and folders, patterns such as ``notes/*.md``, or ``-``.
-        stdin: standard input.
-        session: the saved session, or None.
-        tell: told what is left out and why, and what is not in UTF-8.
-        encoding: of the sources; by default what each seems to be in.
-        live: streams may never end.
-
-    Raises:
-        SourceError: one cannot be read, or all are empty.
-        SessionFileError: the session cannot be read.
-    """
-    marks = read_header(session).place(BOUNDS["vocab_size"][1]).sources if session else ()
-    known = {mark.location for mark in marks if mark.location}
-    sources, empty, lacking = [], [], False
-
-    def once(what: str) -> None:
-        nonlocal lacking
-        if what == INSTALL:
-            lacking = True  # it is told at last, of all together
-        else:
-            tell(what)
-
-    for item in named(names, tell):
-        name = item.path
-        try:
-            sources.append(_opened(item, stdin, encoding, once, live))
-        except _SkippedError as skipped:
-            lacking = lacking or isinstance(skipped.why, MissingLibraryError)
-            continue
-        except (EmptySourceError, MissingSourceError) as error:
-            if (where := location(Path(name))) in known:
-                gone = isinstance(error, MissingSourceError)
-                path = Path(name)
-                sources.append(
-                    Source(item.called or path.name, 0, path=path, location=where, missing=gone)
-                )
-            elif isinstance(error, EmptySourceError):
-                empty.append(error)
-            else:
-                raise
-    if lacking:
-        tell(INSTALL)
-    if empty and not sources:
-        raise empty[0]
-    if not sources and names:
-        raise SourceError(
-            f"There is nothing to read in {', '.join(names)}.", "Name files, or a folder with some."
-        )
-    for nothing in empty:
-        tell(left_out(nothing))
-    return sources
-
-
-def open_found(items: Sequence[Named], encoding: str, tell: Callable[[str], None]) -> list[Source]:
-    """Open files that were found to be new or changed; what cannot be read is told and left out.
-
-    Args:
-        items: the files; all count as found in a folder.
-        encoding: of the sources; empty to find out.
-        tell: told what is left out and why.
-    """
-    sources = []
-    for item in items:
-        item = dataclasses.replace(item, in_folder=True)
-        with contextlib.suppress(_SkippedError, EmptySourceError, MissingSourceError):
-            sources.append(_opened(item, io.BytesIO(), encoding, tell, live=False))
-    return sources
-
-
-class _SkippedError(Exception):
-    """A file among others that cannot be read; it was told.
-
-    Attributes:
-        why: it cannot.
-    """
-
-    def __init__(self, why: SourceError) -> None:
-        super().__init__(why.message)
-        self.why = why
-
-
-def _opened(
-    item: Named, stdin: BinaryIO, encoding: str, tell: Callable[[str], None], live: bool
-) -> Source:
-    """A source; of a folder, one that cannot be read is told and skipped."""
-    try:
-        source = open_any(item.path, stdin, encoding, tell, item.called, live=live)
-    except (EmptySourceError, MissingSourceError):
-        raise
-    except SourceError as error:
-        if not item.in_folder:
-            raise
-        tell(f"Left out: {error.message}")
-        raise _SkippedError(error) from None
-    return dataclasses.replace(source, in_folder=item.in_folder)
 
 
 def plan(

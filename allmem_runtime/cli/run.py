@@ -128,7 +128,7 @@ def run(**values: Any) -> int:
 
 def _run(options: RunOptions, out: Printer) -> int:
     no_blas_threads()
-    from allmem_runtime.cli.resume import open_sources
+    from allmem_runtime.cli.opening import open_sources
     from allmem_runtime.generation.sampling import Sampling
 
     options.check()
@@ -147,7 +147,13 @@ def _run(options: RunOptions, out: Printer) -> int:
     session = options.session if resumed else None
     watcher = Watcher(names, options.pause or DEFAULT_PAUSE) if options.watch else None
     sources = open_sources(
-        names, stdin, session, out.notice, options.encoding or "", live=options.stream
+        names,
+        stdin,
+        session,
+        out.notice,
+        options.encoding or "",
+        live=options.stream,
+        ahead=True,
     )
 
     # ONNX Runtime takes a moment to load; a wrong option should not have to wait for it.

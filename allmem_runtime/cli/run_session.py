@@ -6,6 +6,7 @@ import dataclasses
 from typing import TextIO
 
 from allmem_runtime.cli.conversation import Conversation
+from allmem_runtime.cli.opening import arrived
 from allmem_runtime.cli.options import DEFAULT_PASSAGES, DEFAULT_PAUSE, RunOptions
 from allmem_runtime.cli.prompt_answers import Answerer
 from allmem_runtime.cli.reading import Reader, caught_up
@@ -13,6 +14,7 @@ from allmem_runtime.cli.resume import Part, plan
 from allmem_runtime.cli.signals import Interrupts
 from allmem_runtime.cli.terminal_lines import terminal_lines
 from allmem_runtime.cli.text_failures import TextFailures
+from allmem_runtime.documents.notes import InstallOnce
 from allmem_runtime.errors import PassagesError, SourceError, StorageError, UsageError
 from allmem_runtime.evaluation import recall_report
 from allmem_runtime.evaluation.recall import DEFAULT_PROBES, Recall, measure
@@ -150,7 +152,22 @@ class Work:
         self, reader: Reader, sources: list[Source], may_be_empty: bool, some: bool
     ) -> bool:
         options = self._options
+        install = InstallOnce(self._out.notice)
+
+        def stop() -> bool:
+            return self._interrupts.requested
+
+        if self._session.sources:  # they have to be compared, as of a session made meanwhile
+            found = [arrived(source, install, stop) for source in sources]
+            sources = [source for source in found if source is not None]
         for part in self._parts(sources, some):
+            source = arrived(part.source, install, stop)
+            if source is None:
+                if stop():
+                    return False
+                continue
+            if source is not part.source:
+                part = Part(source, source.pieces())
             self._source_name = part.source.name
             finished = reader.read(
                 part,
@@ -162,6 +179,7 @@ class Work:
             self._forget_system()
             if not finished:
                 return False
+        install.end()
         return True
 
     def _save(self, reader: Reader) -> None:

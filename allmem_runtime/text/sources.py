@@ -49,6 +49,21 @@ class DocumentText(Landmarks, Protocol):
         """The bytes from ``start`` on, in UTF-8."""
 
 
+class ComingSource(Protocol):
+    """A source that somebody else opens meanwhile."""
+
+    def wait(self, tell: Callable[[str], None], stop: Callable[[], bool]) -> Source | None:
+        """The source once it is there; None where it is to stop.
+
+        Args:
+            tell: told what was left out of it.
+            stop: whether to stop waiting; asked often.
+
+        Raises:
+            SourceError: it cannot be read.
+        """
+
+
 class PipedText(Landmarks, Protocol):
     """What a stream is read with that may turn out to be a document."""
 
@@ -77,6 +92,7 @@ class Source:
         document: the text of the file, where that is no text file; its bytes are counted.
         in_folder: it was found in a folder that was named, or by a pattern.
         piped: of a stream, what makes text of it where it is a document.
+        coming: the document is still being opened; nothing else but its name is known then.
     """
 
     name: str
@@ -90,6 +106,7 @@ class Source:
     document: DocumentText | None = None
     in_folder: bool = False
     piped: PipedText | None = None
+    coming: ComingSource | None = None
 
     @property
     def landmarks(self) -> Landmarks | None:

@@ -11,7 +11,7 @@ import pytest
 from commands import SHORT, Command
 from toy_fixtures import toy_dir as toy_dir
 
-from allmem_runtime.cli.resume import open_sources
+from allmem_runtime.cli.opening import open_sources
 from allmem_runtime.documents import opening
 from allmem_runtime.documents.extraction import INSTALL, MissingLibraryError
 from allmem_runtime.documents.kinds import Kind
