@@ -5,11 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from allmem_runtime.documents.html_tree import elements
+
 _MOST_SPAN = 100
 _MOST_HEADERS = 3
 """Rows of names over one another."""
 _LONGEST_NAME = 100
-_BLOCKS = "p,br,div,ul,ol,dl,pre,blockquote,h1,h2,h3,h4,h5,h6"
+_BLOCKS = (
+    "p",
+    "br",
+    "div",
+    "ul",
+    "ol",
+    "dl",
+    "pre",
+    "blockquote",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+)
 
 
 def name_cells(tree: Any) -> None:
@@ -21,9 +38,11 @@ def name_cells(tree: Any) -> None:
     Args:
         tree: of Resiliparse; it is changed.
     """
-    for table in tree.body.query_selector_all("table"):
-        rows = list(table.query_selector_all("tr"))
-        if len(rows) < 2 or table.query_selector("table") is not None:
+    for table in elements(tree.body, ("table",)):
+        if table.query_selector("table") is not None:  # first, as tables may be nested deep
+            continue
+        rows = elements(table, ("tr",))
+        if len(rows) < 2:
             continue
         count = _header_rows(table, rows)
         names: dict[int, str] = {}
@@ -41,7 +60,7 @@ def _header_rows(table: Any, rows: list[Any]) -> int:
     """How many of the rows are names of columns; 0 where the table has no header."""
     head = table.query_selector("thead")
     if head is not None:
-        count = len(list(head.query_selector_all("tr")))
+        count = len(elements(head, ("tr",)))
         return count if count <= _MOST_HEADERS else 0
     first = _cells(rows[0])
     return int(len(first) > 1 and all(cell.tag == "th" for cell in first))
@@ -65,7 +84,12 @@ def _placed(rows: list[Any]) -> Iterator[list[tuple[int, Any]]]:
 
 
 def _cells(row: Any) -> list[Any]:
-    return [cell for cell in row.child_nodes if cell.tag in ("td", "th")]
+    cells, cell = [], row.first_element_child
+    while cell is not None:
+        if cell.tag in ("td", "th"):
+            cells.append(cell)
+        cell = cell.next_element_sibling
+    return cells
 
 
 def _span(cell: Any, name: str) -> int:
@@ -82,7 +106,7 @@ def _name(tree: Any, cell: Any, name: str) -> None:
     said = " ".join(cell.text.split())
     if not said or said.lower().startswith(name.lower()):
         return
-    blocks = [block.tag for block in cell.query_selector_all(_BLOCKS)]
+    blocks = [block.tag for block in elements(cell, _BLOCKS)]
     if blocks == ["p"]:
         cell.text = f"{name}: {said}"
     else:

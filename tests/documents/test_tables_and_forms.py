@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 
 import document_samples as samples
@@ -10,6 +11,7 @@ import pytest
 
 from allmem_runtime.documents.columns import columns_of
 from allmem_runtime.documents.opening import open_any
+from allmem_runtime.documents.parts import Text
 
 
 def text_of(folder: Path, data: bytes, name: str) -> str:
@@ -114,3 +116,14 @@ def test_what_was_filled_into_a_form_is_read_with_the_name_of_its_field(tmp_path
         "Who has the keys?", "Keeper of keys: Nadezhda", "boat: yes", "color: red",
         "Remark: She lost one.",
     ]  # fmt: skip
+
+
+def test_time_of_a_page_grows_with_its_elements_alone() -> None:
+    from allmem_runtime.documents.html import page_parts
+
+    rows = "<tr><th>Who<th>Keys</tr>" + "<tr><td>Ada<td>2</tr>" * 1500
+    page = "<table><tr><th>" * 250 + f"<h2>All</h2><table>{rows}</table>" + "<h3>One</h3>" * 1500
+    began = time.process_time()
+    text = "".join(part.text for part in page_parts(page, whole=False) if isinstance(part, Text))
+    assert text.count("Who: Ada") == 1500 and text.count("One") == 1500
+    assert time.process_time() - began < 5  # lists in quadratic time take much more
