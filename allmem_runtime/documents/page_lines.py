@@ -67,8 +67,9 @@ class RunningLines:
         for other in range(max(0, at - AROUND), min(len(edges), at + AROUND + 1)):
             if other != at:
                 near |= edges[other]
-        top = self._running(lines[:EDGE], "<", number, near)
-        bottom = self._running(lines[: max(EDGE, len(lines) - EDGE) - 1 : -1], ">", number, near)
+        edge = _depth(lines)
+        top = self._running(lines[:edge], "<", number, near)
+        bottom = self._running(lines[::-1][:edge], ">", number, near)
         gone = {at for at, goes in enumerate(top) if goes}
         gone |= {len(lines) - 1 - at for at, goes in enumerate(bottom) if goes}
         return number, [line for index, line in enumerate(lines) if index not in gone]
@@ -88,8 +89,14 @@ class RunningLines:
 
 def _edge(lines: list[str]) -> Iterator[tuple[str, str]]:
     """The lines at the edges of a page, with the side each stands at."""
-    yield from ((line, "<") for line in lines[:EDGE])
-    yield from ((line, ">") for line in lines[max(EDGE, len(lines) - EDGE) :])
+    edge = _depth(lines)
+    yield from ((line, "<") for line in lines[:edge])
+    yield from ((line, ">") for line in lines[len(lines) - edge :])
+
+
+def _depth(lines: list[str]) -> int:
+    """How many lines are an edge; of a page of a few lines, the most are its text."""
+    return min(EDGE, len(lines) // 3)
 
 
 def _forms(line: str, side: str, number: int) -> set[str]:

@@ -13,46 +13,49 @@ _LONGEST = 1 << 20
 
 
 class Fields:
-    """The fields and remarks of a document.
+    """The fields and remarks of a document."""
 
-    Args:
-        document: of pypdfium2. No script of it is run: the library is built without what runs them.
-    """
-
-    def __init__(self, document: Any) -> None:
-        self._document = document
+    def __init__(self) -> None:
         self._held: dict[int, list[str]] = {}
+
+    def environment(self, document: Any) -> Any:
+        """What PDFium reads the fields of a document with; None of one without a form.
+
+        No script of it is run: the library is built without what runs them.
+        """
         if document.get_formtype():
             document.init_forms()
+        return document.formenv
 
-    def look(self, number: int, page: Any) -> None:
+    def look(self, number: int, page: Any, environment: Any) -> None:
         """Look at a page while it is open; what is found is held until it is asked for."""
-        if found := list(dict.fromkeys(self._found(page))):
+        if found := list(dict.fromkeys(_found(page, environment))):
             self._held[number] = found
 
     def of(self, number: int) -> list[str]:
         """A line for each field that was filled in, and for each remark, of a page; once."""
         return self._held.pop(number, [])
 
-    def _found(self, page: Any) -> Iterator[str]:
-        import pypdfium2.raw as pdfium
 
-        remarks = (pdfium.FPDF_ANNOT_TEXT, pdfium.FPDF_ANNOT_FREETEXT,
-                   pdfium.FPDF_ANNOT_HIGHLIGHT, pdfium.FPDF_ANNOT_UNDERLINE,
-                   pdfium.FPDF_ANNOT_STRIKEOUT)  # fmt: skip
-        for index in range(min(pdfium.FPDFPage_GetAnnotCount(page), _MOST)):
-            annotation = pdfium.FPDFPage_GetAnnot(page, index)
-            if not annotation:
-                continue
-            try:
-                kind = pdfium.FPDFAnnot_GetSubtype(annotation)
-                if kind == pdfium.FPDF_ANNOT_WIDGET and self._document.formenv:
-                    yield _field(self._document.formenv, annotation)
-                elif kind in remarks:
-                    said = _told(pdfium.FPDFAnnot_GetStringValue, annotation, b"Contents")
-                    yield f"Remark: {said}" if said else ""
-            finally:
-                pdfium.FPDFPage_CloseAnnot(annotation)
+def _found(page: Any, environment: Any) -> Iterator[str]:
+    import pypdfium2.raw as pdfium
+
+    remarks = (pdfium.FPDF_ANNOT_TEXT, pdfium.FPDF_ANNOT_FREETEXT,
+               pdfium.FPDF_ANNOT_HIGHLIGHT, pdfium.FPDF_ANNOT_UNDERLINE,
+               pdfium.FPDF_ANNOT_STRIKEOUT)  # fmt: skip
+    for index in range(min(pdfium.FPDFPage_GetAnnotCount(page), _MOST)):
+        annotation = pdfium.FPDFPage_GetAnnot(page, index)
+        if not annotation:
+            continue
+        try:
+            kind = pdfium.FPDFAnnot_GetSubtype(annotation)
+            if kind == pdfium.FPDF_ANNOT_WIDGET and environment:
+                yield _field(environment, annotation)
+            elif kind in remarks:
+                said = _told(pdfium.FPDFAnnot_GetStringValue, annotation, b"Contents")
+                yield f"Remark: {said}" if said else ""
+        finally:
+            pdfium.FPDFPage_CloseAnnot(annotation)
 
 
 def _field(form: Any, annotation: Any) -> str:

@@ -64,6 +64,21 @@ def test_headers_and_page_numbers_are_not_repeated_and_text_like_them_stays(tmp_
     assert not [line for line in text.splitlines() if line.strip().isdigit()]
 
 
+def test_a_long_pdf_is_the_same_however_often_it_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    from allmem_runtime.documents import pdf
+    from allmem_runtime.documents.parts import Budget, Page
+
+    pages = [["The Mill, a report", f"{n} birds.", "And more.", f"Page {n}"] for n in range(5, 12)]
+    data = samples.pdf([*pages, [], *pages])
+    read = []
+    for at_once in (200, 15, 14, 4, 1):
+        monkeypatch.setattr(pdf, "AT_ONCE", at_once)
+        read.append(list(pdf.extract(io.BytesIO(data), "a.pdf", Budget(1 << 20), 0)))
+    assert all(parts == read[0] for parts in read)
+    found = [part.number for part in read[0] if isinstance(part, Page)]
+    assert found == [*range(1, 8), *range(9, 16)]
+
+
 def test_words_that_were_broken_at_line_ends_are_joined(tmp_path: Path) -> None:
     lines = [
         "The inher-",
