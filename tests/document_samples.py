@@ -30,14 +30,15 @@ def pdf(pages: Sequence[Sequence[str]], *, rotate: int = 0) -> bytes:
         )
         kids.append(b"%d 0 R" % len(objects))
     objects[1] = b"<< /Type /Pages /Kids [%s] /Count %d >>" % (b" ".join(kids), len(kids))
-    return _file_of(objects)
+    return file_of(objects)
 
 
 def _escaped(line: str) -> str:
     return line.replace("\\", "\\\\").replace("(", "\\(").replace(")", "\\)")
 
 
-def _file_of(objects: Sequence[bytes], trailer: bytes = b"") -> bytes:
+def file_of(objects: Sequence[bytes], trailer: bytes = b"") -> bytes:
+    """A PDF file of objects that are numbered from 1, the catalog first."""
     made, places = bytearray(b"%PDF-1.4\n"), []
     for number, body in enumerate(objects, 1):
         places.append(len(made))
@@ -55,7 +56,7 @@ def encrypted_pdf() -> bytes:
     objects = [b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [] /Count 0 >>",
                b"<< /Filter /Standard /V 1 /R 2 /P -4 /O <%s> /U <%s> >>"
                % (b"11" * 32, b"22" * 32)]  # fmt: skip
-    return _file_of(objects, b"/Encrypt 3 0 R /ID [<00> <00>]")
+    return file_of(objects, b"/Encrypt 3 0 R /ID [<00> <00>]")
 
 
 def zipped(files: Mapping[str, bytes], stored: Sequence[str] = ()) -> bytes:
@@ -111,10 +112,14 @@ def book(chapters: Mapping[str, str]) -> bytes:
     return zipped(files | {"OPS/b.opf": package.encode()}, ("mimetype",))
 
 
-def docx(heading: str, text: str, row: Sequence[str] = ()) -> bytes:
-    """A DOCX document of a heading, a paragraph and a table of one row."""
-    cells = "".join(f"<w:tc><w:p><w:r><w:t>{cell}</w:t></w:r></w:p></w:tc>" for cell in row)
-    table = f"<w:tbl><w:tr>{cells}</w:tr></w:tbl>" if row else ""
+def docx(heading: str, text: str, *rows: Sequence[str], header: bool = False) -> bytes:
+    """A DOCX document of a heading, a paragraph and a table, which may have a header."""
+    mark = "<w:trPr><w:tblHeader/></w:trPr>" if header else ""
+    table = ""
+    for row in rows:
+        cells = "".join(f"<w:tc><w:p><w:r><w:t>{cell}</w:t></w:r></w:p></w:tc>" for cell in row)
+        table += f"<w:tr>{'' if table else mark}{cells}</w:tr>"
+    table = f"<w:tbl>{table}</w:tbl>" if rows else ""
     document = (
         '<w:document xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"><w:body>'
         f'<w:p><w:pPr><w:pStyle w:val="Heading1"/></w:pPr><w:r><w:t>{heading}</w:t></w:r></w:p>'
@@ -150,6 +155,43 @@ def odt(heading: str, text: str, entities: str = "") -> bytes:
     )
     kind = b"application/vnd.oasis.opendocument.text"
     return zipped({"mimetype": kind, "content.xml": content.encode()}, ("mimetype",))
+
+
+def odt_table(header: Sequence[str], *rows: Sequence[str]) -> bytes:
+    """An ODT document of a table with a header."""
+
+    def row(cells: Sequence[str]) -> str:
+        said = "".join(f"<t:table-cell><text:p>{cell}</text:p></t:table-cell>" for cell in cells)
+        return f"<t:table-row>{said}</t:table-row>"
+
+    table = (
+        '</text:p><t:table xmlns:t="urn:oasis:names:tc:opendocument:xmlns:table:1.0">'
+        f"<t:table-header-rows>{row(header)}</t:table-header-rows>{''.join(map(row, rows))}"
+        "</t:table><text:p>"
+    )
+    return odt("Table", table)
+
+
+def pdf_form() -> bytes:
+    """A PDF document with fields that were filled in, one that was not, and a remark."""
+    content = b"BT /F1 11 Tf 72 560 Td (Who has the keys?) Tj ET"
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R /AcroForm << /Fields [6 0 R 7 0 R 8 0 R 9 0 R] >> >>",
+        b"<< /Type /Pages /Kids [5 0 R] /Count 1 >>",
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+        b"<< /Length %d >>\nstream\n%s\nendstream" % (len(content), content),
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R /Resources << /Font "
+        b"<< /F1 3 0 R >> >> /Annots [6 0 R 7 0 R 8 0 R 9 0 R 10 0 R] >>",
+        b"<< /Type /Annot /Subtype /Widget /FT /Tx /T (who) /TU (Keeper of keys) /V (Nadezhda) "
+        b"/Rect [72 500 200 520] >>",
+        b"<< /Type /Annot /Subtype /Widget /FT /Btn /T (boat) /V /On /AS /On "
+        b"/AP << /N << /On 4 0 R /Off 4 0 R >> >> /Rect [72 470 90 488] >>",
+        b"<< /Type /Annot /Subtype /Widget /FT /Ch /Ff 131072 /T (color) /Opt [(red) (blue)] "
+        b"/V (red) /Rect [72 440 200 460] >>",
+        b"<< /Type /Annot /Subtype /Widget /FT /Tx /T (nobody) /Rect [72 400 200 420] >>",
+        b"<< /Type /Annot /Subtype /Text /Contents (She lost one.) /Rect [300 500 320 520] >>",
+    ]
+    return file_of(objects)
 
 
 def notebook(title: str, code: str, output: str) -> bytes:

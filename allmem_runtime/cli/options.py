@@ -29,6 +29,7 @@ class RunOptions:
         model: folder or graph.
         sources: paths, or ``-``.
         stream: read a source that may never end.
+        watch: go on with what is new in the sources.
         prompts: questions to answer after reading.
         session: file to go on from and to save to.
         system: instruction that opens the conversation.
@@ -36,7 +37,7 @@ class RunOptions:
         sampling: the sampling options that were given, by the names of ``Sampling``.
         encoding: of the sources; None to find out.
         changed: what to do about sources that were changed since they were read.
-        pause: seconds that make a pause of a stream.
+        pause: seconds that make a pause of a stream, and between two looks at what is watched.
         passages: most passages of the text that are read again before a question.
         text: keep the text of what is read, and use what was kept.
         meter: tell after the reading how much of it the state still holds.
@@ -47,6 +48,7 @@ class RunOptions:
     model: Path
     sources: tuple[str, ...]
     stream: bool
+    watch: bool
     prompts: tuple[str, ...]
     session: Path | None
     system: str | None
@@ -69,12 +71,19 @@ class RunOptions:
             StorageError: the session could not be saved where it is wanted.
         """
         if self.pause is not None:
-            if not self.stream:
-                raise UsageError("--pause goes with --stream.", "Add --stream, or leave it out.")
+            if not self.stream and not self.watch:
+                raise UsageError(
+                    "--pause goes with --stream or --watch.", "Add one of them, or leave it out."
+                )
             if not (math.isfinite(self.pause) and 0.05 <= self.pause <= 86400):
                 raise UsageError(
                     f"--pause is {self.pause}.", "It is a number of seconds from 0.05 to 86400."
                 )
+        if self.watch and (self.stream or "-" in self.sources or not self.sources):
+            raise UsageError(
+                "--watch follows files, folders and patterns.",
+                "Name some; what comes through a pipe is followed with --stream.",
+            )
         if self.meter and not self.text:
             raise UsageError(
                 "--meter needs the text, and --no-text keeps none.", "Leave one of them out."

@@ -80,7 +80,7 @@ class Reader:
                 mark=part.mark,
                 name=part.source.name,
                 location=part.source.location,
-                landmarks=part.source.document,
+                landmarks=part.source.landmarks,
             )
             try:
                 self._follow(stack.enter_context(closing(steps)), total, on_pause)

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import BinaryIO
 
 from allmem_runtime.cli.options import OnChange
-from allmem_runtime.config import BOUNDS
-from allmem_runtime.documents.extraction import INSTALL, MissingLibraryError
-from allmem_runtime.documents.folders import Named, named
-from allmem_runtime.documents.opening import open_any
 from allmem_runtime.errors import SourceError
-from allmem_runtime.files.header import read_header
 from allmem_runtime.quantities import counted
 from allmem_runtime.source_mark import SourceMark
 from allmem_runtime.text.blocks import Block
@@ -23,9 +15,7 @@ from allmem_runtime.text.recognition import Found, What, recognize
 from allmem_runtime.text.sources import (
     STANDARD_INPUT,
     EmptySourceError,
-    MissingSourceError,
     Source,
-    location,
 )
 
 _CHOICE = (
@@ -70,88 +60,6 @@ class Plan:
     notices: list[str] = field(default_factory=list)
 
 
-def open_sources(
-    names: Sequence[str],
-    stdin: BinaryIO,
-    session: Path | None,
-    tell: Callable[[str], None],
-    encoding: str = "",
-) -> list[Source]:
-    """Open sources by name; one that a session knows may have become empty, or be gone.
-
-    A file of a folder, or one that fits a pattern, that cannot be read is told and left out.
-
-    Args:
-        names: paths of files and folders, patterns such as ``notes/*.md``, or ``-``.
-        stdin: standard input.
-        session: the saved session, or None.
-        tell: told what is left out and why, and what is not in UTF-8.
-        encoding: of the sources; by default what each seems to be in.
-
-    Raises:
-        SourceError: one cannot be read, or all are empty.
-        SessionFileError: the session cannot be read.
-    """
-    marks = read_header(session).place(BOUNDS["vocab_size"][1]).sources if session else ()
-    known = {mark.location for mark in marks if mark.location}
-    sources, empty, lacking = [], [], False
-    for item in named(names, tell):
-        name = item.path
-        try:
-            sources.append(_opened(item, stdin, encoding, tell))
-        except _SkippedError as skipped:
-            lacking = lacking or isinstance(skipped.why, MissingLibraryError)
-            continue
-        except (EmptySourceError, MissingSourceError) as error:
-            if (where := location(Path(name))) in known:
-                gone = isinstance(error, MissingSourceError)
-                path = Path(name)
-                sources.append(
-                    Source(item.called or path.name, 0, path=path, location=where, missing=gone)
-                )
-            elif isinstance(error, EmptySourceError):
-                empty.append(error)
-            else:
-                raise
-    if lacking:
-        tell(INSTALL)
-    if empty and not sources:
-        raise empty[0]
-    if not sources and names:
-        raise SourceError(
-            f"There is nothing to read in {', '.join(names)}.", "Name files, or a folder with some."
-        )
-    for nothing in empty:
-        tell(left_out(nothing))
-    return sources
-
-
-class _SkippedError(Exception):
-    """A file among others that cannot be read; it was told.
-
-    Attributes:
-        why: it cannot.
-    """
-
-    def __init__(self, why: SourceError) -> None:
-        super().__init__(why.message)
-        self.why = why
-
-
-def _opened(item: Named, stdin: BinaryIO, encoding: str, tell: Callable[[str], None]) -> Source:
-    """A source; of a folder, one that cannot be read is told and skipped."""
-    try:
-        source = open_any(item.path, stdin, encoding, tell, item.called)
-    except (EmptySourceError, MissingSourceError):
-        raise
-    except SourceError as error:
-        if not item.in_folder:
-            raise
-        tell(f"Left out: {error.message}")
-        raise _SkippedError(error) from None
-    return dataclasses.replace(source, in_folder=item.in_folder)
-
-
 def plan(
     sources: Sequence[Source],
     marks: Sequence[SourceMark],
@@ -159,6 +67,7 @@ def plan(
     *,
     on_change: OnChange = "stop",
     live: bool = False,
+    some: bool = False,
 ) -> Plan:
     """What of the sources a session has not read.
 
@@ -168,6 +77,8 @@ def plan(
         unread: what an earlier reading had pulled from the current source and left.
         on_change: what to do about a source that was changed, or is gone before its end.
         live: streams give new text, whatever was read before.
+        some: these are some of the sources that were named, which seem to have changed: of the
+            others, and of those that did not, nothing is told.
 
     Raises:
         SourceError: a source was changed, or the one that the session stopped in is not among
@@ -208,7 +119,7 @@ def plan(
             parts.append(Part(item.source, item.pieces))
         elif item.what in ("new", "grown", "unfinished"):
             parts.append(Part(item.source, item.pieces, item.mark))
-    return Plan(parts, found, [*notices, *_notices(found, marks, on_change)])
+    return Plan(parts, found, [*notices, *_notices(found, marks, on_change, some)])
 
 
 def _wanted(source: Source, on_change: OnChange) -> OnChange:
@@ -262,12 +173,12 @@ _SENTENCES: dict[What, tuple[str, str]] = {
 
 
 def _notices(
-    found: Sequence[Found], marks: Sequence[SourceMark], on_change: OnChange
+    found: Sequence[Found], marks: Sequence[SourceMark], on_change: OnChange, some: bool
 ) -> Iterator[str]:
     """What is not simply read from its start, one sentence for each kind or source."""
     if not marks:
         return
-    for what, sentences in _SENTENCES.items():
+    for what, sentences in () if some else _SENTENCES.items():
         names = [item.source.name for item in found if item.what == what]
         if names:
             yield f"{_listed(names)} {sentences[len(names) > 1]}"
@@ -283,7 +194,7 @@ def _notices(
     kinds = Counter(item.what for item in found)
     if kinds["new"]:
         yield f"{counted(kinds['new'], 'new source')} added to what was read before."
-    if any(item.mark for item in found):
+    if not some and any(item.mark for item in found):
         absent = [mark.name for mark in marks if mark.name and not _among(mark, found)]
         if absent:
             listed = _listed(list(dict.fromkeys(absent)))

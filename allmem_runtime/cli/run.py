@@ -18,6 +18,7 @@ from allmem_runtime.cli.signals import ENDING, Interrupts
 from allmem_runtime.cli.standard_input import announced, has_text, unbuffered, was_given
 from allmem_runtime.cli.standard_streams import drawing
 from allmem_runtime.cli.terminal_lines import open_terminal
+from allmem_runtime.documents.watcher import Watcher
 from allmem_runtime.engine.threads import no_blas_threads
 from allmem_runtime.errors import AllMemError, SessionFileError, UsageError
 from allmem_runtime.files.session_lock import saving_alone
@@ -58,6 +59,10 @@ answered, and again when more came, and once more at the end or on Ctrl-C. Witho
 --prompt, a chat opens at the end or on Ctrl-C. Standard input is the source if none is named, and
 is taken as new text even if the session has read something before.
 
+With --watch, folders, patterns and files are followed: what is new, what was appended to a log, and
+what was changed is read once it stays as it is for --pause seconds, and then the prompts are
+answered again. Ctrl-C ends it; without --prompt, a chat opens then.
+
 Ctrl-C ends what is being done, keeping what was read, and what had arrived from a pipe, in the
 session; a second Ctrl-C quits at once.
 Answers go to standard output, all else to standard error."""
@@ -67,6 +72,7 @@ Answers go to standard output, all else to standard error."""
 @model_argument
 @click.argument("sources", nargs=-1, metavar="[SOURCE]...")
 @click.option("--stream", is_flag=True, help="The source may never end; answer at its pauses.")
+@click.option("--watch", is_flag=True, help="Go on with what is new in the sources, until Ctrl-C.")
 @click.option("--prompt", "prompts", multiple=True, help="A question; may be given repeatedly.")
 @click.option(
     "--session",
@@ -91,8 +97,8 @@ Answers go to standard output, all else to standard error."""
 @click.option(
     "--pause",
     type=float,
-    help="With --stream, answer when nothing came for so many seconds.  "
-    f"[default: {DEFAULT_PAUSE:g}]",
+    help="With --stream, answer when nothing came for so many seconds; with --watch, look as "
+    f"often.  [default: {DEFAULT_PAUSE:g}]",
 )
 @click.option("--passages", type=click.IntRange(0, 64), default=DEFAULT_PASSAGES,
               show_default=True,
@@ -122,7 +128,7 @@ def run(**values: Any) -> int:
 
 def _run(options: RunOptions, out: Printer) -> int:
     no_blas_threads()
-    from allmem_runtime.cli.resume import open_sources
+    from allmem_runtime.cli.opening import open_sources
     from allmem_runtime.generation.sampling import Sampling
 
     options.check()
@@ -139,9 +145,19 @@ def _run(options: RunOptions, out: Printer) -> int:
         out.notice(f"Standard input is not read: {why}. Name - to read it too.")
     stdin = announced(stdin, out.notice)
     session = options.session if resumed else None
-    sources = open_sources(names, stdin, session, out.notice, options.encoding or "")
+    watcher = Watcher(names, options.pause or DEFAULT_PAUSE) if options.watch else None
+    sources = open_sources(
+        names,
+        stdin,
+        session,
+        out.notice,
+        options.encoding or "",
+        live=options.stream,
+        ahead=True,
+    )
 
     # ONNX Runtime takes a moment to load; a wrong option should not have to wait for it.
+    from allmem_runtime.cli.following import follow
     from allmem_runtime.cli.run_session import Work
 
     logging.getLogger("allmem_runtime").addHandler(logging.NullHandler())
@@ -153,11 +169,16 @@ def _run(options: RunOptions, out: Printer) -> int:
             keeps = any(source.path is not None for source in sources)
             work = Work(options, out, interrupts, resumed=resumed, keeps_text=keeps)
             finished = work.read(sources, may_be_empty=implied)
-        if not finished and interrupts.last == signal.SIGINT and _endless(options, sources):
+            watched = watcher is not None and finished
+            if watcher is not None and finished:
+                follow(work, watcher, interrupts, out, options.encoding or "")
+        endless = watched or (not finished and _endless(options, sources))
+        if endless and interrupts.last == signal.SIGINT:
             interrupts.rearm()
         if options.meter:
             work.meter()
-        work.answer()
+        if not watched:
+            work.answer()
     if terminal is not None and not interrupts.requested:
         work.chat(terminal)
         interrupts.ever = False  # it ended the reading, and the chat was left as it should be

@@ -6,6 +6,7 @@ import dataclasses
 from typing import TextIO
 
 from allmem_runtime.cli.conversation import Conversation
+from allmem_runtime.cli.opening import arrived
 from allmem_runtime.cli.options import DEFAULT_PASSAGES, DEFAULT_PAUSE, RunOptions
 from allmem_runtime.cli.prompt_answers import Answerer
 from allmem_runtime.cli.reading import Reader, caught_up
@@ -13,6 +14,7 @@ from allmem_runtime.cli.resume import Part, plan
 from allmem_runtime.cli.signals import Interrupts
 from allmem_runtime.cli.terminal_lines import terminal_lines
 from allmem_runtime.cli.text_failures import TextFailures
+from allmem_runtime.documents.notes import InstallOnce
 from allmem_runtime.errors import PassagesError, SourceError, StorageError, UsageError
 from allmem_runtime.evaluation import recall_report
 from allmem_runtime.evaluation.recall import DEFAULT_PROBES, Recall, measure
@@ -99,8 +101,18 @@ class Work:
             quiet=options.quiet,
         )
 
-    def read(self, sources: list[Source], *, may_be_empty: bool) -> bool:
+    @property
+    def position(self) -> int:
+        """Tokens that were read."""
+        return self._session.position
+
+    def read(self, sources: list[Source], *, may_be_empty: bool, some: bool = False) -> bool:
         """Read what the session has not read yet and save it.
+
+        Args:
+            sources: in the order of reading.
+            may_be_empty: an empty stream is nothing to complain about.
+            some: see ``plan``.
 
         Returns:
             False if Ctrl-C ended the reading.
@@ -122,7 +134,7 @@ class Work:
         finished = False
         failure: Exception | None = None
         try:
-            finished = self._read_all(reader, sources, may_be_empty)
+            finished = self._read_all(reader, sources, may_be_empty, some)
         except (SourceError, StorageError, BrokenPipeError) as error:
             failure = error  # the latter two: nobody takes the answers at a pause
         self._failures.look(session)
@@ -136,9 +148,26 @@ class Work:
             raise failure
         return finished
 
-    def _read_all(self, reader: Reader, sources: list[Source], may_be_empty: bool) -> bool:
+    def _read_all(
+        self, reader: Reader, sources: list[Source], may_be_empty: bool, some: bool
+    ) -> bool:
         options = self._options
-        for part in self._parts(sources):
+        install = InstallOnce(self._out.notice)
+
+        def stop() -> bool:
+            return self._interrupts.requested
+
+        if self._session.sources:  # they have to be compared, as of a session made meanwhile
+            found = [arrived(source, install, stop) for source in sources]
+            sources = [source for source in found if source is not None]
+        for part in self._parts(sources, some):
+            source = arrived(part.source, install, stop)
+            if source is None:
+                if stop():
+                    return False
+                continue
+            if source is not part.source:
+                part = Part(source, source.pieces())
             self._source_name = part.source.name
             finished = reader.read(
                 part,
@@ -150,6 +179,7 @@ class Work:
             self._forget_system()
             if not finished:
                 return False
+        install.end()
         return True
 
     def _save(self, reader: Reader) -> None:
@@ -200,7 +230,7 @@ class Work:
                 printer=self._out,
             ).run()
 
-    def _parts(self, sources: list[Source]) -> list[Part]:
+    def _parts(self, sources: list[Source], some: bool) -> list[Part]:
         session = self._session
         if not sources:
             if not session.source.finished:
@@ -215,6 +245,7 @@ class Work:
             session.unread,
             on_change=self._options.changed,
             live=self._options.stream,
+            some=some,
         )
         for notice in found.notices:
             self._out.notice(notice)

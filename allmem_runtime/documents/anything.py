@@ -7,7 +7,17 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from allmem_runtime.documents.kinds import HEAD_BYTES, kind_of
-from allmem_runtime.documents.parts import Budget, Chapter, Note, Page, Part, Refused, Text, reader
+from allmem_runtime.documents.parts import (
+    Budget,
+    Chapter,
+    Note,
+    Page,
+    Part,
+    Refused,
+    Text,
+    lacking,
+    reader,
+)
 from allmem_runtime.errors import SourceError
 from allmem_runtime.text.encodings import UTF_8, Survey, transcoded
 from allmem_runtime.text.kinds import check_controls, check_kind
@@ -33,7 +43,7 @@ def inner(data: bytes, name: str, budget: Budget, depth: int) -> Iterator[Part]:
     try:
         for part in parts_of(io.BytesIO(data), name, budget, depth):
             if isinstance(part, Note):
-                yield Note(f"{name} {part.what}")
+                yield Note(f"{name} {part.what}", part.lacks)
                 continue
             if isinstance(part, Chapter):
                 yield Chapter(f"{name}, {part.title}" if part.title else name)
@@ -43,8 +53,8 @@ def inner(data: bytes, name: str, budget: Budget, depth: int) -> Iterator[Part]:
                 yield Chapter(name)
                 begun = True
             yield part
-    except ModuleNotFoundError:
-        raise
+    except ModuleNotFoundError as error:
+        yield lacking(name, error)
     except Refused as error:
         if error.ends_all:
             raise

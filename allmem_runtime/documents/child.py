@@ -44,7 +44,7 @@ def tell(task: dict[str, Any], file: BinaryIO, say: Callable[[dict[str, Any]], N
     try:
         budget = Budget(task["most"])
         for part in reader(task["module"])(file, task["name"], budget, 0):
-            for value in _values(part, budget):
+            for value in values(part, budget):
                 say(value)
         say({"end": True})
     except Refused as error:
@@ -60,14 +60,16 @@ def tell(task: dict[str, Any], file: BinaryIO, say: Callable[[dict[str, Any]], N
         say({"refused": [f"is damaged ({lines[0][:NAME_CHARACTERS]})", ""]})
 
 
-def _values(part: Part, budget: Budget) -> list[dict[str, Any]]:
+def values(part: Part, budget: Budget) -> list[dict[str, Any]]:
+    """What is said of a part."""
     match part:
         case Page(number):
             return [{"page": number}]
         case Chapter(title):
             return [{"chapter": " ".join(cleaned(title).split())[:NAME_CHARACTERS]}]
-        case Note(what):
-            return [{"note": " ".join(cleaned(what).split())[:NAME_CHARACTERS]}]
+        case Note(what, lacks):
+            note = {"note": " ".join(cleaned(what).split())[:NAME_CHARACTERS]}
+            return [note, {"lacks": True}] if lacks else [note]
         case Text(text):
             text = cleaned(text)
             budget.take(len(text))  # what a small document repeats counts, too

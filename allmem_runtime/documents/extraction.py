@@ -29,7 +29,6 @@ MOST_LINE = 1 << 20
 """Longest line the process may say."""
 MOST_PLACES = 1 << 20
 """Pages and chapters of one document."""
-MOST_NOTES = 20
 INSTALL = "Install what reads documents with `pip install 'allmem-runtime[documents]'`."
 
 
@@ -55,6 +54,7 @@ class DocumentText:
     Attributes:
         size: bytes of the text.
         notes: what was left out, as ``Note`` has it.
+        lacks: something was left out because a library is not installed.
     """
 
     def __init__(self) -> None:
@@ -66,6 +66,7 @@ class DocumentText:
         self._page, self._chapter = 0, ""
         self.size = 0
         self.notes: list[str] = []
+        self.lacks = False
 
     def pieces(self, start: int = 0) -> Iterator[bytes]:
         """The bytes of the text from ``start`` on."""
@@ -110,6 +111,8 @@ class DocumentText:
                 self._chapter, self._page = chapter[:200], 0
             case {"note": str(note)}:
                 self.notes.append(note[:200])
+            case {"lacks": True}:
+                self.lacks = True
             case _:
                 return False
         return len(self._at) < MOST_PLACES and len(self.notes) < MOST_PLACES
@@ -122,10 +125,27 @@ class DocumentText:
 
 
 def extract(path: Path, kind: Kind, name: str) -> DocumentText:
+    """The text of a document in a file; see ``extract_open``.
+
+    Raises:
+        MissingSourceError: there is no such file.
+    """
+    try:
+        with path.open("rb") as file:
+            return extract_open(file, kind, name)
+    except OSError as error:
+        kinds = MissingSourceError if not path.exists() else SourceError
+        raise kinds(
+            f"{name} cannot be read: {error.strerror or error}.",
+            "Check the path and its permissions.",
+        ) from None
+
+
+def extract_open(file: IO[bytes], kind: Kind, name: str) -> DocumentText:
     """The text of a document.
 
     Args:
-        path: the document.
+        file: the document, of the system, as another process reads it.
         kind: what it is.
         name: what to call it.
 
@@ -139,7 +159,7 @@ def extract(path: Path, kind: Kind, name: str) -> DocumentText:
             f"{name} is {kind.name}; a program in one piece reads plain text only.",
             "Convert it to text first.",
         )
-    process, limits, most = _started(path, kind, name)
+    process, limits, most = _started(file, kind, name)
     timer = threading.Timer(limits.wall_seconds, process.kill)
     timer.daemon = True
     timer.start()
@@ -159,6 +179,8 @@ def extract(path: Path, kind: Kind, name: str) -> DocumentText:
         raise _failure(last, name, kind, limits, process.returncode)
     text.settle()
     if not _has_text(text):
+        if text.lacks:
+            raise MissingLibraryError(f"{name}: {text.notes[0]}.", INSTALL)
         notes = f" ({'; '.join(text.notes[:3])})" if text.notes else ""
         raise SourceError(
             f"{name} is {kind.name} without text{notes}.",
@@ -167,26 +189,18 @@ def extract(path: Path, kind: Kind, name: str) -> DocumentText:
     return text
 
 
-def _started(path: Path, kind: Kind, name: str) -> tuple[subprocess.Popen[bytes], Limits, int]:
+def _started(file: IO[bytes], kind: Kind, name: str) -> tuple[subprocess.Popen[bytes], Limits, int]:
     """The process, what it may take, and the bytes it may unpack."""
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            limits, most = limits_of(size), most_of(size)
-            task = {"module": kind.module, "name": name, "limits": asdict(limits), "most": most}
-            process = subprocess.Popen(
-                command(_CHILD, json.dumps(task)),
-                stdin=file,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=environment(),
-            )
-    except OSError as error:
-        kinds = MissingSourceError if not path.exists() else SourceError
-        raise kinds(
-            f"{name} cannot be read: {error.strerror or error}.",
-            "Check the path and its permissions.",
-        ) from None
+    size = os.fstat(file.fileno()).st_size
+    limits, most = limits_of(size), most_of(size)
+    task = {"module": kind.module, "name": name, "limits": asdict(limits), "most": most}
+    process = subprocess.Popen(
+        command(_CHILD, json.dumps(task)),
+        stdin=file,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment(),
+    )
     return process, limits, most
 
 

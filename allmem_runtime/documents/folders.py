@@ -5,9 +5,9 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from allmem_runtime.documents.named import Named, apart
 from allmem_runtime.errors import SourceError
 from allmem_runtime.quantities import counted
 
@@ -17,26 +17,12 @@ _MOST_TOLD = 20
 _PATTERN = frozenset("*?[")
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
-    """A file to be read.
-
-    Args:
-        path: the file, or ``-``.
-        called: what to call it; empty for its name without its folder.
-        in_folder: it was found in a folder that was named, or by a pattern.
-    """
-
-    path: str
-    called: str = ""
-    in_folder: bool = False
-
-
 def named(names: Sequence[str], tell: Callable[[str], None]) -> Iterator[Named]:
     """The files that names stand for, each name in its place.
 
     Hidden files, sessions and their text are left out without a word, links to folders and what is
-    no file with one. A file that is named itself is none of these.
+    no file with one. A file that is named itself is none of these. Several files of one name are
+    called by their paths from the folder that holds them all.
 
     Args:
         names: paths of files and folders, patterns with ``*``, ``?``, ``[]`` and ``**``, or ``-``.
@@ -45,6 +31,10 @@ def named(names: Sequence[str], tell: Callable[[str], None]) -> Iterator[Named]:
     Raises:
         SourceError: a folder has too many files, or a pattern fits nothing.
     """
+    yield from apart(list(_found(names, tell)))
+
+
+def _found(names: Sequence[str], tell: Callable[[str], None]) -> Iterator[Named]:
     for name in names:
         if name != "-" and os.path.isdir(name):
             yield from _within(Path(name), tell)

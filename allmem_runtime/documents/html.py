@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from allmem_runtime.documents.headed_tables import name_cells
+from allmem_runtime.documents.html_tree import elements
 from allmem_runtime.documents.parts import Budget, Chapter, Part, Text
 from allmem_runtime.text.encodings import UTF_8, Survey
 
@@ -41,10 +43,11 @@ def page_parts(html: str, *, whole: bool) -> Iterator[Part]:
     tree: Any = HTMLTree.parse(html.replace(HEADING, ""))
     if tree.body is None:
         return
+    name_cells(tree)
     main = None if whole else _main(tree.body)
     # Footnotes and headings of an article may stand in a header or footer of its own.
     skipped = list(_AROUND if not whole and main is None else _PAGE_ALONE)
-    for heading in tree.body.query_selector_all("h1,h2,h3"):
+    for heading in elements(tree.body, ("h1", "h2", "h3")):
         mark = tree.create_text_node(HEADING)
         if heading.first_child is None:
             heading.append_child(mark)
@@ -70,8 +73,12 @@ def under_headings(text: str) -> Iterator[Part]:
 
 def _main(body: Any) -> Any:
     """The one element that says it is the main part; None where there is none such."""
-    for selector in ("main,[role=main]", "article"):
-        found = list(body.query_selector_all(selector))
+    every = elements(body, ("main", "article"))
+    said = [element for element in every if element.tag == "main"]
+    role = body.query_selector("[role=main]")
+    if role is not None and not said:
+        said = [role]
+    for found in (said, [element for element in every if element.tag == "article"]):
         if len(found) == 1 and len(found[0].text) >= _LEAST_SHARE * len(body.text):
             return found[0]
     return None

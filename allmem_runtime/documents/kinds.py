@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from allmem_runtime.documents.columns import columns_of
+
 HEAD_BYTES = 1 << 16
 """What a kind is recognized by."""
 
@@ -34,6 +36,11 @@ class Kind:
     name: str
     module: str
     begins: Callable[[bytes, str], bool]
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it could also be read as the text it is."""
+        return self.module in ("html", "notebook", "subtitles", "mailbox", "mail", "rows")
 
 
 def _magic(*beginnings: bytes) -> Callable[[bytes, str], bool]:
@@ -71,6 +78,10 @@ def _is_mailbox(head: bytes, name: str) -> bool:
     return bool(first) and bool(_FIELD.match(head, first.end()))  # type: ignore[union-attr]
 
 
+def _is_table(head: bytes, name: str) -> bool:
+    return columns_of(head, name) is not None
+
+
 def _is_tar(head: bytes, name: str) -> bool:
     return head[257:262] == b"ustar"
 
@@ -87,6 +98,7 @@ KINDS = (
     Kind("a mailbox", "mailbox", _is_mailbox),
     Kind("a letter", "mail", _is_mail),
     Kind("an HTML page", "html", _is_called_page),
+    Kind("a table", "rows", _is_table),
 )
 
 

@@ -34,15 +34,57 @@ def _blocks(parent: Any) -> Iterator[Part]:
             yield Text(title + "\n\n")
         elif kind == "p":
             yield Text(_line(element) + "\n\n")
-        elif kind == "table-row":
-            cells = ["; ".join(_lines(cell)) for cell in element if local(cell) == "table-cell"]
-            yield Text("\t".join(cells).rstrip() + "\n")
+        elif kind == "table":
+            yield Text(_table(element) + "\n")
         elif kind == "list-item":
             yield Text("• " + "\n  ".join(_lines(element)) + "\n")
         else:
             yield from _blocks(element)
-            if kind in ("table", "list"):
+            if kind == "list":
                 yield Text("\n")
+
+
+def _table(table: Any) -> str:
+    """The rows of a table, each cell behind the name of its column where the table has names."""
+    names: dict[int, str] = {}
+    said = []
+    for row, header in _rows(table, False):
+        cells = [(at, "; ".join(_lines(cell))) for at, cell in _columns(row)]
+        if header:
+            for at, cell in cells:
+                names[at] = f"{names.get(at, '')} {cell}".strip()
+        elif len(names) > 1:
+            cells = [(at, f"{names[at]}: {cell}" if cell and names.get(at) else cell)
+                     for at, cell in cells]  # fmt: skip
+        said.append("\t".join(cell for _, cell in cells).rstrip() + "\n")
+    return "".join(said)
+
+
+def _rows(parent: Any, header: bool) -> Iterator[tuple[Any, bool]]:
+    """The rows of a table, and whether each is of its header."""
+    for element in parent:
+        kind = local(element)
+        if kind == "table-row":
+            yield element, header
+        elif kind in ("table-header-rows", "table-rows", "table-row-group"):
+            yield from _rows(element, header or kind == "table-header-rows")
+
+
+def _columns(row: Any) -> Iterator[tuple[int, Any]]:
+    """The cells of a row with the columns they begin in; others cover what they reach into."""
+    at = 0
+    for cell in row:
+        kind = local(cell)
+        if kind == "table-cell":
+            yield at, cell
+        if kind in ("table-cell", "covered-table-cell"):
+            count = next((v for k, v in cell.attrib.items() if k.endswith("columns-repeated")), "1")
+            at += _number(count)
+
+
+def _number(said: str) -> int:
+    """A count of some digits; else 1."""
+    return int(said) if said.isdecimal() and len(said) < 6 else 1
 
 
 def _lines(parent: Any) -> list[str]:
@@ -57,7 +99,7 @@ def _line(element: Any) -> str:
         kind = local(child)
         if kind == "s":
             count = next((v for k, v in child.attrib.items() if k.endswith("}c")), "1")
-            said.append(" " * min(int(count) if count.isdecimal() else 1, 1000))
+            said.append(" " * min(_number(count), 1000))
         elif kind in _BREAKS:
             said.append(_BREAKS[kind])
         elif kind not in _LEFT_OUT:

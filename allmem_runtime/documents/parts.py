@@ -31,9 +31,15 @@ class Chapter:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What was left out, as the rest of a sentence behind the document's name."""
+    """What was left out, as the rest of a sentence behind the document's name.
+
+    Args:
+        what: was left out.
+        lacks: it was left out because a library is not installed.
+    """
 
     what: str
+    lacks: bool = False
 
 
 Part = Text | Page | Chapter | Note
@@ -56,6 +62,12 @@ class Refused(Exception):
     def ends_all(self) -> bool:
         """Whether it is about the whole document: it unpacks to more than it may."""
         return self.why.startswith("unpacks to")
+
+
+def lacking(name: str, error: ModuleNotFoundError) -> Note:
+    """The note about a document within another one that only a missing library can read."""
+    package = str(error.name).partition(".")[0]
+    return Note(f"{name} is left out, as {package} is not installed", lacks=True)
 
 
 class Budget:

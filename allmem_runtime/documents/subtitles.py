@@ -9,7 +9,7 @@ from typing import BinaryIO
 from allmem_runtime.documents.anything import encoding_of
 from allmem_runtime.documents.parts import Budget, Chapter, Part, Text
 
-_TIME = re.compile(r"(?:(\d+):)?(\d\d):(\d\d)[.,]\d{3} --> ")
+_TIME = re.compile(r"(?:(\d{1,4}):)?(\d\d):(\d\d)[.,]\d{3} --> ")
 _TAG = re.compile(r"</?[a-zA-Z0-9.\s]+[^<>]*>|\{\\[^{}]*\}")
 
 

@@ -49,6 +49,33 @@ class DocumentText(Landmarks, Protocol):
         """The bytes from ``start`` on, in UTF-8."""
 
 
+class ComingSource(Protocol):
+    """A source that somebody else opens meanwhile."""
+
+    def wait(self, tell: Callable[[str], None], stop: Callable[[], bool]) -> Source | None:
+        """The source once it is there; None where it is to stop.
+
+        Args:
+            tell: told what was left out of it.
+            stop: whether to stop waiting; asked often.
+
+        Raises:
+            SourceError: it cannot be read.
+        """
+
+
+class PipedText(Landmarks, Protocol):
+    """What a stream is read with that may turn out to be a document."""
+
+    def taken(self, first: bytes, rest: Iterator[bytes]) -> Iterator[bytes] | None:
+        """The text of a document, all of it from its first byte on; None of what is none.
+
+        Args:
+            first: bytes of the stream.
+            rest: what follows; nothing is taken from it of a stream that is no document.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Text to read.
@@ -64,6 +91,8 @@ class Source:
         tell: told in which encoding a stream is taken, if it is not UTF-8.
         document: the text of the file, where that is no text file; its bytes are counted.
         in_folder: it was found in a folder that was named, or by a pattern.
+        piped: of a stream, what makes text of it where it is a document.
+        coming: the document is still being opened; nothing else but its name is known then.
     """
 
     name: str
@@ -76,6 +105,13 @@ class Source:
     tell: Callable[[str], None] = _nobody
     document: DocumentText | None = None
     in_folder: bool = False
+    piped: PipedText | None = None
+    coming: ComingSource | None = None
+
+    @property
+    def landmarks(self) -> Landmarks | None:
+        """Pages and chapters of a document; those of a stream as far as it was read."""
+        return self.document or self.piped
 
     def pieces(self, start: int = 0) -> Iterator[bytes]:
         """The bytes from ``start`` on, in pieces; a stream is read up to there and dropped.
@@ -98,6 +134,11 @@ class Source:
         """The bytes in UTF-8, once the first were seen to be text."""
         pieces = read_blocks(stream, self.name, STREAM_BYTES)
         first = list(islice(pieces, 1))
+        if first and self.piped is not None:
+            text = self.piped.taken(first[0], pieces)
+            if text is not None:
+                yield from text
+                return
         encoding = _encoding_of(first, self.name, self.encoding, least=STREAM_INVALID)
         if encoding != UTF_8 and not self.encoding:
             self.tell(chosen(self.name, encoding))

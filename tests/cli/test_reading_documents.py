@@ -11,10 +11,11 @@ import pytest
 from commands import SHORT, Command
 from toy_fixtures import toy_dir as toy_dir
 
-from allmem_runtime.cli.resume import open_sources
+from allmem_runtime.cli.opening import open_sources
 from allmem_runtime.documents import opening
 from allmem_runtime.documents.extraction import INSTALL, MissingLibraryError
 from allmem_runtime.documents.kinds import Kind
+from allmem_runtime.errors import SourceError
 
 KEYS = "Nadezhda has the keys of the boathouse."
 QUESTION = "Who has the keys of the boathouse?"
@@ -76,6 +77,51 @@ def test_a_pattern_stands_for_files_and_one_that_fits_none_is_told(
     assert result.code == 0 and "read a.md" in result.err
     result = command("allmem-run", toy_dir, f"{notes}/*.epub", "--prompt", "Hm?", *SHORT)
     assert result.code == 1 and "No file fits" in result.err
+
+
+def test_files_of_one_name_are_called_by_their_folders(tmp_path: Path) -> None:
+    paths = [tmp_path / "May" / "a.md", tmp_path / "June" / "a.md", tmp_path / "June" / "b.md"]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"It is {path}.")
+    for names in ([f"{tmp_path}/*/*.md"], [f"{tmp_path}/June", f"{tmp_path}/May/*"],
+                  [*map(str, paths), str(paths[0])]):  # fmt: skip
+        found = open_sources(names, io.BytesIO(), None, print)
+        assert {each.name for each in found} == {"May/a.md", "June/a.md", "b.md"}
+
+
+@pytest.mark.parametrize("arguments", [("-",), ("--stream",)])
+def test_document_from_a_pipe_has_its_pages(
+    command: Command, toy_dir: Path, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    session = tmp_path / "s.allmem"
+    piped = samples.pdf([FILLER, [*FILLER[:10], KEYS], [], FILLER])
+    given = ("allmem-run", toy_dir, *arguments, "--session", session, "--prompt", QUESTION, *SHORT)
+    said = command(*given, stdin=piped).err
+    assert f"  standard input, page 2  {KEYS}" in said
+    assert "standard input: no text on page 3." in said
+    if "-" in arguments:
+        assert "was read before" in command(*given, stdin=piped).err
+    result = command(
+        "allmem-run", toy_dir, "-", "--prompt", QUESTION, stdin=samples.encrypted_pdf()
+    )
+    assert result.code == 1 and "standard input is encrypted." in result.err
+
+
+def test_a_stream_without_end_is_read_as_the_text_it_is(tmp_path: Path) -> None:
+    letter = samples.mail("The keys", KEYS)
+    for live in (False, True):
+        source = opening.open_any("-", io.BytesIO(letter), "", print, live=live)
+        assert (b"boundary" in b"".join(source.pieces())) == live
+
+
+def test_more_than_is_kept_of_a_pipe_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from allmem_runtime.documents import piped
+
+    monkeypatch.setattr(piped, "MOST", 1 << 20)
+    source = opening.open_any("-", io.BytesIO(b"%PDF-1.7" + bytes(2 << 20)), "", print)
+    with pytest.raises(SourceError, match="standard input is a PDF document of more than 1 MiB"):
+        list(source.pieces())
 
 
 def test_a_pattern_does_not_stand_for_sessions_and_their_text(

@@ -135,6 +135,29 @@ def test_a_library_that_is_missing_is_named_with_what_to_install(
     assert "pip install 'allmem-runtime[documents]'" in caught.value.hint
 
 
+def test_what_only_a_missing_library_reads_is_left_out_of_an_archive_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for library in ("pypdfium2", "resiliparse"):
+        (tmp_path / f"{library}.py").write_text(f"raise ModuleNotFoundError(name='{library}')")
+    monkeypatch.syspath_prepend(tmp_path)
+    letter = samples.mail("Keys", KEYS).replace(b"plain; charset", b"html; charset")
+    files = {"a.pdf": samples.pdf([[KEYS]]), "b.txt": b"The others go on."}
+    for data, kept, left in (
+        (samples.zipped(files), "The others", "a.pdf is left out, as pypdfium2 is not installed"),
+        (samples.tarred(files), "The others", "a.pdf is left out, as pypdfium2 is not installed"),
+        (letter, "What came", "what a letter says is left out, as resiliparse is not installed"),
+    ):
+        (tmp_path / "file").write_bytes(data)
+        told: list[str] = []
+        assert kept in text_of(tmp_path / "file", told)
+        assert told == [f"file: {left}.", extraction.INSTALL]
+    (tmp_path / "file").write_bytes(samples.zipped({"a.pdf": files["a.pdf"]}))
+    with pytest.raises(extraction.MissingLibraryError, match="pypdfium2 is not ins") as caught:
+        text_of(tmp_path / "file")
+    assert caught.value.hint == extraction.INSTALL
+
+
 def test_a_reading_that_crashes_or_talks_nonsense_is_an_error_of_its_document(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,9 +59,24 @@ def test_headers_and_page_numbers_are_not_repeated_and_text_like_them_stays(tmp_
              for n in range(1, 9)]  # fmt: skip
     text, places, _ = opened(tmp_path, samples.pdf(pages))
     assert text.count("The Mill, a report") == 1
-    assert text.count("It rained.") == 8
+    assert text.count("It rained.") == text.count("went by.") == 8
     assert [page for _, page, _ in places] == list(range(1, 9))
     assert not [line for line in text.splitlines() if line.strip().isdigit()]
+
+
+def test_a_long_pdf_is_the_same_however_often_it_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    from allmem_runtime.documents import pdf
+    from allmem_runtime.documents.parts import Budget, Page
+
+    pages = [["The Mill, a report", f"{n} birds.", "And more.", f"Page {n}"] for n in range(5, 12)]
+    data = samples.pdf([*pages, [], *pages])
+    read = []
+    for at_once in (200, 15, 14, 4, 1):
+        monkeypatch.setattr(pdf, "AT_ONCE", at_once)
+        read.append(list(pdf.extract(io.BytesIO(data), "a.pdf", Budget(1 << 20), 0)))
+    assert all(parts == read[0] for parts in read)
+    found = [part.number for part in read[0] if isinstance(part, Page)]
+    assert found == [*range(1, 8), *range(9, 16)]
 
 
 def test_words_that_were_broken_at_line_ends_are_joined(tmp_path: Path) -> None:
@@ -132,13 +147,27 @@ def test_letter_has_its_fields_its_text_and_what_came_with_it(tmp_path: Path) ->
     text, places, _ = opened(tmp_path, samples.mail("The keys", KEYS))
     assert "From: Ada <ada@example.org>" in text and KEYS in text
     assert "Received" not in text
-    assert [chapter for _, _, chapter in places] == ["The keys", "a.txt"]
+    assert [chapter for _, _, chapter in places] == ["The keys", "The keys, a.txt"]
 
 
 def test_letters_of_a_mailbox_are_chapters(tmp_path: Path) -> None:
     _, places, _ = opened(tmp_path, samples.mailbox({"First": WORDS, "Second": KEYS}))
-    assert [chapter for _, _, chapter in places] == ["First", "a.txt", "Second", "a.txt"]
+    assert [chapter for _, _, chapter in places] == [
+        "First", "First, a.txt", "Second", "Second, a.txt",
+    ]  # fmt: skip
     assert KEYS in places[2][0]
+
+
+def test_a_letter_that_came_with_another_is_read_under_both(tmp_path: Path) -> None:
+    data = (
+        b"From: Bo <bo@example.org>\nSubject: Look\nMIME-Version: 1.0\n"
+        b'Content-Type: multipart/mixed; boundary="y"\n\n--y\nContent-Type: text/plain\n\nSee.\n'
+        b"--y\nContent-Type: message/rfc822\n\n" + samples.mail("The keys", KEYS) + b"\n--y--\n"
+    )
+    _, places, told = opened(tmp_path, data)
+    assert [chapter for _, _, chapter in places] == ["Look", "Look, The keys",
+                                                     "Look, The keys, a.txt"]  # fmt: skip
+    assert KEYS in places[1][0] and not told
 
 
 def test_subtitles_are_what_is_said_and_when(tmp_path: Path) -> None:
@@ -167,7 +196,7 @@ def test_text_file_that_was_packed_is_its_text(tmp_path: Path) -> None:
 def test_text_files_are_opened_as_ever(tmp_path: Path) -> None:
     for name, text in {
         "a.md": "# From: here\n", "b.py": "import os\n", "c.json": '{"cells": 3}',
-        "d.csv": "a,b\n1,2\n",
+        "d.csv": "Ada,1\nBo,2\n",
         "e.txt": "From: me\nTo: you\n\nHello", "f.xml": "<?xml version='1.0'?><a>b</a>",
         "g.txt": "From the river: a story\n", "h.txt": "1\n2\n3\n",
     }.items():  # fmt: skip

@@ -13,6 +13,7 @@ import pytest
 
 from allmem_runtime.documents.opening import open_any
 from allmem_runtime.text.sources import Source
+from benchmarks.documents.order import common, moved
 
 pytestmark = pytest.mark.long
 
@@ -20,6 +21,8 @@ PACKAGE = "debian-reference-en"
 SAME = 0.99
 SAME_OF_TEXT = 0.98
 """Of the words of the text 98.6 % were found in the PDF when this was written."""
+IN_ORDER, IN_ORDER_OR_MOVED = 0.925, 0.97
+"""93.0 % and 97.4 % when this was written: tables and titles are printed where there is room."""
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +49,12 @@ def words(text: str) -> list[str]:
     return re.findall(r"[a-z]{2,}", text.replace("\xad", "").lower())
 
 
+def words_in_order(source: Source) -> list[str]:
+    return words(b"".join(source.pieces()).decode())
+
+
 def words_of(source: Source) -> Counter[str]:
-    return Counter(words(b"".join(source.pieces()).decode()))
+    return Counter(words_in_order(source))
 
 
 def test_words_of_the_pdf_are_those_of_the_text(manual: Path) -> None:
@@ -55,6 +62,16 @@ def test_words_of_the_pdf_are_those_of_the_text(manual: Path) -> None:
     text = words_of(opened(manual / "debian-reference.en.txt.gz"))
     assert (printed & text).total() >= SAME * printed.total()
     assert (printed & text).total() >= SAME_OF_TEXT * text.total()
+
+
+def test_words_of_the_pdf_are_in_the_order_of_the_text_but_for_what_it_prints_elsewhere(
+    manual: Path,
+) -> None:
+    printed = words_in_order(opened(manual / "debian-reference.en.pdf"))
+    text = words_in_order(opened(manual / "debian-reference.en.txt.gz"))
+    length, *left = common(printed, text)
+    assert length >= IN_ORDER * len(printed)
+    assert length + moved(*left) >= IN_ORDER_OR_MOVED * len(printed)
 
 
 def test_pdf_tells_the_pages_its_words_are_printed_on(manual: Path) -> None:

@@ -19,6 +19,7 @@ TABLE = {
     "generation": "hostile.fuzz.formats.generation",
     "prepared": "hostile.fuzz.formats.prepared",
     "document": "hostile.fuzz.formats.document",
+    "office": "hostile.fuzz.formats.office",
     "gguf": "hostile.fuzz.formats.gguf",
     "pretrained": "hostile.fuzz.formats.pretrained",
     "exported": "hostile.fuzz.formats.exported",

@@ -1,0 +1,1 @@
+"""What of documents is recovered, and what that takes."""
