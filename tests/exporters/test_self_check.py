@@ -26,6 +26,7 @@ from allmem_exporters.make import make
 from allmem_exporters.model.memory_options import MemoryOptions
 from allmem_exporters.onnx.export_options import ExportOptions
 from allmem_exporters.sources import Source, open_source
+from allmem_exporters.sources.gguf_architectures import ARCHITECTURES
 
 MEMORY = MemoryOptions(window=32, sinks=4, chunk=16, mem_width=16)
 
