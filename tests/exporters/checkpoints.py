@@ -8,10 +8,13 @@ from pathlib import Path
 
 import gguf
 import numpy as np
-from decoders import decoder
+from converter import architecture, converted, describe
+from decoders import DECODERS, decoder
 from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenizers import decoders as token_decoders
 from transformers import PreTrainedModel
+
+from benchmarks.families.tiny import tiny_decoder
 
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>",
@@ -44,12 +47,6 @@ def write_folder(folder: Path, name: str = "llama tied", **changes: object) -> P
     return model
 
 
-def _pairs_from_halves(rows: np.ndarray, head_dim: int) -> np.ndarray:
-    """The row order in which llama.cpp stores queries and keys of Llama."""
-    halves = rows.reshape(-1, 2, head_dim // 2, *rows.shape[1:])
-    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows.shape)
-
-
 def byte_pairs(writer: gguf.GGUFWriter, split: str, merges: Sequence[str] = MERGES) -> None:
     """Add a tiny byte-level tokenizer to a GGUF file."""
     writer.add_tokenizer_model("gpt2")
@@ -80,29 +77,26 @@ def write_gguf(
     tokenizer: Callable[[gguf.GGUFWriter], None] | None = None,
     template: str | None = TEMPLATE,
     kinds: dict[str, gguf.GGMLQuantizationType] | None = None,
+    architecture_name: str | None = None,
+    removed: str | None = None,
     **changes: object,
 ) -> PreTrainedModel:
     """Write a tiny decoder as llama.cpp's converter does; returns the decoder.
 
+    ``name`` is one of ``DECODERS``, or the ``model_type`` of a family in ``benchmarks.families``.
     ``kinds`` says how matrices are quantized whose names contain its keys, ``tokenizer`` adds
-    another one than ``byte_pairs``.
+    another one than ``byte_pairs``. ``architecture_name`` counts instead of the family's, and
+    ``removed`` is a key of the metadata that is left out.
     """
-    model = decoder(name, **changes)
-    config, kind = model.config, model.config.model_type
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    model = decoder(name, **changes) if name in DECODERS else tiny_decoder(name, **changes)
+    config = model.config
+    kind = architecture_name or architecture(config.model_type)
     writer = gguf.GGUFWriter(file, kind)
     writer.add_name("Tiny")
     writer.add_license("apache-2.0")
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_key_length(head_dim)
-    writer.add_value_length(head_dim)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    describe(writer, config)
+    if removed is not None:
+        del writer.kv_data[0][removed]
     if tokenizer is None:
         byte_pairs(writer, split)
     else:
@@ -110,16 +104,18 @@ def write_gguf(
     if template is not None:
         writer.add_chat_template(template)
     added = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32,
-             str: writer.add_string}  # fmt: skip
+             str: writer.add_string, list: writer.add_array}  # fmt: skip
     for key, value in (extra_fields or {}).items():
+        writer.kv_data[0].pop(key, None)
         added[type(value)](key, value)  # type: ignore[arg-type]
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[kind.upper()], config.num_hidden_layers)
+    (number,) = (one for one, known in gguf.MODEL_ARCH_NAMES.items() if known == kind)
+    names = gguf.get_tensor_name_map(number, config.num_hidden_layers)
     for key, tensor in model.state_dict().items():
         if key == "lm_head.weight" and config.tie_word_embeddings:
             continue
         values = tensor.numpy()
-        if kind == "llama" and any(part in key for part in ("q_proj", "k_proj")):
-            values = _pairs_from_halves(values, head_dim)
+        if architecture_name is None:
+            values = converted(key, values, config)
         stem, _, leaf = key.rpartition(".")
         values, kind_of = np.ascontiguousarray(values), None
         for part, chosen in (kinds or {}).items():

@@ -77,11 +77,33 @@ def test_word_that_is_a_token_needs_no_merges_where_llama_cpp_ignores_them(
         ("llama-bpe", ["123", "4", "\u0120<=", "s"]),
         ("qwen2", ["1", "2", "3", "4", "\u0120<=", "s"]),
         ("deepseek-r1-qwen", ["1", "2", "3", "4", "\u0120<=", "s"]),
+        ("olmo", ["1234", "\u0120<=", "s"]),
+        ("starcoder", ["1", "2", "3", "4", "\u0120<=", "s"]),
+        ("glm4", ["123", "4", "\u0120<=", "s"]),
+        ("gpt-4o", ["123", "4", "\u0120<=", "s"]),
+        ("tekken", ["1", "2", "3", "4", "\u0120<=", "s"]),
+        ("seed-coder", ["1", "2", "3", "4", "\u0120<=", "s"]),
     ],
 )
 def test_text_is_split_as_the_file_says(tmp_path: Path, split: str, cuts: list[str]) -> None:
     tokenizer = Tokenizer.from_file(str(written(tmp_path, split=split)))
     assert [cut for cut, _ in tokenizer.pre_tokenizer.pre_tokenize_str("1234 <=s")] == cuts
+
+
+@pytest.mark.parametrize(
+    ("split", "cuts"),
+    [
+        ("gpt-4o", ["Th", "In'S", "+/"]),
+        ("tekken", ["Th", "In", "'S", "+/"]),
+        ("dbrx", ["ThIn", "'S", "+/"]),
+        ("gpt-2", ["ThIn", "'", "S", "+/"]),
+    ],
+)
+def test_words_are_split_by_case_where_the_file_says_so(
+    tmp_path: Path, split: str, cuts: list[str]
+) -> None:
+    tokenizer = Tokenizer.from_file(str(written(tmp_path, split=split)))
+    assert [cut for cut, _ in tokenizer.pre_tokenizer.pre_tokenize_str("ThIn'S+/")] == cuts
 
 
 def test_file_without_a_name_of_its_splitting_has_llama_cpps_default(tmp_path: Path) -> None:
@@ -225,3 +247,62 @@ def test_templates_of_which_none_is_for_chats_are_refused_by_name(tmp_path: Path
     write_gguf(file, extra_fields={"tokenizer.chat_template.tool_use": "x"}, template=None)
     with pytest.raises(ConversionError, match=r"none of its chat templates .*tool_use"):
         convert(file, tmp_path / "out", window=32, mem_width=16)
+
+
+def test_gemma_merges_pieces_in_the_order_of_its_vocabulary_and_spells_spaces(
+    tmp_path: Path,
+) -> None:
+    def reversed_scores(writer: gguf.GGUFWriter) -> None:
+        sentence_pieces(writer)
+        pieces = [piece.replace("\u2581\u2581", "  ") for piece, _, _ in PIECES]
+        writer.kv_data[0]["tokenizer.ggml.tokens"].value = pieces
+        scores = [float(number) for number in range(len(PIECES))]
+        writer.kv_data[0]["tokenizer.ggml.scores"].value = scores
+        kinds = [
+            4 if piece == "  " else kind for piece, (_, _, kind) in zip(pieces, PIECES, strict=True)
+        ]
+        writer.kv_data[0]["tokenizer.ggml.token_type"].value = kinds
+        writer.add_add_space_prefix(False)
+
+    file = written(tmp_path, name="gemma", tokenizer=reversed_scores)
+    tokenizer = Tokenizer.from_file(str(file))
+    assert tokenizer.encode("her", add_special_tokens=False).tokens == ["he", "r"]
+    assert tokenizer.encode("x  y", add_special_tokens=False).tokens == ["x", "\u2581\u2581", "y"]
+
+
+def test_gemmas_tokenizer_is_that_of_transformers(tmp_path: Path) -> None:
+    marks = [
+        *(chr(code) for code in range(33, 127)),
+        "\u2581",
+        "  ",
+        "   ",
+        "th",
+        "he",
+        "er",
+        "the",
+    ]
+    marks += ["\u2581t", "\u2581th", "\u2581the", "\u2581a", "in", "ha", "\n", "\n\n", "22", "333"]
+    pieces = [
+        "<pad>",
+        "<bos>",
+        "<eos>",
+        "<unk>",
+        *(f"<0x{byte:02X}>" for byte in range(256)),
+        *marks,
+    ]
+
+    def whole(writer: gguf.GGUFWriter) -> None:
+        writer.add_tokenizer_model("llama")
+        writer.add_token_list(pieces)
+        writer.add_token_scores([-1000.0 if not one.strip(" ") else 0.0 for one in pieces])
+        blank = [4 if not one.strip() else 1 for one in marks]
+        writer.add_token_types([3, 3, 3, 2, *[6] * 256, *blank])
+        writer.add_bos_token_id(1)
+        writer.add_eos_token_id(2)
+        writer.add_add_space_prefix(False)
+
+    file = written(tmp_path, name="gemma", tokenizer=whole, vocab_size=len(pieces))
+    source = open_source(str(tmp_path / "tiny.gguf"))
+    assert "awkward texts are those" in str(source.compare_texts(tmp_path))
+    tokenizer = Tokenizer.from_file(str(file))
+    assert tokenizer.decode(tokenizer.encode("the  a\n\nthe").ids) == "the  a\n\nthe"

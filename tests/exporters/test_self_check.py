@@ -23,10 +23,10 @@ from allmem_exporters.convert.opening import open_conversion
 from allmem_exporters.convert.pretrained_reading import PretrainedReading
 from allmem_exporters.convert.self_check import check_conversion
 from allmem_exporters.make import make
-from allmem_exporters.model.families import FAMILIES
 from allmem_exporters.model.memory_options import MemoryOptions
 from allmem_exporters.onnx.export_options import ExportOptions
 from allmem_exporters.sources import Source, open_source
+from allmem_exporters.sources.gguf_architectures import ARCHITECTURES
 
 MEMORY = MemoryOptions(window=32, sinks=4, chunk=16, mem_width=16)
 
@@ -103,8 +103,8 @@ def test_text_reaches_beyond_the_length_that_the_rope_was_scaled_from(tmp_path: 
 
 def test_rows_in_another_order_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_gguf(tmp_path / "tiny.gguf")
-    family = FAMILIES["llama"]
-    monkeypatch.setitem(FAMILIES, "llama", replace(family, gguf_pairs=False))
+    other = replace(ARCHITECTURES["llama"], turned=False)
+    monkeypatch.setitem(ARCHITECTURES, "llama", other)
     with pytest.raises(ConversionError, match=r"tiny\.gguf: the converted model differs"):
         convert(tmp_path / "tiny.gguf", tmp_path / "out", MEMORY)
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.gguf"]
@@ -115,8 +115,8 @@ def test_making_a_model_refuses_the_same_before_anything_is_traced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_gguf(tmp_path / "tiny.gguf")
-    family = FAMILIES["llama"]
-    monkeypatch.setitem(FAMILIES, "llama", replace(family, gguf_pairs=False))
+    other = replace(ARCHITECTURES["llama"], turned=False)
+    monkeypatch.setitem(ARCHITECTURES, "llama", other)
     lines: list[str] = []
     with pytest.raises(ConversionError, match="the converted model differs"):
         make(tmp_path / "tiny.gguf", tmp_path / "out", MEMORY, report=lines.append)

@@ -6,6 +6,7 @@ change what the model computes, so it is refused by name.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
 from typing import Any
 
 from allmem_exporters.errors import ConversionError
@@ -17,9 +18,10 @@ _INTACT = "Fetch an intact copy."
 _READ = {
     "context_length", "embedding_length", "block_count", "feed_forward_length",
     "attention.head_count", "attention.head_count_kv", "attention.key_length",
-    "attention.value_length", "attention.layer_norm_rms_epsilon", "attention.sliding_window",
+    "attention.value_length", "attention.sliding_window",
     "rope.freq_base", "rope.dimension_count", "rope.scaling.type", "rope.scaling.factor",
-    "rope.scale_linear", "rope.scaling.original_context_length",
+    "rope.scale_linear", "rope.scaling.original_context_length", "rope.scaling.yarn_attn_factor",
+    "rope.scaling.yarn_beta_fast", "rope.scaling.yarn_beta_slow",
 }  # fmt: skip
 """Keys of an architecture that say something about the model."""
 _ONLY: dict[str, tuple[Any, ...]] = {
@@ -127,22 +129,33 @@ class Metadata:
             "Fetch an intact copy, or convert the original safetensors checkpoint.",
         )
 
-    def refuse_unknown(self) -> None:
+    def refuse_unknown(self, reads: Set[str], only: Mapping[str, tuple[Any, ...]]) -> None:
         """Refuse keys of the architecture and the tokenizer that nobody here understands.
+
+        Args:
+            reads: keys that this architecture has beside those that all have.
+            only: keys with the values that change nothing in it.
 
         Raises:
             ConversionError: names the key and its value.
         """
+        known_keys = (_READ | _WITHOUT_EFFECT | reads) - only.keys()
+        known_values = {**_ONLY, **only}
         for key, value in self.fields.items():
             head, _, rest = key.partition(".")
             if head == self.architecture:
-                self._known(key, rest, value, _READ | _WITHOUT_EFFECT, _ONLY)
+                self._known(key, rest, value, known_keys, known_values)
             elif key.startswith("tokenizer.ggml."):
                 known = _TOKENIZER_READ | _TOKENIZER_WITHOUT_EFFECT
                 self._known(key, key.removeprefix("tokenizer.ggml."), value, known, _TOKENIZER_ONLY)
 
     def _known(
-        self, key: str, rest: str, value: Any, known: set[str], only: dict[str, tuple[Any, ...]]
+        self,
+        key: str,
+        rest: str,
+        value: Any,
+        known: Set[str],
+        only: Mapping[str, tuple[Any, ...]],
     ) -> None:
         if rest in known or (rest in only and value in only[rest]):
             return

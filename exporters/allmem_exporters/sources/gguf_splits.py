@@ -29,18 +29,33 @@ _SUFFIXES = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _WORDS = _SUFFIXES + r"|[^\r\n\p{L}\p{N}]?\p{L}+"
 
-_LLAMA3 = Split((_WORDS + r"|\p{N}{1,3}" + _REST,), whole_words=True, begins=True)
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_BY_CASE = (
+    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+",
+    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*",
+)
+_SLASHES = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+_LLAMA3_PATTERNS = (_WORDS + r"|\p{N}{1,3}" + _REST,)
+_LLAMA3 = Split(_LLAMA3_PATTERNS, whole_words=True, begins=True)
+_GPT4 = Split(_LLAMA3_PATTERNS)
+_GPT4O = Split(("|".join(word + _SUFFIXES + "?" for word in _BY_CASE) + r"|\p{N}{1,3}" + _SLASHES,))
+_TEKKEN = Split(("|".join(_BY_CASE) + r"|\p{N}" + _SLASHES,), whole_words=True, begins=True)
 _QWEN2 = Split((_WORDS + r"|\p{N}" + _REST,))
+_SEED = r"| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+"
 _DEFAULT = Split((r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", r"[0-9][0-9][0-9]"))
+_DIGITS = Split((r"\p{N}", _GPT2))
 
 SPLITS = {
     "default": _DEFAULT,
-    "gpt-2": Split((_GPT2,)),
-    "smollm": Split((r"\p{N}", _GPT2)),
-    "llama-bpe": _LLAMA3,
-    "llama3": _LLAMA3,
-    "llama-v3": _LLAMA3,
-    "qwen2": _QWEN2,
-    "deepseek-r1-qwen": _QWEN2,
+    **dict.fromkeys(("gpt-2", "phi-2", "olmo", "exaone4"), Split((_GPT2,))),
+    **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "exaone"), _DIGITS),
+    **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "falcon3", "lfm2", "pixtral"), _LLAMA3),
+    **dict.fromkeys(("dbrx", "smaug-bpe", "chatglm-bpe"), _GPT4),
+    "glm4": Split(_LLAMA3_PATTERNS, whole_words=True),
+    **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "stablelm2", "megrez"), _QWEN2),
+    "gpt-4o": _GPT4O,
+    "tekken": _TEKKEN,
+    "seed-coder": Split((_WORDS + r"|\p{N}" + _SEED,)),
 }
 """By ``tokenizer.ggml.pre``; a file without it means ``default``."""

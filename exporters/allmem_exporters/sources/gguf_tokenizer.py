@@ -31,6 +31,9 @@ _LONGEST_TOKEN, _MOST_CHARACTERS = 1 << 10, 1 << 24
 _SPACE = "\u2581"
 _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
 """Values of ``tokenizer.ggml.token_type`` for tokens that are found whole in a text."""
+_IN_ORDER = ("gemma", "gemma2", "gemma3")
+"""Architectures whose pieces are merged in the order of the vocabulary, whatever their scores, and
+whose files spell spaces in a row as such, not as parts of pieces are."""
 _NAMED = {"bos": "bos", "eos": "eos", "padding": "pad", "unknown": "unk"}
 _FIRST = 1
 """The token that begins texts of sentence pieces where the file does not name it."""
@@ -136,7 +139,11 @@ def _sentence_pieces(
 ) -> Tokenizer:
     """Pieces merged by their scores; texts, and parts behind control tokens, get a space."""
     merges = _merges(metadata)
-    if not merges:
+    if metadata.architecture in _IN_ORDER:
+        vocabulary = {_SPACE * len(t) if _is_space(t) else t: n for t, n in vocabulary.items()}
+        places = {token: -float(number) for token, number in vocabulary.items()}
+        merges = merges or generate_merges(vocabulary, places)
+    elif not merges:
         scores = metadata.values("tokenizer.ggml.scores", float, None)
         merges = generate_merges(vocabulary, dict(zip(tokens, scores, strict=True)))
     tokenizer = Tokenizer(
@@ -156,14 +163,22 @@ def _add_tokens(metadata: Metadata, tokens: list[str], tokenizer: Tokenizer) -> 
     """Let control tokens and those of the user be found whole."""
     kinds = metadata.values("tokenizer.ggml.token_type", int, []) or [1] * len(tokens)
     control = {metadata.token(name) for name in _NAMED}
+    respelled = metadata.architecture in _IN_ORDER
     control |= {number for number, kind in enumerate(kinds) if kind in (_UNKNOWN, _CONTROL)}
     tokenizer.add_tokens(
         [
             AddedToken(token, normalized=False, special=number in control)
             for number, token in enumerate(tokens)
-            if token and (number in control or kinds[number] == _USER_DEFINED)
+            if token
+            and (number in control or kinds[number] == _USER_DEFINED)
+            and not (respelled and _is_space(token))
         ]
     )
+
+
+def _is_space(token: str) -> bool:
+    """Whether a token is nothing but spaces."""
+    return bool(token) and not token.strip(" ")
 
 
 def _begin(metadata: Metadata, tokens: list[str], kind: str, tokenizer: Tokenizer) -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
+
 from allmem_exporters.errors import ConversionError
 from allmem_exporters.sources.gguf_metadata import Metadata
 from allmem_exporters.sources.gguf_splits import SPLITS
 from allmem_exporters.sources.gguf_tokenizer import BYTE_PAIRS
 from allmem_exporters.tokenizer_conversion import done
 from allmem_exporters.tokenizer_works import Comparison
-
-_OTHER_SPLITS = ("default", "smollm")
-"""Splits that transformers takes for GPT-2's."""
 
 
 def compare_tokenizers(file: Path, metadata: Metadata, out: Path) -> str:
@@ -37,7 +36,7 @@ def compare_tokenizers(file: Path, metadata: Metadata, out: Path) -> str:
             str(out.absolute()),
             byte_pairs,
             whole_words=byte_pairs and SPLITS[split].whole_words,
-            own_split=byte_pairs and split in _OTHER_SPLITS,
+            own_split=byte_pairs and not _splits_as_transformers(split),
         ),
         f"{metadata.name}: transformers makes no tokenizer of it to compare ours with",
         "`--no-check` converts the file without the comparison.",
@@ -50,3 +49,8 @@ def compare_tokenizers(file: Path, metadata: Metadata, out: Path) -> str:
             "the file without the comparison.",
         )
     return f"tokens of {found['count']} awkward texts are those of transformers' tokenizer"
+
+
+def _splits_as_transformers(split: str) -> bool:
+    """Whether transformers knows a way of splitting; it takes all others for GPT-2's."""
+    return split in GGUF_PRE_TOKENIZER_SPLITS or SPLITS[split] == SPLITS["gpt-2"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -24,6 +24,13 @@ class _Place:
     first: int
     end: int
     whole: bool = False
+
+
+class SourceWeights(PretrainedWeights, Protocol):
+    """Weights of which some may be stored in blocks."""
+
+    def factors(self, name: str, first: int, end: int) -> Tensor | None:
+        """See ``Source``."""
 
 
 class WeightsByName:
@@ -45,6 +52,10 @@ class WeightsByName:
         """Rows ``first`` to ``end - 1`` of a weight, which share its memory."""
         return self._tensors[name][first:end]
 
+    def factors(self, name: str, first: int, end: int) -> Tensor | None:
+        """None: they are stored as they are."""
+        return None
+
 
 class UnpackedWeights:
     """The weights of a source by our names.
@@ -61,7 +72,7 @@ class UnpackedWeights:
 
     def __init__(
         self,
-        weights: PretrainedWeights,
+        weights: SourceWeights,
         entries: Mapping[str, Entry],
         backbone: Mapping[str, Any],
         origin: str,
@@ -121,6 +132,16 @@ class UnpackedWeights:
             return self.tensor(name)[first:end]
         place = self._places[name]
         return self._weights.rows(place.name, place.first + first, place.first + end)
+
+    def factors(self, name: str, first: int, end: int) -> Tensor | None:
+        """See ``Source``."""
+        place = self._places[name]
+        if not name.endswith(self._turned):
+            return self._weights.factors(place.name, place.first + first, place.first + end)
+        found = self._weights.factors(place.name, place.first, place.end)
+        if found is None:
+            return None
+        return halves_from_pairs(found, self._head_dim, self._rotary)[first:end]
 
 
 _TURNED = ("q_proj.weight", "k_proj.weight", "q_proj.bias", "k_proj.bias")

@@ -32,9 +32,6 @@ class Family:
         partial_rotary: some coordinates of a head may be left unturned.
         pairs: neighboring coordinates rotate together. Rows of queries and keys are reordered, so
             that coordinate j turns with coordinate j + rotary_half as in all other families.
-        gguf: GGUF files of the architecture of this name can be read.
-        gguf_pairs: llama.cpp reorders the rows of queries and keys, so that neighboring coordinates
-            rotate together.
         fields: of its configuration, beside those that all families have; ``options`` reads them,
             or they have no effect.
         options: makes fields of ``AllMemConfig`` of its configuration. A ValueError says what has
@@ -56,8 +53,6 @@ class Family:
     whole_norms: bool = False
     partial_rotary: bool = False
     pairs: bool = False
-    gguf: bool = False
-    gguf_pairs: bool = False
     fields: frozenset[str] = frozenset()
     options: Callable[[Any], dict[str, Any]] = _nothing
     packed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

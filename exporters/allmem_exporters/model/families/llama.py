@@ -4,6 +4,4 @@ from __future__ import annotations
 
 from allmem_exporters.model.families.family import Family
 
-FAMILY = Family(
-    "llama", "Llama", mlp_bias=True, gguf=True, gguf_pairs=True, fields=frozenset({"mlp_bias"})
-)
+FAMILY = Family("llama", "Llama", mlp_bias=True, fields=frozenset({"mlp_bias"}))

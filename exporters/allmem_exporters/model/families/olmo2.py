@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from allmem_exporters.model.families.family import Family
 
-FAMILY = Family("olmo2", "OLMo 2", norms="behind", whole_norms=True, gguf=True)
+FAMILY = Family("olmo2", "OLMo 2", norms="behind", whole_norms=True)

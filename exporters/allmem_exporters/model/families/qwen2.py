@@ -8,7 +8,6 @@ FAMILY = Family(
     "qwen2",
     "Qwen2",
     input_bias=True,
-    gguf=True,
     # Of which transformers makes layer_types; layers with windows are refused for all families.
     fields=frozenset({"layer_types", "use_sliding_window", "sliding_window", "max_window_layers"}),
 )

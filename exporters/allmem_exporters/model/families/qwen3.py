@@ -8,7 +8,6 @@ FAMILY = Family(
     "qwen3",
     "Qwen3",
     head_norms=True,
-    gguf=True,
     # Of which transformers makes layer_types; layers with windows are refused for all families.
     fields=frozenset({"layer_types", "use_sliding_window", "sliding_window", "max_window_layers"}),
 )
