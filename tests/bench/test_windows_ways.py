@@ -66,3 +66,12 @@ def test_a_share_of_what_a_head_has_beyond_the_shortest_window_is_chosen() -> No
 def test_several_tables_give_windows_under_their_names() -> None:
     names = list(ways_of({"a": giver(), "b": giver()}, [100]))
     assert names == ["64 everywhere", "100 everywhere", "100 by head by a", "100 by head by b"]
+
+
+def test_scores_are_paid_for_out_of_the_same_bytes() -> None:
+    # One head of 128 rows and three of 64, 16 sinks each.
+    budget = (128 + 3 * 64 + 4 * 16) * 256
+    choice = Choice("learned", 0.5)
+    assert windows(giver().by_head(budget)) == [[128, 64], [64, 64]]
+    assert windows(giver().by_head(budget + 255, choice=choice)) == [[64, 64], [64, 64]]
+    assert windows(giver().by_head(budget + 256, choice=choice)) == [[128, 64], [64, 64]]
