@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from allmem_runtime.cli.opening import open_found
 from allmem_runtime.cli.run_session import Work
 from allmem_runtime.cli.signals import Interrupts
 from allmem_runtime.documents.watcher import Watcher
-from allmem_runtime.errors import SourceError
 from allmem_runtime.progress import Printer
 from allmem_runtime.text.sources import Source
 
@@ -33,16 +31,12 @@ def follow(
         items = watcher.wait(lambda: interrupts.requested)
         for path in watcher.gone:
             out.notice(f"{Path(path).name} is gone; what was read of it stays.")
-        if items and _read(work, open_found(items, encoding, out.notice), out.notice):
+        if items and _read(work, open_found(items, encoding, out.notice)):
             work.answer()
 
 
-def _read(work: Work, sources: list[Source], tell: Callable[[str], None]) -> bool:
+def _read(work: Work, sources: list[Source]) -> bool:
     """Read what is new of the sources; whether there was anything, and it was read to its end."""
     before = work.position
-    try:
-        finished = work.read(sources, may_be_empty=True, some=True)
-    except SourceError as error:  # as of a file that was taken away meanwhile
-        tell(f"Left out: {error.message}")
-        return False
+    finished = work.read(sources, may_be_empty=True, some=True)
     return finished and work.position != before

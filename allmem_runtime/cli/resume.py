@@ -78,7 +78,8 @@ def plan(
         on_change: what to do about a source that was changed, or is gone before its end.
         live: streams give new text, whatever was read before.
         some: these are some of the sources that were named, which seem to have changed: of the
-            others, and of those that did not, nothing is told.
+            others, and of those that did not, nothing is told, and one that cannot be read, or
+            was not read to its end, keeps none of the others from being read.
 
     Raises:
         SourceError: a source was changed, or the one that the session stopped in is not among
@@ -96,11 +97,15 @@ def plan(
             if len(sources) == 1:
                 raise
             notices.append(left_out(error))
+        except SourceError as error:
+            if not some:
+                raise
+            notices.append(f"Left out: {error.message}")
     parts = []
     current = marks[-1] if marks and not marks[-1].finished else None
     if current is not None and not _among(current, found):
         stream = not current.location and bool(current.name or unread or live)
-        if current.offset and not stream and on_change != "skip":
+        if current.offset and not stream and on_change != "skip" and not some:
             raise _stopped_elsewhere(current)
         if unread and stream:
             parts.append(_unread_part(unread, current))

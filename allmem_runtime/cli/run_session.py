@@ -169,13 +169,20 @@ class Work:
             if source is not part.source:
                 part = Part(source, source.pieces())
             self._source_name = part.source.name
-            finished = reader.read(
-                part,
-                system=self._system,
-                pause=(options.pause or DEFAULT_PAUSE) if options.stream else None,
-                on_pause=self._answerer.answer_all,
-                may_be_empty=may_be_empty,
-            )
+            try:
+                finished = reader.read(
+                    part,
+                    system=self._system,
+                    pause=(options.pause or DEFAULT_PAUSE) if options.stream else None,
+                    on_pause=self._answerer.answer_all,
+                    may_be_empty=may_be_empty,
+                )
+            except SourceError as error:
+                if not some:
+                    raise
+                self._out.notice(f"Left out: {error.message}")
+                self._session.drop_unread()  # a file that was not read to its end is read anew
+                finished = not stop()
             self._forget_system()
             if not finished:
                 return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 import document_samples as samples
@@ -87,3 +88,34 @@ def test_what_cannot_be_followed_is_refused(
 ) -> None:
     result = command("allmem-run", toy_dir, *arguments, "--watch", "--prompt", "Hm?")
     assert result.code == 2 and "--watch follows files, folders and patterns." in result.err
+
+
+def test_a_file_that_is_taken_away_while_it_is_read_keeps_no_other_from_being_read(
+    toy_dir: Path, tmp_path: Path
+) -> None:
+    notes, session = tmp_path / "notes", tmp_path / "s.allmem"
+    notes.mkdir()
+    (notes / "a.txt").write_text("The mill was sold in May.\n")
+    arguments = (toy_dir, notes, "--session", session, "--watch", "--pause", "0.2",
+                 "--prompt", "Who has the keys?", "--json", *SHORT)  # fmt: skip
+    running = process("allmem-run", *arguments)
+    patience = threading.Timer(50, running.kill)
+    patience.start()
+    until(running, "watching")
+    for name, text in (("beside.txt", "It lies beside.\n"), ("b.part", "A long log.\n" * 800_000)):
+        (tmp_path / name).write_text(text)
+    os.rename(tmp_path / "beside.txt", notes / "beside.txt")
+    os.rename(tmp_path / "b.part", notes / "b.log")
+    until(running, "reading")
+    os.truncate(notes / "b.log", 100)
+    (notes / "b.log").unlink()
+    until(running, "answer")
+    (notes / "c.txt").write_text("It was bought again in June.\n")
+    until(running, "answer")
+    running.send_signal(signal.SIGINT)
+    finished(running)
+    patience.cancel()
+    marks = snapshot.read_header(session).place(1 << 20).sources
+    assert [(mark.name, mark.finished) for mark in marks] == [
+        ("a.txt", True), ("b.log", False), ("beside.txt", True), ("c.txt", True)
+    ]  # fmt: skip
