@@ -33,14 +33,16 @@ _OTHER_ENDING = 0.9
 def expressions(text: str) -> list[str]:
     """What to look for, each an expression of FTS5 that matches one word or one compound.
 
-    A compound, such as ``10:42``, ``sub-folder`` or ``a_name``, is looked for as a whole and
-    in parts.
+    A compound, such as ``10:42``, ``sub-folder``, ``a_name`` or ``aName``, is looked for as a whole
+    and in parts.
     """
     found: dict[str, None] = {}
-    for match in [*_COMPOUND.finditer(text), *_WORD.finditer(text)]:
-        word = match.group().casefold()
+    named = [parted(word) for word in _WORD.findall(text)]
+    inner = [name for name in named if " " in name]
+    whole = [*_COMPOUND.findall(text), *_WORD.findall(text), *inner]
+    for word in [*whole, *(part for name in inner for part in name.split())]:
         if len(word) <= _MAX_LETTERS and not grams(word):
-            found[f"text : {_quoted(word)}"] = None
+            found[f"text : {_quoted(word.casefold())}"] = None
     for gram in grams(text):
         found[f"grams : {_quoted(gram)}"] = None
     words = list(found)
@@ -49,7 +51,7 @@ def expressions(text: str) -> list[str]:
 
 def pairs(text: str) -> list[str]:
     """Each two words that follow each other: a first and a family name, a number and its unit."""
-    words = [word.casefold() for word in _WORD.findall(text)]
+    words = [word.casefold() for word in _WORD.findall(parted(text))]
     found: dict[str, None] = {}
     for first, second in zip(words, words[1:], strict=False):
         if len(first) + len(second) <= _MAX_LETTERS and not grams(first + second):

@@ -171,6 +171,13 @@ def test_gguf_that_promises_endless_entries_is_refused(gguf: Path, at: int) -> N
         open_source(str(gguf))
 
 
+@pytest.mark.parametrize("length", [5, 14, 20, 30])
+def test_gguf_cut_within_its_header_says_so(gguf: Path, length: int) -> None:
+    gguf.write_bytes(gguf.read_bytes()[:length])
+    with pytest.raises(ConversionError, match=f"ends within its header, after {length} bytes"):
+        open_source(str(gguf))
+
+
 def test_no_cut_of_a_header_reaches_anything_but_an_error(gguf: Path) -> None:
     whole = gguf.read_bytes()
     for length in range(1, 4000, 37):

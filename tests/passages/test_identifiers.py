@@ -120,6 +120,14 @@ def test_words_within_a_name_are_looked_up() -> None:
         assert any("Skerrow" in passage for passage in found(text, at, question))
 
 
+@pytest.mark.parametrize("asked", ["idleTimeout", "IDLE_TIMEOUT", "idle-timeout", "idle timeout"])
+@pytest.mark.parametrize("told", ["idleTimeout", "IDLE_TIMEOUT", "idle-timeout", "idle.timeout"])
+def test_a_name_is_found_however_it_is_spelled(told: str, asked: str) -> None:
+    text = Text(None)
+    at = taken(text, f"{FILLER}\n\n{told}: 95s\n\n{FILLER}\n\n")
+    assert any("95s" in passage for passage in found(text, at, f"What is the {asked}?"))
+
+
 def test_texts_of_the_version_before_are_read_and_added_to(tmp_path: Path) -> None:
     session = tmp_path / "s.allmem"
     text = Text.beside(session, "")

@@ -60,8 +60,11 @@ class _Header:
         self.data, self.at, self.values = data, 0, 0
 
     def number(self, code: str) -> Any:
+        end = self.at + struct.calcsize(f"<{code}")
+        if end > len(self.data):
+            raise ValueError(f"it ends within its header, after {len(self.data):,} bytes")
         (value,) = struct.unpack_from(f"<{code}", self.data, self.at)
-        self.at += struct.calcsize(f"<{code}")
+        self.at = end
         return value
 
     def count(self) -> int:
@@ -116,7 +119,7 @@ class GgufFile:
             raise ConversionError(
                 f"{path} cannot be read ({error.strerror or error}).", "Check the path."
             ) from None
-        except (ValueError, struct.error) as error:  # UnicodeDecodeError is a ValueError
+        except ValueError as error:  # UnicodeDecodeError is one
             raise ConversionError(
                 f"{path.name} is not an intact GGUF file ({error}).", "Fetch it again."
             ) from None
