@@ -171,7 +171,7 @@ def test_gguf_that_promises_endless_entries_is_refused(gguf: Path, at: int) -> N
         open_source(str(gguf))
 
 
-@pytest.mark.parametrize("length", [5, 14, 20, 30])
+@pytest.mark.parametrize("length", [5, 14])
 def test_gguf_cut_within_its_header_says_so(gguf: Path, length: int) -> None:
     gguf.write_bytes(gguf.read_bytes()[:length])
     with pytest.raises(ConversionError, match=f"ends within its header, after {length} bytes"):
@@ -182,8 +182,9 @@ def test_no_cut_of_a_header_reaches_anything_but_an_error(gguf: Path) -> None:
     whole = gguf.read_bytes()
     for length in range(1, 4000, 37):
         gguf.write_bytes(whole[:length])
-        with pytest.raises(ConversionError, match=r"tiny\.gguf"):
+        with pytest.raises(ConversionError, match=r"tiny\.gguf") as refused:
             open_source(str(gguf))
+        assert "buffer" not in str(refused.value)  # in our words, not those of a library
 
 
 # Metadata of other types than they must be -----------------------------------------------------
