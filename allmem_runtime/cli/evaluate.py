@@ -26,16 +26,13 @@ from allmem_runtime.cli.option_flags import FilePath, token_list, tokens
 from allmem_runtime.cli.shared_options import HELP_NAMES
 from allmem_runtime.errors import UsageError
 from allmem_runtime.evaluation import ruler_package
-from allmem_runtime.evaluation.asking import apart, even, table_of
+from allmem_runtime.evaluation.asking import apart, even, table_of, tables_of
 from allmem_runtime.evaluation.items import Item, PrefixIn
 from allmem_runtime.evaluation.numbers import average
 from allmem_runtime.evaluation.results import Results
 from allmem_runtime.evaluation.rows import is_row, parse_rows, window_notices
 from allmem_runtime.evaluation.tables import Table
 from allmem_runtime.quantities import format_tokens
-
-_AVERAGE = "average of all tasks"
-
 
 _ROWS = LazyCommand(
     "allmem_exporters.commands.comparison_models",
@@ -192,14 +189,7 @@ def ruler(
     )
     names = [row.name for row in parsed]
     heads = [format_tokens(length) for length in columns]
-    tables = [
-        table_of(name, names, heads, [r for r in records if r["task"] == name]) for name in chosen
-    ]
-    if len(tables) > 1:
-        mean_table = Table(_AVERAGE, names, heads)
-        for key in tables[0].cells:
-            mean_table.cells[key] = average([table.cells[key] for table in tables])
-        tables.append(mean_table)
+    tables = tables_of(chosen, names, heads, records)
     tables += [apart(base, names, heads, records) for base in setting.bases]
     show(common, setting.results, "ruler", tables)
 

@@ -182,6 +182,28 @@ def table_of(
     return table
 
 
+def tables_of(
+    tasks: Sequence[str], rows: Sequence[str], columns: Sequence[str], records: Sequence[Record]
+) -> list[Table]:
+    """A table of each task and, of several, one of their average, in which tasks count alike.
+
+    Args:
+        tasks: names in order.
+        rows: names in order.
+        columns: names in order.
+        records: results of all tasks.
+    """
+    tables = [
+        table_of(task, rows, columns, [r for r in records if r["task"] == task]) for task in tasks
+    ]
+    if len(tables) > 1:
+        means = Table("average of all tasks", rows, columns)
+        for key in tables[0].cells:
+            means.cells[key] = average([table.cells[key] for table in tables])
+        tables.append(means)
+    return tables
+
+
 def apart(
     base: str, rows: Sequence[str], columns: Sequence[str], records: Sequence[Record]
 ) -> Table:

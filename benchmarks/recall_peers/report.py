@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from allmem_runtime.errors import UsageError
-from allmem_runtime.evaluation.asking import apart, even, table_of
-from allmem_runtime.evaluation.numbers import average
+from allmem_runtime.evaluation.asking import apart, even, tables_of
 from allmem_runtime.evaluation.results import Record
 from allmem_runtime.evaluation.tables import Table
 from allmem_runtime.quantities import format_bytes
 
-AVERAGE = "average of all tasks"
 BYTES = "bytes of state or cache, most of all prompts"
 
 Bytes = dict[str, dict[str, int | None]]
@@ -87,14 +85,7 @@ def report(
     found = bytes_by_row(complete, ours)
     names = ordered(rows, found)
     tasks = list(dict.fromkeys(record["task"] for record in complete))
-    tables = [
-        table_of(task, names, columns, [r for r in complete if r["task"] == task]) for task in tasks
-    ]
-    if len(tables) > 1:
-        mean_table = Table(AVERAGE, names, columns)
-        for key in tables[0].cells:
-            mean_table.cells[key] = average([table.cells[key] for table in tables])
-        tables.append(mean_table)
+    tables = tables_of(tasks, names, columns, complete)
     if complete:
         tables += [apart(base, names, columns, complete) for base in against or rows[:1]]
     return Report(tables, found, len(complete) // len(rows))

@@ -75,6 +75,15 @@ def test_only_one_that_does_is_answered_from_and_told(toy: Model, likes: Likes) 
     assert text_of(toy, tokens).count(QUESTION) == len(found) + 1  # once without a passage
 
 
+def is_told(toy: Model, likes: Likes, gain: float) -> bool:
+    """Whether a passage is told that makes the question likelier by so many roots of tokens."""
+    session = read(toy.session(text=True), BOOK)
+    likes(gain * len(toy.tokenizer.encode_text(QUESTION)) ** 0.5)
+    answer = session.answer(QUESTION, passages=1, sampling=SHORT)
+    assert answer.text is not None
+    return bool(answer.passages)
+
+
 def test_one_that_makes_it_hardly_unlikelier_fits(
     toy: Model, likes: Likes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,12 +113,7 @@ def test_the_more_it_is_like_the_question_the_unlikelier_it_may_make_it(
         return [replace(one, likeness=likeness) for one in searching.search(*given)]
 
     monkeypatch.setattr("allmem_runtime.passages.keeping.search", search)
-    session = read(toy.session(text=True), BOOK)
-    root = len(toy.tokenizer.encode_text(QUESTION)) ** 0.5
-    likes(gain * root)
-    answer = session.answer(QUESTION, passages=1, sampling=SHORT)
-    assert answer.text is not None
-    assert bool(answer.passages) == told
+    assert is_told(toy, likes, gain) == told
 
 
 @pytest.mark.parametrize("likeness", [0.5, None])
@@ -135,12 +139,7 @@ def test_one_of_signs_may_make_a_question_in_words_unlikelier(
         return [replace(one, likeness=likeness, text=text) for one in searching.search(*given)]
 
     monkeypatch.setattr("allmem_runtime.passages.keeping.search", search)
-    session = read(toy.session(text=True), BOOK)
-    root = len(toy.tokenizer.encode_text(QUESTION)) ** 0.5
-    likes(gain * root)
-    answer = session.answer(QUESTION, passages=1, sampling=SHORT)
-    assert answer.text is not None
-    assert bool(answer.passages) == told
+    assert is_told(toy, likes, gain) == told
 
 
 @pytest.mark.parametrize(("less", "first"), [(1.4, True), (1.6, False)])
