@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
 
-from allmem_ops.schema import DOMAIN, KNOWN, QUANTIZED_ATTENTION
+from allmem_ops.schema import DOMAIN, KNOWN, WHOLE_ATTENTION
 from allmem_runtime.errors import ModelFileError
 from allmem_runtime.files.graph_nodes import MOST_AXES, Dims, Graph, Node, Parts, Tensor
 from allmem_runtime.files.shape_call import Call, Shape, ShapeError
 from allmem_runtime.files.shape_rules import RULES
 
-_OURS = {**KNOWN, QUANTIZED_ATTENTION.name: QUANTIZED_ATTENTION}
+_OURS = {**KNOWN, WHOLE_ATTENTION.name: WHOLE_ATTENTION}
 """With all inputs and outputs that there may be; a name stands for the same in each version."""
 
 

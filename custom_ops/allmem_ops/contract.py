@@ -140,8 +140,9 @@ class Operator:
 
     @property
     def state(self) -> tuple[Tensor, ...]:
-        """The inputs named ``past_*``; each has an output ``present_*`` of the same shape."""
-        return tuple(t for t in self.inputs if t.name.startswith("past_"))
+        """The inputs ``past_*`` for which there is an output ``present_*``, of the same shape."""
+        present = {t.name.replace("present_", "past_", 1) for t in self.outputs}
+        return tuple(t for t in self.inputs if t.name in present)
 
     def attribute_values(self, given: Mapping[str, Value]) -> dict[str, Any]:
         """Fill in defaults and check every value; each then is of its attribute's kind.

@@ -12,12 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from allmem_ops.contract import ELEMENTS, Attribute, Flag, KernelField, Operator, Tensor, Value
-from allmem_ops.schema import QUANTIZED_ATTENTION_BY_HEAD, QUANTIZED_MATMUL, TTT_MEMORY
+from allmem_ops.schema import (
+    QUANTIZED_ATTENTION_BY_HEAD,
+    QUANTIZED_MATMUL,
+    TTT_MEMORY,
+    with_sink_logits,
+)
 
 HEADER = Path(__file__).resolve().parents[1] / "src" / "common" / "operator_fields.h"
 
 PREFIXES = {
-    "Attention": QUANTIZED_ATTENTION_BY_HEAD,
+    "Attention": with_sink_logits(QUANTIZED_ATTENTION_BY_HEAD),
     "Memory": TTT_MEMORY,
     "Product": QUANTIZED_MATMUL,
 }

@@ -112,6 +112,7 @@ def describe(
     known = {
         name: size
         for tensor in operator.inputs
+        if tensor.name in shapes
         for name, size in zip(tensor.shape, shapes[tensor.name], strict=True)
         if isinstance(name, str)
     }

@@ -33,7 +33,7 @@ from allmem_ops.by_head import by_head
 from allmem_ops.contract import Attribute, Flag, Operator, Tensor
 
 DOMAIN = "ai.allmem"
-VERSION = 3
+VERSION = 4
 """Of the domain. An operator's own version is that in which its contract changed last."""
 
 _POSITION = Tensor(
@@ -150,6 +150,34 @@ QUANTIZED_ATTENTION_BY_HEAD = by_head(QUANTIZED_ATTENTION)
 
 CAPPED_ATTENTION_VERSION = 3
 """Of a SlidingWindowAttention that has a softcap, with either kind of windows."""
+
+
+SINK_LOGITS = Tensor(
+    "sink_logits",
+    ("query_heads",),
+    "float32",
+    "may be left out; logits that join each softmax's denominator, and no value goes with",
+)
+
+
+def with_sink_logits(operator: Operator) -> Operator:
+    """A form of SlidingWindowAttention with learned attention sinks (gpt-oss).
+
+    They follow the scales, whose place is left empty where keys and values are not int8.
+    """
+    inputs = operator.inputs
+    if inputs[-1].name != "past_scale":
+        by_head = len(operator.state[0].shape) == len(ATTENTION_BY_HEAD.state[0].shape)
+        whole = QUANTIZED_ATTENTION_BY_HEAD if by_head else QUANTIZED_ATTENTION
+        inputs = whole.inputs
+    return replace(operator, version=SINK_LOGITS_VERSION, inputs=(*inputs, SINK_LOGITS))
+
+
+SINK_LOGITS_VERSION = 4
+"""Of a SlidingWindowAttention that has them, with either kind of windows."""
+
+WHOLE_ATTENTION = with_sink_logits(QUANTIZED_ATTENTION)
+"""SlidingWindowAttention with all inputs and outputs that it can have."""
 
 _FAST = ("batch", "heads", 3, "hidden", "memory_dim")
 
@@ -381,7 +409,7 @@ KNOWN: dict[str, Operator] = {**OPERATORS, QUANTIZED_MATMUL.name: QUANTIZED_MATM
 VERSIONS: dict[str, frozenset[int]] = {
     name: frozenset({operator.version})
     | (
-        {ATTENTION_BY_HEAD.version, CAPPED_ATTENTION_VERSION}
+        {ATTENTION_BY_HEAD.version, CAPPED_ATTENTION_VERSION, SINK_LOGITS_VERSION}
         if name == ATTENTION_BY_HEAD.name
         else frozenset()
     )

@@ -142,10 +142,12 @@ def _attention(generator: Generator) -> Draft:
     capped = generator.integers(3) == 0
     if capped:
         attributes["softcap"] = _pick(generator, 1e-6, 0.5, 30.0, 3e38)
+    sizes = replace(sizes, sink_logits=generator.integers(3) == 0)
     position = _pick(generator, 0, 1, 7, 100, 1 << 40)
     case = Case("hostile", sizes, attributes, position, int(generator.integers(1 << 30)))
     draft = _draft(case, attributes, generator)
-    draft.version = int(generator.integers(3 if capped else 2 if by_head else 1, 4))
+    least = 4 if sizes.sink_logits else 3 if capped else 2 if by_head else 1
+    draft.version = int(generator.integers(least, 5))
     return draft
 
 
@@ -171,7 +173,7 @@ def _memory(generator: Generator) -> Draft:
     position = int(generator.integers(4)) * chunk + chunk - min(time, chunk)
     case = Case("hostile", sizes, attributes, position, int(generator.integers(1 << 30)))
     draft = _draft(case, attributes, generator)
-    draft.version = int(generator.integers(1, 4))
+    draft.version = int(generator.integers(1, 5))
     return draft
 
 
@@ -181,7 +183,10 @@ def _draft(case: Case, attributes: dict[str, Any], generator: Generator) -> Draf
     for name in ("qkv", "control"):
         if name in arrays:
             arrays[name] = arrays[name].astype(activation)
-    draft = Draft(case.operator.name, attributes, {name: Given.of(a) for name, a in arrays.items()})
+    draft = Draft(case.operator.name, attributes, {})
+    for tensor in case.operator.inputs:
+        array = arrays.get(tensor.name)
+        draft.inputs[tensor.name] = None if array is None else Given.of(array)
     for output in case.operator.outputs:
         past = arrays.get(output.name.replace("present_", "past_", 1))
         draft.outputs[output.name] = activation if past is None else str(past.dtype)
@@ -215,7 +220,7 @@ def _product(generator: Generator) -> Draft:
     attributes: dict[str, Any] = {"width": width, "bits": bits, "first_width": first}
     attributes["input_gate"] = "silu" if gated else "none"
     draft = Draft("QuantisedMatMul", attributes, {})
-    draft.version = int(generator.integers(1, 4))
+    draft.version = int(generator.integers(1, 5))
     draft.inputs = given
     draft.outputs = {"y": "float32", **({"y_more": "float32"} if first else {})}
     return draft

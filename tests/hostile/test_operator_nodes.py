@@ -168,11 +168,12 @@ def test_good_nodes_take_every_attribute_version_and_optional_tensor() -> None:
             case.inputs["past_key"].element,
             isinstance(case.attributes["window"], tuple),
             "softcap" in case.attributes,
+            case.inputs.get("sink_logits") is not None,
         )
         for case in attention
         if case.inputs["past_key"] is not None
     }
-    assert len(kinds) == 3 * 2 * 2
+    assert len(kinds) == 3 * 2 * 2 * 2
     for name in ("bias", "x_more"):
         there = {case.inputs.get(name) is not None for case in good if "numbers" in case.inputs}
         assert there == {True, False}

@@ -143,6 +143,40 @@ def _attention_cases() -> Iterator[Case]:
         yield _attention(
             f"softcap_no_sinks_time_{time}", 6, 0, 20, {"softcap": 1.0}, time=time, kv_heads=1
         )
+    # Sink logits: in every form and type of the ring, over few tokens and many.
+    for cache in ("float32", "float16", "int8"):
+        for time in (1, 2, 6, 70):
+            yield _attention(
+                f"sink_logits_{cache}_time_{time}",
+                100,
+                3,
+                140,
+                time=time,
+                head_dim=20,
+                cache=cache,
+                sink_logits=True,
+            )
+            yield _attention(
+                f"sink_logits_{cache}_from_start_time_{time}",
+                7,
+                2,
+                time=time,
+                cache=cache,
+                query_heads=6,
+                sink_logits=True,
+            )
+        for time in (1, 40):
+            yield _attention(
+                f"sink_logits_windows_{cache}_time_{time}",
+                (5, 600),
+                3,
+                700,
+                {"softcap": 1.5},
+                time=time,
+                batch=2,
+                cache=cache,
+                sink_logits=True,
+            )
     # Far positions: exact ring arithmetic, angles that float32 or int32 would lose.
     for bits in (20, 30, 31, 33, 53, 61):
         for time in (1, 6):

@@ -20,6 +20,7 @@ from allmem_ops.schema import (
     OPERATORS,
     QUANTIZED_ATTENTION,
     QUANTIZED_ATTENTION_BY_HEAD,
+    with_sink_logits,
 )
 
 Arrays = dict[str, NDArray[Any]]
@@ -36,6 +37,7 @@ class AttentionSizes:
     head_dim: int = 8
     rotary_half: int | None = None
     cache: str = "float32"
+    sink_logits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +73,13 @@ class Case:
     @property
     def operator(self) -> Operator:
         """The operator of the table."""
+        if isinstance(self.sizes, MemorySizes):
+            return OPERATORS["TTTMemory"]
         by_head = isinstance(self.attributes.get("window"), tuple)
-        if self.cache == "int8":
-            return QUANTIZED_ATTENTION_BY_HEAD if by_head else QUANTIZED_ATTENTION
-        if by_head:
-            return ATTENTION_BY_HEAD
-        attention = isinstance(self.sizes, AttentionSizes)
-        return OPERATORS["SlidingWindowAttention" if attention else "TTTMemory"]
+        plain = ATTENTION_BY_HEAD if by_head else OPERATORS["SlidingWindowAttention"]
+        quantized = QUANTIZED_ATTENTION_BY_HEAD if by_head else QUANTIZED_ATTENTION
+        form = quantized if self.cache == "int8" else plain
+        return with_sink_logits(form) if self.sizes.sink_logits else form
 
     @property
     def cache(self) -> str:
@@ -94,7 +96,8 @@ class Case:
         arrays["position"] = np.array([self.position], np.int64)
         if self.special:
             _SPECIAL[self.special](arrays)
-        return {tensor.name: arrays[tensor.name] for tensor in self.operator.inputs}
+        names = [tensor.name for tensor in self.operator.inputs]
+        return {name: arrays[name] for name in names if name in arrays}
 
 
 def _attention_inputs(
@@ -117,6 +120,8 @@ def _attention_inputs(
         "past_key": _normal(generator, *ring),
         "past_value": _normal(generator, *ring),
     }
+    if sizes.sink_logits:  # some far above and far below what tokens have
+        arrays["sink_logits"] = 3 * _normal(generator, sizes.query_heads)
     if sizes.cache == "int8":
         rows = [quantize(arrays[name]) for name in ("past_key", "past_value")]
         arrays["past_key"], arrays["past_value"] = (integers for integers, _ in rows)

@@ -46,7 +46,7 @@ def node_model(
         [
             helper.make_node(
                 operator.name,
-                [t.name for t in operator.inputs],
+                [t.name if t.name in inputs else "" for t in operator.inputs],
                 [t.name for t in operator.outputs],
                 domain=DOMAIN,
                 **attributes,
@@ -56,7 +56,7 @@ def node_model(
         [
             helper.make_tensor_value_info(t.name, ELEMENT[inputs[t.name].dtype], None)
             for t in operator.inputs
-            if t.name not in weights
+            if t.name in inputs and t.name not in weights
         ],
         [
             helper.make_tensor_value_info(t.name, output_type(t.name), None)
@@ -83,7 +83,7 @@ class Native:
         self, operator: Operator, inputs: Arrays, attributes: Mapping[str, Value]
     ) -> onnxruntime.InferenceSession:
         """A session of the one node; kept, since cases share attributes."""
-        types = tuple(a.dtype.str for a in inputs.values())
+        types = tuple((name, array.dtype.str) for name, array in inputs.items())
         key = (operator.name, types, repr(sorted(attributes.items())))
         if key not in self._sessions:
             options = asleep(self._threads)

@@ -58,6 +58,7 @@ class Portable:
                 rotary_half=inputs["inverse_frequencies"].shape[0],
                 attributes=attributes,
                 cache=np.dtype(inputs["past_key"].dtype).name,
+                sink_logits="sink_logits" in inputs,
             )
         _, heads, _, hidden, memory_dim = inputs["past_weights"].shape
         return memory_function(

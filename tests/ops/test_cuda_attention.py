@@ -101,12 +101,19 @@ def test_activations_of_16_bits_agree_with_reference_on_the_rounded_inputs(
 
 
 @pytest.mark.parametrize(("time", "position"), [(2, 300), (17, 3), (90, 0), (90, 300)])
+@pytest.mark.parametrize("sink_logits", [False, True], ids=["plain", "sink_logits"])
 @pytest.mark.parametrize("head_dim", [8, 64, 72, 80, 96, 120, 128, 184, 256])
 @pytest.mark.parametrize("element", ["float16", "bfloat16"])
 def test_matrix_instructions_agree_with_reference(
-    backend: CudaAttention, element: str, head_dim: int, time: int, position: int
+    backend: CudaAttention,
+    element: str,
+    head_dim: int,
+    sink_logits: bool,
+    time: int,
+    position: int,
 ) -> None:
     sizes = AttentionSizes(time=time, query_heads=3, kv_heads=1, head_dim=head_dim, cache=element)
+    sizes = replace(sizes, sink_logits=sink_logits)
     attributes = {"window": 70, "sinks": 5, "scale": head_dim**-0.5, "norm_epsilon": 1e-6}
     case = Case("matrix_instructions", sizes, attributes, position)
     inputs = case.inputs()

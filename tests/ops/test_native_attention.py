@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -123,6 +124,21 @@ def test_nan_in_a_query_reaches_the_output_of_its_head_only(backend: Native, tim
     assert np.isnan(got[time - 1, 0]).all()
     assert np.isfinite(got[:, 1:]).all()
     assert np.isfinite(got[: time - 1]).all()
+
+
+@pytest.mark.parametrize("time", [1, 6])
+def test_sink_logits_of_minus_infinity_leave_results_and_others_reach_their_head(
+    backend: Native, time: int
+) -> None:
+    base = with_time(next(c for c in ATTENTION_CASES if c.name == "no_sinks"), time)
+    case = replace(base, sizes=replace(base.sizes, sink_logits=True))
+    inputs = case.inputs()
+    inputs["sink_logits"][:] = [-np.inf, np.inf, np.nan, -1e30]
+    got = backend.run(case.operator, inputs, case.attributes)["output"].reshape(time, 4, 8)
+    del inputs["sink_logits"]
+    without = backend.run(base.operator, inputs, base.attributes)["output"].reshape(time, 4, 8)
+    np.testing.assert_array_equal(got[:, [0, 3]], without[:, [0, 3]])
+    assert np.isnan(got[:, 1:3]).all()
 
 
 @pytest.mark.parametrize("time", [1, 4])

@@ -21,6 +21,7 @@ ATTENTION = Case("errors", AttentionSizes(), {"window": 5, "sinks": 3, "scale": 
 INT8 = Case("errors", AttentionSizes(cache="int8"), ATTENTION.attributes, 4)
 BY_HEAD = Case("errors", AttentionSizes(), {**ATTENTION.attributes, "window": (6, 40)}, 4)
 BY_HEAD_INT8 = Case("errors", AttentionSizes(cache="int8"), BY_HEAD.attributes, 4)
+SINKS = Case("errors", AttentionSizes(sink_logits=True), ATTENTION.attributes, 4)
 MEMORY = Case("errors", MemorySizes(), {"chunk": 8}, 2)
 
 
@@ -59,6 +60,8 @@ BAD_INPUTS: list[tuple[Case, str, Any, list[str]]] = [
     (INT8, "past_scale", lambda a: cut(a, 3), ["past_scale", "[1, 2, 2, 7]", "[1, 2, 2, 8]"]),
     (INT8, "past_scale", lambda a: a[:, :, 0], ["past_scale", "[1, 2, 8]"]),
     (INT8, "past_scale", lambda a: cut(a, 1), ["past_scale", "[1, 1, 2, 8]"]),
+    (SINKS, "sink_logits", lambda a: cut(a, 0), ["sink_logits", "[3]", "[4]"]),
+    (SINKS, "sink_logits", lambda a: a[None], ["sink_logits", "[1, 4]", "[4]"]),
     (BY_HEAD, "past_key", lambda a: cut(a, 1), ["past_key", "[1, 51, 8]", "[1, 52, ?]", "sum of"]),
     (BY_HEAD, "past_key", lambda a: a[:, None], ["'window' has 2", "[1, 1, 52, 8]"]),
     (BY_HEAD, "past_key", lambda a: a[0], ["past_key", "[52, 8]"]),

@@ -31,6 +31,7 @@ class Model:
     norm_epsilon: float = 0.0
     batch: int = 2
     cache: type = np.float64
+    sink_logits: tuple[float, ...] | None = None
 
     def attributes(self):
         return {
@@ -61,7 +62,12 @@ class Model:
         for end in sorted({*cuts, qkv.shape[1]}):
             if end > begin:
                 output, *ring = sliding_window_attention(
-                    qkv[:, begin:end], at + begin, *constants, *ring, **self.attributes()
+                    qkv[:, begin:end],
+                    at + begin,
+                    *constants,
+                    *ring,
+                    sink_logits=None if self.sink_logits is None else np.array(self.sink_logits),
+                    **self.attributes(),
                 )
                 outputs.append(output)
                 begin = end
@@ -101,7 +107,10 @@ def dense_attention(model, document):
     distance = t[:, None] - t[None, :]
     allowed = (distance >= 0) & ((distance < model.window) | is_sink)
     weights = np.where(allowed, np.exp(logits), 0.0)
-    weights = weights / weights.sum(axis=-1, keepdims=True)
+    total = weights.sum(axis=-1, keepdims=True)
+    if model.sink_logits is not None:
+        total = total + np.exp(model.sink_logits)[:, None, None]
+    weights = weights / total
     joined = (weights @ value).transpose(0, 2, 1, 3)
     return joined.reshape(model.batch, model.time, n * d)
 
@@ -130,6 +139,9 @@ MODELS = {
     "amplitude": Model(rope_amplitude=1.3),
     "all-at-once": Model(
         query_heads=6, kv_heads=3, rotary_half=2, rope_amplitude=0.8, norm_epsilon=1e-5, time=40
+    ),
+    "sink-logits": Model(
+        query_heads=4, kv_heads=2, sink_logits=(-9.0, 0.5, 2.0, 12.0), norm_epsilon=1e-2
     ),
     "half-precision-cache": Model(cache=np.float16, norm_epsilon=1e-6),
 }

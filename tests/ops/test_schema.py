@@ -12,7 +12,15 @@ from allmem_ops import cpp_header, kernel_fields, schema
 from allmem_ops.contract import Attribute, Flag, Operator, Tensor
 from allmem_ops.reference import sliding_window_attention, ttt_memory
 from allmem_ops.reference.product import quantized_matmul
-from allmem_ops.schema import DOMAIN, KNOWN, OPERATORS, QUANTIZED_ATTENTION, QUANTIZED_MATMUL
+from allmem_ops.schema import (
+    DOMAIN,
+    KNOWN,
+    OPERATORS,
+    QUANTIZED_ATTENTION,
+    QUANTIZED_MATMUL,
+    SINK_LOGITS,
+    WHOLE_ATTENTION,
+)
 
 REFERENCES = {
     "SlidingWindowAttention": sliding_window_attention,
@@ -21,7 +29,7 @@ REFERENCES = {
 }
 DOCUMENT = Path(__file__).parents[2] / "docs" / "operators.md"
 
-WHOLE = {**KNOWN, QUANTIZED_ATTENTION.name: QUANTIZED_ATTENTION}
+WHOLE = {**KNOWN, WHOLE_ATTENTION.name: WHOLE_ATTENTION}
 """Each operator with all inputs and outputs that it can have."""
 
 STATEFUL = {name: operator for name, operator in WHOLE.items() if operator is not QUANTIZED_MATMUL}
@@ -125,8 +133,10 @@ def test_every_state_input_has_an_output_of_equal_shape_and_type_in_the_same_ord
 
 
 @every_operator_with_state
-def test_state_inputs_come_last_and_no_name_occurs_twice(operator):
-    assert operator.inputs[-len(operator.state) :] == operator.state
+def test_state_inputs_come_last_but_for_sink_logits_and_no_name_occurs_twice(operator):
+    inputs = tuple(tensor for tensor in operator.inputs if tensor is not SINK_LOGITS)
+    assert inputs[-len(operator.state) :] == operator.state
+    assert operator.inputs[: len(inputs)] == inputs
     names = [t.name for t in (*operator.inputs, *operator.outputs)]
     names += [a.name for a in operator.attributes]
     assert len(set(names)) == len(names)

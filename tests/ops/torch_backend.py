@@ -29,10 +29,11 @@ class Torch:
         """
         if in_place:
             raise ValueError("PyTorch operators return new states")
-        tensors = [torch.from_numpy(inputs[tensor.name]) for tensor in operator.inputs]
+        names = [tensor.name for tensor in operator.inputs if tensor.name in inputs]
+        tensors = [torch.from_numpy(inputs[name]) for name in names]
         function = ttt_memory
         if operator.name == "SlidingWindowAttention":
-            function = attention_operator(attributes, tensors[5:])
+            function = attention_operator(attributes, tensors[5 : 5 + len(operator.state)])
         outputs = function(*tensors, **attributes)
         names = [tensor.name for tensor in operator.outputs]
         return {name: output.numpy() for name, output in zip(names, outputs, strict=True)}

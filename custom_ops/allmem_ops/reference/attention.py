@@ -68,6 +68,7 @@ def sliding_window_attention(
     past_key: Array,
     past_value: Array,
     past_scale: Array | None = None,
+    sink_logits: Array | None = None,
     *,
     window: int | tuple[int, ...],
     sinks: int,
@@ -98,6 +99,8 @@ def sliding_window_attention(
         past_value: the same shape.
         past_scale: [batch, kv_heads, 2, sinks + window], scales of the rows of keys and values;
             there if, and only if, these are int8.
+        sink_logits: [query_heads], of each head a logit that joins every softmax's denominator;
+            None where the model has none.
         window: tokens visible, the token itself included; with a tuple, of each key/value head.
             The caches then are [batch, rows, head_dim], where rows are those of the rings
             [sinks + window] of all heads, and the scales [batch, 2 * rows], where those of a head's
@@ -117,7 +120,8 @@ def sliding_window_attention(
         ValueError: an attribute is outside the range of the operator's table, sizes do not
             fit each other, or scales are missing or superfluous.
 
-    Source: arXiv 2602.13680, token mixer (sliding window with sinks); sinks: arXiv 2309.17453.
+    Source: arXiv 2602.13680, token mixer (sliding window with sinks); sinks: arXiv 2309.17453;
+    sink logits: arXiv 2508.10925.
     """
     by_head = isinstance(window, tuple)
     attributes: dict[str, Any] = {
@@ -132,8 +136,8 @@ def sliding_window_attention(
     operator.attribute_values({"window": window, **attributes})
     vectors, past = (inverse_frequencies, query_norm, key_norm), (past_key, past_value, past_scale)
     if isinstance(window, tuple):
-        return _each_head(qkv, position, vectors, past, window, attributes)
-    return _one_window(qkv, position, *vectors, *past, window=window, **attributes)
+        return _each_head(qkv, position, vectors, past, sink_logits, window, attributes)
+    return _one_window(qkv, position, *vectors, *past, sink_logits, window=window, **attributes)
 
 
 def _each_head(
@@ -141,6 +145,7 @@ def _each_head(
     position: int,
     vectors: tuple[Array, Array, Array],
     past: tuple[Array, Array, Array | None],
+    sink_logits: Array | None,
     window: tuple[int, ...],
     attributes: dict[str, Any],
 ) -> tuple[Array, ...]:
@@ -166,8 +171,10 @@ def _each_head(
         if past_scale is not None:
             scales = past_scale[:, 2 * row : 2 * (row + slots)].reshape(batch, 1, 2, slots)
         mine = mine.reshape(batch, time, (group + 2) * head_dim)
+        logits = None if sink_logits is None else sink_logits[head * group : (head + 1) * group]
+        own_past = keys, values, scales
         results.append(
-            _one_window(mine, position, *vectors, keys, values, scales, window=own, **attributes)
+            _one_window(mine, position, *vectors, *own_past, logits, window=own, **attributes)
         )
         row += slots
     output, *present = zip(*results, strict=True)
@@ -195,6 +202,7 @@ def _one_window(
     past_key: Array,
     past_value: Array,
     past_scale: Array | None,
+    sink_logits: Array | None,
     *,
     window: int,
     sinks: int,
@@ -219,6 +227,11 @@ def _one_window(
         raise ValueError(
             f"SlidingWindowAttention: {inverse_frequencies.shape[0]} rotary frequencies are more "
             f"than half a head of {head_dim}"
+        )
+    if sink_logits is not None and sink_logits.shape != (query_heads,):
+        raise ValueError(
+            f"SlidingWindowAttention: sink_logits has shape {sink_logits.shape}, not one number "
+            f"for each of {query_heads} query heads"
         )
     group = query_heads // kv_heads
     heads = qkv.astype(np.float64).reshape(batch, time, query_heads + 2 * kv_heads, head_dim)
@@ -264,8 +277,12 @@ def _one_window(
             logits = scale * logits
             if softcap > 0.0:
                 logits = softcap * np.tanh(logits / softcap)
+            if sink_logits is not None:
+                sink = np.full((batch, 1), sink_logits[head], np.float64)
+                logits = np.concatenate([logits, sink], axis=1)
             weights = np.exp(logits - logits.max(axis=1, keepdims=True))
             weights /= weights.sum(axis=1, keepdims=True)
+            weights = weights[:, : len(seen)]
             output[:, index, head] = np.einsum("bk,bkd->bd", weights, values)
     joined = output.reshape(batch, time, query_heads * head_dim).astype(qkv.dtype)
     if ring_scale is None:

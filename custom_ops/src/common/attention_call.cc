@@ -92,6 +92,9 @@ static AttentionSizes check(const AttentionAttributes& attributes,
   if (cache == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8) {
     check_input(kName, inputs[kPastScale], kFloat, scale, scale_text);
   }
+  if (inputs[kSinkLogits].data != nullptr) {
+    check_input(kName, inputs[kSinkLogits], kFloat, {sizes.query_heads}, "[query_heads]");
+  }
   return sizes;
 }
 
@@ -103,10 +106,12 @@ OperatorDescription attention_description(const char* provider,
   OperatorDescription description{};
   description.name = kName;
   description.provider = provider;
-  description.inputs = {activation, kInt64, kFloat, kFloat, kFloat, cache, cache, kFloat};
+  description.inputs = {activation, kInt64, kFloat, kFloat, kFloat,
+                        cache,      cache,  kFloat, kFloat};
   description.outputs = {activation, cache, cache, kFloat};
-  // The scales; ONNX Runtime wants equal numbers, whatever the cache is.
-  description.optional_inputs = description.optional_outputs = 1;
+  // The scales, and the sinks' logits; ONNX Runtime wants equal numbers, whatever the cache is.
+  description.optional_inputs = 2;
+  description.optional_outputs = 1;
   return description;
 }
 
@@ -118,8 +123,9 @@ AttentionCall::AttentionCall(const OrtApi& api, OrtKernelContext* context,
       attributes_(attributes),
       activation_(activation),
       cache_(cache) {
-  const size_t count = cache == Element::kInt8 ? kAttentionInputs : kPastScale;
-  for (size_t i = 0; i < count; ++i) {
+  for (size_t i = 0; i < kAttentionInputs; ++i) {
+    if (i == kPastScale && cache != Element::kInt8) continue;
+    if (i == kSinkLogits && !has_input(api, context, i)) continue;
     inputs_[i] = inputs.read(context, i, kName, kAttentionInputNames[i]);
   }
   sizes_ = check(attributes, inputs_, onnx_type(activation), onnx_type(cache));

@@ -21,11 +21,13 @@ enum AttentionInput : size_t {
   kPastKey,
   kPastValue,
   kPastScale,
+  kSinkLogits,
   kAttentionInputs,
 };
 constexpr size_t kPresentScale = 3;
 
-// What the table says of inputs and outputs, the last of each being there only beside int8.
+// What the table says of inputs and outputs. Scales are there only beside int8, the sinks' logits
+// only where a model has them.
 OperatorDescription attention_description(const char* provider,
                                           ONNXTensorElementDataType activation,
                                           ONNXTensorElementDataType cache);
@@ -52,7 +54,7 @@ class AttentionCall {
   OrtKernelContext* const context_;
   const AttentionAttributes& attributes_;
   const Element activation_, cache_;
-  InputTensor inputs_[kAttentionInputs];
+  InputTensor inputs_[kAttentionInputs]{};
   AttentionSizes sizes_{};
 };
 
@@ -68,6 +70,7 @@ void AttentionCall::fill(AttentionFields<Activation, Position>& args) const {
   args.key_norm = static_cast<const float*>(inputs_[kKeyNorm].data);
   args.past_key = inputs_[kPastKey].data;
   args.past_value = inputs_[kPastValue].data;
+  args.sink_logits = static_cast<const float*>(inputs_[kSinkLogits].data);
   const Shape joined = {sizes_.batch, sizes_.time, sizes_.query_heads * sizes_.head_dim};
   args.output = static_cast<Activation*>(open(0, joined));
   args.present_key = open(1, inputs_[kPastKey].shape);

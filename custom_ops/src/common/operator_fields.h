@@ -91,6 +91,7 @@ constexpr const char* kAttentionInputNames[] = {
     "past_key",
     "past_value",
     "past_scale",
+    "sink_logits",
 };
 
 constexpr const char* kAttentionOutputNames[] = {
@@ -112,6 +113,7 @@ struct AttentionFields : AttentionSizes, AttentionAttributes {
   const void* past_key;
   const void* past_value;
   const float* past_scale;
+  const float* sink_logits;
   Activation* output;
   void* present_key;
   void* present_value;
@@ -131,6 +133,7 @@ struct AttentionFields : AttentionSizes, AttentionAttributes {
     visit("past_key", past_key);
     visit("past_value", past_value);
     visit("past_scale", past_scale);
+    visit("sink_logits", sink_logits);
     visit("output", output);
     visit("present_key", present_key);
     visit("present_value", present_value);

@@ -1,6 +1,8 @@
 // What prefill and decode of SlidingWindowAttention share: rotation, head norm, ring slots.
 #pragma once
 
+#include <math.h>
+
 #include "tasks.h"
 
 namespace allmem {
@@ -36,6 +38,20 @@ ALLMEM_INLINE float score_factor(const AttentionArgs& args) {
 }
 // The greatest score, 0 where there is none.
 ALLMEM_INLINE float score_cap(const AttentionArgs& args) { return args.softcap * 1.44269504f; }
+
+// What a query head's softmax begins with: the greatest score, and the sum of weights against it.
+struct Opening {
+  float high = -1e30f;
+  float total = 0.0f;
+
+  // The sink's logit, if there is one, is a score that no value goes with.
+  Opening(const AttentionArgs& args, int64_t query_head) {
+    if (args.sink_logits == nullptr) return;
+    const float score = args.sink_logits[query_head] * 1.44269504f;
+    if (score > high) high = score;
+    total = exp2f(score - high);  // 1, unless the logit is minus infinity or no number
+  }
+};
 
 // Fills rows [begin, end) of a table whose row 0 is position `origin`.
 void fill_rotary(const AttentionArgs& args, int64_t origin, int64_t begin, int64_t end,

@@ -308,12 +308,13 @@ void join(const AttentionArgs& args, const Plan& plan, const Layout& layout, int
   const int64_t stride = plan.query_stride, ring = head / plan.group, g = head % plan.group;
   const int64_t first = plan.first_slice(ring) * plan.group + g;
   const int64_t slices = plan.slices_of(ring % args.kv_heads);
-  float high = -1e30f;
+  const Opening opening(args, head % args.query_heads);
+  float high = opening.high;
   for (int64_t s = 0; s < slices; ++s) {
     const float other = layout.high[first + s * plan.group];
     high = other > high ? other : high;
   }
-  float total = 0.0f;
+  float total = opening.total * exp2f(opening.high - high);
   float* const sums = layout.sums + first * stride;
   for (int64_t s = 0; s < slices; ++s) {
     const int64_t at = first + s * plan.group;

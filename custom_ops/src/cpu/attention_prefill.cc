@@ -157,8 +157,14 @@ class Task {
       }
     }
     for (int64_t i = 0; i < tiles_ * kTile; ++i) {
-      bench_.high[i] = kHidden;
-      bench_.total[i] = 0.0f;
+      if (i < rows_) {
+        const Opening opening(args_, head + i % plan_.group);
+        bench_.high[i] = opening.high;
+        bench_.total[i] = opening.total;
+      } else {
+        bench_.high[i] = kHidden;
+        bench_.total[i] = 0.0f;
+      }
     }
     memset(bench_.sums, 0, (size_t)(tiles_ * plan_.value_dims * kTile) * sizeof(float));
   }

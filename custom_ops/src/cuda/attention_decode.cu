@@ -223,14 +223,15 @@ __global__ void __launch_bounds__(kAttentionThreads)
   const int64_t slots = args.sinks + args.window.of(kv_head);
   const int64_t seen = smaller(attention_position(args) + 1, slots);
   const int slices = (int)divide_up(seen, scratch.slice_slots);
-  float high = -INFINITY;
+  const float sink = sink_score(args, blockIdx.x % args.query_heads);
+  float high = sink;
   for (int s = 0; s < slices; ++s) high = fmaxf(high, scratch.high[first + s]);
   for (int s = (int)threadIdx.x; s < slices; s += kAttentionThreads) {
     factors[s] = exp2f(scratch.high[first + s] - exponent_zero(high));
     totals[s] = scratch.total[first + s] * factors[s];
   }
   __syncthreads();
-  float total = 0.0f;
+  float total = exp2f(sink - exponent_zero(high));
   for (int s = 0; s < slices; ++s) total += totals[s];
   for (int64_t d = threadIdx.x; d < dim; d += kAttentionThreads) {
     float sum = 0.0f;

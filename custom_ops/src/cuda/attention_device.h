@@ -21,6 +21,11 @@ __device__ __forceinline__ float capped(const AttentionArgs& args, float score) 
   return args.softcap > 0.0f ? args.softcap * kLog2E * tanhf(score) : score;
 }
 
+// The score of a head's sink, which no value goes with; minus infinity where it has none.
+__device__ __forceinline__ float sink_score(const AttentionArgs& args, int64_t query_head) {
+  return args.sink_logits == nullptr ? -INFINITY : args.sink_logits[query_head] * kLog2E;
+}
+
 // A position outside the operator's range cannot be reported from here; brought into the range, it
 // gives a wrong result, but reads and writes nothing that is not the operator's.
 __device__ __forceinline__ int64_t attention_position(const AttentionArgs& args) {
@@ -119,6 +124,11 @@ __device__ __forceinline__ void turn_head(const AttentionArgs& args, int64_t off
 // Where exponents are taken from: a row that has seen no key yet has a maximum of minus infinity.
 __device__ __forceinline__ float exponent_zero(float high) {
   return high == -INFINITY ? 0.0f : high;
+}
+
+// The sum of weights that a softmax begins with, of whose row this is the greatest score.
+__device__ __forceinline__ float opening_total(float high) {
+  return exp2f(high - exponent_zero(high));
 }
 
 // Elements of a row, as lanes load them: eight or four neighbors at once where rows are aligned.

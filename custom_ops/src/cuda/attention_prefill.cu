@@ -69,8 +69,8 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
   float high[Rows], total[Rows];
 #pragma unroll
   for (int i = 0; i < Rows; ++i) {
-    high[i] = -INFINITY;
-    total[i] = 0.0f;
+    high[i] = rows[i].high;
+    total[i] = lane == 0 ? opening_total(high[i]) : 0.0f;
 #pragma unroll
     for (int c = 0; c < Chunks; ++c) sums[i][c] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
   }

@@ -58,7 +58,12 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
   for (int i = 0; i < 2; ++i) rows[i] = block.row(args, scratch, warp * kWarpRows + quad + 8 * i);
 
   float sums[kColumns][4];  // as in multiply: two columns of row 0, then of row 1
-  float high[2] = {-INFINITY, -INFINITY}, total[2] = {};
+  float high[2], total[2];
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    high[i] = rows[i].high;
+    total[i] = pair == 0 ? opening_total(high[i]) : 0.0f;
+  }
 #pragma unroll
   for (int c = 0; c < kColumns; ++c) {
 #pragma unroll

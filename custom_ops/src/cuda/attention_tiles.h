@@ -13,6 +13,7 @@ namespace cuda {
 struct QueryRow {
   bool exists;     // rows past the end repeat the last one, and are not stored
   int token;       // counted from the block's first
+  float high;      // the score that its softmax begins with
   int64_t query;   // where it begins in the scratch of queries
   int64_t output;  // and in the output
 };
@@ -43,6 +44,7 @@ struct RowBlock {
     QueryRow out;
     out.exists = first_row + index < rows;
     out.token = (int)(position + t - first);
+    out.high = sink_score(args, head);
     out.query = ((batch * args.query_heads + head) * args.time + t) * scratch.query_stride;
     out.output = ((batch * args.time + t) * args.query_heads + head) * args.head_dim;
     return out;

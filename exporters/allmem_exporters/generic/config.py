@@ -104,6 +104,11 @@ class GenericConfig(AllMemConfig):
         return Family(self.backbone, self.backbone)
 
     @property
+    def sink_logits(self) -> bool:
+        """See ``AllMemConfig``."""
+        return any(site.sink_logits for site in self.probed.sites)
+
+    @property
     def pretrained(self) -> PretrainedConfig:
         """The decoder's configuration."""
         return read_decoder(self.decoder)

@@ -144,6 +144,7 @@ class GenericDecoder(nn.Module):
         value: Tensor,
         scale: float,
         window: int | None,
+        sink_logits: Tensor | None,
     ) -> Tensor:
         site: Site = self.config.probed.sites[index]
         if site.rope.order is not None:
@@ -156,7 +157,7 @@ class GenericDecoder(nn.Module):
         ones = self.get_buffer("ones")
         output, *rings = attention_operator(attributes, past)(
             torch.cat(flat, dim=-1), self._step.position, self.get_buffer(f"frequencies_{index}"),
-            ones, ones, *past, **attributes,
+            ones, ones, *past, sink_logits, **attributes,
         )  # fmt: skip
         self._step.rings[index] = tuple(rings)
         heads = output.unflatten(-1, (site.query_heads, site.head_dim))

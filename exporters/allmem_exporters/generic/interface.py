@@ -13,7 +13,8 @@ from transformers import AttentionInterface
 NAME = "allmem"
 """Of the function, as ``attn_implementation``."""
 PLACE = "allmem_attend"
-"""Attribute of an attention module: what is called with (query, key, value, scale, window)."""
+"""Attribute of an attention module: what is called with (query, key, value, scale, window,
+sink logits)."""
 
 _WITHOUT_EFFECT = frozenset(
     {
@@ -26,7 +27,6 @@ _WITHOUT_EFFECT = frozenset(
 )  # fmt: skip
 _MEANT = {
     "softcap": "softcaps of scores",
-    "s_aux": "attention-sink logits",
     "position_bias": "biases of positions",
     "head_mask": "masks of heads",
 }
@@ -45,6 +45,7 @@ def _attend(
     attention_mask: Tensor | None = None,
     scaling: float | None = None,
     sliding_window: int | None = None,
+    s_aux: Tensor | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """Attend from query [batch, heads, time, dim] to key and value [batch, kv_heads, time, dim].
@@ -66,7 +67,7 @@ def _attend(
         if given is not None and name not in _WITHOUT_EFFECT:
             raise Unsupported(_MEANT.get(name, f"attention that takes {name}"))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return place(query, key, value, scale, sliding_window), None
+    return place(query, key, value, scale, sliding_window, s_aux), None
 
 
 AttentionInterface.register(NAME, _attend)

@@ -48,6 +48,7 @@ class Site:
         scale: of the products of queries and keys.
         window: that it was trained with; None for all tokens.
         rope: of queries and keys.
+        sink_logits: whether a learned logit of each query head joins its softmax.
     """
 
     path: str
@@ -58,6 +59,7 @@ class Site:
     scale: float
     window: int | None
     rope: Rope
+    sink_logits: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ class _Call:
     value: Tensor
     scale: float
     window: int | None
+    sink_logits: bool
 
     def differs(self, other: _Call, start: int = 0) -> bool:
         """Whether anything differs that stands at time ``start`` or later."""
@@ -163,11 +166,21 @@ class _Probe:
         return self.calls
 
     def _record(
-        self, path: str, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None
+        self,
+        path: str,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scale: float,
+        window: int | None,
+        sink_logits: Tensor | None,
     ) -> Tensor:
         """Note a call; every token gets its own value."""
-        self.calls.append(_Call(path, query, key, value, float(scale), window))
+        has_sinks = sink_logits is not None
+        self.calls.append(_Call(path, query, key, value, float(scale), window, has_sinks))
         heads, kv_heads = query.shape[1], key.shape[1]
+        if sink_logits is not None and tuple(sink_logits.shape) != (heads,):
+            raise Unsupported("attention-sink logits that are not one for each query head")
         if heads % kv_heads or value.shape[1] != kv_heads or value.shape[-1] > query.shape[-1]:
             raise Unsupported("heads of sizes that do not go together")
         return value.repeat_interleave(heads // kv_heads, dim=1).transpose(1, 2)
@@ -231,7 +244,9 @@ class _Probe:
 
     def _site(self, call: _Call, rope: Rope) -> Site:
         (_, heads, _, dim), (_, kv_heads, _, width) = call.query.shape, call.value.shape
-        return Site(call.path, heads, kv_heads, dim, width, call.scale, call.window, rope)
+        return Site(
+            call.path, heads, kv_heads, dim, width, call.scale, call.window, rope, call.sink_logits
+        )
 
     def _rope(
         self, still: Tensor, turned: Tensor, numbered: Sequence[Tensor], columns: _Columns

@@ -16,9 +16,10 @@ from allmem_exporters.generic.passes import shorten
 from allmem_exporters.generic.passes.idle import drop_idle
 from allmem_exporters.model.weights import ModelWeights
 from allmem_exporters.onnx.attention_function import attention_function
+from allmem_exporters.onnx.operator_versions import operator_versions
 from allmem_exporters.onnx.program import finish, memory_body, program
 from allmem_exporters.quantization.blocks import Matrix
-from allmem_ops.schema import DOMAIN, SLIDING_WINDOW_ATTENTION
+from allmem_ops.schema import DOMAIN, KNOWN, SLIDING_WINDOW_ATTENTION
 
 _PREFIX = "decoder.model."
 
@@ -45,7 +46,7 @@ def trace_generic(weights: ModelWeights) -> tuple[ir.Model, dict[str, Matrix]]:
     finish(traced)
     for function in (*_attention_bodies(traced, graph, config), memory_body(config, "float32")):
         traced.functions[function.identifier()] = function
-    traced.opset_imports[DOMAIN] = 1
+    traced.opset_imports[DOMAIN] = max(operator_versions(config, KNOWN).values())
     return traced, matrices
 
 
@@ -72,7 +73,7 @@ def _attention_bodies(
     for index, (node, site) in enumerate(zip(nodes, config.probed.sites, strict=True)):
         attributes = graph.decoder.attributes(index)
         half = len(graph.decoder.get_buffer(f"frequencies_{index}"))
-        kind = (half, *attributes.items())
+        kind = (half, site.sink_logits, *attributes.items())
         if kind not in kinds:
             kinds[kind] = f"kind_{len(kinds)}" if kinds else ""
             body = attention_function(
@@ -82,6 +83,7 @@ def _attention_bodies(
                 rotary_half=half,
                 attributes=attributes,
                 cache=config.cache_dtype,
+                sink_logits=site.sink_logits,
             )
             body.overload = kinds[kind]
             yield ir.serde.deserialize_function(body)

@@ -199,6 +199,11 @@ class AllMemConfig(PretrainedConfig):
         """Whether a layer keeps the window it was trained with."""
         return layer in (self.local_layers or ())
 
+    @property
+    def sink_logits(self) -> bool:
+        """Whether attentions have a learned logit for each head; no packed family does."""
+        return False
+
     def attention_attributes(self, layer: int, rope_amplitude: float) -> dict[str, Any]:
         """Attributes of a layer's operator SlidingWindowAttention."""
         window = tuple(self.windows[layer]) if self.windows else self.window

@@ -19,7 +19,9 @@ from allmem_ops.schema import (
     ATTENTION_BY_HEAD,
     QUANTIZED_ATTENTION,
     QUANTIZED_ATTENTION_BY_HEAD,
+    SINK_LOGITS,
     SLIDING_WINDOW_ATTENTION,
+    with_sink_logits,
 )
 
 
@@ -32,6 +34,7 @@ def attention_function(
     attributes: Attributes,
     activation: str = "float32",
     cache: str = "float16",
+    sink_logits: bool = False,
 ) -> onnx.FunctionProto:
     """Body of SlidingWindowAttention for one set of sizes.
 
@@ -43,6 +46,7 @@ def attention_function(
         attributes: of the operator; defaults are filled in.
         activation: element type of qkv and output.
         cache: element type of the key/value ring.
+        sink_logits: whether nodes have them.
 
     Raises:
         ValueError: an attribute is unknown or out of range.
@@ -51,6 +55,8 @@ def attention_function(
     operator = ATTENTION_BY_HEAD if by_head else SLIDING_WINDOW_ATTENTION
     if cache == "int8":
         operator = QUANTIZED_ATTENTION_BY_HEAD if by_head else QUANTIZED_ATTENTION
+    if sink_logits:
+        operator = with_sink_logits(operator)
     values = operator.attribute_values(attributes)
     # Newer than the others: exported files without it stay as they were.
     b = operator_body(operator, without=() if "softcap" in attributes else ("softcap",))
@@ -62,8 +68,11 @@ def attention_function(
     query, key = heads.normed(query, "query_norm"), heads.normed(key, "key_norm")
     past = [b.input(tensor.name) for tensor in operator.state]
     windows, sinks = values["window"], int(values["sinks"])
+    logits = b.input(SINK_LOGITS.name) if sink_logits else None
     if not isinstance(windows, tuple):
-        output, *present = heads.attend(query, key, value, time, past, kv_heads, int(windows))
+        output, *present = heads.attend(
+            query, key, value, time, past, logits, kv_heads, int(windows)
+        )
         return b.finish(output.cast(activation), *present)
 
     slots = [sinks + window for window in windows]
@@ -71,12 +80,17 @@ def attention_function(
     rings += [part.split(1, *(2 * count for count in slots)) for part in past[2:]]
     queries = query.split(2, *[query_heads // kv_heads] * kv_heads)
     keys, contents = (part.split(2, *[1] * kv_heads) for part in (key, value))
+    of_heads: list[Value | None] = [None] * kv_heads
+    if logits is not None:
+        of_heads = [*logits.split(0, *[query_heads // kv_heads] * kv_heads)]
     results = []
     for head, window in enumerate(windows):
         own = [ring[head].unsqueeze(1) for ring in rings[:2]]
         own += [ring[head].reshape(0, 1, 2, slots[head]) for ring in rings[2:]]
         results.append(
-            heads.attend(queries[head], keys[head], contents[head], time, own, 1, window)
+            heads.attend(
+                queries[head], keys[head], contents[head], time, own, of_heads[head], 1, window
+            )
         )
     mixed, *parts = zip(*results, strict=True)
     joined = [b.concat(1, *(ring.squeeze(1) for ring in part)) for part in parts[:2]]
@@ -102,6 +116,7 @@ class _Heads:
         value: Value,
         time: Value,
         past: list[Value],
+        sink_logits: Value | None,
         kv_heads: int,
         window: int,
     ) -> list[Value]:
@@ -114,6 +129,7 @@ class _Heads:
             time: [1], tokens of the piece.
             past: rings [batch, kv_heads, slots, head_dim] and, of int8, scales
                 [batch, kv_heads, 2, slots].
+            sink_logits: [query heads], where the model has them.
             kv_heads: how many heads these are.
             window: of all of them.
         """
@@ -164,7 +180,15 @@ class _Heads:
         if cap := float(values["softcap"]):
             scores = b.node("Tanh", scores / b.number(cap)) * b.number(cap)
         scores = b.where(visible, scores, b.number(-1e30))
-        mixed = b.node("Softmax", scores, axis=-1) @ seen_contents.unsqueeze(2)
+        if sink_logits is None:
+            weights = b.node("Softmax", scores, axis=-1)
+        else:
+            sink = sink_logits.reshape(1, kv_heads, self.group, 1, 1)
+            high = b.node("ReduceMax", scores, b.integers(-1), keepdims=1)
+            high = b.node("Max", high, sink)
+            weights = b.node("Exp", scores - high)
+            weights = weights / (weights.sum(-1) + b.node("Exp", sink - high))
+        mixed = weights @ seen_contents.unsqueeze(2)
         output = mixed.transpose(0, 3, 1, 2, 4).reshape(0, 0, kv_heads * self.group * self.head_dim)
 
         after = self.slot_positions(position + time, window, sinks)

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from allmem_exporters.model.config import AllMemConfig
-from allmem_ops.schema import ATTENTION_BY_HEAD, CAPPED_ATTENTION_VERSION, KNOWN
+from allmem_ops.schema import (
+    ATTENTION_BY_HEAD,
+    CAPPED_ATTENTION_VERSION,
+    KNOWN,
+    SINK_LOGITS_VERSION,
+)
 
 
 def operator_versions(config: AllMemConfig, used: Collection[str]) -> dict[str, int]:
@@ -20,4 +25,6 @@ def operator_versions(config: AllMemConfig, used: Collection[str]) -> dict[str, 
         versions[ATTENTION_BY_HEAD.name] = ATTENTION_BY_HEAD.version
     if config.attention_softcap is not None:
         versions[ATTENTION_BY_HEAD.name] = CAPPED_ATTENTION_VERSION
+    if config.sink_logits:
+        versions[ATTENTION_BY_HEAD.name] = SINK_LOGITS_VERSION
     return versions

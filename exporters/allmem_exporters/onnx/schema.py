@@ -18,6 +18,8 @@ from allmem_ops.schema import (
     QUANTIZED_ATTENTION_BY_HEAD,
     SLIDING_WINDOW_ATTENTION,
     TTT_MEMORY,
+    WHOLE_ATTENTION,
+    with_sink_logits,
 )
 
 _TYPES = {
@@ -28,7 +30,7 @@ _TYPES = {
     "int64": ["tensor(int64)"],
     "uint8": ["tensor(uint8)"],
 }
-_OPTIONAL = ("_scale", "bias", "_more")
+_OPTIONAL = ("_scale", "bias", "_more", "_logits")
 """How names of tensors end that may be left out."""
 _KINDS = {
     "int": defs.OpSchema.AttrType.INT,
@@ -40,8 +42,9 @@ _KINDS = {
 
 def register_schemas() -> None:
     """Make the operators known to `onnx.defs`, once per process."""
-    quantized = (QUANTIZED_ATTENTION, QUANTIZED_ATTENTION_BY_HEAD)
-    for operator in (*{**KNOWN, QUANTIZED_ATTENTION.name: quantized[0]}.values(), quantized[1]):
+    attentions = (QUANTIZED_ATTENTION, QUANTIZED_ATTENTION_BY_HEAD, WHOLE_ATTENTION)
+    others = (one for one in KNOWN.values() if one.name != WHOLE_ATTENTION.name)
+    for operator in (*attentions, *others):
         known = defs.has(operator.name, operator.version, DOMAIN) and defs.get_schema(
             operator.name, operator.version, DOMAIN
         )
@@ -87,11 +90,20 @@ def _translation(operator: Operator) -> Callable[..., Sequence[Any]]:
     """A function for `torch.onnx.export` that emits one node of ``operator``."""
     from onnxscript import values
 
-    opset = values.Opset(DOMAIN, operator.version)
-    emit = values.Op(opset, operator.name, _schema(operator, scales=True))
+    def emitted_as(form: Operator, *inputs: Any, **attributes: Any) -> Any:
+        opset = values.Opset(DOMAIN, form.version)
+        schema = _schema(form, scales=all(one is not None for one in inputs))
+        return values.Op(opset, form.name, schema)(*inputs, **attributes)
 
     def translate(*inputs: Any, **attributes: Any) -> Any:
-        return emit(*inputs, **attributes)
+        if operator.name != SLIDING_WINDOW_ATTENTION.name or len(inputs) == len(operator.inputs):
+            return emitted_as(operator, *inputs, **attributes)
+        *usual, sink_logits = inputs
+        if sink_logits is None:
+            return emitted_as(operator, *usual, **attributes)
+        form = with_sink_logits(operator)
+        usual += [None] * (len(form.inputs) - 1 - len(usual))
+        return emitted_as(form, *usual, sink_logits, **attributes)
 
     return translate
 

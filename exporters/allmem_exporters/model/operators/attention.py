@@ -81,6 +81,7 @@ def _step(
     past_key: Tensor,
     past_value: Tensor,
     past_scale: Tensor | None,
+    sink_logits: Tensor | None,
     *,
     window: int,
     sinks: int,
@@ -148,7 +149,13 @@ def _step(
     if softcap > 0.0:
         scores = softcap * (scores / softcap).tanh()
     scores = scores.masked_fill(~visible, float("-inf"))
-    mixed = scores.softmax(-1) @ values[:, :, None]
+    if sink_logits is None:
+        weights = scores.softmax(-1)
+    else:
+        sinks_at = sink_logits.to(scores.dtype).reshape(kv_heads, group, 1, 1)
+        joined = torch.cat([scores, sinks_at.expand(batch, -1, -1, time, 1)], dim=-1)
+        weights = joined.softmax(-1)[..., :-1]
+    mixed = weights @ values[:, :, None]
     output = mixed.permute(0, 3, 1, 2, 4).reshape(batch, time, query_heads * head_dim)
 
     after = slot_positions(position + time, window, sinks)
@@ -169,6 +176,7 @@ def attention_step(
     key_norm: Tensor,
     past_key: Tensor,
     past_value: Tensor,
+    sink_logits: Tensor | None = None,
     *,
     window: int,
     sinks: int,
@@ -185,7 +193,7 @@ def attention_step(
     """
     output, key, value = _step(
         qkv, position, inverse_frequencies, query_norm, key_norm, past_key, past_value, None,
-        window=window, sinks=sinks, scale=scale, sink_rope=sink_rope, softcap=softcap,
+        sink_logits, window=window, sinks=sinks, scale=scale, sink_rope=sink_rope, softcap=softcap,
         rope_amplitude=rope_amplitude, norm_epsilon=norm_epsilon,
     )  # fmt: skip
     return output, key, value
@@ -200,6 +208,7 @@ def quantized_attention_step(
     past_key: Tensor,
     past_value: Tensor,
     past_scale: Tensor,
+    sink_logits: Tensor | None = None,
     *,
     window: int,
     sinks: int,
@@ -212,7 +221,7 @@ def quantized_attention_step(
     """The same with int8 rings: (output, present_key, present_value, present_scale)."""
     output, key, value, scales = _step(
         qkv, position, inverse_frequencies, query_norm, key_norm, past_key, past_value, past_scale,
-        window=window, sinks=sinks, scale=scale, sink_rope=sink_rope, softcap=softcap,
+        sink_logits, window=window, sinks=sinks, scale=scale, sink_rope=sink_rope, softcap=softcap,
         rope_amplitude=rope_amplitude, norm_epsilon=norm_epsilon,
     )  # fmt: skip
     return output, key, value, scales
@@ -226,6 +235,7 @@ def attention_by_head_step(
     key_norm: Tensor,
     past_key: Tensor,
     past_value: Tensor,
+    sink_logits: Tensor | None = None,
     *,
     window: Sequence[int],
     sinks: int,
@@ -237,7 +247,7 @@ def attention_by_head_step(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same with a window for every key/value head; rings [batch, rows, head_dim]."""
     output, key, value = _each_head(
-        qkv, position, (inverse_frequencies, query_norm, key_norm), (past_key, past_value), window,
+        qkv, position, (inverse_frequencies, query_norm, key_norm), (past_key, past_value), sink_logits, window,
         sinks=sinks, scale=scale, sink_rope=sink_rope, softcap=softcap,
         rope_amplitude=rope_amplitude, norm_epsilon=norm_epsilon,
     )  # fmt: skip
@@ -253,6 +263,7 @@ def quantized_attention_by_head_step(
     past_key: Tensor,
     past_value: Tensor,
     past_scale: Tensor,
+    sink_logits: Tensor | None = None,
     *,
     window: Sequence[int],
     sinks: int,
@@ -265,7 +276,7 @@ def quantized_attention_by_head_step(
     """The same with int8 rings; scales [batch, 2 * rows]."""
     output, key, value, scales = _each_head(
         qkv, position, (inverse_frequencies, query_norm, key_norm),
-        (past_key, past_value, past_scale), window,
+        (past_key, past_value, past_scale), sink_logits, window,
         sinks=sinks, scale=scale, sink_rope=sink_rope, softcap=softcap,
         rope_amplitude=rope_amplitude, norm_epsilon=norm_epsilon,
     )  # fmt: skip
@@ -277,6 +288,7 @@ def _each_head(
     position: Tensor,
     vectors: tuple[Tensor, ...],
     past: tuple[Tensor, ...],
+    sink_logits: Tensor | None,
     window: Sequence[int],
     *,
     sinks: int,
@@ -300,11 +312,12 @@ def _each_head(
         ]
         inverse_frequencies, query_norm, key_norm = vectors
         scale = None if scales is None else scales[head].reshape(batch, 1, 2, slots[head])
+        logits = None if sink_logits is None else sink_logits[head * group : (head + 1) * group]
         results.append(
             _step(
                 torch.cat(mine, dim=2).flatten(2), position,
                 inverse_frequencies, query_norm, key_norm,
-                rings[0][head][:, None], rings[1][head][:, None], scale,
+                rings[0][head][:, None], rings[1][head][:, None], scale, logits,
                 window=own, sinks=sinks, **attributes,
             )
         )  # fmt: skip
@@ -352,8 +365,8 @@ def attention_operator(
     return sliding_window_attention if len(rings) == 2 else quantized_attention
 
 
-def _fake(qkv: Tensor, *tensors: Tensor, **attributes: Any) -> tuple[Tensor, ...]:
-    past = tensors[4:]
+def _fake(qkv: Tensor, *tensors: Tensor | None, **attributes: Any) -> tuple[Tensor, ...]:
+    past = [one for one in tensors[4:] if one is not None and one.dim() > 1]  # no sink logits
     batch, time, packed = qkv.shape
     own = attributes["window"]
     kv_heads = past[0].shape[1] if isinstance(own, int) else len(own)

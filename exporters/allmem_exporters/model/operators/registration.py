@@ -21,7 +21,7 @@ def differentiable(operator: Any, function: Callable[..., tuple[Tensor, ...]]) -
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         with torch.enable_grad():
             inputs = [
-                tensor.detach().requires_grad_(needed)
+                tensor if tensor is None else tensor.detach().requires_grad_(needed)
                 for tensor, needed in zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False)
             ]
             outputs = function(*inputs, **ctx.attributes)
@@ -30,7 +30,7 @@ def differentiable(operator: Any, function: Callable[..., tuple[Tensor, ...]]) -
             for out, gradient in zip(outputs, gradients, strict=True)
             if gradient is not None and out.requires_grad
         ]
-        wanted = [tensor for tensor in inputs if tensor.requires_grad]
+        wanted = [tensor for tensor in inputs if tensor is not None and tensor.requires_grad]
         found = iter(
             torch.autograd.grad(
                 [out for out, _ in pairs], wanted, [g for _, g in pairs], allow_unused=True
@@ -38,6 +38,9 @@ def differentiable(operator: Any, function: Callable[..., tuple[Tensor, ...]]) -
             if pairs
             else [None] * len(wanted)
         )
-        return tuple(next(found) if tensor.requires_grad else None for tensor in inputs)
+        return tuple(
+            next(found) if tensor is not None and tensor.requires_grad else None
+            for tensor in inputs
+        )
 
     torch.library.register_autograd(operator, backward, setup_context=setup)
