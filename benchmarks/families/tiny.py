@@ -36,6 +36,7 @@ GENERIC: dict[str, dict[str, Any]] = {
     },
     "ernie4_5": _NARROW,
     "gpt_neox": {},
+    "granite_swa": _FULL,
     "hyperclovax": {},
     "internlm3": _NARROW,
     "jais2": {},

@@ -21,6 +21,7 @@ from allmem_exporters.make import make
 from allmem_exporters.model.memory_options import MemoryOptions
 from allmem_exporters.onnx.export import export
 from allmem_exporters.onnx.export_options import ExportOptions
+from allmem_ops.schema import DOMAIN
 from allmem_runtime import load
 from allmem_runtime.files.package import open_package
 from allmem_runtime.generation.sampling import Sampling
@@ -157,6 +158,25 @@ def test_common_families_export(tmp_path: Path, kind: str) -> None:
     made = make(tmp_path / "source", tmp_path / "model", MEMORY)  # its check is part of it
     assert open_package(tmp_path / "model").manifest == made
     assert made.backbone.model_type == kind
+
+
+def test_sink_logits_reach_the_operator_and_its_version(tmp_path: Path) -> None:
+    write_tiny_decoder(tmp_path / "source", "granite_swa")
+    for cache in ("float32", "int8"):  # the scales come before them
+        made = make(
+            tmp_path / "source", tmp_path / cache, MEMORY, ExportOptions(kv_cache_dtype=cache)
+        )
+        assert made.operators["SlidingWindowAttention"] == 4
+        graph = onnx.load(tmp_path / cache / GRAPH_FILE, load_external_data=False)
+        assert next(one.version for one in graph.opset_import if one.domain == DOMAIN) == 4
+        nodes = [n for n in graph.graph.node if n.op_type == "SlidingWindowAttention"]
+        assert [len(node.input) for node in nodes] == [9, 9]
+        assert all(bool(node.input[7]) == (cache == "int8") for node in nodes)
+        assert len({node.overload for node in nodes}) == 1
+        session = load(tmp_path / cache).session()
+        for _ in session.ingest([TEXT]):
+            pass
+        assert session.position > 0
 
 
 @pytest.mark.long

@@ -45,8 +45,9 @@ class _Still(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, rotary: nn.Module, width: int) -> None:
         super().__init__()
+        self.config = getattr(rotary, "config", None)  # models ask it for its base
         self.register_buffer("cos", torch.ones(1, 1, width), persistent=False)
         self.register_buffer("sin", torch.zeros(1, 1, width), persistent=False)
 
@@ -80,7 +81,7 @@ class GenericDecoder(nn.Module):
         self._step = _Step()
         model.get_output_embeddings().register_forward_pre_hook(self._select)
         for path, width in config.probed.angles.items():
-            model.set_submodule(path, _Still(width))
+            model.set_submodule(path, _Still(model.get_submodule(path), width))
         sites = config.probed.sites
         half = max(len(site.rope.frequencies) for site in sites)
         self.register_buffer("ones", torch.ones(config.head_dim), persistent=False)

@@ -59,6 +59,7 @@ class Angles(nn.Module):
     def __init__(self, rotary: nn.Module, path: str) -> None:
         super().__init__()
         self.rotary, self.path = rotary, path
+        self.config = getattr(rotary, "config", None)  # models ask it for its base
         self.answer: Answer | None = None
 
     def forward(self, *arguments: Any, **named: Any) -> tuple[Tensor, Tensor]:

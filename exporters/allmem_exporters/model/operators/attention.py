@@ -247,7 +247,8 @@ def attention_by_head_step(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same with a window for every key/value head; rings [batch, rows, head_dim]."""
     output, key, value = _each_head(
-        qkv, position, (inverse_frequencies, query_norm, key_norm), (past_key, past_value), sink_logits, window,
+        qkv, position, (inverse_frequencies, query_norm, key_norm), (past_key, past_value),
+        sink_logits, window,
         sinks=sinks, scale=scale, sink_rope=sink_rope, softcap=softcap,
         rope_amplitude=rope_amplitude, norm_epsilon=norm_epsilon,
     )  # fmt: skip
