@@ -24,6 +24,8 @@ class Tensor:
     shape: tuple[str | int, ...]
     element: ElementType
     doc: str
+    optional: bool = False
+    """Whether a node may lack it."""
 
 
 @dataclass(frozen=True, slots=True)

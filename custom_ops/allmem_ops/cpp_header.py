@@ -13,6 +13,7 @@ from typing import Any
 
 from allmem_ops.contract import ELEMENTS, Attribute, Flag, KernelField, Operator, Tensor, Value
 from allmem_ops.schema import (
+    EXPERT_MATMUL,
     QUANTIZED_ATTENTION_BY_HEAD,
     QUANTIZED_MATMUL,
     TTT_MEMORY,
@@ -25,6 +26,7 @@ PREFIXES = {
     "Attention": with_sink_logits(QUANTIZED_ATTENTION_BY_HEAD),
     "Memory": TTT_MEMORY,
     "Product": QUANTIZED_MATMUL,
+    "Expert": EXPERT_MATMUL,
 }
 """What the operators are called in C++."""
 
@@ -62,8 +64,11 @@ def header() -> str:
         for index, name in enumerate(ELEMENTS)
     ]
     text = _HEAD + "\n".join(parts) + "\n"
+    seen: set[str] = set()  # operators may share an enumeration
     for prefix, operator in PREFIXES.items():
-        text += "".join(f"\n{part}\n" for part in _operator(prefix, operator))
+        for part in _operator(prefix, operator):
+            text += "" if part in seen else f"\n{part}\n"
+            seen.add(part)
     return text + "\n}  // namespace allmem\n"
 
 

@@ -23,6 +23,12 @@ and of QuantisedMatMul, where ceil rounds up:
     more                 values of a row that x_more holds
     first_width          outputs that y holds, the attribute, where y_more holds the others
     bits                 of a number, the attribute, with 4 and with 8 being all there is
+
+and of ExpertMatMul:
+
+    tokens, choices      rows of x, and how many of the experts each of them goes through
+    beside               choices, or 1 where a token's choices read the same row
+    experts              how many there are
 """
 
 from __future__ import annotations
@@ -33,7 +39,7 @@ from allmem_ops.by_head import by_head
 from allmem_ops.contract import Attribute, Flag, Operator, Tensor
 
 DOMAIN = "ai.allmem"
-VERSION = 4
+VERSION = 5
 """Of the domain. An operator's own version is that in which its contract changed last."""
 
 _POSITION = Tensor(
@@ -134,11 +140,11 @@ QUANTIZED_ATTENTION = replace(
     SLIDING_WINDOW_ATTENTION,
     inputs=(
         *SLIDING_WINDOW_ATTENTION.inputs,
-        Tensor("past_scale", _SCALE, "float32", "of each int8 key, then of each int8 value"),
+        Tensor("past_scale", _SCALE, "float32", "of each int8 key, then of each int8 value", True),
     ),
     outputs=(
         *SLIDING_WINDOW_ATTENTION.outputs,
-        Tensor("present_scale", _SCALE, "float32", "past_scale with the piece written in"),
+        Tensor("present_scale", _SCALE, "float32", "past_scale with the piece written in", True),
     ),
 )
 """SlidingWindowAttention as it is where the cache is int8: one more input and output, the last."""
@@ -156,7 +162,8 @@ SINK_LOGITS = Tensor(
     "sink_logits",
     ("query_heads",),
     "float32",
-    "may be left out; logits that join each softmax's denominator, and no value goes with",
+    "logits that join each softmax's denominator, and no value goes with",
+    optional=True,
 )
 
 
@@ -363,10 +370,8 @@ QUANTIZED_MATMUL = Operator(
             "float16",
             "scales of 16 outputs, then with 4 bits their minimums",
         ),
-        Tensor("bias", ("width",), "float32", "may be left out"),
-        Tensor(
-            "x_more", ("...", "more"), "float32", "may be left out; follows x along the last axis"
-        ),
+        Tensor("bias", ("width",), "float32", "is added to the product", True),
+        Tensor("x_more", ("...", "more"), "float32", "follows x along the last axis", True),
     ),
     outputs=(
         Tensor("y", ("...", "width"), "float32", "the product; its first first_width, if set"),
@@ -375,6 +380,7 @@ QUANTIZED_MATMUL = Operator(
             ("...", "width - first_width"),
             "float32",
             "the rest of the product; there if, and only if, first_width is set",
+            optional=True,
         ),
     ),
     attributes=(
@@ -399,11 +405,76 @@ QUANTIZED_MATMUL = Operator(
 )
 """For CPUs, and optional: an export may use MatMulNBits of ONNX Runtime instead."""
 
+EXPERT_MATMUL = Operator(
+    name="ExpertMatMul",
+    version=5,
+    doc=(
+        "Products of a mixture of experts: each row of x times the matrices of the experts that "
+        "were chosen for it. Only the chosen matrices are read."
+    ),
+    inputs=(
+        Tensor(
+            "x",
+            ("tokens", "beside", "inputs"),
+            "float32",
+            "activations; 2 * inputs of them with a gate",
+        ),
+        Tensor("expert", ("tokens", "choices"), "int64", "which matrix, from 0 on"),
+        Tensor(
+            "matrix",
+            ("experts", "width", "inputs"),
+            "float32",
+            "there if, and only if, bits is 32",
+            optional=True,
+        ),
+        Tensor(
+            "numbers",
+            ("experts", "ceil(width / 16)", "ceil(inputs / 32)", "64 * bits"),
+            "uint8",
+            "of each expert as QuantisedMatMul has them",
+            optional=True,
+        ),
+        Tensor(
+            "scales",
+            ("experts", "ceil(width / 16)", "ceil(inputs / 32)", "2 with 4 bits, 1 with 8", 16),
+            "float16",
+            "the same",
+            optional=True,
+        ),
+        Tensor("bias", ("experts", "width"), "float32", "is added to the product", optional=True),
+    ),
+    outputs=(Tensor("y", ("tokens", "choices", "width"), "float32", "the products"),),
+    attributes=(
+        Attribute("width", None, "outputs of a matrix", "int", minimum=1, native_maximum=1 << 31),
+        Attribute(
+            "bits",
+            32,
+            "of a number, 4 or 8; 32: matrices are float32",
+            "int",
+            minimum=4,
+            maximum=32,
+        ),
+        Attribute(
+            "input_gate",
+            "none",
+            "silu: the inputs are silu(first half of a row) * second half",
+            "string",
+            choices=("none", "silu"),
+        ),
+    ),
+    flags=(Flag("gated", (("input_gate", ("silu",)),)),),
+)
+"""For CPUs, as QuantisedMatMul is. It has no state."""
+
 OPERATORS: dict[str, Operator] = {
     operator.name: operator for operator in (SLIDING_WINDOW_ATTENTION, TTT_MEMORY)
 }
 
-KNOWN: dict[str, Operator] = {**OPERATORS, QUANTIZED_MATMUL.name: QUANTIZED_MATMUL}
+KNOWN: dict[str, Operator] = {
+    **OPERATORS,
+    QUANTIZED_MATMUL.name: QUANTIZED_MATMUL,
+    EXPERT_MATMUL.name: EXPERT_MATMUL,
+}
 """All operators that a graph may use, by name."""
 
 VERSIONS: dict[str, frozenset[int]] = {

@@ -20,6 +20,7 @@ import onnxruntime
 from allmem_ops import library
 from allmem_ops.reference.product import interleaved, interleaved_scales
 from allmem_ops.schema import TTT_MEMORY
+from allmem_ops.schema import VERSION as LATEST
 from tests.hostile import watched
 from tests.hostile.node_case import TYPES, Given, NodeCase
 from tests.hostile.node_changes import CHANGES, Draft
@@ -31,7 +32,7 @@ Generator = np.random.Generator
 def mutate(seed: int) -> NodeCase:
     """The node of this seed: one in eight is good, the others have one to three changes."""
     generator = np.random.default_rng([seed, 0xA11])
-    draft = (_attention, _memory, _product)[int(generator.integers(3))](generator)
+    draft = (_attention, _memory, _product, _experts)[int(generator.integers(4))](generator)
     names = [name for name, given in draft.inputs.items() if given is not None]
     for name in names:
         given = draft.inputs[name]
@@ -147,7 +148,7 @@ def _attention(generator: Generator) -> Draft:
     case = Case("hostile", sizes, attributes, position, int(generator.integers(1 << 30)))
     draft = _draft(case, attributes, generator)
     least = 4 if sizes.sink_logits else 3 if capped else 2 if by_head else 1
-    draft.version = int(generator.integers(least, 5))
+    draft.version = int(generator.integers(least, LATEST + 1))
     return draft
 
 
@@ -173,7 +174,7 @@ def _memory(generator: Generator) -> Draft:
     position = int(generator.integers(4)) * chunk + chunk - min(time, chunk)
     case = Case("hostile", sizes, attributes, position, int(generator.integers(1 << 30)))
     draft = _draft(case, attributes, generator)
-    draft.version = int(generator.integers(1, 5))
+    draft.version = int(generator.integers(1, LATEST + 1))
     return draft
 
 
@@ -220,9 +221,41 @@ def _product(generator: Generator) -> Draft:
     attributes: dict[str, Any] = {"width": width, "bits": bits, "first_width": first}
     attributes["input_gate"] = "silu" if gated else "none"
     draft = Draft("QuantisedMatMul", attributes, {})
-    draft.version = int(generator.integers(1, 5))
+    draft.version = int(generator.integers(1, LATEST + 1))
     draft.inputs = given
     draft.outputs = {"y": "float32", **({"y_more": "float32"} if first else {})}
+    return draft
+
+
+def _experts(generator: Generator) -> Draft:
+    bits, gated = _pick(generator, 4, 8, 32), bool(generator.integers(2))
+    inputs, width = _pick(generator, 1, 31, 32, 70), _pick(generator, 1, 16, 17, 40)
+    tokens, choices, experts = _pick(generator, 0, 1, 1, 5), _pick(generator, 1, 2, 3), 4
+    x_shape = (tokens, _pick(generator, 1, choices), (1 + gated) * inputs)
+    arrays: dict[str, np.ndarray | None] = {
+        "x": generator.standard_normal(x_shape).astype(np.float32),
+        "expert": generator.integers(0, experts, (tokens, choices)),
+        "matrix": None,
+    }
+    if bits == 32:
+        arrays["matrix"] = generator.standard_normal((experts, width, inputs)).astype(np.float32)
+    else:
+        blocks = -(-inputs // 32)
+        numbers = generator.integers(0, 1 << bits, (experts, width, blocks, 32), np.uint8)
+        scale = generator.uniform(1e-3, 1e-2, (width, blocks))
+        arrays["numbers"] = np.stack([interleaved(one, bits) for one in numbers])
+        kinds = [scale, -7 * scale] if bits == 4 else [scale]
+        arrays["scales"] = np.stack([interleaved_scales(*kinds)] * experts)
+    if generator.integers(2):
+        arrays.setdefault("numbers", None)
+        arrays.setdefault("scales", None)
+        arrays["bias"] = generator.standard_normal((experts, width)).astype(np.float32)
+    attributes: dict[str, Any] = {"width": width, "bits": bits}
+    attributes["input_gate"] = "silu" if gated else "none"
+    draft = Draft("ExpertMatMul", attributes, {})
+    draft.version = int(generator.integers(1, LATEST + 1))
+    draft.inputs = {n: None if a is None else Given.of(a) for n, a in arrays.items()}
+    draft.outputs = {"y": "float32"}
     return draft
 
 

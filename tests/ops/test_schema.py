@@ -11,13 +11,13 @@ import pytest
 from allmem_ops import cpp_header, kernel_fields, schema
 from allmem_ops.contract import Attribute, Flag, Operator, Tensor
 from allmem_ops.reference import sliding_window_attention, ttt_memory
+from allmem_ops.reference.experts import expert_matmul
 from allmem_ops.reference.product import quantized_matmul
 from allmem_ops.schema import (
     DOMAIN,
     KNOWN,
     OPERATORS,
     QUANTIZED_ATTENTION,
-    QUANTIZED_MATMUL,
     SINK_LOGITS,
     WHOLE_ATTENTION,
 )
@@ -26,13 +26,14 @@ REFERENCES = {
     "SlidingWindowAttention": sliding_window_attention,
     "TTTMemory": ttt_memory,
     "QuantisedMatMul": quantized_matmul,
+    "ExpertMatMul": expert_matmul,
 }
 DOCUMENT = Path(__file__).parents[2] / "docs" / "operators.md"
 
 WHOLE = {**KNOWN, WHOLE_ATTENTION.name: WHOLE_ATTENTION}
 """Each operator with all inputs and outputs that it can have."""
 
-STATEFUL = {name: operator for name, operator in WHOLE.items() if operator is not QUANTIZED_MATMUL}
+STATEFUL = {name: operator for name, operator in WHOLE.items() if operator.state}
 
 every_operator = pytest.mark.parametrize("operator", WHOLE.values(), ids=WHOLE.keys())
 every_operator_with_state = pytest.mark.parametrize(

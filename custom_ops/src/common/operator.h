@@ -8,7 +8,7 @@
 namespace allmem {
 
 constexpr const char* kCpuProvider = nullptr;  // what ONNX Runtime calls its CPU provider
-constexpr int kOperatorVersion = 4;  // VERSION of allmem_ops/schema.py
+constexpr int kOperatorVersion = 5;  // VERSION of allmem_ops/schema.py
 
 // A node's kernel. Made once per node, called once per run; calls may come from several threads.
 class Kernel {

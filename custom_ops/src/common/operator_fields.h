@@ -346,4 +346,30 @@ struct ProductAttributes {
   }
 };
 
+// ExpertMatMul
+
+struct ExpertAttributes {
+  int64_t width;
+  int64_t bits;
+  bool gated;
+
+  // From a node; `Node` is Attributes of attributes.h, which checks and throws.
+  template <typename Node>
+  static ExpertAttributes read(const Node& node) {
+    ExpertAttributes out{};
+    const auto input_gate = static_cast<InputGate>(node.choice("input_gate", {"none", "silu"}));
+    out.width = node.integer("width", {}, 1, 2147483648);
+    out.bits = node.integer("bits", 32, 4, 32);
+    out.gated = input_gate == InputGate::kSilu;
+    return out;
+  }
+
+  template <typename Visit>
+  void each(Visit&& visit) {
+    visit("width", width);
+    visit("bits", bits);
+    visit("gated", gated);
+  }
+};
+
 }  // namespace allmem

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../common/expert_args.h"
 #include "../common/operator_fields.h"
 #include "../common/product_args.h"
 #include "parallel.h"
@@ -24,6 +25,8 @@ struct CpuKernels {
   void (*memory)(const MemoryArgs& args, const Parallel& parallel, void* scratch);
   size_t (*product_scratch)(const ProductArgs& args, int workers);
   void (*product)(const ProductArgs& args, const Parallel& parallel, void* scratch);
+  size_t (*float_product_scratch)(const FloatProductArgs& args, int workers);
+  void (*float_product)(const FloatProductArgs& args, const Parallel& parallel, void* scratch);
   // Arrays of float16 to float32, and back to the nearest float16 (ties to even).
   void (*widen)(const void* from, float* to, int64_t count, const Parallel& parallel);
   void (*narrow)(const float* from, void* to, int64_t count, const Parallel& parallel);

@@ -59,6 +59,7 @@ std::vector<OperatorDescription> cpu_operators() {
     }
   }
   all.push_back(cpu_product());
+  all.push_back(cpu_experts());
   return all;
 }
 

@@ -14,6 +14,7 @@ std::vector<OperatorDescription> cpu_operators();
 OperatorDescription cpu_attention(ONNXTensorElementDataType activation,
                                   ONNXTensorElementDataType cache);
 OperatorDescription cpu_product();
+OperatorDescription cpu_experts();
 OperatorDescription cpu_memory(ONNXTensorElementDataType activation);
 
 }  // namespace allmem

@@ -16,10 +16,11 @@ from allmem_exporters.generic.passes import shorten
 from allmem_exporters.generic.passes.idle import drop_idle
 from allmem_exporters.model.weights import ModelWeights
 from allmem_exporters.onnx.attention_function import attention_function
-from allmem_exporters.onnx.operator_versions import operator_versions
+from allmem_exporters.onnx.expert_function import expert_bodies
+from allmem_exporters.onnx.operator_versions import operator_versions, operators_in
 from allmem_exporters.onnx.program import finish, memory_body, program
 from allmem_exporters.quantization.blocks import Matrix
-from allmem_ops.schema import DOMAIN, KNOWN, SLIDING_WINDOW_ATTENTION
+from allmem_ops.schema import DOMAIN, SLIDING_WINDOW_ATTENTION
 
 _PREFIX = "decoder.model."
 
@@ -44,9 +45,13 @@ def trace_generic(weights: ModelWeights) -> tuple[ir.Model, dict[str, Matrix]]:
     matrices = {graph.tables.get(name, name): one for name, one in graph.matrices.items()}
     matrices = shorten(traced, matrices, [site.path for site in config.probed.sites])
     finish(traced)
-    for function in (*_attention_bodies(traced, graph, config), memory_body(config, "float32")):
+    for function in (
+        *_attention_bodies(traced, graph, config),
+        *expert_bodies(traced),
+        memory_body(config, "float32"),
+    ):
         traced.functions[function.identifier()] = function
-    traced.opset_imports[DOMAIN] = max(operator_versions(config, KNOWN).values())
+    traced.opset_imports[DOMAIN] = max(operator_versions(config, operators_in(traced)).values())
     return traced, matrices
 
 

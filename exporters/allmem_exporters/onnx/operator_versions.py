@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import onnx_ir as ir
+
 from allmem_exporters.model.config import AllMemConfig
 from allmem_ops.schema import (
     ATTENTION_BY_HEAD,
     CAPPED_ATTENTION_VERSION,
+    DOMAIN,
     KNOWN,
     SINK_LOGITS_VERSION,
 )
+
+
+def operators_in(model: ir.Model) -> frozenset[str]:
+    """The names of our operators that a graph has nodes of."""
+    return frozenset(node.op_type for node in model.graph if node.domain == DOMAIN)
 
 
 def operator_versions(config: AllMemConfig, used: Collection[str]) -> dict[str, int]:

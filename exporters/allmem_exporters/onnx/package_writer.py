@@ -14,11 +14,10 @@ from allmem_exporters.errors import ExportError
 from allmem_exporters.local_files import file_in, json_in
 from allmem_exporters.model.config import AllMemConfig
 from allmem_exporters.onnx.capture import captured
-from allmem_exporters.onnx.operator_versions import operator_versions
+from allmem_exporters.onnx.operator_versions import operator_versions, operators_in
 from allmem_exporters.quantization.formats import finish_file
 from allmem_exporters.texts_trial import end_tokens
 from allmem_exporters.tokenizer_file import named_failure, read_tokenizer
-from allmem_ops.schema import DOMAIN
 from allmem_runtime.config import Backbone, FileRecord, LocalLayers, Manifest, Memory
 from allmem_runtime.files.digest import file_digest
 from allmem_runtime.files.temporary import is_temporary
@@ -114,8 +113,7 @@ def write_folder(
         for name in (TOKENIZER_FILE, CHAT_TEMPLATE_FILE, GENERATION_FILE):
             if (path := file_in(checkpoint, name)) is not None:
                 shutil.copyfile(path, folder / name)
-        used = {node.op_type for node in model.graph if node.domain == DOMAIN}
-        operators = operator_versions(config, used)
+        operators = operator_versions(config, operators_in(model))
         manifest = _manifest(config, checkpoint, folder, storage, activations, decoder, operators)
         manifest = replace(manifest, captured=captured(model.graph, config.backbone))
         # What opening would refuse is not published.

@@ -13,6 +13,7 @@ from allmem_ops.contract import Operator, Tensor
 from allmem_ops.schema import (
     ATTENTION_BY_HEAD,
     DOMAIN,
+    EXPERT_MATMUL,
     KNOWN,
     QUANTIZED_ATTENTION,
     QUANTIZED_ATTENTION_BY_HEAD,
@@ -30,8 +31,6 @@ _TYPES = {
     "int64": ["tensor(int64)"],
     "uint8": ["tensor(uint8)"],
 }
-_OPTIONAL = ("_scale", "bias", "_more", "_logits")
-"""How names of tensors end that may be left out."""
 _KINDS = {
     "int": defs.OpSchema.AttrType.INT,
     "ints": defs.OpSchema.AttrType.INTS,
@@ -67,7 +66,7 @@ def _schema(operator: Operator, *, scales: bool = False) -> defs.OpSchema:
     tensors = (*operator.inputs, *operator.outputs)
 
     def parameters(those: tuple[Tensor, ...]) -> list[defs.OpSchema.FormalParameter]:
-        return [_parameter(t, always=scales or not t.name.endswith(_OPTIONAL)) for t in those]
+        return [_parameter(t, always=scales or not t.optional) for t in those]
 
     return defs.OpSchema(
         operator.name,
@@ -108,6 +107,18 @@ def _translation(operator: Operator) -> Callable[..., Sequence[Any]]:
     return translate
 
 
+def _expert_product(
+    x: Any, expert: Any, matrix: Any, bias: Any = None, input_gate: str = "none"
+) -> Any:
+    """PyTorch's form, of float32 matrices, as a node."""
+    from onnxscript import values
+
+    opset = values.Opset(DOMAIN, EXPERT_MATMUL.version)
+    emit = values.Op(opset, EXPERT_MATMUL.name, _schema(EXPERT_MATMUL))
+    given = [x, expert, matrix] + ([] if bias is None else [None, None, bias])
+    return emit(*given, width=matrix.shape[1], bits=32, input_gate=input_gate)
+
+
 def translation_table() -> dict[Any, Callable[..., Sequence[Any]]]:
     """What `torch.onnx.export` needs to turn our PyTorch operators into nodes."""
     register_schemas()
@@ -119,4 +130,5 @@ def translation_table() -> dict[Any, Callable[..., Sequence[Any]]]:
             QUANTIZED_ATTENTION_BY_HEAD
         ),
         torch.ops.allmem.ttt_memory.default: _translation(TTT_MEMORY),
+        torch.ops.allmem.expert_matmul.default: _expert_product,
     }

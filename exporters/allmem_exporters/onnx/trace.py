@@ -27,12 +27,12 @@ from allmem_exporters.model.weights import (
 )
 from allmem_exporters.onnx.attention_function import attention_function
 from allmem_exporters.onnx.ir_utils import set_values
-from allmem_exporters.onnx.operator_versions import operator_versions
+from allmem_exporters.onnx.operator_versions import operator_versions, operators_in
 from allmem_exporters.onnx.program import finish, memory_body, program
 from allmem_exporters.onnx.repeat import TRACED, deepen
 from allmem_exporters.onnx.step_module import StepGraph
 from allmem_ops.contract import Value as AttributeValue
-from allmem_ops.schema import DOMAIN, KNOWN, SLIDING_WINDOW_ATTENTION
+from allmem_ops.schema import DOMAIN, SLIDING_WINDOW_ATTENTION
 from allmem_runtime.spec import past_name, present_name
 
 
@@ -60,7 +60,7 @@ def trace(weights: ModelWeights, activations: str = "float32") -> ir.Model:
     for function in (*attention, memory_body(config, activations)):
         traced.functions[function.identifier()] = function
     # The version of the domain in which the newest of these contracts came to be.
-    traced.opset_imports[DOMAIN] = max(operator_versions(config, KNOWN).values())
+    traced.opset_imports[DOMAIN] = max(operator_versions(config, operators_in(traced)).values())
     return traced
 
 

@@ -5,6 +5,7 @@ again, so only inputs are kept between forward and backward: a checkpoint for ev
 """
 
 from allmem_exporters.model.operators.attention import attention_operator
+from allmem_exporters.model.operators.experts import expert_matmul
 from allmem_exporters.model.operators.memory import ttt_memory
 
-__all__ = ["attention_operator", "ttt_memory"]
+__all__ = ["attention_operator", "expert_matmul", "ttt_memory"]
