@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from allmem_exporters.tokenizer_making import Making
 from allmem_runtime.spec import TOKENIZER_FILE
 
 
@@ -204,6 +205,6 @@ class Comparison:
 
 
 KINDS: dict[str, Any] = {
-    kind.__name__: kind for kind in (Conversion, Encoding, Addition, Comparison)
+    kind.__name__: kind for kind in (Conversion, Encoding, Addition, Comparison, Making)
 }
 """All works by their names."""

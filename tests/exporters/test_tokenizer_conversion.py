@@ -9,8 +9,11 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+import tokenizers
 from checkpoints import write_folder, write_gguf
 from hostile.fuzz.formats._gguf_parts import Field, put_together, taken_apart
 from transformers.integrations.gguf import gguf_tokenizer_mapping
@@ -19,6 +22,9 @@ from allmem_exporters import tokenizer_conversion, tokenizer_file
 from allmem_exporters.convert.calibrated_weights import calibrated
 from allmem_exporters.errors import ConversionError
 from allmem_exporters.sources import open_source
+from allmem_exporters.sources.gguf_file import GgufFile
+from allmem_exporters.sources.gguf_metadata import Metadata
+from allmem_exporters.sources.gguf_tokenizer import write_tokenizer
 from allmem_exporters.tokenizer_conversion import _apart as apart  # the other tests do without
 from allmem_exporters.tokenizer_conversion import encoded
 from allmem_exporters.tokenizer_works import Conversion, Encoding
@@ -100,6 +106,37 @@ def test_token_of_a_gguf_that_is_longer_than_any_is_refused(tmp_path: Path) -> N
     (tmp_path / "out").mkdir()
     with pytest.raises(ConversionError, match="3,000 of them in one token"):
         open_source(str(file)).write_texts(tmp_path / "out")
+
+
+def test_tokenizer_of_a_gguf_is_made_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_gguf(tmp_path / "tiny.gguf")
+    monkeypatch.setattr(tokenizer_conversion, "_apart", apart)
+    monkeypatch.setattr(tokenizers.models, "BPE", None)  # this process can make none
+    open_source(str(tmp_path / "tiny.gguf")).write_texts(tmp_path)
+    assert "th" in json.loads((tmp_path / "tokenizer.json").read_text())["model"]["vocab"]
+
+
+@pytest.mark.parametrize("limit", ["SECONDS", "MEMORY"])
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_tokenizer_of_a_gguf_that_takes_too_much_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, kind: str
+) -> None:
+    words = [f"{number:x}" for number in range(400_000)]
+    fields = {
+        "general.architecture": "llama",
+        "tokenizer.ggml.model": kind,
+        "tokenizer.ggml.add_bos_token": False,
+        "tokenizer.ggml.tokens": words,
+        "tokenizer.ggml.scores": [1.0] * len(words),
+    }
+    metadata = Metadata(cast("GgufFile", SimpleNamespace(fields=fields, path=Path("many.gguf"))))
+    monkeypatch.setattr(tokenizer_conversion, "_apart", apart)
+    monkeypatch.setattr(tokenizer_conversion, limit, 0)
+    with pytest.raises(ConversionError, match=r"many\.gguf: its tokenizer .* \(it .*takes .*\)"):
+        write_tokenizer(metadata, len(words), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def _text(data: bytes) -> bytes:

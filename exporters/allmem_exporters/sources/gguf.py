@@ -123,10 +123,10 @@ class GgufSource:
         """Build tokenizer and chat template from the metadata; end tokens as generation settings.
 
         Raises:
-            ConversionError: the text is split by rules that are not known here.
+            ConversionError: the text is split by rules that are not known here, or the tokenizer
+                takes too much time or memory.
         """
-        with named_failure(f"{self.name}: its tokenizer cannot be converted", _TOKENIZER):
-            write_tokenizer(self.metadata, self.backbone["vocab_size"], out)
+        write_tokenizer(self.metadata, self.backbone["vocab_size"], out)
         self._write_template(out)
         named = {k: v for k, v in special_tokens(self.metadata).items() if v is not None}
         (out / "generation_config.json").write_text(

@@ -5,21 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tokenizers import (
-    AddedToken,
-    Regex,
-    Tokenizer,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    processors,
-)
-from transformers.tokenization_utils_base import generate_merges
-
 from allmem_exporters.errors import ConversionError
 from allmem_exporters.sources.gguf_metadata import Metadata
-from allmem_exporters.sources.gguf_splits import SPLITS, Split
+from allmem_exporters.sources.gguf_splits import SPLITS
+from allmem_exporters.tokenizer_conversion import done
+from allmem_exporters.tokenizer_making import SPACE, Making
 
 BYTE_PAIRS, SENTENCE_PIECES = "gpt2", "llama"
 """Kinds of tokenizers, by ``tokenizer.ggml.model``."""
@@ -28,7 +18,6 @@ _ORIGINAL = "Convert the original safetensors checkpoint with its tokenizer.json
 _INTACT = "Fetch an intact copy."
 _LONGEST_TOKEN, _MOST_CHARACTERS = 1 << 10, 1 << 24
 """Merges are found in a time that grows with the square of a token's length."""
-_SPACE = "\u2581"
 _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
 """Values of ``tokenizer.ggml.token_type`` for tokens that are found whole in a text."""
 _IN_ORDER = ("gemma", "gemma2", "gemma3")
@@ -48,8 +37,8 @@ def write_tokenizer(metadata: Metadata, rows: int, out: Path) -> None:
         out: folder.
 
     Raises:
-        ConversionError: the text is split by rules that are not known here, or lists contradict
-            each other.
+        ConversionError: the text is split by rules that are not known here, lists contradict
+            each other, or the tokenizer takes too much time or memory.
     """
     kind = metadata.text("tokenizer.ggml.model")
     split = metadata.text("tokenizer.ggml.pre", "default")
@@ -60,15 +49,21 @@ def write_tokenizer(metadata: Metadata, rows: int, out: Path) -> None:
             _ORIGINAL,
         )
     tokens = _vocabulary(metadata, rows)
-    vocabulary = {token: number for number, token in enumerate(tokens)}
-    if kind == BYTE_PAIRS:
-        tokenizer, begins = _byte_pairs(metadata, vocabulary, SPLITS[split]), SPLITS[split].begins
-    else:
-        tokenizer, begins = _sentence_pieces(metadata, tokens, vocabulary), True
-    _add_tokens(metadata, tokens, tokenizer)
-    if metadata.flag("tokenizer.ggml.add_bos_token", begins):
-        _begin(metadata, tokens, kind, tokenizer)
-    tokenizer.save(str(out / "tokenizer.json"), pretty=False)
+    rule = SPLITS[split] if kind == BYTE_PAIRS else None
+    begins = metadata.flag("tokenizer.ggml.add_bos_token", rule is None or rule.begins)
+    merges = _merges(metadata)
+    making = Making(
+        out=str(out.absolute()),
+        tokens=_spelled(metadata, tokens, kind),
+        merges=merges,
+        scores=[] if rule or merges else _scores(metadata, tokens),
+        patterns=list(rule.patterns) if rule else None,
+        whole_words=rule is not None and rule.whole_words,
+        prefixed=metadata.flag("tokenizer.ggml.add_space_prefix", True),
+        added=_added(metadata, tokens),
+        begin=_begin(metadata, tokens, kind) if begins else None,
+    )
+    done(making, f"{metadata.name}: its tokenizer cannot be converted", _ORIGINAL)
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
     for name, ours in _NAMED.items():
         if (number := metadata.token(name)) is not None and number < len(tokens):
@@ -122,58 +117,33 @@ def _merges(metadata: Metadata) -> list[tuple[str, str]]:
     return found
 
 
-def _byte_pairs(metadata: Metadata, vocabulary: dict[str, int], split: Split) -> Tokenizer:
-    tokenizer = Tokenizer(
-        models.BPE(vocab=vocabulary, merges=_merges(metadata), ignore_merges=split.whole_words)
-    )
-    steps = [pre_tokenizers.Split(Regex(one), behavior="isolated") for one in split.patterns]
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [*steps, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    return tokenizer
+def _spelled(metadata: Metadata, tokens: list[str], kind: str) -> list[str]:
+    """The tokens as texts are spelled when they are merged."""
+    if kind == BYTE_PAIRS or metadata.architecture not in _IN_ORDER:
+        return tokens
+    return [SPACE * len(token) if _is_space(token) else token for token in tokens]
 
 
-def _sentence_pieces(
-    metadata: Metadata, tokens: list[str], vocabulary: dict[str, int]
-) -> Tokenizer:
-    """Pieces merged by their scores; texts, and parts behind control tokens, get a space."""
-    merges = _merges(metadata)
+def _scores(metadata: Metadata, tokens: list[str]) -> list[float]:
+    """Of sentence pieces, by which their merges are found."""
     if metadata.architecture in _IN_ORDER:
-        vocabulary = {_SPACE * len(t) if _is_space(t) else t: n for t, n in vocabulary.items()}
-        places = {token: -float(number) for token, number in vocabulary.items()}
-        merges = merges or generate_merges(vocabulary, places)
-    elif not merges:
-        scores = metadata.values("tokenizer.ggml.scores", float, None)
-        merges = generate_merges(vocabulary, dict(zip(tokens, scores, strict=True)))
-    tokenizer = Tokenizer(
-        models.BPE(vocab=vocabulary, merges=merges, fuse_unk=True, byte_fallback=True)
-    )
-    prefixed = metadata.flag("tokenizer.ggml.add_space_prefix", True)
-    prefix = [normalizers.Prepend(_SPACE)] if prefixed else []
-    tokenizer.normalizer = normalizers.Sequence([*prefix, normalizers.Replace(" ", _SPACE)])
-    stripped = [decoders.Strip(content=" ", left=1, right=0)] if prefixed else []
-    tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *stripped]
-    )
-    return tokenizer
+        return [-float(number) for number in range(len(tokens))]
+    return metadata.values("tokenizer.ggml.scores", float, None)
 
 
-def _add_tokens(metadata: Metadata, tokens: list[str], tokenizer: Tokenizer) -> None:
-    """Let control tokens and those of the user be found whole."""
+def _added(metadata: Metadata, tokens: list[str]) -> list[tuple[str, bool]]:
+    """Control tokens and those of the user, which are found whole, and whether each controls."""
     kinds = metadata.values("tokenizer.ggml.token_type", int, []) or [1] * len(tokens)
     control = {metadata.token(name) for name in _NAMED}
     respelled = metadata.architecture in _IN_ORDER
     control |= {number for number, kind in enumerate(kinds) if kind in (_UNKNOWN, _CONTROL)}
-    tokenizer.add_tokens(
-        [
-            AddedToken(token, normalized=False, special=number in control)
-            for number, token in enumerate(tokens)
-            if token
-            and (number in control or kinds[number] == _USER_DEFINED)
-            and not (respelled and _is_space(token))
-        ]
-    )
+    return [
+        (token, number in control)
+        for number, token in enumerate(tokens)
+        if token
+        and (number in control or kinds[number] == _USER_DEFINED)
+        and not (respelled and _is_space(token))
+    ]
 
 
 def _is_space(token: str) -> bool:
@@ -181,8 +151,8 @@ def _is_space(token: str) -> bool:
     return bool(token) and not token.strip(" ")
 
 
-def _begin(metadata: Metadata, tokens: list[str], kind: str, tokenizer: Tokenizer) -> None:
-    """Let every text begin with the token for it."""
+def _begin(metadata: Metadata, tokens: list[str], kind: str) -> tuple[str, int]:
+    """The token that every text begins with, and its number."""
     number = metadata.token("bos")
     if number is None and kind == SENTENCE_PIECES:
         number = _FIRST
@@ -192,7 +162,4 @@ def _begin(metadata: Metadata, tokens: list[str], kind: str, tokenizer: Tokenize
             f"tokenizer.ggml.bos_token_id, {number}, names none.",
             _ORIGINAL,
         )
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="begin $A",
-        special_tokens=[{"id": "begin", "ids": [number], "tokens": [tokens[number]]}],
-    )
+    return tokens[number], number
