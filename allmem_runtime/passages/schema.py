@@ -11,6 +11,7 @@ from pathlib import Path
 
 from allmem_runtime.errors import PassagesError
 from allmem_runtime.files.links import followed
+from allmem_runtime.files.regular import open_regular
 
 SUFFIX = ".passages"
 APPLICATION_ID = 0x416C4D50  # "AlMP"
@@ -46,6 +47,8 @@ _REGIONS = (
 )
 _ALL = (*_TABLES, _VECTORS, _REGIONS)
 _TABLES_OF = {1: _TABLES, 2: (*_TABLES, _VECTORS), 3: _ALL, VERSION: _ALL}
+_END_OF_A_NAME = bytes.fromhex("d9d505f920a163d7")
+"""How a journal of SQLite ends behind the name of a file."""
 _REMEDY = "Questions are answered from the state alone; read the document again to have its text."
 
 
@@ -105,12 +108,11 @@ def open_file(path: Path) -> sqlite3.Connection:
         FAILURES: locked or damaged.
     """
     try:
-        status = path.lstat()
+        _check_kind(path)
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise PassagesError(f"The text {path} cannot be read: {reason}.", _REMEDY) from None
-    if not stat.S_ISREG(status.st_mode):
-        raise PassagesError(f"The text {path} is a link or no file.", _REMEDY)
+    _check_journal(journal(path))
     # Not for reading alone: what a killed process left half written is rolled back first.
     connection = _connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)
     try:
@@ -121,10 +123,34 @@ def open_file(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def _check_kind(path: Path) -> None:
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise PassagesError(f"The text {path} is a link or no file.", _REMEDY)
+
+
+def _check_journal(path: Path) -> None:
+    """Refuse a journal that is not ours: SQLite follows it before anybody can look at the tables.
+
+    One that ends with a name belongs to a writing of several files, and SQLite deletes the file of
+    that name, wherever it lies. Source: https://www.sqlite.org/tempfiles.html (super-journals).
+    """
+    try:
+        _check_kind(path)
+        with open_regular(path) as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - len(_END_OF_A_NAME)))
+            names_a_file = file.read() == _END_OF_A_NAME
+    except FileNotFoundError:  # as a rule; or its writer has just finished
+        return
+    except OSError as error:
+        raise PassagesError(f"{path} cannot be read: {error.strerror}.", _REMEDY) from None
+    if names_a_file:
+        raise PassagesError(f"{path} names another file, which SQLite would delete.", _REMEDY)
+
+
 def is_ours(path: Path) -> bool:
     """Whether a file may be replaced by a new text: it was written as one, or is empty."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(72)
     except OSError:
         return False

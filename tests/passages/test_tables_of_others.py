@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
+import struct
 from contextlib import closing
 from pathlib import Path
 
@@ -62,6 +65,50 @@ def test_table_with_another_statement_is_refused(text: Path) -> None:
     change(text, "UPDATE sqlite_master SET sql = replace(sql, 'block BLOB', 'block AS (id)')")
     with pytest.raises((PassagesError, *schema.FAILURES)):
         schema.open_file(text)
+
+
+def journal_that_names(text: Path, other: Path) -> bytes:
+    """One that changes nothing, of a writing in which another file has a part."""
+    head = text.read_bytes()[:32]
+    page, pages = int.from_bytes(head[16:18], "big"), int.from_bytes(head[28:32], "big")
+    magic = bytes.fromhex("d9d505f920a163d7")
+    name = str(other).encode()
+    begin = magic + struct.pack(">5I", 0, 1234, pages, 512, page)
+    end = struct.pack(">I", (1 << 30) // page + 1) + name
+    return begin.ljust(512, b"\0") + end + struct.pack(">2I", len(name), sum(name)) + magic
+
+
+def test_no_journal_makes_sqlite_delete_another_file(text: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "elsewhere" / "precious"
+    precious.parent.mkdir()
+    precious.write_bytes(b"kept\0")
+    schema.journal(text).write_bytes(journal_that_names(text, precious))
+    with pytest.raises(PassagesError, match="-journal names another file"):
+        schema.open_file(text)
+    assert precious.read_bytes() == b"kept\0"
+
+
+def test_journal_of_an_interrupted_writing_is_taken_back(text: Path, tmp_path: Path) -> None:
+    with closing(schema.open_file(text)) as connection:
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("PRAGMA cache_size = 1")  # pages are written before the end
+        connection.execute("BEGIN")
+        connection.executemany("INSERT INTO store VALUES (?)", [("x" * 5000,)] * 50)
+        killed = tmp_path / "killed.passages"
+        shutil.copyfile(text, killed)
+        shutil.copyfile(schema.journal(text), schema.journal(killed))
+    assert killed.stat().st_size > 50 * 5000
+    with closing(schema.open_file(killed)) as connection:
+        assert connection.execute("SELECT id FROM store").fetchall() == [("one",)]
+    assert not schema.journal(killed).exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipe_in_the_place_of_a_text_or_its_journal_is_not_waited_for(text: Path) -> None:
+    os.mkfifo(schema.journal(text))
+    with pytest.raises(PassagesError, match="-journal is a link or no file"):
+        schema.open_file(text)
+    assert not schema.is_ours(schema.journal(text))
 
 
 @pytest.mark.parametrize(
