@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -28,9 +29,8 @@ def extract(file: BinaryIO, name: str, budget: Budget, depth: int) -> Iterator[P
         raise Refused("is no table whose columns have names")
     file.seek(0)
     csv.field_size_limit(_LONGEST_FIELD)
-    rows = csv.reader(_lines(file, encoding), delimiter=columns.part)
-    header = next(rows)
-    held = [columns.part.join(header) + "\n"]
+    rows = _rows(file, encoding, columns.part)
+    held = [columns.part.join(next(rows)) + "\n"]
     for fields in rows:
         if row := columns.row(fields):
             held.append(row + "\n")
@@ -40,10 +40,20 @@ def extract(file: BinaryIO, name: str, budget: Budget, depth: int) -> Iterator[P
     yield Text("".join(held))
 
 
+def _rows(file: BinaryIO, encoding: str, part: str) -> Iterator[list[str]]:
+    """The fields of each row that has any."""
+    try:
+        yield from filter(None, csv.reader(_lines(file, encoding), delimiter=part))
+    except csv.Error:  # it refuses nothing else where quotes and ends of lines may be as they like
+        raise Refused(f"has a field of more than {_LONGEST_FIELD >> 20} MiB") from None
+
+
 def _lines(file: BinaryIO, encoding: str) -> Iterator[str]:
-    """The lines of the text, which may be broken within a field."""
+    """The lines of the text, whatever ends them; a field may be broken into several."""
     pieces = transcoded(iter(lambda: file.read(BLOCK), b""), encoding)
-    reader = codecs.getincrementaldecoder("utf-8-sig")("replace")
+    reader = io.IncrementalNewlineDecoder(
+        codecs.getincrementaldecoder("utf-8-sig")("replace"), translate=True
+    )
     rest = ""
     for piece in pieces:
         lines = (rest + reader.decode(piece)).split("\n")

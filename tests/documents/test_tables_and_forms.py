@@ -69,6 +69,24 @@ def test_a_row_without_end_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(SourceError, match="a row of more than 4 MiB"):
         text_of(tmp_path, b"who,age\nAda,36\n" + b"x" * (5 << 20), "a.csv")
+    with pytest.raises(SourceError, match="a field of more than 1 MiB"):
+        text_of(tmp_path, b"who,age\nAda,36\n" + b"x" * (2 << 20) + b",1\n", "b.csv")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\r\r\n", " \r\n", "\n\r"])
+def test_rows_may_end_as_systems_end_lines(tmp_path: Path, end: str) -> None:
+    """Also as where a file was carried from one to the other twice."""
+    data = end.join(["who,age", "Ada,36", "Bo,41", "Cy,40"]).encode()
+    text = text_of(tmp_path, data, "a.csv")
+    assert [line.strip() for line in text.splitlines()] == [
+        "who,age", "who: Ada; age: 36", "who: Bo; age: 41", "who: Cy; age: 40",
+    ]  # fmt: skip
+
+
+def test_end_of_a_line_within_a_row_ends_it_and_costs_no_other_row(tmp_path: Path) -> None:
+    text = text_of(tmp_path, b"who,age\n" + b"Ada,36\n" * 99 + b"B\ro,41\nCy,40\n", "a.csv")
+    assert text.splitlines()[99:] == ["who: Ada; age: 36", "who: B", "who: o; age: 41",
+                                      "who: Cy; age: 40"]  # fmt: skip
 
 
 TABLE = (
