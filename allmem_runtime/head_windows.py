@@ -48,7 +48,10 @@ def window_lines(windows: Sequence[Sequence[int]], told: list[dict[str, Any]]) -
         windows: of each layer, of each key/value head.
         told: their ``shares``.
     """
-    counts = [f"{one['heads']} see {format_tokens(one['window'])}" for one in told]
+    counts = [
+        f"{one['heads']} {'sees' if one['heads'] == 1 else 'see'} {format_tokens(one['window'])}"
+        for one in told
+    ]
     total = sum(one["heads"] for one in told)
     yield f"of {total} key/value heads {', '.join(counts)} tokens"
     taken = ", ".join(f"{format_bytes(one['bytes'])} for {one['heads']}" for one in told)

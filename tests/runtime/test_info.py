@@ -56,7 +56,7 @@ def test_windows_by_head_are_counted_and_drawn(tmp_path: Path) -> None:
     config = tiny_config(windows=[[24, 100], [16, 16]])
     lines = list(model_lines(model_info(write_tiny_model(tmp_path / "model", config))))
     at = next(number for number, line in enumerate(lines) if line.startswith("windows"))
-    assert lines[at] == "windows    of 4 key/value heads 2 see 16, 1 see 24, 1 see 100 tokens"
+    assert lines[at] == "windows    of 4 key/value heads 2 see 16, 1 sees 24, 1 sees 100 tokens"
     row = 2 * 2 * 8  # a key and a value of 8 numbers in float16
     taken = [2 * (16 + 4) * row, (24 + 4) * row, (100 + 4) * row]
     assert lines[at + 1].strip() == (

@@ -2,14 +2,17 @@
 
 A head's windows are steps; each costs rows and takes some divergence away. Steps are taken in the
 order of worth per row until the budget is spent, where a head's steps are first joined so that each
-is worth less per row than the one before: what is taken then is the best for its bytes, but for the
-last step that no longer fits.
+is worth less per row than the one before: what is taken then is the best for its bytes. The step
+that no longer fits is taken in part, and what no step is worth anything for makes the shortest
+windows longer, all alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from allmem_exporters.errors import ExportError
@@ -66,7 +69,8 @@ def allocate(table: HeadTable, budget: int, rows: Rows, least: int) -> list[list
             by a window nor by the memory.
 
     Returns:
-        [layers][kv_heads], each at least ``least`` and the table's shortest window.
+        [layers][kv_heads], each at least ``least`` and the table's shortest window. All bytes are
+        spent but for less than a row of each head, unless all windows are ``rows.most``.
 
     Raises:
         ExportError: the budget is too small for the shortest windows; says the least that is not.
@@ -92,11 +96,26 @@ def allocate(table: HeadTable, budget: int, rows: Rows, least: int) -> list[list
     ]
     for step in sorted(steps, key=lambda step: -step.ratio):  # stable: a head's steps in order
         own = windows[step.layer]
-        taken = rows.taken(step.window) - rows.taken(own[step.head])
-        if 0 < taken <= left:
-            own[step.head] = step.window
-            left -= taken
-    return windows
+        now = own[step.head]
+        own[step.head] = _longest(now, step.window, left, partial(_more, rows, [now]))
+        left -= _more(rows, [now], own[step.head])
+        if own[step.head] < step.window:
+            break
+    alike = [window for layer in windows for window in layer]
+    level = _longest(base, rows.most, left, partial(_more, rows, alike))
+    return [[max(window, level) for window in layer] for layer in windows]
+
+
+def _more(rows: Rows, windows: Sequence[int], least: int) -> int:
+    """Bytes that it takes to make none of these windows shorter than ``least``."""
+    return sum(rows.taken(least) - rows.taken(own) for own in windows if own < least)
+
+
+def _longest(low: int, high: int, left: int, more: Callable[[int], int]) -> int:
+    """The longest window from ``low`` to ``high`` for which the bytes that are left suffice."""
+    if high <= low:
+        return low
+    return low + bisect_right(range(low + 1, high + 1), left, key=more)
 
 
 def _steps(

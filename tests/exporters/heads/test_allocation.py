@@ -35,20 +35,34 @@ def test_what_is_worth_most_for_its_bytes_is_given_first() -> None:
     assert allocate(heads, least, ROWS, 4) == [[8, 8], [8, 8]]
     assert allocate(heads, least + 80, ROWS, 4) == [[8, 16], [8, 8]]
     assert allocate(heads, least + 320, ROWS, 4) == [[8, 16], [8, 32]]
-    assert allocate(heads, 10**6, ROWS, 4) == [[32, 16], [8, 32]]
+    assert allocate(heads, least + 560, ROWS, 4) == [[32, 16], [8, 32]]
 
 
-def test_nothing_is_given_for_nothing_and_the_chunk_is_the_least() -> None:
+def test_what_no_longer_fits_is_given_in_part() -> None:
+    heads = table([[[0.1, 0.1], [0.5, 0.0]]])
+    assert allocate(heads, taken([[8, 8]]) + 55, ROWS, 4) == [[8, 13]]
+    assert allocate(heads, taken([[8, 16]]) + 70, ROWS, 4) == [[15, 16]]
+
+
+def test_where_nothing_is_worth_more_the_shortest_windows_grow_alike() -> None:
+    heads = table([[[-0.5, 0.0], [0.0, 0.0]], [[0.0, 0.9], [0.0, 0.0]]])
+    least = taken([[8, 8], [32, 8]])
+    assert allocate(heads, least, ROWS, 4) == [[8, 8], [32, 8]]
+    assert allocate(heads, least + 3 * 40 + 29, ROWS, 4) == [[12, 12], [32, 12]]
+    assert allocate(heads, 10**6, ROWS, 4) == [[32, 32], [32, 32]]
+
+
+def test_the_chunk_is_the_least() -> None:
     heads = table([[[-0.5, 0.0]]])
-    assert allocate(heads, 10**6, ROWS, 4) == [[8]]
-    assert allocate(heads, 10**6, ROWS, 20) == [[20]]
+    assert allocate(heads, taken([[20]]), ROWS, 20) == [[20]]
 
 
 def test_beyond_what_was_measured_a_head_goes_on_up_to_what_the_model_was_trained_for() -> None:
     heads = table([[[0.1, 0.5], [0.0, 0.0]]])
     rows = Rows(bytes=10, sinks=2, most=100)
-    assert allocate(heads, 10**6, rows, 4) == [[100, 8]]
+    assert allocate(heads, taken([[100, 8]]), rows, 4) == [[100, 8]]
     assert allocate(heads, taken([[64, 8]]), rows, 4) == [[64, 8]]
+    assert allocate(heads, 10**6, rows, 4) == [[100, 100]]
 
 
 def test_a_budget_below_the_shortest_windows_says_the_least_that_works() -> None:
@@ -86,12 +100,13 @@ def test_no_other_windows_of_as_many_bytes_are_worth_more() -> None:
         assert value(found) == pytest.approx(best)
 
 
-def test_the_budget_is_kept_where_a_step_does_not_fit() -> None:
+def test_the_budget_is_kept_and_spent() -> None:
     random = Random(1)
     for _ in range(60):
         heads = table([[[random.random(), random.random()] for _ in range(2)] for _ in range(2)])
-        budget = taken([[8, 8], [8, 8]]) + random.randrange(0, 1200)
-        assert taken(allocate(heads, budget, ROWS, 4)) <= budget
+        budget = taken([[8, 8], [8, 8]]) + random.randrange(0, 900)
+        found = taken(allocate(heads, budget, ROWS, 4))
+        assert budget - 4 * ROWS.bytes < found <= budget
 
 
 def test_a_table_survives_its_file(tmp_path: Path) -> None:

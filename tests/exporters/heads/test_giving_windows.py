@@ -43,6 +43,7 @@ def table(checkpoint: Path) -> Path:
     heads, layers = weights.config.num_key_value_heads, weights.config.num_hidden_layers
     worth = [[(0.1, 0.1)] * heads for _ in range(layers)]
     worth[-1][0] = (0.9, 0.9)
+    worth[0][0] = (0.0, 0.0)
     path = checkpoint.with_name("heads.json")
     rows = tuple(map(tuple, worth))
     made = HeadTable(decoder_digest(weights), (16, 32, 48), 4, rows, {"copy": 1.0}, {"copy": 1})
@@ -61,7 +62,7 @@ def test_making_converting_and_exporting_give_the_same_windows(
 ) -> None:
     export(checkpoint, tmp_path / "exported", windows=table, check=False)
     expected = windows_of(tmp_path / "exported")
-    assert expected[-1][0] == 48 and min(map(min, expected)) == 16
+    assert expected[-1][0] > 32 > expected[0][0] == 16
     options = ExportOptions(windows=table, check=False)
     make(source, tmp_path / "made", MEMORY, options)
     assert windows_of(tmp_path / "made") == expected
@@ -70,7 +71,7 @@ def test_making_converting_and_exporting_give_the_same_windows(
         allmem, ["convert", str(source), str(tmp_path / "by head"), *flags.split(), str(table)]
     )
     assert done.exit_code == 0, done.output
-    assert "see 48 tokens" in done.output and "head 0" in done.output
+    assert "1 sees 80 tokens" in done.output and "head 0" in done.output
     export(tmp_path / "by head", tmp_path / "of converted", check=False)
     assert windows_of(tmp_path / "of converted") == expected
     export(tmp_path / "by head", tmp_path / "one", window=20, check=False)
