@@ -26,6 +26,7 @@ def one_node_model(
     inputs: Mapping[str, NDArray[Any]],
     outputs: Sequence[tuple[str, str]],
     attributes: Mapping[str, int | float | str],
+    places: Sequence[str] | None = None,
 ) -> bytes:
     """A model that is one node.
 
@@ -36,10 +37,12 @@ def one_node_model(
         inputs: arrays of the shapes and types that it will be given, in order.
         outputs: names and element types, in order.
         attributes: integers, numbers or texts.
+        places: names of what the node takes, in order, empty where an optional input is left out;
+            None where there is no such gap.
     """
     node = b"".join(
         [
-            *(_text(1, name) for name in inputs),
+            *(_text(1, name) for name in (inputs if places is None else places)),
             *(_text(2, name) for name, _ in outputs),
             _text(4, operator),
             *(_message(5, _attribute(name, value)) for name, value in attributes.items()),

@@ -10,11 +10,21 @@ from numpy.typing import NDArray
 
 from allmem_ops.contract import Operator, Tensor
 from allmem_ops.reference import sliding_window_attention, ttt_memory
+from allmem_ops.reference.experts import expert_matmul
 from allmem_ops.reference.product import interleaved, interleaved_scales, quantized_matmul
-from allmem_ops.schema import DOMAIN, KNOWN, QUANTIZED_MATMUL, SLIDING_WINDOW_ATTENTION, TTT_MEMORY
+from allmem_ops.schema import (
+    DOMAIN,
+    EXPERT_MATMUL,
+    KNOWN,
+    QUANTIZED_MATMUL,
+    SLIDING_WINDOW_ATTENTION,
+    TTT_MEMORY,
+)
 from allmem_runtime.health.one_node import one_node_model
 
 Arrays = Mapping[str, NDArray[Any]]
+Case = tuple[dict[str, NDArray[Any]], dict[str, int | float | str]]
+"""Inputs and attributes of a node."""
 Runner = Callable[[bytes, Arrays], list[NDArray[Any]]]
 """Runs a model on the device in question and gives its outputs in order."""
 
@@ -42,6 +52,7 @@ _REFERENCES: dict[str, Callable[..., tuple[NDArray[Any], ...]]] = {
     SLIDING_WINDOW_ATTENTION.name: sliding_window_attention,
     TTT_MEMORY.name: ttt_memory,
     QUANTIZED_MATMUL.name: quantized_matmul,
+    EXPERT_MATMUL.name: lambda *given, **attributes: (expert_matmul(*given, **attributes),),
 }
 
 
@@ -56,9 +67,8 @@ def operator_error(name: str, run: Runner) -> float:
         0 for perfect agreement; NaN if an output is not finite.
     """
     operator = KNOWN[name]
-    cases = [(_inputs(operator), _ATTRIBUTES[name])] if name in _ATTRIBUTES else _product_cases()
     errors: list[float] = []
-    for inputs, attributes in cases:
+    for inputs, attributes in _cases(operator):
         arguments: dict[str, Any] = dict(inputs)
         if "position" in inputs:
             arguments["position"] = _POSITION
@@ -66,10 +76,21 @@ def operator_error(name: str, run: Runner) -> float:
         # Which outputs there are depends on the case: the reference knows.
         outputs = [(tensor.name, _element(tensor)) for tensor in operator.outputs[: len(expected)]]
         values = operator.attribute_values(dict(attributes))
-        model = one_node_model(name, DOMAIN, operator.version, inputs, outputs, values)
+        places = [tensor.name if tensor.name in inputs else "" for tensor in operator.inputs]
+        while not places[-1]:
+            places.pop()
+        model = one_node_model(name, DOMAIN, operator.version, inputs, outputs, values, places)
         found = run(model, inputs)
         errors += [relative_error(have, want) for have, want in zip(found, expected, strict=True)]
     return float(np.max(errors))
+
+
+def _cases(operator: Operator) -> list[Case]:
+    if operator is QUANTIZED_MATMUL:
+        return _product_cases()
+    if operator is EXPERT_MATMUL:
+        return _expert_cases()
+    return [(_inputs(operator), _ATTRIBUTES[operator.name])]
 
 
 def _inputs(operator: Operator) -> dict[str, NDArray[Any]]:
@@ -88,7 +109,29 @@ def _inputs(operator: Operator) -> dict[str, NDArray[Any]]:
     return inputs
 
 
-def _product_cases() -> list[tuple[dict[str, NDArray[Any]], dict[str, int | float | str]]]:
+def _expert_cases() -> list[Case]:
+    """Three experts of 40 outputs and 90 inputs, two for each of five rows: float32, and 4 bits."""
+    random = np.random.default_rng(2024)
+    x = random.standard_normal((5, 1, 90)).astype(np.float32)
+    chosen: dict[str, NDArray[Any]] = {
+        "x": x,
+        "expert": np.array([[0, 2], [2, 1], [0, 1], [2, 0], [2, 1]]),
+    }
+    matrix = random.standard_normal((3, 40, 90)).astype(np.float32)
+    bias = random.standard_normal((3, 40)).astype(np.float32)
+    scales = random.uniform(0.01, 0.02, (3, 40, 3))
+    numbers = random.integers(0, 16, (3, 40, 3, 32)).astype(np.uint8)
+    packed: dict[str, NDArray[Any]] = {
+        "numbers": np.stack([interleaved(one, 4) for one in numbers]),
+        "scales": np.stack([interleaved_scales(one, -8 * one) for one in scales]),
+    }
+    return [
+        ({**chosen, "matrix": matrix, "bias": bias}, {"width": 40}),
+        ({**chosen, **packed}, {"width": 40, "bits": 4}),
+    ]
+
+
+def _product_cases() -> list[Case]:
     """A product with 40 outputs, 90 inputs and a bias, which are not whole tiles, and its forms.
 
     The forms differ in bits, and in what is part of the operator: nothing, or everything.

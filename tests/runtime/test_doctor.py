@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from allmem_ops import library
 from allmem_ops.reference import sliding_window_attention, ttt_memory
+from allmem_ops.reference.experts import expert_matmul
 from allmem_ops.reference.product import quantized_matmul
 from allmem_ops.schema import DOMAIN, KNOWN
 from allmem_runtime.engine.devices import Device
@@ -34,6 +35,8 @@ def reference(model: bytes, inputs: Arrays) -> list[NDArray[Any]]:
     arguments: dict[str, Any] = dict(inputs)
     if node.op_type == "QuantisedMatMul":
         return list(quantized_matmul(**arguments, **attributes))
+    if node.op_type == "ExpertMatMul":
+        return [expert_matmul(**arguments, **attributes)]
     arguments["position"] = int(inputs["position"][0])
     return list(REFERENCES[node.op_type](**arguments, **attributes))
 
