@@ -108,15 +108,15 @@ class _Refusal(NamedTuple):
 
 def _refusal(kv: str, operators: Collection[str]) -> _Refusal | None:
     """Of what is for the CPU only, what a model has first."""
-    if QUANTIZED_MATMUL.name in operators:
-        return _Refusal(
-            f"The model multiplies by {QUANTIZED_MATMUL.name}, which has kernels for the CPU only",
-            "Use --device cpu, or export the model with --matmul-kernel onnxruntime.",
-        )
     if kv == "int8":
         return _Refusal(
             "The model keeps keys and values as int8, for which only the CPU has kernels",
             "Use --device cpu, or export the model with --kv-cache-dtype float16.",
+        )
+    if QUANTIZED_MATMUL.name in operators:
+        return _Refusal(
+            f"The model multiplies by {QUANTIZED_MATMUL.name}, which has kernels for the CPU only",
+            "Use --device cpu, or export the model with --matmul-kernel onnxruntime.",
         )
     return None
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -71,8 +70,6 @@ def make(
             failed.
     """
     options, export_options = options or MemoryOptions(), export_options or ExportOptions()
-    if export_options.kv_cache_dtype is None:
-        export_options = replace(export_options, kv_cache_dtype=options.cache_dtype)
     stored_format(export_options.storage, export_options.matmul_kernel)  # refused first
     refuse_trained(memory, calibration_text)
     map_large_blocks()

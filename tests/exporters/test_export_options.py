@@ -151,23 +151,6 @@ def test_choices_are_those_that_the_exporter_knows() -> None:
     assert choices["kv_cache_dtype"] == memory["cache_dtype"]
 
 
-@pytest.mark.parametrize(
-    ("options", "checkpoint", "kept"),
-    [
-        ({}, "float16", "float16"),
-        ({"weights": "int4"}, "float16", "int8"),
-        ({"weights": "int8", "matmul_kernel": "allmem"}, "float16", "int8"),
-        ({"weights": "int4", "matmul_kernel": "onnxruntime"}, "float16", "float16"),
-        ({"weights": "int4"}, "float32", "float32"),
-        ({"weights": "int4", "kv_cache_dtype": "float16"}, "float16", "float16"),
-    ],
-)
-def test_keys_and_values_are_integers_where_the_weights_run_on_cpus_only(
-    options: dict[str, Any], checkpoint: str, kept: str
-) -> None:
-    assert ExportOptions(**options).cache_dtype(checkpoint) == kept
-
-
 def test_what_help_says_of_defaults_is_what_the_configuration_has() -> None:
     config = AllMemConfig(num_key_value_heads=3)
     for entry in declared_options(MemoryOptions):

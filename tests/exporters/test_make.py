@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -87,18 +86,6 @@ def test_options_of_the_export_count_more(tmp_path: Path) -> None:
     assert (manifest.window, manifest.sinks, manifest.chunk, manifest.cache) == (
         24, 4, 8, "float32",
     )  # fmt: skip
-
-
-@pytest.mark.parametrize(("given", "kept"), [(None, "int8"), ("float16", "float16")])
-def test_float16_keys_and_values_beside_integer_weights_are_asked_for(
-    given: str | None, kept: str, tmp_path: Path
-) -> None:
-    write_gguf(tmp_path / "tiny.gguf")
-    options = dataclasses.replace(MEMORY, cache_dtype=given)
-    int4 = ExportOptions(weights="int4", check=False)
-    make(tmp_path / "tiny.gguf", tmp_path / "model", options, int4)
-    manifest = Manifest.from_json((tmp_path / "model" / MANIFEST_FILE).read_text(), "m")
-    assert manifest.cache == kept
 
 
 @pytest.mark.parametrize("name", ["llama tied", "qwen2"])

@@ -65,12 +65,6 @@ def test_products_of_our_own_run_on_the_cpu_or_are_refused_with_a_remedy() -> No
     assert choose("cuda:1", works, operators={"TTTMemory": 1}).name == "cuda"
 
 
-def test_what_is_for_the_cpu_twice_is_refused_with_the_remedy_that_mends_both() -> None:
-    with pytest.raises(DeviceError, match="QuantisedMatMul") as caught:
-        choose("cuda:1", works, kv="int8", operators={"QuantisedMatMul": 1})
-    assert "--matmul-kernel onnxruntime" in caught.value.hint
-
-
 @pytest.mark.parametrize(
     ("model", "remedy"),
     [

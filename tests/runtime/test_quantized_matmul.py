@@ -29,8 +29,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """A model with a table whose parts lie in the file of weights."""
     made = tmp_path_factory.mktemp("own-products")
     write_tiny_checkpoint(made / "checkpoint", tiny_config(hidden_size=64))
-    products = {"weights": request.param, "kv_cache_dtype": "float16"}  # nothing else is rounded
-    export(made / "checkpoint", made / "model", check=False, **products)
+    export(made / "checkpoint", made / "model", weights=request.param, check=False)
     return made / "model"
 
 

@@ -83,8 +83,7 @@ def export_comparison_models(
         same["window"] = manifest.window
     by_head = [window for layer in manifest.windows or () for window in layer]
     one = {**same, "windows": None, "state_budget": None}
-    exact = common.kv_cache_dtype or "float16"
-    full = {**one, "window": max(longest, manifest.window), "sinks": 0, "kv_cache_dtype": exact}
+    full = {**one, "window": max(longest, manifest.window), "sinks": 0}
     others: list[tuple[str, Path, str, dict[str, Any]]] = [
         ("window", checkpoint, "disabled", same),
         ("full", checkpoint, "disabled", full),

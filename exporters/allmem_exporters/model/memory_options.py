@@ -88,7 +88,7 @@ class MemoryOptions:
     cache_dtype: str | None = option(
         None,
         "Type of keys and values; int8 has a scale for each head of each token.",
-        default_note="float16, which an export to int8 or int4 weights for CPUs makes int8",
+        default_note="float16",
         choices=("float16", "float32", "int8"),
         flag="kv-cache-dtype",
         former=("kv",),

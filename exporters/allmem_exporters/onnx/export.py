@@ -103,11 +103,10 @@ def export_weights(
         ExportError: the folder cannot be written, or the check failed.
     """
     map_large_blocks()
-    config = weights.config
-    config.cache_dtype = options.cache_dtype(config.cache_dtype)
-    if isinstance(config, GenericConfig):
+    if isinstance(weights.config, GenericConfig):
         return export_generic(weights, texts, out, options, report=report)
     check_destination(out, force=options.force)
+    config = weights.config
     try_texts(texts, config, str(texts))
     decoder = decoder_digest(weights)
     if options.windows is not None:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from allmem_exporters.errors import ExportError
-from allmem_exporters.quantization.formats import KERNELS, WEIGHTS, for_cpus_only
+from allmem_exporters.quantization.formats import KERNELS, WEIGHTS
 from allmem_runtime.options import check_choices, option
 from allmem_runtime.quantities import parse_bytes, parse_tokens
 
@@ -53,8 +53,7 @@ class ExportOptions:
         None,
         "How keys and values are kept. int8, with a scale for each head of each token, takes half "
         "of float16, on the CPU only.",
-        default_note="int8 with int8 and int4 weights that are for CPUs only; else the "
-        "checkpoint's, usually float16",
+        default_note="checkpoint's, usually float16",
         choices=("float16", "float32", "int8"),
         former=("kv",),
     )
@@ -129,15 +128,3 @@ class ExportOptions:
     def storage(self) -> str:
         """How matrices are stored, the default filled in."""
         return self.weights or self.activations
-
-    def cache_dtype(self, checkpoint: str) -> str:
-        """How keys and values are kept, the default filled in.
-
-        Args:
-            checkpoint: how the checkpoint says; float16 there is no choice but what all have.
-        """
-        if self.kv_cache_dtype is not None:
-            return self.kv_cache_dtype
-        if checkpoint == "float16" and for_cpus_only(self.storage, self.matmul_kernel):
-            return "int8"
-        return checkpoint

@@ -40,12 +40,6 @@ KERNELS = tuple(dict.fromkeys(kernel for _, kernel, _ in TABLE if kernel is not 
 """Who may multiply them in integers: our QuantisedMatMul on CPUs, or ONNX Runtime's MatMulNBits."""
 
 
-def for_cpus_only(weights: str, kernel: str | None = None) -> bool:
-    """Whether products of such weights are made by our own operator, which CUDA has not."""
-    kernels = [one for stored, one, _ in TABLE if stored == weights]
-    return (kernel or kernels[0]) == "allmem"
-
-
 @cache
 def all_formats() -> tuple[StoredFormat, ...]:
     """Every format, in the order of the table."""
