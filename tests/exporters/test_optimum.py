@@ -13,6 +13,7 @@ import pytest
 from optimum.exporters.tasks import TasksManager
 
 from allmem_exporters import AllMemConfig
+from allmem_exporters.errors import ConversionError
 from allmem_exporters.optimum import registry as optimum
 from allmem_exporters.optimum.arguments import add_arguments
 from allmem_exporters.optimum.command import is_checkpoint, main, run
@@ -59,6 +60,10 @@ def test_checkpoints_are_told_from_models_to_convert(
     assert not is_checkpoint(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
     assert not is_checkpoint(tmp_path)
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "config.json").symlink_to(tiny_checkpoint_dir / "config.json")
+    with pytest.raises(ConversionError, match="outside the folder"):
+        is_checkpoint(tmp_path)
 
 
 def test_command_exports_a_checkpoint(tiny_checkpoint_dir: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from allmem_runtime.errors import StorageError
 from allmem_runtime.files.atomic import USUAL, replace_text
+from allmem_runtime.strict_json import is_whole
 
 
 class MetricsFile:
@@ -46,14 +47,23 @@ class MetricsFile:
         replace_text(self.path, text, mode=USUAL)
 
     def read(self) -> list[dict[str, Any]]:
-        """All lines; one that a kill cut short is left out."""
+        """All lines; one that a kill cut short, or that is not ours, is left out."""
         lines = []
-        for text in self.path.read_text(encoding="utf-8").splitlines():
+        for text in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                lines.append(json.loads(text))
-            except ValueError:
+                line = json.loads(text)  # figures may be no numbers
+            except (ValueError, RecursionError):
                 continue
+            if _is_ours(line):
+                lines.append(line)
         return lines
+
+
+def _is_ours(line: Any) -> bool:
+    if not isinstance(line, dict) or not is_whole(line.get("step"), 0, 1 << 62):
+        return False
+    what = line.get("what")
+    return what == "heldout" or (what == "step" and isinstance(line.get("loss"), (int, float)))
 
 
 def _rounded(value: Any) -> Any:

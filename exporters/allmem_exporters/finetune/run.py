@@ -18,6 +18,7 @@ from allmem_exporters.finetune.metrics import MetricsFile, plot
 from allmem_exporters.finetune.resume import RunFile
 from allmem_exporters.finetune.settings import Settings
 from allmem_exporters.finetune.trainer import Step, Trainer, cut, precision_of
+from allmem_exporters.local_files import file_in
 from allmem_exporters.model.adapter import STRUCTURE, Adapter, base_digest, save_adapter
 from allmem_exporters.model.checkpoint import open_checkpoint
 from allmem_runtime.engine.malloc import map_large_blocks
@@ -60,7 +61,8 @@ def finetune(
         The manifest of the adapter.
 
     Raises:
-        ConversionError: the checkpoint or the adapter to begin with cannot be read or do not fit.
+        ConversionError: the checkpoint or the adapter to begin with cannot be read or do not fit,
+            or a file of one of the folders is a link out of it.
         DataError: the data cannot be read, is not for this model, or a run of another kind is in
             the folder.
         StorageError: there is no room, or the folder cannot be written.
@@ -97,6 +99,8 @@ def finetune(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{out} cannot be made ({error.strerror}).", "Name another.") from error
+    for name in (ADAPTER_FILE, RUN_FILE, METRICS_FILE, PLOT_FILE):
+        file_in(out, name)  # what was there may be of somebody else, and is read and added to
     identity: dict[str, Any] = {
         "settings": settings.as_dict(),
         "precision": precision_of(settings, device),

@@ -11,6 +11,7 @@ from typing import Any
 from optimum.exporters.tasks import TasksManager
 
 from allmem_exporters.errors import ExportError
+from allmem_exporters.local_files import json_in
 from allmem_exporters.make import make
 from allmem_exporters.model.checkpoint import GENERIC_TYPE
 from allmem_exporters.model.config import AllMemConfig
@@ -21,15 +22,15 @@ from allmem_exporters.optimum.arguments import options_of
 from allmem_runtime.errors import AllMemError
 from allmem_runtime.options import from_keywords
 from allmem_runtime.printable import printable
-from allmem_runtime.strict_json import read_object
 
 
 def is_checkpoint(source: Path) -> bool:
-    """Whether ``source`` is a folder with an AllMem model, not one to convert."""
-    try:
-        config = read_object(source / "config.json")
-    except (OSError, ValueError):
-        return False
+    """Whether ``source`` is a folder with an AllMem model, not one to convert.
+
+    Raises:
+        ConversionError: its configuration is a link out of the folder, or no JSON.
+    """
+    config = json_in(source, "config.json") or {}
     return config.get("model_type") in (AllMemConfig.model_type, GENERIC_TYPE)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 
 from allmem_exporters import AllMemForCausalLM
 from allmem_exporters.errors import ConversionError, DataError
+from allmem_exporters.finetune.metrics import MetricsFile
 from allmem_exporters.finetune.run import finetune
 from allmem_exporters.finetune.settings import from_dict
 from allmem_exporters.model.adapter import Adapter, save_adapter
@@ -81,6 +83,65 @@ def test_data_of_another_tokenizer_is_refused(checkpoint: Path, data: Path, tmp_
     (tmp_path / "checkpoint/tokenizer.json").write_text("{}")
     with pytest.raises(DataError, match="tokenizer"):
         run(tmp_path / "checkpoint", data, tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "metrics.png", "run.safetensors"])
+def test_run_is_not_written_where_a_link_in_its_folder_leads(
+    checkpoint: Path, data: Path, tmp_path: Path, name: str
+) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"kept")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(precious)
+    with pytest.raises(ConversionError, match=f"{name} is a link to .*precious, outside"):
+        run(checkpoint, data, tmp_path / "run")
+    assert precious.read_bytes() == b"kept"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipe_in_the_place_of_metrics_is_not_waited_for(
+    checkpoint: Path, data: Path, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(ConversionError, match="not a regular file"):
+        run(checkpoint, data, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["index.json", "tokens.bin", "counts.bin"])
+def test_data_is_not_read_through_a_link_out_of_its_folder(
+    checkpoint: Path, data: Path, tmp_path: Path, name: str
+) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    (tmp_path / "data" / name).rename(tmp_path / "elsewhere")
+    (tmp_path / "data" / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConversionError, match=f"{name} is a link to .*elsewhere, outside"):
+        run(checkpoint, tmp_path / "data", tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_checkpoint_is_not_read_through_a_link_out_of_it(
+    checkpoint: Path, data: Path, tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(checkpoint, folder)
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / name).rename(tmp_path / "elsewhere")
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConversionError, match=f"{name} is a link to .*elsewhere, outside"):
+        run(folder, data, tmp_path / "run")
+
+
+def test_lines_of_others_among_the_metrics_are_left_out(tmp_path: Path) -> None:
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    metrics.add("step", 1, loss=2.0)
+    odd = ["5", "[]", "{", "[" * 100_000, '{"what": "step"}', '{"what": "step", "step": 2}',
+           '{"what": "heldout", "step": "2"}']  # fmt: skip
+    with metrics.path.open("ab") as file:
+        file.write("\n".join(odd).encode() + b"\n\xff\n")
+    metrics.add("step", 3, loss=1.0)
+    assert [line["step"] for line in metrics.read()] == [1, 3]
+    metrics.keep_until(1)
+    assert [line["step"] for line in metrics.read()] == [1]
 
 
 def test_adapter_that_cannot_be_written_says_so(checkpoint: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from allmem_exporters.finetune.data.shard_format import (
     TOKENS_FILE,
     VERSION,
 )
+from allmem_exporters.local_files import file_in
 from allmem_runtime.files.digest import file_digest
 from allmem_runtime.strict_json import read_object
 
@@ -39,6 +40,7 @@ class Shards:
     Raises:
         DataError: a file is missing, damaged or of another format, or the data was made for
             another tokenizer or vocabulary; names the file.
+        ConversionError: a file is a link out of the folder, or no regular one.
     """
 
     def __init__(
@@ -91,8 +93,8 @@ class Shards:
         )
 
     def _read_index(self) -> dict[str, Any]:
-        path = self.folder / INDEX_FILE
-        if not path.is_file():
+        path = file_in(self.folder, INDEX_FILE)
+        if path is None:
             raise DataError(f"{self.folder} holds no training data ({INDEX_FILE} is missing).")
         try:
             index = read_object(path, _MAX_INDEX_BYTES)
@@ -128,9 +130,9 @@ class Shards:
             )
 
     def _map(self, name: str, kind: np.dtype[Any]) -> np.memmap[Any, Any]:
-        path = self.folder / name
-        if not path.is_file():
-            raise DataError(f"{path} is missing.", _AGAIN)
+        path = file_in(self.folder, name)
+        if path is None:
+            raise DataError(f"{self.folder / name} is missing.", _AGAIN)
         size, wanted = path.stat().st_size, self.index["tokens"] * kind.itemsize
         if size != wanted or not wanted:
             raise DataError(f"{path} has {size} bytes; its index says {wanted}.", _AGAIN)
