@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
-import sqlite3
-import struct
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from text_files import LATER, change, journal_that_names, kill_writer, make_older
 
 from allmem_runtime.errors import PassagesError
 from allmem_runtime.passages import schema
@@ -29,12 +27,6 @@ def text(tmp_path: Path) -> Path:
     schema.create(path, "one").close()
     schema.open_file(path).close()
     return path
-
-
-def change(path: Path, statement: str, *values: object) -> None:
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA writable_schema = ON")
-        connection.execute(statement, values)
 
 
 @pytest.mark.parametrize("name", OURS_AND_FTS5)
@@ -67,36 +59,19 @@ def test_table_with_another_statement_is_refused(text: Path) -> None:
         schema.open_file(text)
 
 
-def journal_that_names(text: Path, other: Path) -> bytes:
-    """One that changes nothing, of a writing in which another file has a part."""
-    head = text.read_bytes()[:32]
-    page, pages = int.from_bytes(head[16:18], "big"), int.from_bytes(head[28:32], "big")
-    magic = bytes.fromhex("d9d505f920a163d7")
-    name = str(other).encode()
-    begin = magic + struct.pack(">5I", 0, 1234, pages, 512, page)
-    end = struct.pack(">I", (1 << 30) // page + 1) + name
-    return begin.ljust(512, b"\0") + end + struct.pack(">2I", len(name), sum(name)) + magic
-
-
 def test_no_journal_makes_sqlite_delete_another_file(text: Path, tmp_path: Path) -> None:
     precious = tmp_path / "elsewhere" / "precious"
     precious.parent.mkdir()
     precious.write_bytes(b"kept\0")
-    schema.journal(text).write_bytes(journal_that_names(text, precious))
+    schema.journal(text).write_bytes(journal_that_names(text.read_bytes(), precious))
     with pytest.raises(PassagesError, match="-journal names another file"):
         schema.open_file(text)
     assert precious.read_bytes() == b"kept\0"
 
 
 def test_journal_of_an_interrupted_writing_is_taken_back(text: Path, tmp_path: Path) -> None:
-    with closing(schema.open_file(text)) as connection:
-        connection.execute("PRAGMA synchronous = OFF")
-        connection.execute("PRAGMA cache_size = 1")  # pages are written before the end
-        connection.execute("BEGIN")
-        connection.executemany("INSERT INTO store VALUES (?)", [("x" * 5000,)] * 50)
-        killed = tmp_path / "killed.passages"
-        shutil.copyfile(text, killed)
-        shutil.copyfile(schema.journal(text), schema.journal(killed))
+    killed = tmp_path / "killed.passages"
+    kill_writer(text, killed)
     assert killed.stat().st_size > 50 * 5000
     with closing(schema.open_file(killed)) as connection:
         assert connection.execute("SELECT id FROM store").fetchall() == [("one",)]
@@ -111,14 +86,16 @@ def test_pipe_in_the_place_of_a_text_or_its_journal_is_not_waited_for(text: Path
     assert not schema.is_ours(schema.journal(text))
 
 
-@pytest.mark.parametrize(
-    ("version", "later"), [(1, ["vectors", "region"]), (2, ["region"]), (3, [])]
-)
-def test_text_of_a_version_before_is_read(tmp_path: Path, version: int, later: list[str]) -> None:
+@pytest.mark.parametrize("version", LATER)
+def test_text_of_a_version_before_is_read(tmp_path: Path, version: int) -> None:
     path = tmp_path / "old"
     schema.create(path, "one").close()
-    for table in later:
-        change(path, f"DROP TABLE {table}")
-    change(path, f"PRAGMA user_version = {version}")
+    make_older(path, version)
     with closing(schema.open_file(path)) as connection:
         assert connection.execute("SELECT id FROM store").fetchall() == [("one",)]
+
+
+def test_text_of_a_version_to_come_is_refused(text: Path) -> None:
+    change(text, f"PRAGMA user_version = {schema.VERSION + 1}")
+    with pytest.raises(PassagesError, match=f"has the version {schema.VERSION + 1}"):
+        schema.open_file(text)

@@ -1,7 +1,8 @@
-"""The text beside a session: its tables changed by SQL, or the file spoiled as bytes."""
+"""The text beside a session: its tables changed by SQL, or the file or its journal as bytes."""
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import tempfile
 from pathlib import Path
@@ -11,14 +12,18 @@ from hostile.fuzz.format import Files, Format, Read
 from hostile.fuzz.formats._toy import MODEL, load_toy, write_toy
 from hostile.fuzz.mutate_bytes import mutated_bytes
 from session_tools import DOCUMENT
+from text_files import LATER, journal_that_names, kill_writer, make_older
 
 from allmem_runtime import Sampling
 from allmem_runtime.errors import PassagesError
 from allmem_runtime.info import session_info, session_lines
 from allmem_runtime.passages.files import copy_text
+from allmem_runtime.passages.schema import VERSION, journal
 
 SESSION = "s.allmem"
 FILE = f"{SESSION}.passages"
+_JOURNAL = journal(Path(FILE)).name
+_KILLED = "killed"
 _COLUMNS = {
     "store": ("id",),
     "source": ("id", "name"),
@@ -27,6 +32,7 @@ _COLUMNS = {
     "words_data": ("id", "block"),
     "words_docsize": ("id", "sz"),
     "words_config": ("k", "v"),
+    "region": ("source", "start", "page", "chapter"),
     "vectors": ("passage", "made_by", "parts"),
 }
 _SCHEMA = (
@@ -54,15 +60,20 @@ def _make(folder: Path) -> None:
     for _ in session.ingest(DOCUMENT[:4000], name="story.txt"):
         pass
     session.save(folder / SESSION)
+    kill_writer(folder / FILE, folder / _KILLED)
 
 
 def _mutate(files: Files, draw: Random) -> Files:
     data = files[FILE]
+    if draw.random() < 0.1:
+        return _interrupted(files, draw)
     if draw.random() < 0.4:
         return {FILE: mutated_bytes(data, draw, draw.choice((100, 4096)))}
     with tempfile.TemporaryDirectory() as made:
         path = Path(made) / "text"
         path.write_bytes(data)
+        if draw.random() < 0.3:
+            _make_older(path, draw)
         connection = sqlite3.connect(path, isolation_level=None)
         try:
             for _ in range(draw.choice((1, 1, 2))):
@@ -73,6 +84,23 @@ def _mutate(files: Files, draw: Random) -> Files:
         finally:
             connection.close()
         return {FILE: path.read_bytes()}
+
+
+def _interrupted(files: Files, draw: Random) -> Files:
+    """A text in the midst of a writing, whose journal is spoiled."""
+    log = files[journal(Path(_KILLED)).name]
+    if draw.random() < 0.2:
+        log = log[: draw.choice((0, 512, len(log)))] + journal_that_names(
+            files[_KILLED], Path(draw.choice((SESSION, FILE, "/nowhere", "x" * 5000)))
+        )
+    if draw.random() < 0.9:
+        log = mutated_bytes(log, draw, draw.choice((64, 4096)))
+    return {FILE: draw.choice((files[FILE], files[_KILLED])), _JOURNAL: log}
+
+
+def _make_older(path: Path, draw: Random) -> None:
+    with contextlib.suppress(sqlite3.Error):  # it was spoiled before
+        make_older(path, draw.choice(list(LATER)))
 
 
 def _statement(draw: Random) -> str:
@@ -86,7 +114,7 @@ def _statement(draw: Random) -> str:
         (f"UPDATE {table} SET {column} = {value} WHERE {one}",
          f"UPDATE {table} SET {column} = {value}",
          f"DELETE FROM {table} WHERE {one}",
-         f"PRAGMA user_version = {draw.randrange(4)}",
+         f"PRAGMA user_version = {draw.randrange(VERSION + 2)}",
          f"UPDATE sqlite_master SET rootpage = {draw.randrange(30)} WHERE rowid = "
          f"{draw.randrange(12)}",
          f"INSERT INTO sqlite_master VALUES {_schema(draw, table)}",
