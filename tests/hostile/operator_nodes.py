@@ -134,12 +134,12 @@ def _attention(generator: Generator) -> Draft:
     attributes: dict[str, Any] = {
         "window": tuple(widths) if by_head else widths[0],
         "sinks": _pick(generator, 0, 1, 4),
-        "scale": _pick(generator, 0.0, 0.3, 5.0),
+        "scale": _pick(generator, 0.0, 1e-45, 0.3, 5.0, 3e38),
         "sink_rope": _pick(generator, "clamped", "true"),
-        "norm_epsilon": _pick(generator, 0.0, 1e-6),
+        "norm_epsilon": _pick(generator, 0.0, 1e-45, 1e-6, 1.0, 3e38),
     }
     if generator.integers(4) == 0:
-        attributes["rope_amplitude"] = _pick(generator, 0.0, 0.7, 2.0)
+        attributes["rope_amplitude"] = _pick(generator, 0.0, 1e-45, 0.7, 2.0, 3e38)
     capped = generator.integers(3) == 0
     if capped:
         attributes["softcap"] = _pick(generator, 1e-6, 0.5, 30.0, 3e38)
@@ -169,7 +169,7 @@ def _memory(generator: Generator) -> Draft:
             attributes[attribute.name] = _pick(generator, *attribute.choices)
     for name in ("residual", "out_norm"):
         attributes[name] = int(generator.integers(2))
-    attributes["clip"] = _pick(generator, 0.0, 0.1)
+    attributes["clip"] = _pick(generator, 0.0, 1e-45, 0.1, 3e38)
     attributes["epsilon"] = _pick(generator, 1e-12, 1e-6, 1e-2)
     position = int(generator.integers(4)) * chunk + chunk - min(time, chunk)
     case = Case("hostile", sizes, attributes, position, int(generator.integers(1 << 30)))
