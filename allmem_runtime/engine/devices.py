@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from allmem_ops.schema import QUANTIZED_MATMUL
+from allmem_ops.products import QUANTIZED_MATMUL
 from allmem_runtime.errors import DeviceError, UsageError
 
 CPU_PROVIDER = "CPUExecutionProvider"

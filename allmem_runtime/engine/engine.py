@@ -10,7 +10,7 @@ from pathlib import Path
 import onnxruntime as ort
 
 from allmem_ops.library import LibraryInfo
-from allmem_ops.schema import QUANTIZED_MATMUL
+from allmem_ops.products import QUANTIZED_MATMUL
 from allmem_runtime.engine import prepared
 from allmem_runtime.engine.buffers import DeviceBuffers
 from allmem_runtime.engine.captured_families import may_be_captured

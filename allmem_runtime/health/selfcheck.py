@@ -9,17 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allmem_ops.contract import Operator, Tensor
+from allmem_ops.products import EXPERT_MATMUL, QUANTIZED_MATMUL
 from allmem_ops.reference import sliding_window_attention, ttt_memory
 from allmem_ops.reference.experts import expert_matmul
 from allmem_ops.reference.product import interleaved, interleaved_scales, quantized_matmul
-from allmem_ops.schema import (
-    DOMAIN,
-    EXPERT_MATMUL,
-    KNOWN,
-    QUANTIZED_MATMUL,
-    SLIDING_WINDOW_ATTENTION,
-    TTT_MEMORY,
-)
+from allmem_ops.schema import DOMAIN, KNOWN, SLIDING_WINDOW_ATTENTION, TTT_MEMORY
 from allmem_runtime.health.one_node import one_node_model
 
 Arrays = Mapping[str, NDArray[Any]]

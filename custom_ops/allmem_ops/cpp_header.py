@@ -12,13 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from allmem_ops.contract import ELEMENTS, Attribute, Flag, KernelField, Operator, Tensor, Value
-from allmem_ops.schema import (
-    EXPERT_MATMUL,
-    QUANTIZED_ATTENTION_BY_HEAD,
-    QUANTIZED_MATMUL,
-    TTT_MEMORY,
-    with_sink_logits,
-)
+from allmem_ops.products import EXPERT_MATMUL, QUANTIZED_MATMUL
+from allmem_ops.schema import QUANTIZED_ATTENTION_BY_HEAD, TTT_MEMORY, with_sink_logits
 
 HEADER = Path(__file__).resolve().parents[1] / "src" / "common" / "operator_fields.h"
 

@@ -17,7 +17,8 @@ from allmem_exporters.onnx.function_body import OPSET
 from allmem_exporters.onnx.graph_runner import open_session
 from allmem_exporters.quantization.formats import stored_format, widen_inputs
 from allmem_exporters.quantization.stored_format import StoredMatrix
-from allmem_ops.schema import DOMAIN, QUANTIZED_MATMUL
+from allmem_ops.products import QUANTIZED_MATMUL
+from allmem_ops.schema import DOMAIN
 
 
 def product_of(stored: StoredMatrix) -> onnx.ModelProto:

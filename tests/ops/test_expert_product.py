@@ -19,6 +19,7 @@ from allmem_exporters.model.operators import expert_matmul as torch_expert_matmu
 from allmem_exporters.onnx.expert_function import expert_bodies, expert_function
 from allmem_exporters.onnx.schema import translation_table
 from allmem_ops import DOMAIN, library
+from allmem_ops.products import EXPERT_MATMUL
 from allmem_ops.reference.experts import expert_matmul
 from allmem_ops.reference.product import (
     gated_inputs,
@@ -27,7 +28,6 @@ from allmem_ops.reference.product import (
     rounded_inputs,
     weights_of,
 )
-from allmem_ops.schema import EXPERT_MATMUL
 
 Feed = dict[str, Any]
 

@@ -21,8 +21,8 @@ from sanitized_build import SANITIZED, build
 
 from allmem_ops.kernel_fields import kernel_fields
 from allmem_ops.kernel_library import describe
+from allmem_ops.products import QUANTIZED_MATMUL
 from allmem_ops.reference.product import interleaved, interleaved_scales, quantized_matmul
-from allmem_ops.schema import QUANTIZED_MATMUL
 
 TOLERANCE = 2e-6
 CACHE_TOLERANCE = {"float32": TOLERANCE, "float16": 2e-5, "int8": 1e-3}

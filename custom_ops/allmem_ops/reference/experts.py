@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from allmem_ops.products import EXPERT_MATMUL
 from allmem_ops.reference.product import gated_inputs, quantized_matmul
-from allmem_ops.schema import EXPERT_MATMUL
 
 
 def expert_matmul(

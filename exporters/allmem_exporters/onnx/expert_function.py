@@ -13,8 +13,9 @@ import onnx
 import onnx_ir as ir
 
 from allmem_exporters.onnx.function_body import Body, Value, operator_body
+from allmem_ops.products import EXPERT_MATMUL
 from allmem_ops.reference.product import BLOCK, TILE
-from allmem_ops.schema import DOMAIN, EXPERT_MATMUL
+from allmem_ops.schema import DOMAIN
 
 
 def expert_function(

@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from allmem_exporters.onnx.ir_utils import constant_of
-from allmem_ops.schema import QUANTIZED_MATMUL
+from allmem_ops.products import QUANTIZED_MATMUL
 
 _INPUTS = [tensor.name for tensor in QUANTIZED_MATMUL.inputs]
 _X, _X_MORE = _INPUTS.index("x"), _INPUTS.index("x_more")

@@ -17,7 +17,8 @@ import onnx
 from onnx import helper, parser
 
 from allmem_exporters.onnx.function_body import OPSET
-from allmem_ops.schema import DOMAIN, QUANTIZED_MATMUL
+from allmem_ops.products import QUANTIZED_MATMUL
+from allmem_ops.schema import DOMAIN
 
 WIDE = "WideMatMul"
 """The same with inputs as they are, not rounded: what an export's check compares weights with."""

@@ -10,10 +10,10 @@ from onnx import defs
 
 from allmem_exporters.model import operators as _operators  # noqa: F401  (defines torch.ops.allmem)
 from allmem_ops.contract import Operator, Tensor
+from allmem_ops.products import EXPERT_MATMUL
 from allmem_ops.schema import (
     ATTENTION_BY_HEAD,
     DOMAIN,
-    EXPERT_MATMUL,
     KNOWN,
     QUANTIZED_ATTENTION,
     QUANTIZED_ATTENTION_BY_HEAD,

@@ -23,8 +23,9 @@ from allmem_exporters.onnx.quantized_matmul_function import (
 )
 from allmem_exporters.onnx.stored_file import file_array
 from allmem_exporters.quantization.blocks import BLOCK
+from allmem_ops.products import QUANTIZED_MATMUL
 from allmem_ops.reference.product import TILE
-from allmem_ops.schema import DOMAIN, QUANTIZED_MATMUL
+from allmem_ops.schema import DOMAIN
 
 _INPUTS = [tensor.name for tensor in QUANTIZED_MATMUL.inputs]
 _BYTES_AT_ONCE = 2 << 20

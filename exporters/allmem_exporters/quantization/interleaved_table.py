@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from allmem_exporters.onnx.ir_utils import register, replace
 from allmem_exporters.quantization.blocks import BLOCK, block_count
 from allmem_exporters.quantization.stored_format import ROWS_VIEW, StoredMatrix
+from allmem_ops.products import QUANTIZED_MATMUL
 from allmem_ops.reference.product import TILE
-from allmem_ops.schema import QUANTIZED_MATMUL
 
 GROUP = 4
 """Numbers of an output that lie side by side; a byte each in tables, which have eight bits."""

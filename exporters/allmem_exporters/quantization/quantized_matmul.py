@@ -38,8 +38,9 @@ from allmem_exporters.quantization.stored_format import (
     StoredFormat,
     StoredMatrix,
 )
+from allmem_ops.products import QUANTIZED_MATMUL
 from allmem_ops.reference.product import TILE, interleaved, interleaved_scales, separated
-from allmem_ops.schema import DOMAIN, QUANTIZED_MATMUL
+from allmem_ops.schema import DOMAIN
 
 HALF_DIGITS = 2.0**-11
 """What a value changes at most, relatively, when it is rounded to float16."""
