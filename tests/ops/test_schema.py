@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from allmem_ops import cpp_header, kernel_fields, schema
+from allmem_ops import cpp_header, kernel_fields, products, schema
 from allmem_ops.contract import Attribute, Flag, Operator, Tensor
 from allmem_ops.reference import sliding_window_attention, ttt_memory
 from allmem_ops.reference.experts import expert_matmul
@@ -152,7 +152,7 @@ def test_scales_follow_what_attention_has_without_them():
 
 @every_operator
 def test_every_size_in_a_shape_is_explained(operator):
-    explained = set(re.findall(r"\w+", schema.__doc__ or ""))
+    explained = set(re.findall(r"\w+", f"{schema.__doc__} {products.__doc__}"))
     for tensor in (*operator.inputs, *operator.outputs):
         for size in tensor.shape:
             assert set(re.findall(r"[a-z_]+", str(size))) <= explained, (tensor.name, size)
